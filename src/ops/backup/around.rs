@@ -1,5 +1,5 @@
-//! Commands around the capture of a source: what stops a service before it and starts it again
-//! behind it.
+//! Commands around the capture of a source, for example to stop a service before it and start it
+//! again after it.
 
 use super::options::Around;
 use super::tree::Capture;
@@ -9,10 +9,12 @@ use crate::repo::Repository;
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{LockFile, private_directory};
 
-/// Runs `capture` between its commands. Those that are to run after it do so in any case: a service
-/// that was stopped is not left so because something failed. One of them that fails is told, and
-/// makes the backup one that did not do all. A dry run stops nobody: it runs neither. Two backups
-/// at once do not share a service: the first to be done would start it again under the other.
+/// Runs `capture` between the source's `before` and `after` commands.
+///
+/// The `after` commands run in any case: a failure must not leave a service stopped. A failing
+/// `after` command is reported as a problem of the source, so the backup counts as incomplete. A
+/// dry run runs neither list. Two backups of the same source with the same commands do not run at
+/// once: the first to finish would start the service while the other still reads.
 pub(super) fn run<T>(
     backup: &Capture<'_>,
     source: &str,
@@ -22,13 +24,14 @@ pub(super) fn run<T>(
     if backup.options.dry_run {
         return capture();
     }
-    // Let go behind `after`.
+    // Declared first, so that it is released after the `after` commands have run.
     let _alone = alone(backup.repo, source, around)?;
     let guard = After {
         backup,
         source,
         after: &around.after,
     };
+
     for command in &around.before {
         let ran = once(command, &backup.options.env_remove, &|| {
             backup.cancel.is_cancelled()
@@ -39,18 +42,21 @@ pub(super) fn run<T>(
             why: format!("before it: {err}"),
         })?;
     }
+
     let captured = capture();
     drop(guard);
     captured
 }
 
-/// Holds the lock of what is stopped and started, if anything is. It lies beside the caches of all
-/// repositories, for a backup into another one stops the same service, and is named by the
-/// commands, for another source of this name may have another service.
+/// Takes the lock for the source's commands, or returns `None` if it has none. The lock file is in
+/// a directory next to the caches of all repositories, because a backup into another repository
+/// stops the same service. Its name depends on the commands, because another source of this name
+/// may have another service.
 fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<LockFile>, Error> {
     if around.before.is_empty() && around.after.is_empty() {
         return Ok(None);
     }
+
     let mut name = blake3::Hasher::new();
     for words in [&around.before, &around.after]
         .into_iter()
@@ -63,6 +69,7 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
         }
         name.update(&u64::MAX.to_le_bytes());
     }
+
     let directory = repo
         .cache_dir()
         .parent()
@@ -72,6 +79,7 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
     let lock = LockFile::open(
         directory.join(name.update(source.as_bytes()).finalize().to_hex().as_str()),
     )?;
+
     if !lock.try_lock()? {
         let why = "another backup of it is at work, and would have its service stopped and started under it";
         return Err(Error::Source {
@@ -82,8 +90,8 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
     Ok(Some(lock))
 }
 
-/// Runs the commands when it goes, a panic on the way out included. Who asks to stop waits for
-/// them.
+/// Runs the `after` commands when it is dropped, also during a panic. Cancellation does not
+/// interrupt them.
 struct After<'a> {
     backup: &'a Capture<'a>,
     source: &'a str,

@@ -1,4 +1,4 @@
-//! Reading files: the work of the reader threads, from an open file to its entry.
+//! The work of the reader threads: from a listed file to its entry.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::source::{HashName, Kind, Owners, SourceDir, Stat};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, Profile, RelPath};
 
-/// How often a file is looked for that is replaced each time it is opened.
+/// Tries for a file that is replaced each time it is opened.
 const TRIES_MAX: u32 = 4;
 
 /// A file to be read.
@@ -29,17 +29,17 @@ pub(super) struct FileJob {
     pub name: Vec<u8>,
     pub path: RelPath,
     pub stat: Stat,
-    /// Modified too lately for its next change to be seen.
+    /// Modified so recently that another change may not be visible in the stat.
     pub is_racy: bool,
-    /// How late that is: see [`Stat::is_racy`].
+    /// The window for `is_racy`: see [`Stat::is_racy`].
     pub window_seconds: i64,
     pub parent: Option<Box<Entry>>,
     pub node: Option<Arc<DirectoryNode>>,
 }
 
 impl Drop for FileJob {
-    /// A file that is given up unread is not in its directory's state: whoever settles that must
-    /// not call it whole.
+    /// Marks the directory of a file that is dropped unread, so that its state does not count as
+    /// complete.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             node.give_up();
@@ -55,7 +55,7 @@ impl FileJob {
     }
 }
 
-/// What all threads of one tree source share.
+/// The data that all threads of one tree source share.
 pub(super) struct TreeShared<'a> {
     pub source: &'a str,
     pub profile: Profile,
@@ -64,26 +64,27 @@ pub(super) struct TreeShared<'a> {
     pub sink: &'a EntrySink,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
-    /// Set by whoever works for this source on a thread of its own and failed.
+    /// Set by a thread of this source that failed, the readers aside.
     pub failure: &'a FirstError<RepoError>,
-    /// What ended a reader thread: the others and the walk stop, since nothing can be committed.
+    /// The error that ended a reader thread. The other readers and the walk stop, since nothing can
+    /// be committed.
     pub reading: FirstError<Error>,
     pub lost: &'a Lost<'a>,
-    /// A source may have lost all that it had.
+    /// Accept that a source has lost all its entries.
     pub allow_empty: bool,
-    /// Nothing in the source may change.
+    /// `Some` if nothing in the source may change.
     pub watch: Option<Watch>,
     pub counts: Arc<TreeCounts>,
     pub links: Links,
-    /// Mounted file systems of the kernel, which were not entered.
+    /// Mount points of the kernel's own file systems, which were not entered.
     pub kernels: Mutex<Named>,
-    /// Some directories could not be looked into, and show what the parent has of them.
+    /// Some directories could not be read and keep the parent's entries.
     pub keeps_old: AtomicBool,
     /// Some directories were not listed, as nothing in them can have changed.
     pub has_skipped: AtomicBool,
 }
 
-/// Paths, of which the first few are named.
+/// Counted paths, of which the first few are kept by name.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     count: usize,
@@ -100,7 +101,7 @@ impl Named {
         }
     }
 
-    /// Nothing if there is none.
+    /// Returns the paths as text for a message, or `None` if there are none.
     pub fn told(&self) -> Option<String> {
         let more = match self.count - self.first.len() {
             0 => String::new(),
@@ -113,30 +114,30 @@ impl Named {
 /// The content of files that have other names, by device and inode.
 pub(super) type Links = Mutex<HashMap<(u64, u64), Linked>>;
 
-/// What is counted of one source, by several threads.
+/// Counters of one source, shared by several threads.
 #[derive(Default)]
 pub(super) struct TreeCounts {
     pub files_new: AtomicU64,
     pub files_changed: AtomicU64,
     pub files_unchanged: AtomicU64,
-    /// All that are no files.
+    /// All entries that are not files.
     pub others: AtomicU64,
     /// Of [`others`](Self::others), the directories.
     pub directories: AtomicU64,
-    /// What the parent has that is no directory, and went or changed.
+    /// Entries of the parent that are not directories and that vanished or changed.
     pub gone: AtomicU64,
     pub removed: AtomicU64,
     pub vanished: AtomicU64,
     /// Unfinished files of a restore, left out.
     pub leftovers: AtomicU64,
     pub bytes_read: AtomicU64,
-    /// Bytes of content of the parent's entries that went or changed, since they were last told to
-    /// a run.
+    /// Content bytes of the parent's entries that vanished or changed, since the last run was
+    /// written.
     pub hidden: AtomicU64,
 }
 
 impl<'a> TreeShared<'a> {
-    /// Fails if the backup shall stop, or another part of it has failed.
+    /// Returns an error if the backup was cancelled or another thread failed.
     pub fn check(&self) -> Result<(), Error> {
         self.cancel.check()?;
         if self.failure.is_set() || self.reading.is_set() {
@@ -187,8 +188,8 @@ impl<'a> TreeShared<'a> {
         Ok(())
     }
 
-    /// A file that was listed cannot be found. True if it is there after all, another one of the
-    /// same name, and is to be tried again; else it is dealt with.
+    /// Handles a listed file that cannot be found. Returns true if another file of the same name
+    /// exists now and is to be tried again.
     fn look_again(&self, job: &mut FileJob, err: io::Error, may_try: bool) -> Result<bool, Error> {
         let clock = now();
         match job.directory.look(&job.name) {
@@ -216,7 +217,9 @@ impl<'a> TreeShared<'a> {
         } else {
             None
         };
+
         let reading = self.read(&file, job, hash.as_ref(), window, writers)?;
+
         if job.path.is_root() && reading.content.size == 0 {
             let had = job
                 .parent
@@ -230,6 +233,7 @@ impl<'a> TreeShared<'a> {
             };
             refused.map_err(CutError::Refused)?;
         }
+
         let old = job.parent.as_ref().and_then(|parent| parent.meta());
         let described = describe(&reading.stat, self.owners, file.xattrs(), old, writers)?;
         let Described { meta, lacks } = described;
@@ -238,7 +242,8 @@ impl<'a> TreeShared<'a> {
             flags = flags.with(EntryFlags::STALE);
             self.lacks_attributes(&job.path, &why);
         }
-        // A name that proves nothing is read once more, also if its directory keeps its times
+
+        // A name that could not be checked is read once more, even if its directory keeps its times
         // (PROTOCOL R19).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
@@ -251,6 +256,7 @@ impl<'a> TreeShared<'a> {
         {
             node.revisit();
         }
+
         if reading.is_torn {
             self.sink.count_incomplete();
             self.problem(
@@ -265,6 +271,7 @@ impl<'a> TreeShared<'a> {
             self.observer
                 .problem(&Problem::new(Severity::Note, subject, message));
         }
+
         let entry = Entry {
             path: job.path.clone(),
             flags,
@@ -281,7 +288,7 @@ impl<'a> TreeShared<'a> {
         let (which, counter, verb) = match &job.parent {
             Some(parent) if parent.node == entry.node => {
                 self.count(&self.counts.files_unchanged, Counter::FilesUnchanged);
-                // What was read again and is the same has other flags at most.
+                // A file that was read again without a change differs in its flags at most.
                 return if same_entry(parent, &entry) {
                     Ok(())
                 } else {
@@ -293,6 +300,7 @@ impl<'a> TreeShared<'a> {
             }
             _ => (&self.counts.files_new, Counter::FilesNew, "new"),
         };
+
         self.count(which, counter);
         if let Some(parent) = job
             .parent
@@ -302,6 +310,7 @@ impl<'a> TreeShared<'a> {
             self.alarm_of_change(Some(parent), &entry);
             self.hide(parent);
         }
+
         if self.observer.wants_detail() {
             self.observer.detail(verb, &Subject::path(&entry.path));
         }
@@ -318,7 +327,7 @@ impl<'a> TreeShared<'a> {
         }
         match (hash, reading.name_agrees) {
             (Some(_), Some(false)) => flags = flags.with(EntryFlags::PROVISIONAL),
-            // The name proves nothing: a second reading that agrees with the first settles it.
+            // The name could not be checked: a second reading with the same content settles it.
             (Some(_), None) => {
                 let agrees = job.parent.as_ref().and_then(|parent| parent.content());
                 if agrees == Some(&reading.content) {
@@ -330,8 +339,9 @@ impl<'a> TreeShared<'a> {
         flags
     }
 
-    /// The file was listed and is gone, as a second look confirmed: no error, and not in this
-    /// snapshot. But a source that is one file has nothing left then.
+    /// Handles a file that was listed and is gone, as a second look confirmed. This is not an
+    /// error, and the file is not in the snapshot. A source that is a single file has nothing left
+    /// then.
     fn vanished(&self, job: &FileJob) -> Result<(), Error> {
         if job.path.is_root() {
             self.refuse_emptiness("it was there, and is gone")?;
@@ -347,7 +357,7 @@ impl<'a> TreeShared<'a> {
         Ok(())
     }
 
-    /// Adds the removal of what the parent has at this path.
+    /// Adds the removal of the parent's entry at this path.
     pub fn remove(&self, parent: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
         if self.observer.wants_detail() {
@@ -366,21 +376,21 @@ impl<'a> TreeShared<'a> {
         Ok(self.sink.put(&entry, parent.is_directory())?)
     }
 
-    /// Raises the alarm of a source of which nothing may change.
+    /// Raises the alarm if nothing in this source may change.
     pub fn alarm(&self, path: &RelPath, what: &str) {
         if let Some(watch) = &self.watch {
             watch.alarm(self.observer, self.source, path, what);
         }
     }
 
-    /// The same, if what the parent has is another thing now.
+    /// The same, if the path's content or kind differs from the parent's entry.
     pub fn alarm_of_change(&self, parent: Option<&Entry>, now: &Entry) {
         if parent.is_some_and(|parent| is_other(parent, now)) {
             self.alarm(&now.path, "changed");
         }
     }
 
-    /// Counts the content of an entry of the parent's that the new run hides.
+    /// Counts the content of a parent's entry that the new run hides.
     pub fn hide(&self, parent: &Entry) {
         if !parent.is_directory() && was_captured(parent) {
             self.counts.gone.fetch_add(1, Ordering::Relaxed);
@@ -389,7 +399,7 @@ impl<'a> TreeShared<'a> {
         self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes a mounted file system of the kernel that was not entered.
+    /// Records a mount of a kernel file system that was not entered.
     pub fn leave_kernels(&self, path: &RelPath) {
         self.kernels
             .lock()
@@ -397,8 +407,8 @@ impl<'a> TreeShared<'a> {
             .push(path);
     }
 
-    /// What guards each root against sudden emptiness. Where nothing may go, an alarm tells what
-    /// went.
+    /// Returns an error if a source may not become empty suddenly. A source in which nothing may
+    /// change is not refused: its alarms name each missing path.
     pub fn refuse_emptiness(&self, why: &str) -> Result<(), Error> {
         if self.allow_empty || self.watch.is_some() {
             return Ok(());
@@ -409,25 +419,29 @@ impl<'a> TreeShared<'a> {
         })
     }
 
-    /// Refuses a source of which nothing but directories was captured, and of which the parent has
-    /// more: rules that leave out everything, or directories of which each lost what it had.
+    /// Refuses a source of which only directories were captured although the parent has more:
+    /// filter rules may leave out everything, or each directory may have lost its files.
     pub fn refuse_nothing_left(&self) -> Result<(), Error> {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
+
         let files = [
             &counts.files_new,
             &counts.files_changed,
             &counts.files_unchanged,
         ];
+
         let is_something = files.into_iter().any(|count| get(count) > 0)
             || get(&counts.others) > get(&counts.directories)
             || self.sink.incomplete() > 0
             || self.keeps_old.load(Ordering::Relaxed)
             || self.has_skipped.load(Ordering::Relaxed);
+
         let gone = get(&counts.gone);
         if is_something || gone == 0 {
             return Ok(());
         }
+
         let files = if gone == 1 {
             "1 file".to_owned()
         } else {
@@ -438,8 +452,8 @@ impl<'a> TreeShared<'a> {
         ))
     }
 
-    /// Tells of an entry that is captured but for attributes; it has the flag *stale*, so that it
-    /// is looked at again.
+    /// Reports an entry that is captured without some attributes. The caller sets its flag *stale*,
+    /// so that the next backup looks at it again.
     pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
@@ -453,13 +467,14 @@ impl<'a> TreeShared<'a> {
         self.fail(&job.path, job.parent.as_deref(), why)
     }
 
-    /// Makes a failure visible in this snapshot and in all that follow until the path is read
-    /// (PROTOCOL R7): the parent's entry goes on as stale, or there is an entry that says why there
-    /// is none.
+    /// Records a failure in this snapshot and in all that follow until the path can be read
+    /// (PROTOCOL R7). The parent's entry is kept as stale. Without one, a new entry gives the
+    /// reason why there is none.
     pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
+
         let usable = parent.filter(|parent| was_captured(parent));
         let message = match usable {
             Some(_) => {
@@ -468,7 +483,9 @@ impl<'a> TreeShared<'a> {
             }
             None => why.to_owned(),
         };
+
         self.problem(path, &message);
+
         let entry = match usable {
             Some(parent) if parent.is_directory() => {
                 self.keeps_old.store(true, Ordering::Relaxed);
@@ -494,9 +511,11 @@ impl<'a> TreeShared<'a> {
                 },
             },
         };
+
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
+
         let was_directory = parent.is_some_and(Entry::is_directory);
         Ok(self
             .sink

@@ -1,21 +1,22 @@
-//! Checkpoints: what a backup under way has captured becomes a snapshot of its own, so that an
-//! interrupted backup goes on from there (PROTOCOL section 2).
+//! Checkpoints: snapshots of the sources that a running backup has captured so far, from which an
+//! interrupted backup resumes (PROTOCOL section 2).
 //!
-//! Every few minutes: cut the entries that are there → write them as a run in front of the others →
-//! all that was given to the packer stored, durable and published → snapshot of state `checkpoint`
-//! → did it land within the lease? → the one before is deleted. The scan goes on meanwhile. A crash
-//! before the snapshot leaves the last checkpoint, one behind it two, of which the newer counts.
+//! Every few minutes: cut the entries captured so far → write them as a run in front of the others
+//! → store everything given to the packer, durable and published → snapshot of state `checkpoint` →
+//! did it land within the lease? → delete the previous checkpoint. The scan continues in the
+//! meantime. A crash before the snapshot leaves the previous checkpoint; a crash after it leaves
+//! two, of which the newer counts.
 //!
 //! **A checkpoint of another run as parent.** That run may be alive, and replace or delete its
-//! checkpoint at any time. So the first thing is to put a checkpoint of our own with the same runs,
-//! and then to look whether the other is still there. If so, there was a root for these runs at all
-//! times, and ours is one from then on: the other may go. If not, ours is withdrawn and the parents
-//! are chosen anew. The same argument lets each checkpoint of ours replace the one before, which it
-//! names as a parent.
+//! checkpoint at any time. So the backup first stores a checkpoint of its own with the same runs,
+//! and then checks whether the other one still exists. If it does, these runs had a root at all
+//! times, and ours is one from then on: the other may be deleted. If it does not, ours is withdrawn
+//! and the parents are chosen again. By the same argument each checkpoint replaces the previous
+//! one, which it names as a parent.
 //!
-//! **Which are deleted at the commit.** Our own. Then those of this host whose lease has ended, and
-//! of which each source is in our snapshot with a scan that started later: nobody would choose them
-//! any more, and who chose one already is covered by the argument above.
+//! **Deleted at the commit.** Our own checkpoint. Then the checkpoints of this host whose lease has
+//! ended and whose every source is in our snapshot with a scan that started later. No backup would
+//! choose one of them any more, and the argument above covers a backup that already did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -39,30 +40,30 @@ use crate::repo::{
 use crate::sys::now;
 use crate::types::{SnapshotId, Timestamp};
 
-/// Runs of so many entries together are merged at a checkpoint: a few seconds' work.
+/// Most entries of the runs that a checkpoint merges: a few seconds' work.
 const MERGED_ENTRIES_MAX: u64 = 1 << 20;
-/// The same for the last one of a backup that was asked to stop.
+/// The same for the last checkpoint of a backup that was asked to stop.
 const MERGED_ENTRIES_LAST: u64 = 64 << 10;
 
-/// A tree being captured, as far as checkpoints go.
+/// A tree that is being captured, for its checkpoints.
 pub(super) struct UnderWay {
     pub sink: Arc<EntrySink>,
     pub counts: Arc<TreeCounts>,
     pub runs: Runs,
-    /// What a checkpoint says of it, runs, times and counts aside.
+    /// The record for a checkpoint, without runs, times and counts.
     pub record: SourceRecord,
 }
 
 /// The checkpoints of one backup.
 pub(super) struct Checkpoints<'e> {
     pub repo: &'e Repository,
-    /// None for a dry run, which has no checkpoints.
+    /// `None` for a dry run, which has no checkpoints.
     pub lease: Option<&'e Lease>,
     pub reader: &'e ChunkReader<'e>,
     pub head: &'e SnapshotHead,
     pub observer: &'e dyn Observer,
     state: Mutex<State>,
-    /// What ended the thread of the checkpoints.
+    /// The error that ended the checkpoint thread.
     pub failure: FirstError<RepoError>,
 }
 
@@ -72,12 +73,12 @@ struct State {
     under_way: Option<UnderWay>,
     /// Sources that are not captured yet and whose parent is a checkpoint.
     inherited: BTreeMap<String, SourceRecord>,
-    /// Parents that are no checkpoints.
+    /// Parents that are not checkpoints.
     parents: BTreeSet<SnapshotId>,
-    /// Our checkpoint that is in the store.
+    /// Our checkpoint in the store.
     stored: Option<SnapshotId>,
     stored_bytes: u64,
-    /// A tree was finished since.
+    /// True if a tree was finished or cut since the last checkpoint.
     is_behind: bool,
 }
 
@@ -89,7 +90,8 @@ impl<'e> Checkpoints<'e> {
         head: &'e SnapshotHead,
         observer: &'e dyn Observer,
     ) -> Self {
-        let (state, failure) = (Mutex::default(), FirstError::default());
+        let state = Mutex::default();
+        let failure = FirstError::default();
         Self {
             repo,
             lease,
@@ -105,19 +107,23 @@ impl<'e> Checkpoints<'e> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what the parents hold that are checkpoints our own. False if one of them was deleted
-    /// meanwhile: then nothing is changed, and the parents are to be chosen anew.
+    /// Stores a checkpoint of our own with the runs of all parents that are checkpoints. Returns
+    /// false if one of them was deleted in the meantime: then nothing is changed, and the caller
+    /// chooses the parents again.
     pub fn inherit(&self, parents: &BTreeMap<String, ParentSource>) -> Result<bool, RepoError> {
         let mut state = self.lock();
         let (passing, lasting): (Vec<_>, Vec<_>) =
             parents.iter().partition(|(_, one)| one.is_checkpoint);
+
         state.parents = lasting
             .into_iter()
             .map(|(_, parent)| parent.snapshot)
             .collect();
+
         let Some(lease) = self.lease.filter(|_| !passing.is_empty()) else {
             return Ok(true);
         };
+
         let records = passing
             .iter()
             .map(|(_, parent)| parent.record.clone())
@@ -131,6 +137,7 @@ impl<'e> Checkpoints<'e> {
             Err(RepoError::ParentGone { .. }) => return Ok(false),
             Err(err) => return Err(err),
         }
+
         state.inherited = passing
             .into_iter()
             .map(|(name, parent)| (name.clone(), parent.record.clone()))
@@ -138,30 +145,30 @@ impl<'e> Checkpoints<'e> {
         Ok(true)
     }
 
-    /// Our checkpoint in the store: it stands for the parents that were checkpoints.
+    /// Returns our checkpoint in the store. It replaces the parents that were checkpoints.
     pub fn stored(&self) -> Option<SnapshotId> {
         self.lock().stored
     }
 
-    /// Stored bytes of all checkpoints so far.
+    /// Returns the stored bytes of all checkpoints so far.
     pub fn stored_bytes(&self) -> u64 {
         self.lock().stored_bytes
     }
 
-    /// From now on this tree is captured; one that was under way is begun anew.
+    /// Starts the checkpoints of this tree. If it was under way, its capture starts over.
     pub fn begin(&self, tree: UnderWay) {
         self.lock().under_way = Some(tree);
     }
 
-    /// What the parent holds of this source is damaged: no checkpoint goes on from it.
+    /// Removes a source whose parent is damaged from all checkpoints to come.
     pub fn disown(&self, source: &str) {
         let mut state = self.lock();
         state.inherited.remove(source);
         state.under_way = None;
     }
 
-    /// Completes the runs of the tree under way. On an error what the last checkpoint had of it
-    /// stays.
+    /// Completes the runs of the tree under way. After an error they stay as the last checkpoint
+    /// had them.
     pub fn complete(
         &self,
         feed: &Feed<'_>,
@@ -177,18 +184,18 @@ impl<'e> Checkpoints<'e> {
         Ok(runs)
     }
 
-    /// A source is done.
+    /// Records a captured source.
     pub fn finished(&self, record: SourceRecord) {
         let mut state = self.lock();
         state.under_way = None;
         state.inherited.remove(&record.name);
-        // A stream alone is not worth a checkpoint: its chunks are known already, and it is
-        // captured again anyway.
+        // A stream alone is not worth a checkpoint: its chunks are already known, and an
+        // interrupted backup captures it again anyway.
         state.is_behind |= matches!(record.kind, SourceKind::Tree { .. });
         state.finished.push(record);
     }
 
-    /// Makes checkpoints until `over` ends.
+    /// Makes checkpoints until the sender of `over` is dropped.
     pub fn run(&self, feed: &Feed<'_>, every: Duration, over: &Receiver<()>) {
         let every = every.max(Duration::from_millis(1));
         while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(every) {
@@ -200,30 +207,33 @@ impl<'e> Checkpoints<'e> {
     }
 
     fn tick(&self, feed: &Feed<'_>) -> Result<(), RepoError> {
-        // What others published meanwhile need not be stored again. Not to learn of it costs room,
-        // nothing else.
+        // Chunks that other writers published in the meantime need not be stored again. A failed
+        // sync only costs space.
         if self.repo.sync().is_ok() {
             feed.index_grew();
         }
         match self.make(feed, MERGED_ENTRIES_MAX)? {
-            // The next one may come through.
+            // The next checkpoint may succeed.
             Err(RepoError::Store(_)) | Ok(()) => Ok(()),
             Err(err) => Err(err),
         }
     }
 
-    /// Makes a last checkpoint of a backup that does not come to its end, as far as that works.
+    /// Tries to make a last checkpoint of a backup that is about to fail.
     pub fn last(&self, feed: &Feed<'_>) {
-        // The backup has failed for another reason, which is the one to tell.
+        // The backup has failed for another reason, which is the one to report.
         let _ = self.make(feed, MERGED_ENTRIES_LAST);
     }
 
-    /// Makes a checkpoint if there is anything to tell. The outer error ends the backup: entries
-    /// are lost for it. The inner one only means that there is no new checkpoint.
+    /// Makes a checkpoint if there is anything new to record.
+    ///
+    /// The outer error ends the backup, because it has lost entries. The inner one only means that
+    /// there is no new checkpoint.
     fn make(&self, feed: &Feed<'_>, limit: u64) -> Result<Result<(), RepoError>, RepoError> {
         let Some(lease) = self.lease else {
             return Ok(Ok(()));
         };
+
         let mut state = self.lock();
         if let Some(tree) = &mut state.under_way
             && let Some(batch) = tree.sink.cut()?
@@ -233,31 +243,35 @@ impl<'e> Checkpoints<'e> {
                 .add_part(feed, self.reader, batch, hidden, limit)?;
             state.is_behind = true;
         }
+
         if !state.is_behind {
             return Ok(Ok(()));
         }
+
         feed.publish()?;
+
+        // It names the previous checkpoint as a parent, so that it may replace it.
         let parents = state.parents.iter().chain(&state.stored).copied().collect();
         let checkpoint = snapshot_of(self.head, parents, state.sources());
         Ok(self.repo.put_checkpoint(lease, checkpoint).map(|stored| {
             let old = state.stored;
             state.keep(stored, self.observer);
             if let Some(old) = old {
-                // One too many is deleted when its lease has ended.
+                // A leftover checkpoint is deleted when its lease has ended.
                 let _ = self.repo.delete_checkpoint(&old);
             }
         }))
     }
 
-    /// Behind the commit, before the lease ends: deletes our own checkpoint and those that ours
-    /// have overtaken.
+    /// Deletes our own checkpoint and those that the commit has overtaken. Called after the commit,
+    /// before the lease ends.
     pub fn clear(
         repo: &Repository,
         own: Option<SnapshotId>,
         overtaken: &Overtaken<'_>,
         now: Timestamp,
     ) {
-        // What cannot be deleted is left to the next backup, or to a prune.
+        // Checkpoints that cannot be deleted are left to the next backup, or to a prune.
         if let Some(own) = own {
             let _ = repo.delete_checkpoint(&own);
         }
@@ -277,7 +291,7 @@ impl State {
         self.is_behind = false;
     }
 
-    /// What a checkpoint holds now.
+    /// Returns the sources for a checkpoint made now.
     fn sources(&self) -> Vec<SourceRecord> {
         let mut sources = self.finished.clone();
         let mut inherited = self.inherited.clone();
@@ -300,17 +314,17 @@ impl State {
     }
 }
 
-/// The checkpoints that a snapshot has overtaken.
+/// The data that decides which checkpoints a commit has overtaken.
 pub(super) struct Overtaken<'a> {
     /// As they were listed when the backup began.
     pub snapshots: &'a [StoredSnapshot],
     pub host: &'a str,
-    /// What is committed now.
+    /// The committed sources.
     pub sources: &'a [SourceRecord],
 }
 
 impl Overtaken<'_> {
-    /// Those whose lease has ended, at the store's time `now`.
+    /// Returns the overtaken checkpoints whose lease has ended at the store's time `now`.
     fn dead(&self, repo: &Repository, now: Timestamp) -> Result<Vec<SnapshotId>, Error> {
         let is_overtaken = |old: &SourceRecord| {
             self.sources

@@ -1,4 +1,5 @@
-//! Healing: which files must be read again because a chunk of theirs is lost (PROTOCOL R22).
+//! Healing: finds the files that must be read again because one of their chunks is lost (PROTOCOL
+//! R22).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,23 +9,23 @@ use crate::index::{Location, PackState};
 use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkId, Class, Entry, Extent, PackId, XattrValue};
 
-/// The chunks that no known pack holds although a snapshot needs them. Each takes 32 bytes: a lost
-/// pack of 64 MiB is 256 k of them at worst. Chunks in packs that are missing are not listed here
-/// but looked up one by one.
+/// The lost chunks: a snapshot needs them, and no known pack holds them. Each takes 32 bytes in
+/// memory; a lost pack of 64 MiB holds at most 256 k chunks. Chunks in missing packs are not listed
+/// here but looked up one by one.
 pub(super) struct Lost<'a> {
     pub ids: BTreeSet<ChunkId>,
-    /// Held packs that the store does not have.
+    /// Packs that segments list and the store does not have.
     pub absent: HashSet<PackId>,
     pub reader: &'a ChunkReader<'a>,
 }
 
 impl Lost<'_> {
-    /// True if nothing is lost, as a rule.
+    /// Returns true if nothing is lost, which is the usual case.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.absent.is_empty()
     }
 
-    /// True if a chunk is listed as lost, or lies in missing packs alone.
+    /// Returns true if a chunk is listed as lost, or if all its copies are in missing packs.
     fn is_lost(&self, id: &ChunkId) -> Result<bool, RepoError> {
         if self.ids.contains(id) || self.absent.is_empty() {
             return Ok(self.ids.contains(id));
@@ -35,13 +36,14 @@ impl Lost<'_> {
         Ok(!copies.iter().any(is_there))
     }
 
-    /// True if an entry names a lost chunk, in its content or its attributes: it counts as changed,
-    /// and what is still there is stored again. Its list nodes are read; one that cannot be read
-    /// counts as lost.
+    /// Returns true if an entry names a lost chunk, in its content or its attributes. The entry
+    /// then counts as changed, and the content that still exists is stored again. Reads the entry's
+    /// list nodes; one that cannot be read counts as lost.
     pub fn is_named_by(&self, entry: &Entry) -> Result<bool, Error> {
         if self.is_empty() {
             return Ok(false);
         }
+
         let xattrs = entry
             .meta()
             .map(|meta| meta.xattrs.as_slice())
@@ -53,17 +55,19 @@ impl Lost<'_> {
                 return Ok(true);
             }
         }
+
         let extents = entry
             .content()
             .map(|content| content.extents.as_slice())
             .unwrap_or_default();
+
         match self.is_in(extents) {
             Err(err) if err.is_unavailable() => Ok(true),
             other => Ok(other?),
         }
     }
 
-    /// Goes at most as deep as lists may be: 8.
+    /// Recurses at most as deep as lists may be: 8.
     fn is_in(&self, extents: &[Extent]) -> Result<bool, RepoError> {
         for extent in extents {
             let is_lost = match extent {

@@ -1,10 +1,10 @@
-//! Backing up: sources in their order, one after another, into one snapshot.
+//! Backs up all sources, one after another in their order, into one snapshot.
 //!
-//! Lease → snapshots listed → index in step → for each source: scan ⋈ parent → read, cut, hash →
+//! Lease → list snapshots → sync the index → for each source: scan ⋈ parent → read, cut, hash →
 //! known? → frame → compress, seal → pack → store → new run. Then the commit: packs durable →
 //! segment → snapshot → did it land within the lease? → the lease ends (PROTOCOL section 2). A
 //! crash before the snapshot leaves packs and segments that the next backup deduplicates against;
-//! it changes nothing that was committed.
+//! committed data does not change.
 
 mod around;
 mod attributes;
@@ -74,8 +74,8 @@ use crate::types::{SnapshotId, Timestamp};
 /// Backs up all sources into one snapshot.
 ///
 /// # Errors
-/// Nothing is committed then. Paths that could not be captured are no error: they are told to the
-/// observer, and the snapshot is incomplete.
+/// On an error nothing is committed. Paths that could not be captured are not an error: they are
+/// reported to the observer, and the snapshot is incomplete.
 pub fn backup(
     repo: &Repository,
     options: BackupOptions,
@@ -92,20 +92,22 @@ pub fn backup(
     {
         super::check_proc("capture a tree")?;
     }
+
     let mut options = options;
     let sources = std::mem::take(&mut options.sources);
-    // Before anything is stored: who is missing, and who is too little to be the whole.
+    // Before anything is stored, find the trees that are missing or cannot be listed.
     let missing = look_at_trees(repo, &options, &sources)?;
 
     observer.phase(&Phase::Index);
-    let lease = match options.dry_run {
-        true => None,
-        false => Some(Lease::take(
+    let lease = if options.dry_run {
+        None
+    } else {
+        Some(Lease::take(
             repo,
             LeaseKind::Backup,
             &options.host,
             repo.lease_times(),
-        )?),
+        )?)
     };
     let mut damaged = |id: SnapshotId, err: RepoError| {
         observer.problem(&Problem::new(
@@ -114,10 +116,12 @@ pub fn backup(
             err,
         ));
     };
+
     let mut snapshots = repo.snapshots(&mut damaged)?;
     super::tell_times(repo, &snapshots, observer);
     super::sync_until(repo, observer, cancel)?;
     let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
+
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = memory::plan(
         options.memory,
@@ -130,6 +134,9 @@ pub fn backup(
         images: legal_images(options.images.iter().cloned()),
         started,
     };
+
+    // Choose the snapshot that each tree builds on. If it is the checkpoint of another backup, that
+    // backup may delete it at any time: take it over first, and choose again if it is already gone.
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let mut moved: Option<BTreeMap<String, Vec<Vec<u8>>>> = None;
@@ -147,6 +154,7 @@ pub fn backup(
             names::look(&chooser, &options, &sources)?;
             moved = Some(names::moved_from(&chooser, options.moved, &sources));
         }
+
         let parents = choose_parents(&mut chooser, &sources)?;
         if let Some(lease) = &lease {
             let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
@@ -155,8 +163,9 @@ pub fn backup(
         if checkpoints.inherit(&parents)? {
             break parents;
         }
-        // Its run went on and replaced it, or came to its end. A listing that lags shows it all the
-        // same, and goes on to do so: it is not asked twice.
+
+        // The other backup replaced or deleted its checkpoint. A store whose listings lag may still
+        // list it, so it is not tried again.
         cancel.check()?;
         passed_over.extend(
             parents
@@ -167,6 +176,7 @@ pub fn backup(
         snapshots = repo.snapshots(&mut |_, _| {})?;
         snapshots.retain(|one| !passed_over.contains(&one.id));
     };
+
     let owners = Owners::read()?;
     let lost = Lost {
         ids: repo.ask_index(Index::lost)?,
@@ -184,7 +194,8 @@ pub fn backup(
         lost: &lost,
         checkpoints: &checkpoints,
     };
-    // Of a tree that is missing and was never captured there is nothing to carry over.
+
+    // If a missing tree was never captured, there is no earlier capture to keep.
     if let Some((name, why)) = missing
         .iter()
         .find(|(name, _)| !parents.contains_key(*name))
@@ -194,6 +205,7 @@ pub fn backup(
             why: why.clone(),
         });
     }
+
     let baselines = baselines(&snapshots, &options, &sources);
     let doubts = doubts(&snapshots, &options, &sources);
     let given = Given {
@@ -209,22 +221,26 @@ pub fn backup(
             .and_then(|moved| moved.remove(&record.name))
             .unwrap_or_default();
     }
+
     let own = checkpoints.stored();
     let passing = |parent: &SnapshotId| {
         parents
             .values()
             .any(|one| one.is_checkpoint && one.snapshot == *parent)
     };
-    // What was carried over from another run's checkpoint is in our own by now.
+
+    // Entries of another backup's checkpoint are in our own checkpoint by now.
     let reported = captured.reports.iter().filter_map(|report| report.parent);
     let named = reported
         .filter_map(|parent| if passing(&parent) { own } else { Some(parent) })
         .collect();
+
     let state = state_of(&captured.records);
     let snapshot = Snapshot {
         state,
         ..snapshot_of(&head, named, captured.records)
     };
+
     let overtaken = |committed: &Committed, sources: &[SourceRecord]| {
         let overtaken = Overtaken {
             snapshots: &snapshots,
@@ -233,6 +249,7 @@ pub fn backup(
         };
         Checkpoints::clear(repo, own, &overtaken, committed.stored);
     };
+
     let mut packed = captured.packed;
     packed.stored_bytes += checkpoints.stored_bytes();
     drop(checkpoints);
@@ -247,21 +264,25 @@ pub fn backup(
     )
 }
 
-/// What is captured, and what it is measured by.
+/// The sources to capture, with the earlier captures that they are compared with.
 struct Given<'p> {
     /// In the order in which they are captured: a database dump must not be newer than the files
-    /// that it speaks of.
+    /// that it refers to.
     sources: Vec<SourceSpec>,
-    /// Sizes of the last good streams.
+    /// By source name: the size of the last good stream.
     baselines: BTreeMap<String, u64>,
+    /// By source name: the reason why the source is suspect even if this capture is good.
     doubts: BTreeMap<String, String>,
+    /// By source name: the capture that a tree builds on.
     parents: &'p BTreeMap<String, ParentSource>,
 }
 
-/// Opens each tree's root for a look. A root that is missing or cannot be listed ends the backup
-/// before anything is stored, but where nothing may change: that one is an alarm, and what the last
-/// snapshot has of it goes on. Where something is to run before, such as what mounts it, there is
-/// nothing to see yet.
+/// Opens the root of each tree, and returns those that cannot be opened, with the reason.
+///
+/// Such a root is an error before anything is stored. The exception is a source in which nothing
+/// may change: its root is returned, to be reported as an alarm, and the snapshot keeps the last
+/// good capture. A source with `before` commands is only opened in a dry run: they may be what
+/// mounts it.
 fn look_at_trees(
     repo: &Repository,
     options: &BackupOptions,
@@ -272,10 +293,12 @@ fn look_at_trees(
         let SourceSpec::Tree(spec) = source else {
             continue;
         };
+
         let is_prepared = !spec.around.before.is_empty();
         if is_prepared && !options.dry_run {
             continue;
         }
+
         match tree::open(repo, spec) {
             Ok(_) => {}
             Err(Error::Source { name, why }) if is_prepared => {
@@ -288,10 +311,12 @@ fn look_at_trees(
             Err(err) => return Err(err),
         }
     }
+
     Ok(missing)
 }
 
-/// Sizes of the last good streams, of those sources of which not any size is accepted.
+/// Returns the size of the last good stream of each stream source, except those of which any size
+/// is accepted.
 fn baselines(
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
@@ -314,9 +339,10 @@ fn baselines(
         .collect()
 }
 
-/// Why sources are suspect whatever is captured: their last capture was, nobody has accepted it,
-/// and no good one is left to compare with. Were the next one good, a change that nobody has seen
-/// would be what all later ones are measured by.
+/// Returns the sources that are suspect even if this capture is good, with the reason: the last
+/// capture was suspect, it was not accepted, and no good one is left to compare with. If this
+/// capture counted as good, all later ones would be compared with a change that no user has
+/// accepted.
 fn doubts(
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
@@ -328,6 +354,7 @@ fn doubts(
         SourceSpec::Stream { .. } => true,
     };
     let compared = sources.iter().filter(is_compared).map(SourceSpec::name);
+
     compared
         .filter(|name| !options.accept.contains(*name))
         .filter(|name| parents::last_good(snapshots, &options.host, name).is_none())
@@ -345,7 +372,7 @@ fn doubts(
         .collect()
 }
 
-/// How such a reason begins.
+/// First words of such a reason.
 const NO_GOOD_ONE: &str =
     "no good snapshot of it is left to compare with, and the last one was not accepted";
 
@@ -361,6 +388,7 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
             options.level
         )));
     }
+
     let mut names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     names.sort_unstable();
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
@@ -368,6 +396,7 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
             "'{bad}' is no source name: 1 to 64 bytes without '/', ':' and '='"
         )));
     }
+
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(Error::Usage(format!(
             "two sources are named '{}'; write NAME=PATH for one",
@@ -397,7 +426,8 @@ fn choose_parents(
         let name = &spec.name;
         let parent = match &spec.parent {
             Some((snapshot, source)) => Some(chooser.named(snapshot, source)?),
-            // What changes is measured by the last good state, until the change is accepted.
+            // A source in which nothing may change is compared with its last good capture, until a
+            // change is accepted.
             None => chooser.latest(name, &spec.thing(), spec.unchanged)?,
         };
         if let Some(parent) = parent {
@@ -407,7 +437,7 @@ fn choose_parents(
     Ok(out)
 }
 
-/// What capturing all sources gave.
+/// The result of capturing all sources.
 struct Captured {
     records: Vec<SourceRecord>,
     reports: Vec<SourceReport>,
@@ -428,36 +458,46 @@ fn capture_all<'e>(
         checkpoints,
         ..
     } = capture;
+
     let claims = if options.dry_run {
         Claims::of_dry_run(repo.index())
     } else {
         Claims::new(repo.index())
     }?;
     let claims = claims.without(capture.lost.absent.clone());
+
     let packing = PackerOptions {
         workers: plan.workers,
         level: options.level,
         dry_run: options.dry_run,
     };
+
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
+
+        // The checkpoint thread runs until `going_on` is dropped.
         let (going_on, over) = bounded::<()>(0);
-        let (feed, every) = (packer.feed(), options.checkpoint_every);
+        let feed = packer.feed();
+        let every = options.checkpoint_every;
         let ticking = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn_scoped(scope, move || checkpoints.run(&feed, every, &over))
             .context("start", "a thread");
+
         let captured = match &ticking {
             Ok(_) => capture.sources(&packer, given),
             Err(_) => Err(RepoError::Stopped.into()),
         };
-        // Who asks to stop now gets a checkpoint of all there is; later it is a matter of one small
-        // object.
+
+        // The last check for cancellation: here a cancelled backup still makes a checkpoint of all
+        // it captured. After this, only one small object is left to write.
         let captured = captured.and_then(|captured| cancel.check().map(|()| captured));
+
         drop(going_on);
         if captured.is_err() {
             packer.hurry();
         }
+
         let ticked = ticking.map(std::thread::ScopedJoinHandle::join);
         if let Ok(Err(panic)) = ticked {
             std::panic::resume_unwind(panic);
@@ -467,7 +507,8 @@ fn capture_all<'e>(
         } else {
             observer.phase(&Phase::Commit);
         }
-        // Also on failure: the stages end, and theirs may be the error that made the sources stop.
+
+        // Also after a failure: a failed stage may be the reason why the sources stopped.
         let packed = packer.finish();
         let stopped_by = || {
             ticked
@@ -475,6 +516,8 @@ fn capture_all<'e>(
                 .map(Error::from)
                 .or_else(|| checkpoints.failure.take().map(Error::from))
         };
+
+        // The first error counts. `Stopped` only says that another thread failed.
         match (captured, packed) {
             (Err(err), Err(first)) if is_stop(&err) => Err(first.into()),
             (Err(err), _) if is_stop(&err) => {
@@ -512,11 +555,13 @@ impl<'e> Capture<'e> {
             doubts,
             parents,
         } = given;
+
         for source in sources {
             self.cancel.check()?;
             let name = source.name().to_owned();
             self.observer.phase(&Phase::Source { name: name.clone() });
-            let (parent, around) = (parents.get(&name), source.around());
+            let parent = parents.get(&name);
+            let around = source.around();
             let mut captured = around::run(self, &name, &around, || match source {
                 SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), parent) {
                     (Err(Error::Source { why, .. }), Some(parent)) if self.options.keeps(&spec) => {
@@ -526,6 +571,7 @@ impl<'e> Capture<'e> {
                 },
                 stream => self.stream(packer, stream, baselines.get(&name).copied()),
             })?;
+
             if let (None, Some(why)) = (&captured.0.suspect, doubts.get(&name)) {
                 let is_tree = matches!(captured.0.kind, SourceKind::Tree { .. });
                 let severity = if is_tree {
@@ -538,6 +584,7 @@ impl<'e> Capture<'e> {
                     .problem(&Problem::new(severity, &name, message));
                 captured.0.suspect = Some(why.clone());
             }
+
             self.checkpoints.finished(captured.0.clone());
             records.push(captured.0);
             reports.push(captured.1);
@@ -545,33 +592,38 @@ impl<'e> Capture<'e> {
         Ok((records, reports))
     }
 
-    /// A tree of which nothing may change is not there: what the last good snapshot has of it is in
-    /// this one too.
+    /// Returns the last good capture of a tree that is missing and in which nothing may change. The
+    /// capture is suspect and reported as an alarm.
     fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; what the last good snapshot has of it is kept");
         self.observer
             .problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
-        // Nothing was seen: that a name is not in the older state says nothing of this one.
+
+        // Nothing was seen, so the older state's counts of missing names do not hold for this
+        // capture.
         let counts = SourceCounts {
             partial: None,
             unseen: None,
             ..parent.record.counts
         };
+
         let record = SourceRecord {
             suspect: Some(reason),
             counts,
             ..parent.record.clone()
         };
+
         let report = SourceReport {
             name: record.name.clone(),
             counts: record.counts,
             parent: Some(parent.snapshot),
         };
+
         (record, report)
     }
 }
 
-/// What all snapshots of a backup have in common.
+/// The fields that all snapshots of one backup share.
 struct SnapshotHead {
     host: String,
     tags: Vec<String>,
@@ -579,7 +631,7 @@ struct SnapshotHead {
     started: Timestamp,
 }
 
-/// A checkpoint of these sources, lease and heartbeat aside.
+/// Returns a checkpoint of these sources. Committing or storing it sets its lease and heartbeat.
 fn snapshot_of(
     head: &SnapshotHead,
     mut parents: Vec<SnapshotId>,
@@ -590,6 +642,7 @@ fn snapshot_of(
     let mut tags = head.tags.clone();
     tags.sort();
     tags.dedup();
+
     Snapshot {
         format: FORMAT_VERSION,
         state: SnapshotState::Checkpoint,
@@ -612,7 +665,7 @@ fn snapshot_of(
     }
 }
 
-/// Commits, clears away what the commit overtakes, and ends the lease.
+/// Commits the snapshot, deletes the checkpoints that it overtakes, and ends the lease.
 fn finish(
     repo: &Repository,
     lease: Option<Lease>,
@@ -623,16 +676,21 @@ fn finish(
     clear: &dyn Fn(&Committed, &[SourceRecord]),
 ) -> Result<BackupReport, Error> {
     presence::check_own(repo, &packed)?;
-    let (state, started): (SnapshotState, Timestamp) = (snapshot.state, snapshot.started);
+
+    let state = snapshot.state;
+    let started = snapshot.started;
     let mut stored_bytes = packed.stored_bytes;
+
     let records = snapshot.sources.clone();
     let commit =
         |lease| repo.commit_with(lease, snapshot, |_, committed| clear(committed, &records));
     let committed = lease.map(commit).transpose()?;
+
     if let Some(committed) = &committed {
         observer.add(Counter::BytesStored, committed.bytes);
         stored_bytes += committed.bytes;
     }
+
     observer.phase(&Phase::End);
     Ok(BackupReport {
         snapshot: committed.map(|committed| committed.id),

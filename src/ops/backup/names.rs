@@ -1,4 +1,4 @@
-//! What the names of sources stand for, from one backup to the next.
+//! Compares the things that source names stand for from one backup to the next.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::observe::{Problem, Severity};
 use crate::ops::things::Thing;
 use crate::repo::StoredSnapshot;
 
-/// Paths that a source was moved away from and that its record holds; the newest.
+/// Most earlier paths of a moved source in its record; the newest are kept.
 const MOVED_FROM_MAX: usize = 100;
 
-/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A
-/// name that was derived from a path is that path's; one that was given may be moved, which is
+/// Compares each source with the newest snapshot that has its name. A name that was derived from a
+/// path stands for that path only. A name that the user gave may stand for another path, which is
 /// reported.
 pub(super) fn look(
     chooser: &Chooser<'_>,
@@ -26,14 +26,17 @@ pub(super) fn look(
         let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else {
             continue;
         };
+
         let before = Thing::of(&record.kind);
         if before == now {
             continue;
         }
+
         let was = format!(
             "it was {before} in snapshot {} and is {now} now",
             one.id.short()
         );
+
         let message = match source {
             _ if before.fits(&now) => format!("{was}, which is taken for the same"),
             SourceSpec::Tree(spec)
@@ -46,6 +49,7 @@ pub(super) fn look(
             }
             _ => format!("{was}; its history continues"),
         };
+
         chooser.observer.problem(&Problem::new(
             Severity::Note,
             format!("source '{name}'"),
@@ -55,12 +59,12 @@ pub(super) fn look(
     Ok(())
 }
 
-/// By the name of a source: the paths whose history it continues, as its record will have them.
+/// Returns, by source name, the earlier paths whose history the source continues, for its record.
 ///
-/// A source that is captured at a path for the first time continues what its name stood for before.
-/// One that was captured there before keeps what its last record has, but for paths at which
-/// somebody has captured it since: two jobs that use one name in turn are two sources. `is_moved`:
-/// the user says that it continues all paths of its name.
+/// A source that is captured at a path for the first time continues the path that its name stood
+/// for before. A source that was captured there before keeps the paths in its last record, except
+/// those captured since under this name: two jobs that use one name in turn are two sources.
+/// `is_moved`: the user states that the source continues all paths of its name.
 pub(super) fn moved_from(
     chooser: &Chooser<'_>,
     is_moved: bool,
@@ -79,7 +83,8 @@ pub(super) fn moved_from(
     out
 }
 
-/// `all`: the committed captures of one name, oldest first.
+/// Returns the paths that a source continues. `all`: the committed captures of its name, oldest
+/// first.
 fn paths_continued(
     all: &[(&StoredSnapshot, &SourceRecord)],
     now: &Thing,
@@ -95,7 +100,7 @@ fn paths_continued(
         return Vec::new();
     };
 
-    // What the last record continues, and nobody has captured since.
+    // The paths that the last record continues and that were not captured since.
     let mut paths: Vec<Vec<u8>> = all[from].1.moved_from.clone();
     paths.retain(|path| {
         all[from + 1..]
@@ -110,7 +115,8 @@ fn paths_continued(
         paths.extend(others.map(|(_, record)| record.path().to_vec()));
     }
 
-    // The newest stand last. What has no snapshot any more is nothing to continue.
+    // Keep the last occurrence of each path, newest last. A path without a snapshot has no history
+    // to continue.
     let mut seen = std::collections::BTreeSet::new();
     let mut paths: Vec<Vec<u8>> = paths
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a backup is told, and what it tells.
+//! Options and report of a backup.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,14 +14,14 @@ use crate::source::{FilesFrom, FilterOptions, StreamCommand};
 use crate::sys::recorded_path;
 use crate::types::{ByteSize, Profile, SnapshotId, Timestamp};
 
-/// One thing to capture.
+/// A source to capture.
 pub enum SourceSpec {
     /// A file tree, or a single file.
     Tree(Box<TreeSpec>),
-    /// A command's standard output; counts only if it exits with 0.
+    /// A command's standard output. It counts only if the command exits with 0.
     Command(Box<CommandSpec>),
-    /// Whatever comes: standard input. A read that fails with `WouldBlock` is tried again, after a
-    /// look at whether to stop.
+    /// Standard input, to its end. A read that fails with `WouldBlock` is retried after a check for
+    /// cancellation.
     Stream {
         name: String,
         input: Box<dyn Read + Send>,
@@ -29,7 +29,7 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
-    /// What its name stands for; none where that is found out late.
+    /// Returns the thing that its name stands for, or `None` for a command that is not known yet.
     pub(super) fn thing(&self) -> Option<Thing> {
         match self {
             Self::Tree(tree) => Some(tree.thing()),
@@ -50,7 +50,7 @@ impl SourceSpec {
         }
     }
 
-    /// The commands that run around its capture.
+    /// Returns the commands that run around its capture.
     pub(super) fn around(&self) -> Around {
         match self {
             Self::Tree(tree) => tree.around.clone(),
@@ -60,25 +60,25 @@ impl SourceSpec {
     }
 }
 
-/// Commands that run before and after a source is captured, such as what stops and starts the
+/// Commands that run before and after a source is captured, for example to stop and start the
 /// service that writes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Around {
-    /// In order; the first that fails ends the backup.
+    /// In order. The first that fails ends the backup.
     pub before: Vec<StreamCommand>,
-    /// In order, all of them, also if the capture or one of `before` failed.
+    /// In order. All of them run, also if the capture or one of `before` failed.
     pub after: Vec<StreamCommand>,
 }
 
-/// A command, and the variables that it gets besides ours.
+/// A command, and the environment variables that it gets besides ours.
 pub type CommandAndEnv = (StreamCommand, Vec<(String, OsString)>);
 
-/// What is run for its output.
+/// The command whose output is captured.
 pub enum Run {
-    /// This.
+    /// Known now.
     Known(CommandAndEnv),
-    /// What this finds out once what is to run before it has run: a dump by a program in a
-    /// container that `before` starts cannot be spelled earlier.
+    /// Looked up after the source's `before` commands have run: `before` may start the container in
+    /// which the command runs.
     Late(Box<dyn FnOnce() -> Result<CommandAndEnv, Error> + Send>),
 }
 
@@ -95,19 +95,18 @@ impl Run {
 pub struct CommandSpec {
     pub name: String,
     pub run: Run,
-    /// A line that must stand within the last 4 KiB of the output: without it the stream is not
-    /// whole.
+    /// A line that the last 4 KiB of the output must contain. Without it the stream is incomplete.
     pub ends_with: Option<String>,
-    /// Share of the last good one's size below which the stream is doubtful; 0: never. None: a
-    /// tenth, if the last good one had 64 KiB or more.
+    /// The stream is suspect if it is smaller than this share of the last good one; 0: never.
+    /// `None`: a tenth, if the last good one had 64 KiB or more.
     pub smallest: Option<f64>,
-    /// How it is cut: [`Profile::Stream`] or [`Profile::Dump`].
+    /// How the stream is cut: [`Profile::Stream`] or [`Profile::Dump`].
     pub profile: Profile,
     pub around: Around,
 }
 
 impl CommandSpec {
-    /// A command with nothing special about it.
+    /// Returns a command with default options.
     pub fn new(name: impl Into<String>, command: StreamCommand) -> Self {
         Self {
             name: name.into(),
@@ -130,35 +129,35 @@ impl std::fmt::Debug for SourceSpec {
 #[derive(Debug)]
 pub struct TreeSpec {
     pub name: String,
-    /// Nobody gave the name, it is the path's last component: then it stands for one path, and
-    /// another one is refused.
+    /// The name is the last component of the path, not given by the user. It then stands for one
+    /// path, and the same name with another path is refused.
     pub is_name_derived: bool,
     pub path: PathBuf,
     pub filter: FilterOptions,
-    /// Only these paths and what leads to them.
+    /// Capture only these paths and the directories that lead to them.
     pub files_from: Option<FilesFrom>,
-    /// Files never change once written, names are hashes of contents: known names are not looked at
-    /// again.
+    /// Files never change once written, and their names are hashes of their content: names already
+    /// captured are not looked at again.
     pub immutable: bool,
-    /// Take this snapshot's source as parent instead of the latest of this host and name.
+    /// Use this snapshot's source as parent instead of the latest one of this host and name.
     pub parent: Option<(SnapshotId, String)>,
-    /// Nothing in it is ever to change or go: if it does, that is an alarm, and the snapshot does
-    /// not count as good.
+    /// Nothing in the tree may change or vanish. If something does, an alarm is raised and the
+    /// snapshot does not count as good.
     pub unchanged: bool,
     /// Owners are numbers that mean nothing on this host, as in a container's volume: a restore
-    /// does not map their names. Paths in which container engines keep files are taken for such in
-    /// any case.
+    /// does not map their names. Paths in which container engines keep files are always treated
+    /// this way.
     pub numeric_owners: bool,
     pub around: Around,
 }
 
 impl TreeSpec {
-    /// The directory or file by which it is recorded.
+    /// Returns the directory or file as it is recorded.
     pub(super) fn thing(&self) -> Thing {
         Thing::Tree(recorded_path(&self.path).into_os_string().into_vec())
     }
 
-    /// A tree with nothing special about it.
+    /// Returns a tree with default options.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -175,7 +174,7 @@ impl TreeSpec {
     }
 }
 
-/// How to back up.
+/// Options of a backup.
 #[derive(Debug)]
 pub struct BackupOptions {
     pub host: String,
@@ -184,38 +183,37 @@ pub struct BackupOptions {
     pub sources: Vec<SourceSpec>,
     /// zstd level, 1–19.
     pub level: i32,
-    /// Read every file again, whatever its parent entry says.
+    /// Read every file again, even if its parent entry is unchanged.
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,
-    /// What was modified within so many seconds of its scan is read again next time; none: as the
-    /// kind of file system asks for.
+    /// A file modified within this many seconds of its scan is read again next time. `None`: as the
+    /// kind of file system requires.
     pub grain_seconds: Option<i64>,
-    /// Accept that a name which nobody gave stands for another path than before.
+    /// Accept that a derived source name stands for another path than before.
     pub moved: bool,
     /// Accept that a source which had entries has none now.
     pub allow_empty: bool,
-    /// Sources of which what would be doubtful or an alarm is accepted, as what is good from now
-    /// on.
+    /// Sources whose capture is accepted as good even if it would be suspect or raise an alarm.
+    /// Later captures are compared with it.
     pub accept: BTreeSet<String>,
     pub memory: ByteSize,
-    /// Reading and compressing threads; none: as many as cores and memory allow.
+    /// Reading and compressing threads. `None`: as many as cores and memory allow.
     pub threads: Option<usize>,
-    /// Scan, read and compress, store nothing. What is counted as new is an upper bound where that
-    /// is more than 900,000 chunks: a chunk that comes again much later may be counted again.
+    /// Scan, read and compress, but store nothing. With more than 900,000 new chunks, the counts of
+    /// new data are an upper bound: a chunk that appears again much later may be counted again.
     pub dry_run: bool,
-    /// How often what was captured so far is made a checkpoint, from which an interrupted backup
-    /// goes on.
+    /// Interval between checkpoints, from which an interrupted backup resumes.
     pub checkpoint_every: Duration,
     /// Environment variables that commands do not get.
     pub env_remove: Vec<String>,
-    /// The images of the containers whose data is captured, for the record; those that are not
+    /// The images of the containers whose data is captured, for the record. Images that are not
     /// legal are left out.
     pub images: Vec<ServiceImage>,
 }
 
 impl BackupOptions {
-    /// Options with their defaults.
+    /// Returns the default options.
     pub fn new(host: impl Into<String>, sources: Vec<SourceSpec>) -> Self {
         Self {
             host: host.into(),
@@ -240,14 +238,14 @@ impl BackupOptions {
 }
 
 impl BackupOptions {
-    /// True if what the last good snapshot has of a tree is to go on should the tree not be there:
-    /// nothing of it may go, and nobody says that it should.
+    /// Returns true if a missing tree keeps the capture of the last good snapshot: nothing in it
+    /// may vanish, and the change is not accepted.
     pub(super) fn keeps(&self, tree: &TreeSpec) -> bool {
         tree.unchanged && !self.accept.contains(&tree.name)
     }
 }
 
-/// What became of one source.
+/// The result of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReport {
     pub name: String,
@@ -256,15 +254,15 @@ pub struct SourceReport {
     pub parent: Option<SnapshotId>,
 }
 
-/// What a backup did.
+/// The result of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupReport {
-    /// None for a dry run.
+    /// `None` for a dry run.
     pub snapshot: Option<SnapshotId>,
     pub state: SnapshotState,
     pub started: Timestamp,
     pub sources: Vec<SourceReport>,
-    /// Objects and bytes put into the store, leases aside.
+    /// Objects and bytes put into the store, without leases.
     pub packs: u64,
     pub segments: u64,
     pub stored_bytes: u64,

@@ -1,4 +1,4 @@
-//! Which snapshot a source builds on (PROTOCOL R18).
+//! Chooses the snapshot that a source builds on (PROTOCOL R18).
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::types::SnapshotId;
 #[derive(Debug, Clone)]
 pub(super) struct ParentSource {
     pub snapshot: SnapshotId,
-    /// That is a checkpoint, which may be deleted at any time.
+    /// The snapshot is a checkpoint, which may be deleted at any time.
     pub is_checkpoint: bool,
     pub record: SourceRecord,
 }
@@ -40,18 +40,19 @@ pub(super) struct Chooser<'a> {
     pub host: &'a str,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
-    /// Whether snapshots that landed late are whole.
+    /// Whether a snapshot that landed late is complete, for those already checked.
     pub judged: BTreeMap<SnapshotId, bool>,
 }
 
 impl<'a> Chooser<'a> {
-    /// The snapshot of this host that holds the source of this name and whose scan of it started
-    /// last, and its record.
+    /// Returns the snapshot of this host whose scan of the source with this name started last, and
+    /// the source's record.
     pub fn newest(&self, name: &str) -> Option<(&StoredSnapshot, &SourceRecord)> {
         self.by_scan(name).pop()
     }
 
-    /// The snapshots of this host that hold the source of this name, by the start of its scan.
+    /// Returns the snapshots of this host with a source of this name, ordered by the start of its
+    /// scan.
     pub fn by_scan(&self, name: &str) -> Vec<(&'a StoredSnapshot, &'a SourceRecord)> {
         let of_host = self
             .snapshots
@@ -61,7 +62,7 @@ impl<'a> Chooser<'a> {
             .filter_map(|one| Some((one, one.snapshot.source(name)?)))
             .collect();
         sources.sort_by_key(|(one, source)| {
-            // A commit comes after the checkpoints of the same scan.
+            // A commit sorts after the checkpoints of the same scan.
             let is_commit = one.snapshot.state != SnapshotState::Checkpoint;
             (
                 trusted_time(source.started, one.committed()),
@@ -73,8 +74,9 @@ impl<'a> Chooser<'a> {
         sources
     }
 
-    /// What a source builds on: the snapshot of this host and name, best of the same path, whose
-    /// scan started last; with `good_only` of the committed ones whose capture of it is good.
+    /// Returns the source to build on: of this host and name, preferably of the same path, the one
+    /// whose scan started last. With `good_only`, only committed snapshots with a good capture of
+    /// the source count.
     pub fn latest(
         &mut self,
         name: &str,
@@ -92,10 +94,12 @@ impl<'a> Chooser<'a> {
         Ok(None)
     }
 
-    /// False for a snapshot that landed after its lease had ended and lacks something. One that is
-    /// whole is as good as any: all that it names lies in packs that were known after our lease
-    /// began, as if each chunk had been found there by itself. One is looked through per backup;
-    /// where that fails, the others that landed late are passed over.
+    /// Returns false for a snapshot that landed after its lease had ended and lacks chunks.
+    ///
+    /// If it lacks none, it can be used like any other: all chunks that it names are in packs that
+    /// were known after our lease began, as if each chunk had been found there by itself. Only one
+    /// such snapshot is read per backup. If it lacks chunks, the others that landed late are
+    /// skipped.
     fn is_usable(&mut self, one: &StoredSnapshot) -> Result<bool, Error> {
         if !one.landed_late(&self.repo.lease_times()) {
             return Ok(true);
@@ -119,7 +123,7 @@ impl<'a> Chooser<'a> {
         Ok(is_whole)
     }
 
-    /// The source that was named with `--parent`.
+    /// Returns the source that was named with `--parent`.
     pub fn named(&mut self, snapshot: &SnapshotId, source: &str) -> Result<ParentSource, Error> {
         let parent = named(self.snapshots, snapshot, source)?;
         let one = self.snapshots.iter().find(|one| one.id == *snapshot);
@@ -136,7 +140,7 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// The source's record in the newest committed snapshot whose capture of it is good.
+/// Returns the source's record in the newest committed snapshot with a good capture of it.
 pub(super) fn last_good<'s>(
     snapshots: &'s [StoredSnapshot],
     host: &str,
@@ -149,7 +153,7 @@ pub(super) fn last_good<'s>(
     newest.snapshot.source(name)
 }
 
-/// The source's record in the newest committed snapshot that has it.
+/// Returns the source's record in the newest committed snapshot that has it.
 pub(super) fn last_committed<'s>(
     snapshots: &'s [StoredSnapshot],
     host: &str,
@@ -198,7 +202,7 @@ fn named(
     }
 }
 
-/// True if anything in the snapshot's sources is not a full capture.
+/// Returns `Incomplete` if any of the sources is incomplete or suspect.
 pub(super) fn state_of(sources: &[SourceRecord]) -> SnapshotState {
     if sources
         .iter()

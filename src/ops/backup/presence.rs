@@ -1,11 +1,11 @@
-//! Whether the packs that a backup, or a copy, is about to rely on are there.
+//! Checks that the packs which a backup or a copy relies on exist.
 //!
-//! The index says what writers published, not what the store still has: a file system check, a sync
-//! tool or a disk that lied about a write can take a pack away. A backup that relied on it would
-//! succeed and could not be restored. So the packs are listed and compared with what the segments
-//! say of them. A pack that is missing or has another size does not count as known in this run:
-//! what it held is stored again as far as a source still has it, and who can read nothing else
-//! learns of the damage.
+//! The index lists the packs that writers published, not the packs that the store still has: a file
+//! system check, a sync tool or a disk that lied about a write can remove one. A backup that relied
+//! on it would succeed and could not be restored. So the packs are listed and compared with the
+//! segments. A pack that is missing or has another size does not count as known in this run: its
+//! chunks are stored again as far as a source still has them, and the damage is reported even if no
+//! command reads the pack.
 
 use std::collections::HashSet;
 
@@ -19,13 +19,13 @@ use crate::store::ObjectKey;
 use crate::sys::now;
 use crate::types::{PackId, Timestamp};
 
-/// Where a listing costs much, packs are listed again after a day.
+/// If listing is expensive, packs are listed again after a day.
 const LISTED_EVERY_SECONDS: f64 = 24.0 * 3600.0;
-/// So many missing packs are named; the rest are counted.
+/// Missing packs that are named; the rest are counted.
 const NAMED_MAX: usize = 10;
 
-/// Lists the packs, if that is due, and reports those that are missing; returns their ids. On a
-/// store whose listings are true that is each time, elsewhere once a day. The index is in step.
+/// Lists the packs if that is due, reports those that are missing, and returns their ids. A store
+/// with strong listings is listed each time, any other once a day. The index must be in sync.
 pub(in crate::ops) fn look(
     repo: &Repository,
     lease: Option<&Lease>,
@@ -45,13 +45,14 @@ pub(in crate::ops) fn look(
     Ok(absent.into_iter().map(|row| row.id).collect())
 }
 
-/// True if a look at `last` is too long ago at `time`, or lies ahead of it: then one of the two
+/// Returns true if the last listing was too long before `time`, or after it: then one of the two
 /// clocks was wrong.
 pub(super) fn is_due_after(last: Option<Timestamp>, time: Timestamp) -> bool {
     last.is_none_or(|last| !(0.0..LISTED_EVERY_SECONDS).contains(&time.seconds_since(last)))
 }
 
-/// A condemned pack that is not there was dealt with by a repair: nothing new is to be said of it.
+/// Reports missing packs. A missing condemned pack is not reported, because a repair has already
+/// handled it.
 fn report(absent: &[PackRow], observer: &dyn Observer) {
     let known: Vec<&PackRow> = absent
         .iter()
@@ -76,8 +77,8 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
     }
 }
 
-/// Where a put need not be durable, makes sure before the commit that the packs of this run are
-/// there.
+/// Checks before the commit that the packs of this run are in the store, if its puts may not be
+/// durable.
 pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error> {
     if repo.store().properties().durable_put {
         Ok(())
@@ -86,7 +87,7 @@ pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error>
     }
 }
 
-/// Fails unless these packs are in the store with these sizes.
+/// Returns an error unless these packs are in the store with these sizes.
 pub(super) fn check_stored(repo: &Repository, packs: &[(PackId, u64)]) -> Result<(), Error> {
     for (id, size) in packs {
         if stat_pack(repo, id)?.is_none_or(|meta| meta.size != *size) {

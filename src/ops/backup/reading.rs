@@ -1,9 +1,9 @@
-//! Reading a file's content, in the face of a file that changes meanwhile and of sizes and holes
-//! that do not tell.
+//! Reads the content of a file that may change during the reading, and whose size and holes may be
+//! wrong.
 //!
-//! The stat that an entry carries is the one that was judged: taken before the content was read,
-//! with a clock read before it. A size is where the reading is expected to end; one read behind it
-//! tells whether it does.
+//! An entry carries the stat that was taken before the content was read, judged against a clock
+//! read before that stat. The size says where the content should end; one read past it checks that
+//! it does.
 
 use std::io;
 use std::ops::Range;
@@ -20,13 +20,13 @@ use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX};
 /// Hard-link groups whose content is remembered, so that each is read once.
 const LINK_GROUPS_MAX: usize = 64 << 10;
 
-/// What reading a file gave.
+/// The result of reading a file.
 pub(super) struct Reading {
     pub content: Content,
-    /// The name is a hash of the content; none if that cannot be told.
+    /// Whether the content matches the hash in the name. `None` if that cannot be checked.
     pub name_agrees: Option<bool>,
     pub is_torn: bool,
-    /// The file may change, or has changed, without another stat than this one to tell.
+    /// The file may change, or may have changed, without a change of its stat.
     pub is_racy: bool,
     /// The stat that belongs to the content.
     pub stat: Stat,
@@ -50,11 +50,11 @@ pub(super) struct Linked {
 struct Pass {
     content: Content,
     name_agrees: Option<bool>,
-    /// There was more behind the size that the stat told.
+    /// There were more bytes after the size in the stat.
     is_longer: bool,
 }
 
-/// What one pass uses.
+/// The file and the buffers of a pass.
 struct Pen<'p, 'a> {
     file: &'p SourceFile,
     hash: Option<&'p HashName>,
@@ -63,11 +63,13 @@ struct Pen<'p, 'a> {
 }
 
 impl TreeShared<'_> {
-    /// Reads the content (PROTOCOL R17). A file that changes meanwhile is read again:
+    /// Reads the content (PROTOCOL R17). A file that changes during the reading is read again:
     ///
-    /// - One that grew and has the same beginning the second time, byte for byte, is whole: between
-    ///   the two readings it began with these bytes. That is a log.
-    /// - Any other is kept as it was read last, and torn if it changed during that reading too.
+    /// - If it grew, and the second reading of the original length gives the same bytes, the
+    ///   content is consistent: between the two readings the file began with these bytes. This is
+    ///   how a log changes.
+    /// - Otherwise the last reading is kept. It is torn if the file changed during that reading
+    ///   too.
     pub(super) fn read(
         &self,
         file: &SourceFile,
@@ -80,7 +82,7 @@ impl TreeShared<'_> {
             stat: job.stat,
             is_racy: job.is_racy,
         };
-        // A name that is a hash is checked against the bytes, so those are read for every name.
+        // A name that is a hash is checked against the bytes, so they are read for each such name.
         if hash.is_none()
             && let Some(linked) = self.linked(&first.stat, file)
         {
@@ -94,6 +96,7 @@ impl TreeShared<'_> {
                 stat: first.stat,
             });
         }
+
         let mut pen = Pen {
             file,
             hash,
@@ -108,6 +111,8 @@ impl TreeShared<'_> {
         }
 
         let is_growing = then.stat.size > first.stat.size && then.stat.id() == first.stat.id();
+
+        // A growing file: read the original length again and compare.
         if is_growing && pass.content.size == first.stat.size {
             let again = self.pass(&mut pen, first)?;
             if again.content == pass.content {
@@ -126,17 +131,20 @@ impl TreeShared<'_> {
             }
         }
 
+        // Any other change: one more try.
         let second = version(file, job)?;
         let pass = self.pass(&mut pen, second)?;
         let then = version(file, job)?;
         if is_same_version(&second.stat, &then.stat) {
             return self.steady(&mut pen, pass, second);
         }
+
         let Pass {
             content,
             name_agrees,
             ..
         } = pass;
+
         Ok(Reading {
             content,
             name_agrees,
@@ -146,8 +154,8 @@ impl TreeShared<'_> {
         })
     }
 
-    /// A pass during which the file kept its stat. If there was more than its size says, the size
-    /// says nothing: all is read.
+    /// Returns the result of a pass during which the file kept its stat. If the file has more bytes
+    /// than its size says, the size is useless, and the file is read to its end.
     fn steady(
         &self,
         pen: &mut Pen<'_, '_>,
@@ -160,9 +168,11 @@ impl TreeShared<'_> {
         } else {
             pass
         };
+
         if stat.nlink > 1 {
             self.remember_link(version, &pass.content);
         }
+
         let Pass {
             content,
             name_agrees,
@@ -177,12 +187,13 @@ impl TreeShared<'_> {
         })
     }
 
-    /// Reads a file up to the size that its stat tells.
+    /// Reads a file up to the size in its stat.
     fn pass(&self, pen: &mut Pen<'_, '_>, version: Version) -> Result<Pass, CutError> {
         let mut checker = pen.hash.and_then(HashName::checker);
         let mut builder = ContentBuilder::default();
         let size = version.stat.size;
         let is_sparse = version.stat.may_have_holes();
+
         let mut at = 0;
         while at < size {
             let data = if is_sparse {
@@ -205,19 +216,23 @@ impl TreeShared<'_> {
                 at = size;
                 break;
             }
+
             let is_all = data == (0..size);
             let read = self.read_range(pen, data.clone(), is_all, &mut builder, &mut checker)?;
             at = data.start + read;
             if at < data.end {
-                // It was cut short while we read; the stat behind the reading tells.
+                // The file became shorter during the reading; the caller sees that in the next
+                // stat.
                 break;
             }
         }
+
         let is_longer = at == size
             && self
                 .read_some(pen.file, &mut [0], size)
                 .map_err(CutError::Read)?
                 > 0;
+
         let content = builder.finish(pen.writers)?;
         Ok(Pass {
             content,
@@ -226,12 +241,12 @@ impl TreeShared<'_> {
         })
     }
 
-    /// Reads a file whose size says nothing until there is no more.
+    /// Reads a file whose size is wrong until there are no more bytes.
     fn pass_to_end(&self, pen: &mut Pen<'_, '_>) -> Result<Pass, CutError> {
         let mut checker = pen.hash.and_then(HashName::checker);
         let mut builder = ContentBuilder::default();
 
-        // What is so short that it is cut otherwise.
+        // A file that is small enough is cut as a whole.
         let mut at = 0;
         let mut read = |buf: &mut [u8]| {
             let n = pen.file.read_at(buf, at)?;
@@ -255,9 +270,9 @@ impl TreeShared<'_> {
         })
     }
 
-    /// The next data at or behind `at`; what lies between is a hole. Of a file that is still being
-    /// written the file system may tell holes where data waits to be written, so there the bytes of
-    /// a hole are looked at.
+    /// Returns the next range of data at or after `at`; the bytes before it are a hole. The file
+    /// system may report a hole where written data is not on disk yet. So if the file was modified
+    /// recently, the bytes of the hole are checked.
     fn data_at(
         &self,
         file: &SourceFile,
@@ -279,7 +294,7 @@ impl TreeShared<'_> {
         Ok(data)
     }
 
-    /// Hashes the zeros of a hole, which may be longer than anything that is read.
+    /// Hashes the zeros of a hole, in steps, as a hole can be larger than any buffer.
     fn hash_hole(&self, checker: &mut HashChecker, mut len: u64) -> Result<(), CutError> {
         static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
         while len > 0 {
@@ -297,7 +312,7 @@ impl TreeShared<'_> {
         file.read_at(buf, offset)
     }
 
-    /// Cuts one run of data; `is_all`: it is all that there is.
+    /// Cuts one range of data. `is_all`: the range is the entire file.
     fn read_range(
         &self,
         pen: &mut Pen<'_, '_>,
@@ -312,6 +327,7 @@ impl TreeShared<'_> {
             writers,
             ..
         } = pen;
+
         let mut offset = range.start;
         let mut read = |buf: &mut [u8]| {
             let n = self.read_some(file, buf, offset)?;
@@ -323,7 +339,10 @@ impl TreeShared<'_> {
             self.check().map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(n)
         };
+
         let len = range.end - range.start;
+
+        // A small file is one literal or one chunk.
         if is_all && (len <= LITERAL_BYTES_MAX as u64 || self.profile.is_whole(len)) {
             let bytes = window
                 .whole(&mut read, len as usize)
@@ -343,11 +362,13 @@ impl TreeShared<'_> {
             builder.push(extent, writers)?;
             return Ok(read);
         }
+
         let mut seen = |bytes: &[u8]| {
             if let Some(checker) = checker {
                 checker.update(bytes);
             }
         };
+
         let span = Span {
             start: range.start,
             limit: len,
@@ -356,7 +377,7 @@ impl TreeShared<'_> {
         window.cut(&mut read, span, builder, writers, &mut seen)
     }
 
-    /// The content of another name of the same file, read in this backup.
+    /// Returns the content of another name of the same file, if this backup has read it.
     fn linked(&self, stat: &Stat, file: &SourceFile) -> Option<Linked> {
         if stat.nlink < 2 {
             return None;
@@ -380,7 +401,7 @@ impl TreeShared<'_> {
     }
 }
 
-/// The file as it is now.
+/// Returns the file's current stat and whether it is racy.
 fn version(file: &SourceFile, job: &FileJob) -> Result<Version, CutError> {
     let clock = now();
     let stat = file.stat().map_err(CutError::Read)?;
@@ -390,7 +411,7 @@ fn version(file: &SourceFile, job: &FileJob) -> Result<Version, CutError> {
     })
 }
 
-/// True if two stats of a file tell of the same version of its content.
+/// Returns true if two stats describe the same version of a file's content.
 fn is_same_version(a: &Stat, b: &Stat) -> bool {
     (a.size, a.mtime, a.ctime, a.inode, a.device) == (b.size, b.mtime, b.ctime, b.inode, b.device)
 }

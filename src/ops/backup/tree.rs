@@ -1,4 +1,4 @@
-//! Capturing one file tree: the walk, the reader threads, and the new run.
+//! Captures one file tree: the walk, the reader threads, and the new run.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -32,14 +32,14 @@ use crate::source::{DirectoryId, FilesFrom, Filter, Kind, Owners, SourceDir, Sta
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
 use crate::types::{Class, Profile, RelPath, Timestamp};
 
-/// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
+/// Increased whenever the capture rules change. The next walk then skips nothing (PROTOCOL R17).
 const RULES_VERSION: u32 = 3;
 
-/// A tree source whose root is open: it is there and can be listed.
+/// A tree source whose root is open: it exists and can be listed.
 pub(super) struct OpenTree<'o> {
     pub spec: &'o TreeSpec,
     filter: Filter,
-    /// What is to be warned of in the filter.
+    /// Warnings about the filter.
     misread: Vec<String>,
     root: Root,
     stat: Stat,
@@ -48,11 +48,11 @@ pub(super) struct OpenTree<'o> {
 
 enum Root {
     Directory(SourceDir),
-    /// The source is a single file: its directory and its name in it.
+    /// The source is a single file: its directory, and its name there.
     Single(SourceDir, Vec<u8>),
 }
 
-/// What all sources of a backup share.
+/// The data that all sources of a backup share.
 pub(super) struct Capture<'e> {
     pub repo: &'e Repository,
     pub reader: &'e ChunkReader<'e>,
@@ -65,8 +65,8 @@ pub(super) struct Capture<'e> {
     pub checkpoints: &'e Checkpoints<'e>,
 }
 
-/// True for paths in which containers keep their files: below the engines' usual directories, and
-/// volumes wherever those were moved to. Their owners are numbers of the containers' own users.
+/// Returns true for paths in which containers keep their files: below the engines' usual
+/// directories, and volumes wherever they are. Their owners are user numbers of the containers.
 fn is_of_containers(path: &Path) -> bool {
     let parts: Vec<&std::ffi::OsStr> = path.iter().collect();
     let is_volume = |window: &[&std::ffi::OsStr]| window[0] == "volumes" && window[2] == "_data";
@@ -83,6 +83,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         name: spec.name.clone(),
         why: err.to_string(),
     };
+
     let named = |err: PathError| {
         refused(&format!(
             "{err}: {}{}",
@@ -90,10 +91,12 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             about_mount(&err.source).unwrap_or_default()
         ))
     };
+
     let mut options = spec.filter.clone();
     options.never.extend(own_directories(repo));
     let filter = Filter::new(&options)?;
     let mut misread = Vec::new();
+
     let clock = now();
     let (root, stat) = match SourceDir::open_root(&spec.path) {
         Ok(directory) => {
@@ -106,6 +109,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                     &"it is the directory of the repository, of the cache or of the state itself",
                 ));
             }
+
             let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
             filter.refuse_absolute(&path, |name| directory.stat(name).is_ok())?;
             misread = filter.misread(&spec.name, &path, |name| directory.stat(name).is_ok());
@@ -115,6 +119,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             (Root::Directory(directory), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
+            // The source may be a single file: open its directory.
             let name = spec
                 .path
                 .file_name()
@@ -148,6 +153,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         }
         Err(err) => return Err(named(err)),
     };
+
     Ok(OpenTree {
         spec,
         filter,
@@ -158,9 +164,9 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     })
 }
 
-/// Refuses a list of absolute paths, as other programs take them: below the root they name nothing,
-/// and what was to be captured would not be. A list is taken as it stands where the root holds the
-/// first component of its own path.
+/// Refuses a list of absolute paths, as other programs take them: below the root they match
+/// nothing, and the files would be missing from the backup. The list is accepted if the root has an
+/// entry with the name of the first component of its own path.
 fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Result<(), Error> {
     let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else {
         return Ok(());
@@ -181,8 +187,8 @@ fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Resu
     )))
 }
 
-/// The directories of the repository, the cache and the state, which are never captured: known by
-/// what they are, not by what their paths are called.
+/// Returns the directories of the repository, the cache and the state, which are never captured.
+/// They are compared by device and inode, not by path.
 fn own_directories(repo: &Repository) -> Vec<DirectoryId> {
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
     let others = [
@@ -211,7 +217,7 @@ fn repository_directory(repo: &Repository) -> Option<DirectoryId> {
 }
 
 impl OpenTree<'_> {
-    /// A digest of everything that decides what is captured.
+    /// Returns a digest of everything that decides which paths are captured.
     fn digest(&self) -> [u8; 32] {
         let spec = self.spec;
         let path = recorded_path(&spec.path).into_os_string();
@@ -263,8 +269,8 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// Captures a tree whose parent cannot be read. Where nothing may change, nobody can tell
-    /// whether anything did.
+    /// Captures a tree whose parent cannot be read. If nothing in it may change, the capture is
+    /// suspect, because there is nothing to compare it with.
     fn tree_anew(
         &self,
         packer: &Packer<'_, 'e>,
@@ -289,7 +295,7 @@ impl<'e> Capture<'e> {
         Ok((record, report))
     }
 
-    /// True if nothing in it may change, and no change is accepted.
+    /// Returns true if nothing in the source may change, and a change is not accepted.
     fn is_watched(&self, spec: &TreeSpec) -> bool {
         spec.unchanged && !self.options.accept.contains(&spec.name)
     }
@@ -307,15 +313,18 @@ impl<'e> Capture<'e> {
         } else {
             Profile::Tree
         };
+
         let digest = tree.digest();
         let (old_runs, same_digest) =
             match parent.map(|parent| (&parent.record.kind, &parent.record.digest)) {
                 Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
                 _ => (&[][..], true),
             };
+
         let scratch = self.repo.scratch_dir();
-        // A cut that is being written keeps as much in memory as the sink that goes on.
+        // While a cut is being written, it uses as much memory as the sink that takes new entries.
         let sink = Arc::new(EntrySink::new(&scratch, self.plan.sorter_bytes / 2));
+
         let shared = TreeShared {
             source: &spec.name,
             profile,
@@ -335,6 +344,7 @@ impl<'e> Capture<'e> {
             keeps_old: false.into(),
             has_skipped: false.into(),
         };
+
         let rules = WalkRules {
             filter: &tree.filter,
             repository: repository_directory(self.repo),
@@ -349,9 +359,11 @@ impl<'e> Capture<'e> {
             root: tree.stat,
             clock: tree.clock,
         };
+
         let path =
             std::os::unix::ffi::OsStringExt::into_vec(recorded_path(&spec.path).into_os_string());
         let started = now();
+
         let mut record = SourceRecord {
             name: spec.name.clone(),
             kind: SourceKind::Tree {
@@ -362,8 +374,8 @@ impl<'e> Capture<'e> {
             profile: profile.name().to_owned(),
             started,
             ended: started,
-            // What the walk has not come to yet was captured by the parent's rules: a mixture is
-            // like none.
+            // Entries that the walk has not reached yet were captured by the parent's rules. A
+            // mixture of rules has no digest.
             digest: if same_digest || old_runs.is_empty() {
                 digest
             } else {
@@ -374,17 +386,20 @@ impl<'e> Capture<'e> {
             numeric_owners: spec.numeric_owners || is_of_containers(&spec.path),
             moved_from: Vec::new(),
         };
+
         self.checkpoints.begin(UnderWay {
             sink: Arc::clone(&sink),
             counts: Arc::clone(&shared.counts),
             runs: Runs::of(old_runs),
             record: record.clone(),
         });
+
         self.walk(packer, tree, &shared, &rules, old_runs)?;
         shared.refuse_nothing_left()?;
         self.tell_missing(tree, &shared)?;
         self.tell_kernels(&shared);
         self.tell_leftovers(&shared);
+
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self
             .checkpoints
@@ -393,26 +408,30 @@ impl<'e> Capture<'e> {
                 err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
                 err => WalkError::Other(err.into()),
             })?;
+
         record.kind = SourceKind::Tree {
             path,
             immutable: spec.immutable,
             runs: runs.all,
         };
         record.ended = now();
-        // The next walk must not skip what was kept of a parent that was captured by other rules.
+
+        // The next walk must not skip entries that were kept from a parent captured by other rules.
         let is_mixed = !same_digest && shared.keeps_old.load(Ordering::Relaxed);
         record.digest = if is_mixed { [0; 32] } else { digest };
         record.counts = counts(&shared.counts, &sink);
         record.suspect = shared.watch.as_ref().and_then(Watch::verdict);
+
         let report = SourceReport {
             name: spec.name.clone(),
             counts: record.counts,
             parent: parent.map(|parent| parent.snapshot),
         };
+
         Ok((record, report))
     }
 
-    /// Walks the tree on this thread while others read its files.
+    /// Walks the tree on this thread while reader threads read its files.
     fn walk(
         &self,
         packer: &Packer<'_, 'e>,
@@ -428,17 +447,20 @@ impl<'e> Capture<'e> {
                 err => WalkError::Other(err.into()),
             })
         };
+
         let has_parent = !old_runs.is_empty();
         let parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
         let parent_directories = (has_parent && shared.immutable)
             .then(|| cursor(Streams::Directories))
             .transpose()?;
-        // Where nothing may go, an alarm tells what went.
+
+        // If nothing in the source may change, an alarm names each missing path instead.
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
         }
+
         // Each batch holds at most 8 open directories: 24 descriptors for each worker, with the
-        // batch that it reads.
+        // batch that it is reading.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
         let walked = std::thread::scope(|scope| {
             for n in 0..self.plan.workers {
@@ -453,7 +475,9 @@ impl<'e> Capture<'e> {
                     })
                     .context("start", "a reader thread")?;
             }
+
             drop(queue);
+
             let mut own = writers(packer);
             let mut walk = Walk {
                 shared,
@@ -465,6 +489,7 @@ impl<'e> Capture<'e> {
                 batch: JobBatch::default(),
                 windows: Windows::new(self.options.grain_seconds),
             };
+
             let walked = match &tree.root {
                 Root::Directory(directory) => walk.run(directory.clone()),
                 Root::Single(directory, name) => walk.run_file(directory, name, tree.stat),
@@ -472,14 +497,16 @@ impl<'e> Capture<'e> {
             drop(walk);
             walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))
         });
+
+        // The error of a reader explains why the walk stopped.
         match shared.reading.take() {
             Some(err) => Err(WalkError::Other(err)),
             None => walked,
         }
     }
 
-    /// A list of which nothing is there is more likely one of another directory, or of an unmounted
-    /// volume.
+    /// Refuses a list of which no path exists: more likely it is meant for another directory, or a
+    /// volume is not mounted.
     fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
         let (Root::Directory(root), Some(list), false) =
             (&tree.root, &tree.spec.files_from, self.options.allow_empty)
@@ -499,8 +526,7 @@ impl<'e> Capture<'e> {
         }))
     }
 
-    /// Names what is listed and was not there to be captured: the snapshot lacks what somebody
-    /// asked for by name.
+    /// Reports unfinished files of a restore, which were left out.
     fn tell_leftovers(&self, shared: &TreeShared<'_>) {
         let what = match shared
             .counts
@@ -517,6 +543,8 @@ impl<'e> Capture<'e> {
             .problem(&Problem::new(Severity::Note, shared.source, what));
     }
 
+    /// Reports the listed paths that do not exist. They make the snapshot incomplete, because the
+    /// user named them.
     fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
         let (Root::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
             return Ok(());
@@ -531,7 +559,7 @@ impl<'e> Capture<'e> {
         Ok(told?)
     }
 
-    /// Says once which file systems of the kernel were left alone.
+    /// Reports the mounts of kernel file systems that were not entered, in one message.
     fn tell_kernels(&self, shared: &TreeShared<'_>) {
         let named = shared
             .kernels
@@ -574,7 +602,7 @@ fn read_files(
     Ok(writers.flush()?)
 }
 
-/// The counts of a source so far.
+/// Returns the counts of a source so far.
 pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
     let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
     SourceCounts {
