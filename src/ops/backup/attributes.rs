@@ -1,5 +1,5 @@
-//! From a stat and extended attributes to an entry's metadata. An attribute that cannot be read, or
-//! has no room, costs the entry that attribute and nothing else.
+//! Builds an entry's metadata from a stat and extended attributes. If an attribute cannot be read
+//! or does not fit, only that attribute is lost.
 
 use super::content::Writers;
 use super::reason::reason;
@@ -8,18 +8,18 @@ use crate::repo::RepoError;
 use crate::source::{Attributes, Owners, Stat, Unread, metadata};
 use crate::types::{Metadata, Xattr, XattrValue};
 
-/// Attributes of an entry together; with more of them it could outgrow its page.
+/// Most bytes of an entry's attributes together. With more, the entry could outgrow its page.
 const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 
 /// An entry's metadata.
 pub(super) struct Described {
     pub meta: Metadata,
-    /// Why attributes are missing, or are the parent's; none if all are those of now.
+    /// Why attributes are missing, or are the parent's. `None` if all are current.
     pub lacks: Option<String>,
 }
 
-/// Builds metadata; attribute values that are too long for the entry become chunks. `old`: what the
-/// parent has at the path, whose attributes stand in for those that cannot be read.
+/// Builds metadata. Attribute values that are too long for the entry become chunks. `old`: the
+/// parent's metadata at the path, whose attributes replace those that cannot be read.
 pub(super) fn describe(
     stat: &Stat,
     owners: &Owners,
@@ -53,8 +53,8 @@ pub(super) fn describe(
     Ok(Described { meta, lacks })
 }
 
-/// Takes over the parent's values of attributes that cannot be read now. Its chunks are left alone:
-/// they may be lost.
+/// Copies the parent's values of attributes that cannot be read now. Values in chunks are not
+/// copied: the chunks may be lost.
 fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
     let old = old
         .filter(|old| old.inode == meta.inode)
@@ -77,9 +77,10 @@ fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
     }
 }
 
-/// Drops attributes that have no room in an entry; true if there was one.
+/// Drops attributes that do not fit into an entry. Returns true if there were any.
 fn trim(xattrs: &mut Vec<Xattr>) -> bool {
-    let (count, mut bytes) = (xattrs.len(), 0);
+    let count = xattrs.len();
+    let mut bytes = 0;
     xattrs.retain(|xattr| {
         let value = match &xattr.value {
             XattrValue::Inline(value) => value.len(),

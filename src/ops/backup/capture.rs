@@ -64,7 +64,7 @@ pub(super) struct TreeShared<'a> {
     pub sink: &'a EntrySink,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
-    /// Set by a thread of this source that failed, the readers aside.
+    /// The error that ended the checkpoint thread.
     pub failure: &'a FirstError<RepoError>,
     /// The error that ended a reader thread. The other readers and the walk stop, since nothing can
     /// be committed.

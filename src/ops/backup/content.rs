@@ -1,5 +1,5 @@
-//! Bytes → chunks → extents: cutting through a window of bounded size, and lists of extents that
-//! stay short.
+//! Bytes → chunks → extents: cuts through a window of bounded size, and keeps lists of extents
+//! short.
 
 use std::io;
 
@@ -10,26 +10,26 @@ use crate::repo::{FrameWriter, RepoError};
 use crate::sys::PathError;
 use crate::types::{Content, Extent, Profile};
 
-/// Up to this many extents stand in the entry itself.
+/// Up to this many extents are stored in the entry itself.
 const INLINE_EXTENTS: usize = 16;
-/// Smallest read window; chunks of up to a quarter of it are cut without moving bytes often.
+/// Smallest read window. Chunks of up to a quarter of it are cut without moving bytes often.
 const WINDOW_BYTES_MIN: usize = 1 << 20;
 
-/// Where chunks and list nodes go: one of each class, used by one thread.
+/// Writers of data chunks and of list nodes, used by one thread.
 pub(in crate::ops) struct Writers<'a> {
     pub data: FrameWriter<'a>,
     pub metadata: FrameWriter<'a>,
 }
 
 impl Writers<'_> {
-    /// Sends what is there on its way, at the end of a source.
+    /// Sends the pending chunks, at the end of a source.
     pub fn flush(&mut self) -> Result<(), RepoError> {
         self.data.flush()?;
         self.metadata.flush()
     }
 }
 
-/// Collects a file's extents; beyond 16 they become list nodes, cut by content.
+/// Collects a file's extents. More than 16 become list nodes, cut by content.
 #[derive(Default)]
 pub(in crate::ops) struct ContentBuilder {
     size: u64,
@@ -38,7 +38,7 @@ pub(in crate::ops) struct ContentBuilder {
 }
 
 impl ContentBuilder {
-    /// Adds the next piece.
+    /// Adds the next extent.
     pub fn push(&mut self, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
         self.size += extent.len();
         if self.is_long {
@@ -94,11 +94,11 @@ impl ContentBuilder {
         )
     }
 
-    /// Ends the content.
+    /// Finishes the content.
     pub fn finish(mut self, writers: &mut Writers<'_>) -> Result<Content, RepoError> {
         if self.is_long {
             let mut level = 0;
-            // The top level stands in the entry once it is short and holds all there is.
+            // The top level goes into the entry once it is short and holds everything.
             while level + 1 < self.levels.len()
                 || level == 0
                 || self.levels[level].len() > INLINE_EXTENTS
@@ -114,26 +114,26 @@ impl ContentBuilder {
     }
 }
 
-/// A buffer that a source is read and cut through; reused from file to file.
+/// A buffer for reading and cutting sources, reused from file to file.
 #[derive(Default)]
 pub(super) struct Window {
     buf: Vec<u8>,
 }
 
-/// Reads bytes into a buffer; 0 at the end.
+/// Reads bytes into a buffer. Returns 0 at the end.
 pub(super) type ReadBytes<'r> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'r;
 
-/// What is cut at once.
+/// The range to cut in one call.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
-    /// Offset in the file or stream, on which chunk sizes may depend.
+    /// Offset in the file or stream; chunk sizes may depend on it.
     pub start: u64,
-    /// At most this many bytes.
+    /// Most bytes to read.
     pub limit: u64,
     pub profile: Profile,
 }
 
-/// Why cutting ended early: the source, the repository, or what was read.
+/// The reason why cutting ended early: the source, the repository, or a refused content.
 pub(super) enum CutError {
     Read(io::Error),
     Repo(RepoError),
@@ -147,7 +147,7 @@ impl From<RepoError> for CutError {
 }
 
 impl CutError {
-    /// As a public error, the source named.
+    /// Returns this as a public error that names the source.
     pub fn named(self, name: &str) -> Error {
         match self {
             Self::Repo(err) => err.into(),
@@ -163,8 +163,8 @@ impl CutError {
 }
 
 impl Window {
-    /// Cuts what `read` gives into chunks and adds them to `content`; `seen` is shown every byte
-    /// once. Returns how many bytes there were.
+    /// Cuts the bytes from `read` into chunks and adds them to `content`. `seen` gets every byte
+    /// once. Returns the number of bytes.
     pub fn cut(
         &mut self,
         read: &mut ReadBytes<'_>,
@@ -178,8 +178,11 @@ impl Window {
         seen: &mut dyn FnMut(&[u8]),
     ) -> Result<u64, CutError> {
         let window = WINDOW_BYTES_MIN.max(4 * profile.sizes_at(start).max() as usize);
-        let (mut held, mut done, mut at_end) = (0usize, 0u64, false);
+        let mut held = 0usize;
+        let mut done = 0u64;
+        let mut at_end = false;
         loop {
+            // Fill the window.
             let wanted = (limit - done - held as u64).min((window - held) as u64) as usize;
             if self.buf.len() < held + wanted {
                 self.buf.resize(held + wanted, 0);
@@ -199,6 +202,8 @@ impl Window {
             seen(&self.buf[held..held + filled]);
             held += filled;
             at_end |= done + held as u64 == limit;
+
+            // Cut chunks while the window holds enough bytes for the next one.
             let mut at = 0;
             while at < held {
                 let sizes = profile.sizes_at(start + done);
@@ -217,6 +222,8 @@ impl Window {
                 at += length;
                 done += length as u64;
             }
+
+            // Move the rest to the front.
             self.buf.copy_within(at..held, 0);
             held -= at;
             if at_end {
@@ -225,7 +232,7 @@ impl Window {
         }
     }
 
-    /// Reads up to `limit` bytes (at most 2 MiB) at once.
+    /// Reads up to `limit` bytes (at most 2 MiB) into the window.
     pub fn whole(&mut self, read: &mut ReadBytes<'_>, limit: usize) -> io::Result<&[u8]> {
         if self.buf.len() < limit {
             self.buf.resize(limit, 0);

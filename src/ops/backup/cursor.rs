@@ -1,10 +1,10 @@
-//! The parent's entries during a walk, with the next one in sight.
+//! The parent's entries during a walk, with a view of the next one.
 
 use super::walk::WalkError;
 use crate::repo::{MergedRuns, RepoError};
 use crate::types::{Entry, RelPath};
 
-/// The parent's entries, with the next one in sight.
+/// The parent's entries, with a view of the next one.
 pub(super) struct ParentCursor<'a> {
     runs: MergedRuns<'a>,
     head: Option<Entry>,
@@ -48,7 +48,7 @@ impl<'a> ParentCursor<'a> {
         self.runs.seek(key);
     }
 
-    /// Takes all that lies below an entry that was taken and is gone.
+    /// Takes all entries below a taken entry that is gone.
     pub fn pass_below(
         &mut self,
         gone: &Entry,
@@ -75,7 +75,8 @@ impl<'a> ParentCursor<'a> {
     }
 }
 
-/// Damage ends the use of the parent; anything else ends the backup.
+/// Classifies an error of the parent: damage ends the use of the parent, anything else ends the
+/// backup.
 pub(super) fn parent_error(err: RepoError) -> WalkError {
     if err.is_unavailable() {
         WalkError::Parent(err)

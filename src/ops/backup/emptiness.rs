@@ -1,24 +1,24 @@
-//! Streams that hold nothing though they have bytes.
+//! Detects streams that have bytes but no content.
 //!
-//! A dump that fails in front of a compressor leaves the compressor's output for no input at all;
-//! the shell reports the exit code of the compressor alone. An archiver that finds nothing writes
-//! an archive without members.
+//! If a dump in front of a compressor fails, the compressor still writes its output for empty
+//! input, and the shell reports only the exit code of the compressor. An archiver that finds
+//! nothing writes an archive without members.
 
-/// What was looked at of a stream: if it is short, all of it.
+/// The inspected part of a stream: all of it if it is short.
 #[derive(Debug)]
 pub(super) struct Sample<'a> {
-    /// Its last bytes; all, if it has no more than these.
+    /// Its last bytes, or all of them if it is no longer than that.
     pub tail: &'a [u8],
     pub size: u64,
-    /// It has no byte but zeros.
+    /// All its bytes are zero.
     pub is_zeros: bool,
 }
 
-/// An empty tar archive: two blocks of zeros, filled up to a record of up to 128 blocks.
+/// The sizes of an empty tar archive: two blocks of zeros, padded to a record of up to 128 blocks.
 const TAR_BYTES: std::ops::RangeInclusive<u64> = 1024..=64 * 1024;
 
-/// The kind of file that a stream is an empty one of; none if it holds something, or if that cannot
-/// be said.
+/// Returns the file type if a stream is an empty file of that type. `None` if it has content, or if
+/// that cannot be decided.
 pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
     if sample.is_zeros && TAR_BYTES.contains(&sample.size) && sample.size.is_multiple_of(512) {
         return Some("tar archive");
@@ -28,7 +28,7 @@ pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
         return None;
     }
     match bytes {
-        // The end has the length of what was compressed, and its sum.
+        // The last 8 bytes are the checksum and the length of the input.
         [0x1f, 0x8b, 8, .., 0, 0, 0, 0, 0, 0, 0, 0] if bytes.len() >= 20 => Some("gzip file"),
         [
             b'B',
@@ -52,8 +52,8 @@ pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
     }
 }
 
-/// <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>: after the header comes the end
-/// mark at once.
+/// <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>: the end mark follows the header
+/// directly.
 fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
     let size_bytes = if flags & 8 != 0 { 8 } else { 0 };
     let dictionary_bytes = if flags & 1 != 0 { 4 } else { 0 };
@@ -61,8 +61,8 @@ fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
     bytes.get(header..header + 4) == Some(&[0; 4])
 }
 
-/// RFC 8878, section 3.1: frames that are skipped, then one whose first block is the last, raw, and
-/// of no bytes.
+/// RFC 8878, section 3.1: skippable frames, then a frame whose first block is the last one, raw and
+/// empty.
 fn is_empty_zstd(mut bytes: &[u8]) -> bool {
     while let [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, rest @ ..] = bytes {
         let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
@@ -74,6 +74,7 @@ fn is_empty_zstd(mut bytes: &[u8]) -> bool {
     let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = bytes else {
         return false;
     };
+
     let is_single_segment = descriptor & 0x20 != 0;
     let window_bytes = usize::from(!is_single_segment);
     let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
@@ -83,6 +84,7 @@ fn is_empty_zstd(mut bytes: &[u8]) -> bool {
         2 => 4,
         _ => 8,
     };
+
     let header = window_bytes + dictionary_bytes + size_bytes;
     rest.get(header..header + 3) == Some(&[1, 0, 0])
 }
@@ -106,7 +108,7 @@ mod tests {
         (0..text.len()).step_by(2).map(digits).collect()
     }
 
-    /// What the programs write for no input.
+    /// The output of the programs for empty input.
     #[test]
     fn the_output_of_compressors_for_no_input_is_empty() {
         for (program, written) in [
@@ -166,7 +168,7 @@ mod tests {
         }
     }
 
-    /// The tail alone says nothing of a long stream.
+    /// The tail alone does not show whether a long stream is empty.
     #[test]
     fn a_long_stream_that_ends_like_an_empty_file_is_not_one() {
         let tail = hex("1f8b080000000000000303000000000000000000");

@@ -1,31 +1,32 @@
-//! Dumps that end with a line of their own: what begins as one and lacks it lost its end.
+//! Detects dumps that lost their end: they begin like a dump whose program writes a known last
+//! line, and lack that line.
 //!
 //! In a pipe the reader does not learn how the program that wrote the dump ended.
 
-/// The line at the end of what `pg_dumpall` writes. A dump without it is not whole.
+/// The line at the end of a dump by `pg_dumpall`. A dump without it is incomplete.
 pub const CLUSTER_DUMP_COMPLETE: &str = "-- PostgreSQL database cluster dump complete";
-/// The line at the end of what `pg_dump` writes, and of each database's part of a cluster's dump.
+/// The line at the end of a dump by `pg_dump`, and of each database's part of a cluster dump.
 pub const DATABASE_DUMP_COMPLETE: &str = "-- PostgreSQL database dump complete";
 
-/// How dumps of programs begin, in one of their first lines.
+/// First words of one of a dump's first lines, and the program.
 const BEGINNINGS: [(&str, &str); 4] = [
     ("-- PostgreSQL database cluster dump", "PostgreSQL"),
     ("-- PostgreSQL database dump", "PostgreSQL"),
     ("-- MySQL dump ", "MySQL"),
     ("-- MariaDB dump ", "MariaDB"),
 ];
-/// How a line near their end begins. Several dumps may stand in one stream, so any will do.
+/// First words of a line near the end. A stream may hold several dumps, so any of them counts.
 const ENDINGS: [&str; 3] = [
     CLUSTER_DUMP_COMPLETE,
     DATABASE_DUMP_COMPLETE,
     "-- Dump completed",
 ];
-/// Lines in which a dump says what it is.
+/// Lines in which a dump names its type.
 const FIRST_LINES: usize = 4;
-/// Bytes at a stream's beginning that hold these.
+/// Bytes at the beginning of a stream that hold these lines.
 pub(super) const HEAD_BYTES: usize = 512;
 
-/// Why a stream is not whole, if that can be said. `tail`: its last bytes.
+/// Returns why a stream is incomplete, if that can be seen. `tail`: its last bytes.
 pub(super) fn cut_off(head: &[u8], tail: &[u8]) -> Option<String> {
     let mut first = head.split(|&byte| byte == b'\n').take(FIRST_LINES);
     let program = first.find_map(|line| {

@@ -1,5 +1,5 @@
-//! Names that the parent has and the source does not show. A name is removed from the snapshot only
-//! if it is gone: neither the listing shows it nor a look finds it.
+//! Names that the parent has and the listing does not show. A name is removed from the snapshot
+//! only if it is really gone: not in the listing, and not found by a lookup.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use crate::source::{ListedName, SourceDir};
 use crate::sys::now;
 use crate::types::{Entry, RelPath};
 
-/// A directory under a walk.
+/// A directory that is being walked.
 pub(super) struct Listed<'l> {
     pub path: &'l RelPath,
     pub directory: &'l SourceDir,
     pub node: &'l Arc<DirectoryNode>,
     /// Only the tag of a cache directory is captured.
     pub only_tag: bool,
-    /// It is not entered by the rules: all that the parent has in it goes.
+    /// The rules forbid entering it: all parent entries in it are removed.
     pub is_closed: bool,
 }
 
 impl Walk<'_, '_> {
-    /// Takes the parent's next entry if it lies in the directory and before `until`, or anywhere in
-    /// it for none: the listing does not show it.
+    /// Takes the parent's next entry if it is in the directory and before `until`; `None`: anywhere
+    /// in the directory. The listing does not show such an entry.
     pub(super) fn take_unlisted(
         &mut self,
         directory: &RelPath,
@@ -39,8 +39,8 @@ impl Walk<'_, '_> {
         if is_unlisted { cursor.take() } else { Ok(None) }
     }
 
-    /// Looks for what the listing did not show: a name may be missing from one listing and be there
-    /// all the same.
+    /// Looks up a name that the listing did not show: one listing may miss a name that still
+    /// exists.
     pub(super) fn visit_unlisted(
         &mut self,
         listed: &Listed<'_>,

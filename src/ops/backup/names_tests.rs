@@ -1,4 +1,4 @@
-//! What a source's name stands for, from one backup to the next.
+//! The path that a source's name stands for, from one backup to the next.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use crate::ops::Cancel;
 use crate::ops::testing::{Lab, write};
 use crate::store::{ObjectDir, list_all};
 
-/// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, had one history:
-/// each looked to the other like a directory that had changed altogether.
+/// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, shared one history:
+/// to each of them the other looked like a directory that had changed completely.
 #[test]
 fn a_name_that_nobody_gave_stands_for_one_path() {
     let lab = Lab::new();
@@ -41,17 +41,19 @@ fn a_name_that_nobody_gave_stands_for_one_path() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
+
     let first = back_up(derived(path("alice")), false)
         .expect("the first of its name")
         .snapshot;
-    // In another spelling it is the same.
+    // Another spelling of the path is the same source.
     let spelled = lab.tree().join("alice/../alice/./data/");
     let same = back_up(derived(spelled), false).expect("the same");
     assert_eq!((same.sources[0].parent, notes()), (first, Vec::new()));
 
     let refused = back_up(derived(path("bob")), false).expect_err("another");
     assert!(matches!(refused, Error::Usage(_)), "{refused:?}");
-    let (why, bob) = (refused.to_string(), path("bob").display().to_string());
+    let why = refused.to_string();
+    let bob = path("bob").display().to_string();
     assert!(
         why.contains(&format!("NAME={bob}")) && why.contains("--moved"),
         "{why}"
@@ -72,7 +74,7 @@ fn a_name_that_nobody_gave_stands_for_one_path() {
         "and no lease is left"
     );
 
-    // A name that was given may move; so may a directory of which that is said.
+    // A name given by the user may move, and so may a derived one with `moved`.
     back_up(TreeSpec::new("data", path("bob")), false).expect("given");
     assert!(
         notes()[0].contains("its history continues"),
@@ -106,6 +108,7 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
         };
         crate::ops::testing::commit(&repo, lease, vec![("tree", kind)])
     };
+
     let observer = Recording::default();
     write(&lab.tree().join("a"), b"a");
     let run = || {
@@ -116,6 +119,7 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
         backup(&lab.open(), options, &observer, &Cancel::new())
     };
+
     let parent = old("./tree");
     assert_eq!(
         run().expect("taken for the same").sources[0].parent,

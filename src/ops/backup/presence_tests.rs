@@ -1,5 +1,5 @@
-//! Packs that went missing: a backup reports them, relies on nothing in them, and stores again what
-//! its sources have.
+//! Missing packs: a backup reports them, does not rely on them, and stores their chunks again if
+//! its sources still have them.
 
 use super::presence::{check_stored, is_due_after};
 use crate::observe::Recording;
@@ -59,7 +59,7 @@ fn packs(lab: &Lab) -> Vec<(PackId, u64)> {
         .collect()
 }
 
-/// Everything that the snapshot names is there, and every file reads back.
+/// Checks that all chunks of the snapshot exist, and that every file reads back.
 fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
     repo.sync().expect("syncs");
     let found = crate::repo::StoredSnapshot {
@@ -67,11 +67,13 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
         stored: Default::default(),
         snapshot: repo.read_snapshot(&id).expect("reads"),
     };
+
     assert_eq!(missing(repo, &found, &Cancel::new()).expect("asked"), None);
     let reader = ChunkReader::new(repo, 1 << 20);
     let crate::format::SourceKind::Tree { runs, .. } = &found.snapshot.sources[0].kind else {
         panic!("a tree")
     };
+
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     while let Some(entry) = merged.next_entry().expect("reads") {
         let Some(content) = entry.content() else {
@@ -97,8 +99,8 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
     }
 }
 
-/// A tree whose names are no hashes, and one whose names are: the last one is what an immutable
-/// source skips.
+/// Writes a tree with ordinary names and one with hashes as names. An immutable source skips the
+/// latter.
 fn fill(lab: &Lab) {
     for n in 0..4 {
         write(
@@ -112,13 +114,13 @@ fn fill(lab: &Lab) {
     write(&lab.tree().join("large"), &noise(50, 3_000_000));
 }
 
-/// A name that is a hash of something: 64 hex digits, which nothing here checks.
+/// Returns a name that looks like a hash: 64 hex digits, which no test checks.
 fn hash_name(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Two backups, of which the second adds a little; then the pack of this number goes, or is cut
-/// short. False if there are fewer packs.
+/// Makes two backups, of which the second adds a little; then deletes or truncates the pack of this
+/// number. Returns false if there are fewer packs.
 fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     let lab = Lab::new();
     let repo = lab.open();
@@ -126,24 +128,28 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     run(&lab, &repo, immutable, false);
     write(&lab.tree().join("later"), &noise(60, 500_000));
     run(&lab, &repo, immutable, false);
+
     let Some(&(id, _)) = packs(&lab).get(number) else {
         return false;
     };
     let name = ObjectKey::Pack(id);
-    match is_cut {
-        true => assert!(lab.store.damage(&name, |bytes| bytes.truncate(70))),
-        false => lab.store.delete(&name).expect("deleted"),
+    if is_cut {
+        assert!(lab.store.damage(&name, |bytes| bytes.truncate(70)));
+    } else {
+        lab.store.delete(&name).expect("deleted");
     }
+
     let done = run(&lab, &repo, immutable, force);
     let is_named = |one: &String| one.starts_with(&name.to_string());
     assert!(done.problems.iter().any(is_named), "{:?}", done.problems);
     assert!(done.packs > 0);
     assert_whole(&lab, &repo, done.id);
-    // The segments still say that it is there, so it is still reported; nothing more is to be
-    // stored.
+
+    // The segments still list the pack, so it is reported again, but nothing more has to be stored.
     let again = run(&lab, &repo, immutable, false);
     assert!(again.problems.iter().any(is_named), "{:?}", again.problems);
     assert_eq!(again.packs, 0);
+
     let options = RepairPacksOptions {
         host: "host".into(),
         threads: 1,
@@ -172,7 +178,7 @@ fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
     }
 }
 
-/// Between the sync and the listing a prune drops and deletes a pack: that is no loss.
+/// Between the sync and the listing a prune drops and deletes a pack: it is not missing.
 #[test]
 fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     use crate::format::{ObjectKind, encode_segment};
@@ -185,7 +191,7 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     run(&lab, &repo, false, false);
     let (gone, _) = packs(&lab)[0];
     let keys = repo.keys().clone();
-    // Before the packs are listed, the segments were.
+    // Runs before the packs are listed and after the segments were.
     let hook = Box::new(move |store: &dyn Store| {
         let writer = crate::types::LeaseId::new([9; 16]);
         let body = SegmentBody {
@@ -202,6 +208,7 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
             .expect("put");
         store.delete(&ObjectKey::Pack(gone)).expect("deleted");
     });
+
     let hooked = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Segment, hook);
     let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
     repo.sync().expect("syncs");
@@ -209,8 +216,8 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     assert_eq!(absent, vec![]);
 }
 
-/// Where a put need not be durable, a backup whose own pack is gone, or cut short, by the commit
-/// commits nothing.
+/// On a store whose puts may not be durable: a backup whose own pack is missing or truncated at the
+/// commit commits nothing.
 #[test]
 fn what_a_put_did_not_keep_is_noticed() {
     let lab = Lab::new();
@@ -226,8 +233,8 @@ fn what_a_put_did_not_keep_is_noticed() {
     }
 }
 
-/// Where listings lag the packs are listed once a day; a clock that was ahead once does not put
-/// that off.
+/// If listings lag, the packs are listed once a day. A clock that was ahead once does not delay
+/// that.
 #[test]
 fn the_age_of_the_last_look_is_remembered() {
     let lab = Lab::new();

@@ -1,14 +1,14 @@
-//! Why something of a source could not be captured, in words.
+//! Describes why a path of a source could not be captured.
 
 use std::error::Error;
 use std::io;
 
 use rustix::io::Errno;
 
-/// Longest text that an entry carries.
+/// Longest reason that an entry carries.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// A reason as entries carry it: the whole error chain and what to do about it, at most 1 KiB.
+/// Returns a reason for an entry: the whole error chain, and advice, at most 1 KiB.
 pub(super) fn reason(action: &str, err: &(dyn Error + 'static)) -> String {
     let mut text = format!("cannot {action}: {err}");
     let mut advice = about_error(err);
@@ -31,8 +31,8 @@ fn about_error(err: &(dyn Error + 'static)) -> Option<&'static str> {
     err.downcast_ref::<io::Error>().and_then(about_mount)
 }
 
-/// What to do about an error that a mount gives whose server or process is gone; to be appended to
-/// the error's text.
+/// Returns advice for errors of a mount whose server or process is gone, to be appended to the
+/// error's text.
 pub(super) fn about_mount(err: &io::Error) -> Option<&'static str> {
     match Errno::from_io_error(err)? {
         Errno::STALE | Errno::NOTCONN | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::TIMEDOUT => {

@@ -1,4 +1,4 @@
-//! The rules of a walk: what of a tree is captured, and what is looked at again.
+//! The rules of a walk: which paths of a tree are captured, and which are looked at again.
 
 use crate::source::{
     CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, Kind, ListedName, SourceDir, Stat, Wanted,
@@ -7,15 +7,15 @@ use crate::store::is_foreign;
 use crate::target::is_temporary_name;
 use crate::types::{MissingNames, RelPath, Timestamp};
 
-/// What decides how a tree is walked.
+/// The options that decide how a tree is walked.
 pub(super) struct WalkRules<'a> {
     pub filter: &'a Filter,
-    /// The repository's own directory, where it is one of this machine.
+    /// The repository's own directory, if it is on this machine.
     pub repository: Option<DirectoryId>,
     pub files_from: Option<&'a FilesFrom>,
-    /// Nothing is carried over without a look at it, and nothing is skipped.
+    /// Every entry is looked at before it is carried over, and no directory is skipped.
     pub no_skip: bool,
-    /// There is a parent and it cannot be read: what was there is not known.
+    /// There is a parent, but it cannot be read, so its entries are not known.
     pub parent_unreadable: bool,
     pub force: bool,
     pub ignore_ctime: bool,
@@ -27,18 +27,19 @@ pub(super) struct WalkRules<'a> {
     pub clock: Timestamp,
 }
 
-/// How many names of the repository's directory are held at once.
+/// Names of the repository's directory in memory at a time.
 const NAMES_AT_ONCE: usize = 1024;
 
-/// True for what a restore has under way in this directory, or a killed one has left: never part of
-/// a backup.
+/// Returns true for a file that a restore is writing in this directory, or that a killed restore
+/// has left there. It is never part of a backup.
 pub(super) fn is_leftover(name: &ListedName) -> bool {
     is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Directory)
 }
 
 impl WalkRules<'_> {
-    /// The names in a directory that were left out with the repository though they are not its own:
-    /// how many there are, and the first. None if this is not the repository's directory.
+    /// Returns the names in a directory that are left out with the repository although they do not
+    /// belong to it: their number, and the first one. `None` if this is not the repository's
+    /// directory, or if there are no such names.
     ///
     /// # Errors
     /// The directory cannot be opened or listed.
@@ -54,7 +55,9 @@ impl WalkRules<'_> {
         let mut names = above
             .open_child(name)?
             .list(self.scratch, self.listing_bytes)?;
-        let (mut count, mut first, mut batch) = (0, None, Vec::new());
+        let mut count = 0;
+        let mut first = None;
+        let mut batch = Vec::new();
         while names.next_batch(&mut batch, NAMES_AT_ONCE)? > 0 {
             let mut foreign = batch.drain(..).filter(|name| is_foreign(&name.name));
             if let Some(name) = foreign.next() {
@@ -65,7 +68,7 @@ impl WalkRules<'_> {
         Ok(first.map(|first| (count, first)))
     }
 
-    /// Why a name is not to be captured; none if it is.
+    /// Returns why a name is not captured, or `None` if it is.
     pub fn left_out(
         &self,
         directory: &RelPath,
@@ -78,10 +81,12 @@ impl WalkRules<'_> {
         if is_leftover(name) {
             return Some(MissingNames::Excluded);
         }
-        // A path that cannot be joined is told of later.
+
+        // A path that cannot be joined is reported later.
         let Ok(path) = directory.join(&name.name) else {
             return None;
         };
+
         let is_directory = name.kind_hint == Some(Kind::Directory);
         let wanted = self
             .files_from

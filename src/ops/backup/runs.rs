@@ -1,5 +1,4 @@
-//! Writing a source's new run, or a part of it for a checkpoint, merged with runs that are there
-//! already.
+//! Writes a source's new run, or a part of it for a checkpoint, merged with existing runs.
 
 use super::sink::Batch;
 use crate::format::RunRef;
@@ -9,22 +8,22 @@ use crate::repo::{
 };
 use crate::types::Class;
 
-/// All runs become one when what newer ones hide of older ones is more than a twentieth of all
-/// content, and more than the runs themselves take: a prune keeps what any run names, shown or
+/// All runs are merged into one if newer runs hide more than a twentieth of all content, and more
+/// bytes than the runs themselves take. A prune keeps all content that any run names, visible or
 /// hidden.
 const HIDDEN_PARTS: u64 = 20;
 
-/// A source's runs while it is captured.
+/// The runs of a source during its capture.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runs {
     /// Newest first: our own, then the parent's.
     pub all: Vec<RunRef>,
-    /// How many of them are our own, written for checkpoints.
+    /// Number of our own runs, written for checkpoints.
     pub own: usize,
 }
 
 impl Runs {
-    /// Those of a parent.
+    /// Returns the runs of a parent.
     pub fn of(parent: &[RunRef]) -> Self {
         Self {
             all: parent.to_vec(),
@@ -32,9 +31,9 @@ impl Runs {
         }
     }
 
-    /// Adds a part of the new run, merged with the newest of our own by tiers (PROTOCOL R9), but
-    /// with no more than `limit` entries: a checkpoint must not take long. The parent's runs are
-    /// left as they are until the end.
+    /// Adds a part of the new run, merged by tiers (PROTOCOL R9) with the newest of our own runs
+    /// that have at most `limit` entries together: a checkpoint must not take long. The parent's
+    /// runs stay as they are until the end.
     pub fn add_part(
         &mut self,
         feed: &Feed<'_>,
@@ -49,15 +48,17 @@ impl Runs {
             sum = sum.saturating_add(run.entries);
             sum <= limit
         });
+
         let joining = tiers_to_merge(batch.entries, own).min(small.count());
         let parents = self.all.len() - self.own;
+
         self.merge(feed, reader, Some(batch), hidden, joining, &|| false)?;
         self.own = self.all.len() - parents;
         Ok(())
     }
 
-    /// Adds the last part. All of our own become one run, and that is merged with the parent's by
-    /// tiers: the runs are those of a backup without checkpoints.
+    /// Adds the last part. Our own runs become one run, which is merged with the parent's by tiers.
+    /// The result has the same runs as a backup without checkpoints.
     pub fn complete(
         &mut self,
         feed: &Feed<'_>,
@@ -71,9 +72,10 @@ impl Runs {
             .iter()
             .map(|run| run.entries)
             .chain(batch.as_ref().map(|batch| batch.entries));
-        let joining = match self.hides_much(hidden) {
-            true => parents.len(),
-            false => tiers_to_merge(entries.sum(), parents),
+        let joining = if self.hides_much(hidden) {
+            parents.len()
+        } else {
+            tiers_to_merge(entries.sum(), parents)
         };
         if batch.is_none() && self.own + joining <= 1 {
             return Ok(());
@@ -83,7 +85,7 @@ impl Runs {
         Ok(())
     }
 
-    /// True if too much of what the runs name is hidden by newer ones, with so much more now.
+    /// Returns true if newer runs hide too much of the runs' content, with `hidden` bytes more now.
     fn hides_much(&self, hidden: u64) -> bool {
         let sum = |of: fn(&RunRef) -> u64| self.all.iter().map(of).fold(0, u64::saturating_add);
         let hidden = sum(|run| run.hides).saturating_add(hidden);
@@ -91,7 +93,7 @@ impl Runs {
             && hidden.saturating_mul(HIDDEN_PARTS) > sum(|run| run.content)
     }
 
-    /// Writes one run of the batch over the newest `joining` runs, which it replaces.
+    /// Merges the batch and the newest `joining` runs into one run, which replaces them.
     fn merge(
         &mut self,
         feed: &Feed<'_>,
@@ -109,9 +111,11 @@ impl Runs {
                 .map(|run| run.hides)
                 .fold(hidden, u64::saturating_add),
         };
+
         let mut pages = feed.writer(Class::Metadata);
         let mut sorted = batch.map(|batch| batch.sorted);
-        // New entries ask as they come; behind the last of them there may be millions of old ones.
+        // Checked for each page: after the last new entry there may be millions of old ones, for
+        // which `next` is not called.
         let mut put = |bytes: &[u8]| {
             if is_stopped() {
                 Err(RepoError::Stopped)
@@ -119,6 +123,7 @@ impl Runs {
                 pages.add(bytes)
             }
         };
+
         let writer = RunWriter::new(&mut put);
         let old = MergedRuns::open(reader, old, Streams::All, false)?;
         let next = || -> Result<Option<Mention>, RepoError> {
@@ -128,6 +133,7 @@ impl Runs {
                 None => Ok(None),
             }
         };
+
         let run = merged_into(next, old, staying.is_empty(), writer)?;
         pages.flush()?;
         let run = run.map(|run| RunRef { hides, ..run });

@@ -1,4 +1,5 @@
-//! Where entries of the new run gather: sorted outside memory, so that they may come in any order.
+//! Collects the entries of a new run. They are sorted outside memory, so they may come in any
+//! order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,35 +14,35 @@ use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 
 /// The entries of one source's new run.
 ///
-/// While they gather, [`EntrySink::cut`] takes what there is, for a checkpoint; the rest gathers
-/// on. Each cut holds all that was put before it and nothing else, and is by itself a true part of
-/// the new state: of a directory that came into being and is not finished it holds a provisional
-/// entry, so that no child stands without its directory, and the directory is walked again by who
-/// begins from there.
+/// While entries come in, [`EntrySink::cut`] takes those collected so far for a checkpoint; later
+/// entries go into the next cut. Each cut holds exactly the entries that were put before it, and is
+/// by itself a valid part of the new state. For a new directory that is not finished it holds a
+/// provisional entry, so that no child is without its directory; a backup that resumes from there
+/// walks the directory again.
 pub(in crate::ops) struct EntrySink {
     scratch: PathBuf,
     bytes: usize,
     gathered: Mutex<Gathered>,
-    /// Entries of the source that are failed, stale or torn; carried ones too.
+    /// Entries of the source that are failed, stale or torn, also if they are carried over.
     incomplete: AtomicU64,
-    /// Directories of the source of which names are missing; carried ones too.
+    /// Directories of the source with missing names, also if they are carried over.
     partial: AtomicU64,
-    /// Of these: something else than the user's rules kept names.
+    /// Those of `partial` with names missing for other reasons than the user's rules.
     unseen: AtomicU64,
 }
 
 struct Gathered {
     sorter: Sorter,
     entries: u64,
-    /// New directories whose entry is not there yet.
+    /// New directories whose entry is not written yet.
     open: BTreeMap<RelPath, OpenDirectory>,
-    /// Something was lost on the way into a scratch file: no cut would be whole.
+    /// A write to a scratch file failed: no cut would be complete.
     is_broken: bool,
 }
 
 struct OpenDirectory {
     entry: Entry,
-    /// A cut holds its provisional entry, cover and all.
+    /// A cut holds its provisional entry, with the flag *cover* if it needs one.
     is_given: bool,
 }
 
@@ -52,7 +53,7 @@ pub(in crate::ops) struct Batch {
 }
 
 impl EntrySink {
-    /// A sink that keeps `bytes` in memory, and as many again while a cut is being written.
+    /// Returns a sink that keeps `bytes` in memory, and as many again while a cut is being written.
     pub fn new(scratch: &Path, bytes: usize) -> Self {
         let gathered = Gathered {
             sorter: Sorter::new(scratch, bytes),
@@ -79,10 +80,10 @@ impl EntrySink {
         self.lock().push(entry, in_directories)
     }
 
-    /// To be called before anything below a directory is put.
+    /// Registers a directory. Must be called before any entry below it is put.
     pub(super) fn begin(&self, directory: &DirectoryNode) {
         if !directory.was_directory() {
-            // Of what is in it nothing is certain before its own entry.
+            // Nothing about its contents is certain before its own entry is written.
             let flags = EntryFlags::REVISIT
                 .with(directory.cover())
                 .with(MissingNames::Unseen.flags());
@@ -104,7 +105,7 @@ impl EntrySink {
         }
     }
 
-    /// Counts an entry that is not a full capture, whether it was added now or is carried over.
+    /// Counts an entry that is not a full capture, whether it is new or carried over.
     pub fn count_incomplete(&self) {
         self.incomplete.fetch_add(1, Ordering::Relaxed);
     }
@@ -113,8 +114,7 @@ impl EntrySink {
         self.incomplete.load(Ordering::Relaxed)
     }
 
-    /// Counts a directory of which names are missing, whether its entry was added now or is carried
-    /// over.
+    /// Counts a directory with missing names, whether its entry is new or carried over.
     pub fn count_partial(&self, why: MissingNames) {
         self.partial.fetch_add(1, Ordering::Relaxed);
         if why == MissingNames::Unseen {
@@ -130,7 +130,8 @@ impl EntrySink {
         self.partial.load(Ordering::Relaxed)
     }
 
-    /// Adds the directory's entry if this was the last hold on it and its parent entry differs.
+    /// Drops one reference to a directory. If it was the last one and the entry differs from the
+    /// parent's, adds the entry.
     pub(super) fn settle(&self, directory: Arc<DirectoryNode>) -> Result<(), PathError> {
         match Arc::into_inner(directory) {
             Some(directory) => directory.put(self),
@@ -138,7 +139,7 @@ impl EntrySink {
         }
     }
 
-    /// Takes out what was put so far, in path order; none if that is nothing.
+    /// Takes out the entries put so far, in path order. Returns `None` if there are none.
     pub fn cut(&self) -> Result<Option<Batch>, RepoError> {
         let (sorter, entries) = {
             let mut gathered = self.lock();
@@ -155,6 +156,7 @@ impl EntrySink {
                 std::mem::take(&mut gathered.entries),
             )
         };
+
         Ok(Some(Batch {
             entries,
             sorted: SortedEntries(sorter.finish()?),
@@ -176,8 +178,8 @@ impl Gathered {
         pushed
     }
 
-    /// Adds provisional entries of the directories under way. Their own entry, later, must not
-    /// cover again: it would hide what the cut holds below them.
+    /// Adds provisional entries of the unfinished directories. Their own entries, later, must not
+    /// cover again: they would hide the entries below them in this cut.
     fn give_open(&mut self) -> Result<(), PathError> {
         let mut open = std::mem::take(&mut self.open);
         for directory in open.values_mut().filter(|directory| !directory.is_given) {
@@ -215,12 +217,12 @@ impl SortedEntries {
     }
 }
 
-/// A directory whose entry waits until all its children are done: it must be revisited if one of
-/// them was racy, failed or the like.
+/// A directory whose entry is written after all its children are done: it must be revisited if one
+/// of them was racy, failed or the like.
 pub(super) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,
-    /// What the parent has at this path.
+    /// The parent's entry at this path.
     pub parent: Option<Entry>,
     /// The source has older runs, in which this path may have to be covered.
     pub has_runs: bool,
@@ -248,25 +250,25 @@ impl DirectoryNode {
         }
     }
 
-    /// It must be listed again next time.
+    /// Marks it to be listed again next time.
     pub fn revisit(&self) {
         self.revisit.store(true, Ordering::Relaxed);
     }
 
-    /// Something below it could not be captured and has no entry of its own.
+    /// Records that something below it could not be captured and has no entry.
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::Relaxed);
         self.revisit();
         self.lacks(MissingNames::Unseen);
     }
 
-    /// Attributes of it could not be read; of what is in it nothing is missing for that.
+    /// Records that some of its attributes could not be read. No names are missing because of that.
     pub fn lacks_attributes(&self) {
         self.is_unread.store(true, Ordering::Relaxed);
         self.revisit();
     }
 
-    /// A name that it holds is not in the snapshot.
+    /// Records that one of its names is not in the snapshot.
     pub fn lacks(&self, why: MissingNames) {
         self.partial.store(true, Ordering::Relaxed);
         if why == MissingNames::Unseen {
@@ -274,12 +276,12 @@ impl DirectoryNode {
         }
     }
 
-    /// Something is mounted on it, or was when it was seen last.
+    /// Records that something is mounted on it, or was when it was seen last.
     pub fn mark_mount(&self) {
         self.is_mount.store(true, Ordering::Relaxed);
     }
 
-    /// True if the last snapshot saw something mounted on it, and this walk does not.
+    /// Returns true if it was a mount point in the last snapshot and is not one in this walk.
     pub fn was_unmounted(&self) -> bool {
         let was_mount = self
             .parent
@@ -288,7 +290,7 @@ impl DirectoryNode {
         was_mount && !self.is_mount.load(Ordering::Relaxed)
     }
 
-    /// The walk or a reader gave it up before its end.
+    /// Records that the walk or a reader stopped before all of it was captured.
     pub fn give_up(&self) {
         self.revisit();
         self.lacks(MissingNames::Unseen);
@@ -298,7 +300,7 @@ impl DirectoryNode {
         self.parent.as_ref().is_some_and(Entry::is_directory)
     }
 
-    /// The cover flag if older runs may hold something else at this path.
+    /// Returns the cover flag if older runs may hold something else at this path.
     fn cover(&self) -> EntryFlags {
         if self.has_runs && !self.was_directory() {
             EntryFlags::COVER
@@ -309,6 +311,7 @@ impl DirectoryNode {
 
     fn put(self, sink: &EntrySink) -> Result<(), PathError> {
         let cover = self.cover();
+
         let mut flags = EntryFlags::empty();
         if self.revisit.into_inner() {
             flags = flags.with(EntryFlags::REVISIT);
@@ -318,7 +321,7 @@ impl DirectoryNode {
             sink.count_incomplete();
         }
         if self.is_unread.into_inner() {
-            // It was counted when it was told.
+            // It was counted as incomplete when the failure was reported.
             flags = flags.with(EntryFlags::STALE);
         }
         if self.is_mount.into_inner() {
@@ -330,21 +333,24 @@ impl DirectoryNode {
         if self.partial.into_inner() {
             flags = flags.with(MissingNames::Excluded.flags());
         }
+
         if let Some(why) = flags.missing_names() {
             sink.count_partial(why);
         }
+
         let entry = Entry {
             path: self.path,
             flags,
             node: Node::Directory { meta: self.meta },
         };
+
         if self
             .parent
             .is_some_and(|parent| same_entry(&parent, &entry))
         {
             return Ok(());
         }
-        // Under one lock: a cut holds the provisional entry or this one.
+        // Under one lock, so that a cut holds either the provisional entry or this one.
         let mut gathered = sink.lock();
         let is_given = gathered
             .open
@@ -355,7 +361,8 @@ impl DirectoryNode {
     }
 }
 
-/// True if two entries of one path say the same; covers aside, which are about older runs.
+/// Returns true if two entries of one path are equal except for the cover flag, which is about
+/// older runs.
 pub(super) fn same_entry(a: &Entry, b: &Entry) -> bool {
     a.flags.without(EntryFlags::COVER) == b.flags.without(EntryFlags::COVER) && a.node == b.node
 }

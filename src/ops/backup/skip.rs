@@ -1,5 +1,5 @@
-//! Directories of an immutable source that did not change: they are not listed, and their
-//! subdirectories come from the parent.
+//! Unchanged directories of an immutable source: they are not listed, and their subdirectories come
+//! from the parent.
 
 use super::reason::reason;
 use super::visit::{Seen, open_listed};
@@ -13,12 +13,14 @@ impl Walk<'_, '_> {
         let Some(directories) = &mut self.parent_directories else {
             return Ok(Step::Leave);
         };
+
+        // Find the next directory below this one in the parent.
         let mut key = level.path.key().to_vec();
         if !level.path.is_root() {
             key.push(0);
         }
         directories.seek(&key);
-        // The directory's own entry may still be ahead if it is the root.
+        // For the root, the cursor may still be at the directory's own entry.
         while directories
             .peek()?
             .is_some_and(|head| head.path == level.path)
@@ -37,9 +39,11 @@ impl Walk<'_, '_> {
         if !entry.is_directory() {
             return Ok(Step::Stay);
         }
+
         let (Some(directory), Some(name)) = (&level.directory, entry.path.name()) else {
             return Ok(Step::Leave);
         };
+
         let seen = Seen::at(directory, name);
         let stat = match seen.stat {
             Ok(Some(stat))
@@ -64,6 +68,7 @@ impl Walk<'_, '_> {
                 return self.changed_under_skip(level, &entry, Some(&reason("stat", &err)));
             }
         };
+
         let has_directories = directories
             .peek()?
             .is_some_and(|head| head.path.is_below(&entry.path));
@@ -80,14 +85,16 @@ impl Walk<'_, '_> {
                 .store(true, std::sync::atomic::Ordering::Relaxed);
             return Ok(Step::Stay);
         }
+
         let opened = open_listed(directory, name);
         if let Some(cursor) = &mut self.parent {
-            // Not in step with a skipped directory: go to the entry itself, then behind it.
+            // The cursor does not follow a skipped directory: move it to the entry, then past it.
             cursor.seek(entry.path.key());
             if cursor.peek()?.is_some_and(|head| head.path == entry.path) {
                 cursor.take()?;
             }
         }
+
         match opened {
             Ok(Some(directory)) => Ok(Step::Enter(Box::new(Entered {
                 path: entry.path.clone(),
@@ -107,9 +114,10 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// A subdirectory of a skipped directory is gone, or something else: the directory did change
-    /// since we looked. What is gone is removed (`why` is none), what came is seen next time: the
-    /// directory's times differ then, and it has the mark as well.
+    /// Handles a subdirectory of a skipped directory that is gone or became something else, which
+    /// means that the skipped directory did change. Without `why` the subdirectory is gone and is
+    /// removed. New names are seen next time: the times of the directory differ then, and it is
+    /// marked.
     fn changed_under_skip(
         &mut self,
         level: &mut Level,
@@ -117,7 +125,7 @@ impl Walk<'_, '_> {
         why: Option<&str>,
     ) -> Result<Step, WalkError> {
         self.own_node(level);
-        // What came in its place, or beside it, is not looked at in this run.
+        // New names in it are not looked at in this run.
         level.node.as_ref().inspect(|node| node.give_up());
         match why {
             Some(why) => self.fail(&entry.path, Some(entry), why)?,

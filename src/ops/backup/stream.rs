@@ -1,4 +1,4 @@
-//! Capturing a stream: a command's output or standard input, cut and hashed on this thread,
+//! Captures a stream: a command's output or standard input, cut and hashed on this thread,
 //! compressed on all.
 
 use std::io::{ErrorKind, Read};
@@ -16,22 +16,22 @@ use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions, watched}
 use crate::sys::{masked_output, now};
 use crate::types::{ByteSize, Class, Content, Profile};
 
-/// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily
-/// last.
+/// The last line of a dump is searched in this many bytes (PROTOCOL R29): it is near the end, but
+/// not always last.
 const TAIL_BYTES: usize = 4096;
-/// How much of the output is quoted where it explains a failure.
+/// Bytes of the output that are quoted to explain a failure.
 const EXPLANATION_BYTES: usize = 512;
 
-/// A stream that nobody measures otherwise is doubtful below this share of the last good one.
+/// Without a limit of its own, a stream is suspect below this share of the last good one.
 const SMALLEST_DEFAULT: f64 = 0.1;
-/// Shorter ones may shrink to anything then: they are lists and texts that vary.
+/// Smaller streams have no default limit: they are lists and texts that vary.
 const MEASURED_BYTES_MIN: u64 = 64 << 10;
 
-/// The end of what was read, and its beginning.
+/// The first and the last bytes that were read.
 struct Tail {
     bytes: Vec<u8>,
     head: Vec<u8>,
-    /// Nothing but zeros was read so far.
+    /// Only zeros were read so far.
     is_zeros: bool,
 }
 
@@ -54,8 +54,8 @@ impl Tail {
         self.bytes.extend_from_slice(new);
     }
 
-    /// Programs that start others, `docker exec` among them, say on standard *output* why they
-    /// could not.
+    /// Adds the output to an error without a message: programs that start others, such as `docker
+    /// exec`, report a failed start on standard *output*.
     fn explain(&self, err: CommandError, words: &[String]) -> CommandError {
         match err {
             CommandError::Failed {
@@ -92,7 +92,7 @@ impl Tail {
     }
 }
 
-/// An input whose end is remembered.
+/// An input that records its first and last bytes.
 struct Tapped<'t, R: ?Sized> {
     input: &'t mut R,
     tail: &'t mut Tail,
@@ -106,8 +106,8 @@ impl<R: Read + ?Sized> Read for Tapped<'_, R> {
     }
 }
 
-/// Why a stream of this size is doubtful after one of `last` bytes, if it is. `smallest`: see
-/// [`CommandSpec::smallest`].
+/// Returns why a stream of this size is suspect after one of `last` bytes, if it is. `smallest`:
+/// see [`CommandSpec::smallest`].
 fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     let smallest = match smallest {
         None if last < MEASURED_BYTES_MIN => return None,
@@ -123,10 +123,12 @@ fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
 }
 
 impl<'e> Capture<'e> {
-    /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line,
-    /// ends the backup: nothing is committed. So does a stream of no bytes, or an empty file of a
-    /// compressor, which is what a dump that failed leaves in a pipe, unless it is allowed.
-    /// `baseline`: the size of the last good one, unless any size is accepted.
+    /// Captures a stream.
+    ///
+    /// If a command does not exit with 0, or its output lacks its last line, the backup fails and
+    /// nothing is committed. The same holds for an empty stream, and for the empty file of a
+    /// compressor, which a failed dump leaves in a pipe, unless empty sources are allowed.
+    /// `baseline`: the size of the last good stream, `None` if any size is accepted.
     pub fn stream(
         &self,
         packer: &Packer<'_, 'e>,
@@ -147,6 +149,7 @@ impl<'e> Capture<'e> {
                 let (command, env) = run.known()?;
                 let env_remove = self.options.env_remove.clone();
                 let running = command.spawn(&SpawnOptions { env_remove, env })?;
+
                 let mut tail = Tail::new();
                 let content = self.command(
                     packer,
@@ -155,6 +158,7 @@ impl<'e> Capture<'e> {
                     &mut tail,
                     command.words(),
                 )?;
+
                 tail.check(&name, ends_with.as_deref())?;
                 self.refuse_emptiness(&name, &content, &tail, "the command printed nothing")?;
                 let torn = if ends_with.is_none() {
@@ -162,6 +166,7 @@ impl<'e> Capture<'e> {
                 } else {
                     None
                 };
+
                 let suspect =
                     torn.or_else(|| baseline.and_then(|last| shrunk(content.size, last, smallest)));
                 (name, command.words().to_vec(), content, profile, suspect)
@@ -183,10 +188,12 @@ impl<'e> Capture<'e> {
                 return Err(Error::Usage(format!("'{}' is no stream", tree.name)));
             }
         };
+
         if let Some(reason) = &suspect {
             self.observer
                 .problem(&Problem::new(Severity::Missing, &name, reason));
         }
+
         let counts = SourceCounts {
             bytes_read: content.size,
             ..SourceCounts::default()
@@ -206,6 +213,7 @@ impl<'e> Capture<'e> {
             numeric_owners: false,
             moved_from: Vec::new(),
         };
+
         Ok((
             record,
             SourceReport {
@@ -216,7 +224,7 @@ impl<'e> Capture<'e> {
         ))
     }
 
-    /// Why a stream is suspect that lost its end, unless it is accepted.
+    /// Returns why a stream is suspect whose end is missing, unless it is accepted.
     fn cut_off(&self, name: &str, tail: &Tail) -> Option<String> {
         if self.options.accept.contains(name) {
             None
@@ -225,7 +233,8 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// No earlier capture is asked: a first dump is not empty either.
+    /// Refuses an empty stream. It is not compared with earlier captures: a first dump is not empty
+    /// either.
     fn refuse_emptiness(
         &self,
         name: &str,
@@ -256,8 +265,8 @@ impl<'e> Capture<'e> {
         })
     }
 
-    /// Reads a command's output and waits for its exit while a watcher ends it should we be asked
-    /// to stop.
+    /// Reads a command's output and waits for its exit. A watcher kills it if the backup is
+    /// cancelled.
     fn command(
         &self,
         packer: &Packer<'_, 'e>,
@@ -276,7 +285,7 @@ impl<'e> Capture<'e> {
                     tail,
                 },
             )?;
-            // A command that has closed its output may run on for as long as it likes.
+            // A command that has closed its output may keep running for as long as it likes.
             let ended = running.finish();
             self.cancel.check()?;
             ended.map_err(|err| tail.explain(err, words))?;
@@ -296,6 +305,7 @@ impl<'e> Capture<'e> {
             metadata: packer.writer(Class::Metadata),
         };
         let mut builder = ContentBuilder::default();
+
         let mut read = |buf: &mut [u8]| loop {
             if self.cancel.is_cancelled() {
                 return Err(std::io::Error::from(ErrorKind::BrokenPipe));
@@ -309,6 +319,7 @@ impl<'e> Capture<'e> {
                 failed => return failed,
             }
         };
+
         let span = Span {
             start: 0,
             limit: u64::MAX,
@@ -317,6 +328,7 @@ impl<'e> Capture<'e> {
         let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
         self.cancel.check()?;
         cut.map_err(|err: CutError| err.named(name))?;
+
         let content = builder.finish(&mut writers).map_err(Error::Repo)?;
         writers.flush().map_err(|err: RepoError| Error::Repo(err))?;
         Ok(content)

@@ -1,4 +1,4 @@
-//! What a backup that is stopped leaves: directories that are not done, runs that are being merged.
+//! A stopped backup: directories that are not done, runs that are being merged.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -14,7 +14,8 @@ use crate::repo::{ChunkReader, Claims, Packer, PackerOptions, RepoError};
 use crate::source::SourceDir;
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
-/// What a checkpoint would say of the directory once `settled` was the last hold on it.
+/// Returns the flags in a checkpoint of the directory after `settled`, its last reference, was
+/// dropped.
 pub(super) fn flags_after(settled: Arc<DirectoryNode>) -> EntryFlags {
     let scratch = tempfile::tempdir().expect("a directory");
     let sink = EntrySink::new(scratch.path(), 1 << 20);
@@ -57,10 +58,10 @@ fn job(directory: &Path, node: Option<Arc<DirectoryNode>>) -> FileJob {
     }
 }
 
-/// Of two files of a directory, one was given up unread since the backup was asked to stop, and
-/// then the other was done: the last hold on the directory, whose entry went into the last
-/// checkpoint as if all of it were there. The next backup of an immutable source passed the
-/// directory over, and the file was in no snapshot, ever.
+/// Of two files of a directory, one was dropped unread because the backup was asked to stop. Then
+/// the other was done and dropped the last reference to the directory, whose entry went into the
+/// last checkpoint as complete. The next backup of an immutable source skipped the directory, and
+/// the file never got into a snapshot.
 #[test]
 fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -78,7 +79,7 @@ fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
     );
 }
 
-/// 64 workers with batches of 32 directories each, and two more waiting for each of them, wanted
+/// 64 workers with batches of 32 directories each, and two more waiting for each of them, needed
 /// 6,000 descriptors.
 #[test]
 fn a_batch_of_files_holds_few_directories_open() {
@@ -96,8 +97,8 @@ fn a_batch_of_files_holds_few_directories_open() {
     assert_eq!([1, 3, 8, 40].map(fill), [8, 22, 32, 32].map(Some));
 }
 
-/// At the end of a source runs of millions of entries may be merged behind the last new one, and
-/// only the new ones had been counted on to look for a request to stop.
+/// At the end of a source, runs of millions of entries may be merged after the last new entry, and
+/// only new entries led to a check for cancellation.
 #[test]
 fn a_merge_that_has_only_old_entries_left_is_stopped() {
     let lab = Lab::new();
@@ -112,19 +113,20 @@ fn a_merge_that_has_only_old_entries_left_is_stopped() {
             meta: Metadata::default(),
         },
     };
+
     let runs = [
         (0..4000).map(entry).collect(),
         (4000..8000).map(entry).collect(),
     ];
     let (all, _) = write_runs(&repo, &held, &runs, &[]);
     let mut runs = Runs { all, own: 2 };
-    let (claims, observer) = (
-        Claims::new(repo.index()).expect("claims"),
-        Counters::default(),
-    );
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = Counters::default();
+
     let reader = ChunkReader::new(&repo, 0);
     let asked = Cell::new(0);
     let is_stopped = || asked.replace(asked.get() + 1) > 0;
+
     std::thread::scope(|scope| {
         let options = PackerOptions {
             workers: 1,

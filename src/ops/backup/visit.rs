@@ -1,4 +1,4 @@
-//! One path of a walk: what is there now, against what the parent has.
+//! Visits one path of a walk: compares its current state with the parent's entry.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::source::{FsKind, HashName, Kind, ListedName, SourceDir, Stat};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
-/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many
-/// directories, each of which is held open.
+/// A batch for a reader thread holds at most this many files, this many bytes, or files of this
+/// many directories, each of which is held open.
 const BATCH_FILES: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_DIRECTORIES: usize = 8;
-/// How often a directory is looked for that is replaced each time it is opened.
+/// Tries for a directory that is replaced each time it is opened.
 const TRIES_MAX: u32 = 3;
-/// A larger file of a file system of the kernel is not read: it stands for memory or a device.
+/// A larger file of a kernel file system is not read: it represents memory or a device.
 const KERNEL_FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// What a look at a name gave, and our clock just before it.
+/// The result of a look at a name, and our clock just before it.
 pub(super) struct Seen {
-    /// None if the name is gone; an error says that it may be there.
+    /// `None` if the name is gone. After an error it may exist.
     pub stat: std::io::Result<Option<Stat>>,
     pub clock: Timestamp,
 }
@@ -54,8 +54,8 @@ pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<Seen>
         .collect()
 }
 
-/// Opens a subdirectory; none if it is gone, as a second look confirmed. One that is replaced at
-/// that moment is tried again.
+/// Opens a subdirectory. Returns `None` if it is gone, as a second look confirmed. If it is
+/// replaced at that moment, the opening is retried.
 pub(super) fn open_listed(
     directory: &SourceDir,
     name: &[u8],
@@ -73,7 +73,7 @@ pub(super) fn open_listed(
     directory.open_child(name).map(Some)
 }
 
-/// Files for a reader thread, as they gather.
+/// Files collected for a reader thread.
 #[derive(Default)]
 pub(super) struct JobBatch {
     jobs: Vec<FileJob>,
@@ -82,11 +82,11 @@ pub(super) struct JobBatch {
 }
 
 impl JobBatch {
-    /// Adds a file; true if the batch is to be sent.
+    /// Adds a file. Returns true if the batch is to be sent.
     pub fn push(&mut self, job: FileJob) -> bool {
         self.bytes = self.bytes.saturating_add(job.stat.size);
-        // Files come directory by directory, so a change is another one, or one more handle of the
-        // same.
+        // Files come directory by directory, so a new id means one more directory, or one more
+        // handle of the same one.
         let is_same = self
             .jobs
             .last()
@@ -117,7 +117,7 @@ impl Walk<'_, '_> {
             if let Some(Step::Enter(entered)) =
                 self.visit(directory, &name.name, path, seen, None, Some(node))?
             {
-                // Listed as a file, now a directory: the next run walks it.
+                // Listed as a file, now a directory: the next backup walks it.
                 node.revisit();
                 self.fail(
                     &entered.path,
@@ -129,8 +129,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Handles one path that is there: a directory to be entered is returned, anything else is
-    /// dealt with.
+    /// Handles one existing path: returns a directory to enter, and deals with anything else.
     pub(super) fn visit(
         &mut self,
         directory: &SourceDir,
@@ -154,20 +153,23 @@ impl Walk<'_, '_> {
                 return Ok(None);
             }
         };
+
         if stat.kind == Kind::Directory {
             return self.visit_directory(directory, name, path, (stat, clock), parent, node);
         }
-        // A directory that became something else: its contents are covered by the new entry.
+        // A directory that became something else: the new entry covers its contents.
         if parent.as_ref().is_some_and(Entry::is_directory) {
             self.carry_below(&path, parent.as_ref());
         }
+
         self.observe_entry();
         let is_racy = stat.is_racy(clock, self.windows.seconds(&stat));
-        // An ordinary name may change in place, which its directory's times do not tell (PROTOCOL
-        // R19).
+        // An ordinary name may change in place, which the times of its directory do not show
+        // (PROTOCOL R19).
         if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
         }
+
         if stat.kind == Kind::File {
             self.visit_file(directory, name, path, stat, is_racy, parent, node)?;
         } else {
@@ -195,7 +197,7 @@ impl Walk<'_, '_> {
         {
             self.shared.alarm(&path, "changed");
         }
-        // Where the listing does not tell types, patterns for directories apply only now.
+        // If the listing has no types, patterns for directories apply only now.
         let is_never = self.rules.filter.is_never(stat.id());
         if is_never || self.rules.filter.excludes(&path, true) {
             if is_never {
@@ -211,13 +213,14 @@ impl Walk<'_, '_> {
             self.remove(parent.as_ref())?;
             return Ok(None);
         }
+
         let opened = open_listed(directory, name);
         match opened.and_then(|child| {
             child
                 .map(|child| Ok((child.stat_self()?, child)))
                 .transpose()
         }) {
-            // What was opened is what counts, should it have been swapped since the stat.
+            // It may have been swapped since the stat: only the opened directory counts.
             Ok(Some((stat, directory))) if !self.rules.filter.is_never(stat.id()) => {
                 Ok(Some(Step::Enter(Box::new(Entered {
                     path,
@@ -247,7 +250,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Warns of other people's files in the repository's directory, which is left out whole.
+    /// Warns about foreign files in the repository's directory, which is left out as a whole.
     fn tell_beside_repository(&self, above: &SourceDir, name: &[u8], path: &RelPath, stat: &Stat) {
         let found = match self.rules.beside_repository(above, name, stat) {
             Ok(Some((count, first))) => {
@@ -267,6 +270,7 @@ impl Walk<'_, '_> {
                 reason("list it", &err)
             ),
         };
+
         let subject = Subject::captured(self.shared.source, path);
         let message = format!("it is the repository's directory, which is left out, {found}");
         self.shared
@@ -289,6 +293,7 @@ impl Walk<'_, '_> {
             node.inspect(|node| node.lacks(MissingNames::Excluded));
             return self.remove(parent.as_ref());
         }
+
         if stat.size > KERNEL_FILE_BYTES_MAX && self.windows.kind(&stat) == FsKind::Kernel {
             node.inspect(|node| node.revisit());
             return self.fail(
@@ -297,6 +302,7 @@ impl Walk<'_, '_> {
                 "it stands for memory of the kernel, not for a file",
             );
         }
+
         let unchanged = parent
             .as_ref()
             .filter(|parent| self.is_unchanged(parent, name, &stat));
@@ -310,6 +316,7 @@ impl Walk<'_, '_> {
             }
             return Ok(());
         }
+
         let is_due = self.batch.push(FileJob {
             directory: directory.clone(),
             name: name.to_vec(),
@@ -328,7 +335,7 @@ impl Walk<'_, '_> {
         if batch.is_empty() {
             return Ok(());
         }
-        // The readers are gone only if one of them failed; its error is the one to report.
+        // The readers exit early only if one of them failed. Its error is the one to report.
         self.jobs
             .send(batch)
             .map_err(|_| WalkError::Other(RepoError::Stopped.into()))
@@ -341,10 +348,12 @@ impl Walk<'_, '_> {
         let again = EntryFlags::RACY
             .with(EntryFlags::STALE)
             .with(EntryFlags::TORN);
+
         let unsettled = self.shared.immutable
             && !parent.flags.contains(EntryFlags::SETTLED)
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
-        // An empty file was taken by its size alone, by rules that have changed since.
+        // An empty file was accepted by its size alone, under rules that have changed since.
+
         let is_doubtful = stat.size == 0 && self.rules.no_skip;
         !self.rules.force
             && !is_doubtful
@@ -374,6 +383,7 @@ impl Walk<'_, '_> {
             .counts
             .others
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+
         let made = match self.read_other(directory, name, stat, parent) {
             Ok(made) => made,
             Err(CutError::Read(err)) => {
@@ -394,6 +404,7 @@ impl Walk<'_, '_> {
             }
             Err(err) => return Err(WalkError::Other(err.named(self.shared.source))),
         };
+
         let (made, lacks) = made;
         let mut flags = if is_racy {
             EntryFlags::RACY
@@ -405,14 +416,17 @@ impl Walk<'_, '_> {
             node.inspect(|node| node.revisit());
             self.shared.lacks_attributes(&path, &why);
         }
+
         let entry = Entry {
             path,
             flags,
             node: made,
         };
+
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
+
         self.shared.alarm_of_change(parent, &entry);
         if self.shared.observer.wants_detail()
             && parent.is_none_or(|parent| parent.node != entry.node)
@@ -422,13 +436,15 @@ impl Walk<'_, '_> {
                 &Subject::path(&entry.path),
             );
         }
+
         Ok(self
             .shared
             .sink
             .put(&entry, parent.is_some_and(Entry::is_directory))?)
     }
 
-    /// Reads what is neither a file nor a directory, and why attributes of it are missing.
+    /// Reads a path that is neither a file nor a directory. Also returns why attributes are
+    /// missing.
     fn read_other(
         &mut self,
         directory: &SourceDir,
@@ -437,21 +453,25 @@ impl Walk<'_, '_> {
         parent: Option<&Entry>,
     ) -> Result<(Node, Option<String>), CutError> {
         let attributes = directory.xattrs(name).map_err(CutError::Read)?;
+
         let target = match stat.kind {
             Kind::Symlink => Some(directory.read_link(name).map_err(CutError::Read)?),
             _ => None,
         };
+
         if attributes
             .unread
             .as_ref()
             .is_some_and(|unread| SourceDir::is_missing(&unread.error))
         {
-            // Gone or replaced, if it is not there any more; else it is the attributes alone.
+            // If the path still exists unchanged, only its attributes cannot be read. Otherwise it
+            // was removed or replaced.
             match directory.look(name).map_err(CutError::Read)? {
                 Some(now) if now.id() == stat.id() => {}
                 _ => return Err(CutError::Read(std::io::ErrorKind::NotFound.into())),
             }
         }
+
         let old = parent.and_then(Entry::meta);
         let Described { meta, lacks } =
             describe(stat, self.shared.owners, attributes, old, self.writers)?;
@@ -466,8 +486,9 @@ impl Walk<'_, '_> {
         Ok((made, lacks))
     }
 
-    /// A name that was listed is gone, as a second look confirmed. It may have been renamed to one
-    /// that the listing did not show, so its directory no longer accounts for what it lacks.
+    /// Handles a listed name that is gone, as a second look confirmed. It may have been renamed to
+    /// a name that the listing did not show, so the directory no longer accounts for all its
+    /// missing names.
     fn vanished(
         &mut self,
         parent: Option<&Entry>,
@@ -479,7 +500,7 @@ impl Walk<'_, '_> {
         self.remove(parent)
     }
 
-    /// Steps over what the parent has below a path whose own entry was taken.
+    /// Skips the parent's entries below a path whose own entry was taken.
     pub(super) fn carry_below(&mut self, path: &RelPath, parent: Option<&Entry>) {
         if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_directory)) {
             cursor.skip_below(path);
@@ -504,7 +525,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// True if an error can mean that a link is gone or is no link any more.
+/// Returns true if an error can mean that a link is gone, or is not a link any more.
 fn is_replaced(err: &std::io::Error) -> bool {
     SourceDir::is_missing(err) || err.kind() == std::io::ErrorKind::InvalidInput
 }

@@ -1,9 +1,9 @@
-//! Scan ⋈ parent: the file system and the parent's runs are walked in the same order, and no table
-//! of files is held.
+//! Scan ⋈ parent: walks the file system and the parent's runs in the same order, without a table of
+//! all files in memory.
 //!
-//! Directories are walked depth first, names as unsigned bytes, which is the order of runs. What is
-//! unchanged is not mentioned; files to be read go to the reader threads in batches; all else gets
-//! its entry here. A directory of an immutable source that did not change is not listed: its
+//! Directories are walked depth first, names as unsigned bytes, which is the order of runs.
+//! Unchanged entries are not written; files to be read go to the reader threads in batches; all
+//! other entries are made here. An unchanged directory of an immutable source is not listed: its
 //! subdirectories are known from the parent's directory pages.
 
 use std::sync::Arc;
@@ -26,15 +26,15 @@ use crate::repo::RepoError;
 use crate::source::{DirectoryId, FsKind, HashName, Kind, ListedName, Listing, SourceDir, Stat};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
-/// Names that are stat'ed at once.
+/// Names that are stat'ed in one batch.
 const BATCH_NAMES: usize = 1024;
-/// Directories on the way down that are kept open; those above are reopened by `..`.
+/// Directories kept open on the way down; those above are reopened through `..`.
 const OPEN_LEVELS: usize = 48;
 
 /// Why a walk ended early.
 #[derive(Debug)]
 pub(super) enum WalkError {
-    /// The parent's runs cannot be read: the source is captured anew without them (PROTOCOL R10).
+    /// The parent's runs cannot be read: the source is captured again without them (PROTOCOL R10).
     Parent(RepoError),
     Other(Error),
 }
@@ -48,7 +48,7 @@ impl From<Error> for WalkError {
 type Named = (ListedName, Option<Seen>);
 
 pub(super) enum Mode {
-    /// Names come from the directory itself.
+    /// Names come from the directory.
     Listed {
         listing: Option<Listing>,
         batch: std::vec::IntoIter<Named>,
@@ -56,7 +56,7 @@ pub(super) enum Mode {
         only_tag: bool,
         is_closed: bool,
     },
-    /// Unchanged: subdirectories come from the parent.
+    /// The directory is unchanged: its subdirectories come from the parent.
     Skipped,
 }
 
@@ -75,7 +75,7 @@ impl Mode {
 
 pub(super) struct Level {
     pub(super) path: RelPath,
-    /// None while a deeper level is walked and too many are open.
+    /// `None` while a deeper level is walked and too many directories are open.
     pub(super) directory: Option<SourceDir>,
     id: DirectoryId,
     /// See [`Stat::mount_id`].
@@ -87,8 +87,8 @@ pub(super) struct Level {
 }
 
 impl Drop for Level {
-    /// A directory that was not left in order was not seen to its end: a file of it that is read
-    /// meanwhile must not make it whole.
+    /// Marks a directory whose walk ended early: its names were not all seen, and a reader that
+    /// finishes one of its files must not make it complete.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             node.give_up();
@@ -100,7 +100,7 @@ impl Drop for Level {
 pub(super) struct Walk<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
-    /// All entries of the parent, and its directories alone; none without a parent.
+    /// All entries of the parent, and its directories alone. `None` without a parent.
     pub parent: Option<ParentCursor<'a>>,
     pub parent_directories: Option<ParentCursor<'a>>,
     pub writers: &'w mut Writers<'a>,
@@ -113,8 +113,10 @@ impl Walk<'_, '_> {
     /// Walks the whole tree from its open root.
     pub fn run(&mut self, root: SourceDir) -> Result<(), WalkError> {
         let mut levels = Vec::new();
+
         let parent = self.parent_at(&RelPath::root())?;
-        let (stat, clock) = (self.rules.root, self.rules.clock);
+        let stat = self.rules.root;
+        let clock = self.rules.clock;
         self.enter(
             &mut levels,
             Entered {
@@ -125,6 +127,7 @@ impl Walk<'_, '_> {
                 parent,
             },
         )?;
+
         while let Some(level) = levels.last_mut() {
             self.shared.check()?;
             let next = match level.mode {
@@ -159,7 +162,7 @@ impl Walk<'_, '_> {
             self.refuse_empty_root()?;
         }
         self.windows.learn(directory);
-        // The stat of the opening may be older than what ran before the source.
+        // The stat is that of the opening, and so is the clock.
         let seen = Seen {
             stat: Ok(Some(stat)),
             clock: self.rules.clock,
@@ -172,7 +175,7 @@ impl Walk<'_, '_> {
         self.parent.is_some()
     }
 
-    /// Decides how a directory is walked and puts it on the stack.
+    /// Decides how a directory is walked, and pushes it onto the stack.
     fn enter(
         &mut self,
         levels: &mut Vec<Level>,
@@ -190,13 +193,15 @@ impl Walk<'_, '_> {
             .counts
             .directories
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+
         if let Some(file) = parent
             .as_ref()
             .filter(|parent| path.is_root() && !parent.is_directory())
         {
-            // What makes a container may put a directory in the place of a file that is missing.
+            // A container engine may create a directory in place of a missing file.
             self.shared.hide(file);
         }
+
         let is_mount = levels
             .last()
             .is_some_and(|above| (above.id.device, above.mount_id) != (stat.device, stat.mount_id));
@@ -220,6 +225,7 @@ impl Walk<'_, '_> {
             });
             return Ok(());
         }
+
         let old = parent.as_ref().and_then(|parent| parent.meta());
         let is_open = |parent: &Entry| {
             parent
@@ -227,8 +233,8 @@ impl Walk<'_, '_> {
                 .intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
         };
         let attributes = match old {
-            // The times and the inode are those of the parent, and were not young then: so are the
-            // attributes.
+            // Times and inode are those of the parent, and were not racy then, so the attributes
+            // are unchanged too.
             Some(meta)
                 if (meta.ctime, meta.inode) == (stat.ctime, stat.inode)
                     && !self.rules.no_skip
@@ -238,6 +244,7 @@ impl Walk<'_, '_> {
             }
             _ => Some(directory.xattrs_self()),
         };
+
         let is_carried = attributes.is_none();
         let attributes = attributes.unwrap_or_default();
         let Described { mut meta, lacks } =
@@ -256,18 +263,23 @@ impl Walk<'_, '_> {
         if is_mount {
             node.mark_mount();
         }
+
         self.shared.sink.begin(&node);
         if let Some(why) = lacks {
             self.shared.lacks_attributes(&path, &why);
             node.lacks_attributes();
         }
+
         if stat.is_racy(clock, self.windows.seconds(&stat)) {
             node.revisit();
         }
-        let mode = match is_kernels {
-            true => self.leave_kernels(&path, &node),
-            false => self.list(&path, &directory, &stat, &node)?,
+
+        let mode = if is_kernels {
+            self.leave_kernels(&path, &node)
+        } else {
+            self.list(&path, &directory, &stat, &node)?
         };
+
         let id = directory.id();
         let mount_id = stat.mount_id;
         levels.push(Level {
@@ -282,8 +294,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// A mounted file system of the kernel is not entered: what looks like files there is made
-    /// while it is read, some of it without end.
+    /// Marks a mount of a kernel file system that is not entered: the kernel generates its files
+    /// while they are read, some of them without end.
     fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> Mode {
         node.lacks(MissingNames::Unseen);
         self.shared.leave_kernels(path);
@@ -301,6 +313,7 @@ impl Walk<'_, '_> {
             node.lacks(MissingNames::Unseen);
             return Ok(Mode::listed(None, false, true));
         }
+
         match directory.list(self.rules.scratch, self.rules.listing_bytes) {
             Ok(listing) => {
                 let after = directory.stat_self();
@@ -321,8 +334,8 @@ impl Walk<'_, '_> {
                 ))
             }
             Err(err) => {
-                // What the parent has below it is carried over, and the directory says that it is
-                // not the truth.
+                // The parent's entries below the directory are kept, and its flag *stale* marks
+                // them as possibly outdated.
                 self.shared
                     .problem(path, &reason("list the directory", &err));
                 self.shared.observer.add(Counter::Failed, 1);
@@ -333,7 +346,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// True if a directory is empty, and was not while something was mounted on it.
+    /// Returns true if a directory is empty, had entries in the parent, and was a mount point then.
     fn is_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<bool, WalkError> {
         if self.shared.allow_empty || !node.was_unmounted() {
             return Ok(false);
@@ -344,22 +357,21 @@ impl Walk<'_, '_> {
         Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
     }
 
-    /// What the last snapshot has below an empty mount point stays: more likely nothing is mounted
-    /// there than that all was deleted.
+    /// Keeps the parent's entries below an empty mount point: more likely the mount is missing than
+    /// all files were deleted.
     fn keep_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<Mode, WalkError> {
         let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
                    it, or say --allow-empty";
         self.shared.problem(path, why);
         self.shared.observer.add(Counter::Failed, 1);
         node.mark_stale();
-        // The next backup asks the same.
+        // The next backup makes the same check.
         node.mark_mount();
         self.keep_subtree(path)?;
         Ok(Mode::listed(None, false, false))
     }
 
-    /// A source that had entries and has none now is more likely an unmounted volume than an empty
-    /// one.
+    /// Refuses a source that had entries and has none now: more likely a volume is not mounted.
     fn refuse_empty_root(&mut self) -> Result<(), WalkError> {
         let had_names = match &mut self.parent {
             Some(cursor) => cursor.peek()?.is_some(),
@@ -373,7 +385,8 @@ impl Walk<'_, '_> {
         Ok(self.shared.refuse_emptiness(why)?)
     }
 
-    /// An unchanged directory of an immutable source is not listed (PROTOCOL R7, R19).
+    /// Returns true for an unchanged directory of an immutable source, which is not listed
+    /// (PROTOCOL R7, R19).
     pub(super) fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
@@ -400,9 +413,9 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The level above was closed on the way down: back by `..`, if it is still the same directory.
-    /// If not, there is no way to those above it either, up to the first that stayed open: each
-    /// says that it was not seen to its end.
+    /// Reopens the level above, which was closed on the way down, through `..`, if that is still
+    /// the same directory. Otherwise the closed levels above it cannot be reached either: each is
+    /// marked as not fully seen.
     fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
         let way = done.directory.as_ref().map_or_else(
             || {
@@ -419,18 +432,19 @@ impl Walk<'_, '_> {
             }
             Err(err) => err,
         };
+
         self.shared
             .problem(&above.path, &reason("go back to the directory", &err));
         self.shared.observer.add(Counter::Failed, 1);
         self.own_node(above);
         above.node.as_ref().inspect(|node| node.mark_stale());
-        // The rest of it is not seen in this run; what the parent has is carried over.
+        // The rest of it is not seen in this run: the parent's entries are kept.
         self.keep_subtree(&above.path)?;
         above.mode = Mode::listed(None, false, false);
         Ok(())
     }
 
-    /// Gives a skipped directory an entry of its own: there is something to say of it after all.
+    /// Gives a skipped directory an entry of its own, because it must carry flags after all.
     pub(super) fn own_node(&self, level: &mut Level) {
         if level.node.is_none()
             && let Some(parent) = level.skipped.take()
@@ -442,7 +456,7 @@ impl Walk<'_, '_> {
             if parent_flags.contains(EntryFlags::MOUNT) {
                 node.mark_mount();
             }
-            // It was not listed: what the parent lacks of it is still lacking.
+            // It was not listed: names that are missing in the parent's entry are still missing.
             if let Some(why) = missing {
                 node.lacks(why);
             }
@@ -450,7 +464,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// A skipped directory is as the parent has it.
+    /// Counts a skipped directory as the parent's entry describes it.
     pub(super) fn count_skipped(&self, parent: &Entry) {
         if let Some(why) = parent.missing_names() {
             self.shared.sink.count_partial(why);
@@ -482,7 +496,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Takes the parent's entry of `path`; what the parent has before it is gone from the source.
+    /// Takes the parent's entry of `path`. Parent entries before it have vanished from the source,
+    /// and are removed.
     fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
             let Some(cursor) = &mut self.parent else {
@@ -505,6 +520,7 @@ impl Walk<'_, '_> {
         let (Some(directory), Some(node)) = (level.directory.clone(), level.node.clone()) else {
             return Ok(Step::Leave);
         };
+
         loop {
             let Mode::Listed {
                 listing,
@@ -516,6 +532,7 @@ impl Walk<'_, '_> {
             else {
                 return Ok(Step::Stay);
             };
+
             let listed = Listed {
                 path: &level.path,
                 directory: &directory,
@@ -523,8 +540,10 @@ impl Walk<'_, '_> {
                 only_tag: *only_tag,
                 is_closed: *is_closed,
             };
+
+            // The batch is used up: list more names, or finish the directory.
             let Some((name, _)) = batch.as_slice().first() else {
-                // A directory may have millions of names, none of which is a step of its own.
+                // A directory may have millions of names, and the caller checks once per step only.
                 self.shared.check()?;
                 let more = match listing {
                     Some(listing) => self.next_batch(&node, &directory, listing, *only_tag),
@@ -542,6 +561,7 @@ impl Walk<'_, '_> {
                         Vec::new()
                     }
                 };
+
                 if names.is_empty() {
                     let new_names = std::mem::take(new_names);
                     self.visit_new(&directory, &level.path, new_names, &node)?;
@@ -556,6 +576,7 @@ impl Walk<'_, '_> {
                 *batch = names.into_iter();
                 continue;
             };
+
             let path = match level.path.join(&name.name) {
                 Ok(path) => path,
                 Err(err) => {
@@ -574,13 +595,15 @@ impl Walk<'_, '_> {
                 }
                 continue;
             }
+
             let Some((name, seen)) = batch.next() else {
                 continue;
             };
+
             let parent = self.parent_at(&path)?;
             let Some(seen) = seen else {
-                // Immutable: a known name is not looked at, a new one waits to be stat'ed with
-                // others.
+                // Immutable: a known name is not looked at, and a new one waits to be stat'ed
+                // together with others.
                 if parent
                     .as_ref()
                     .is_some_and(|parent| is_settled(parent, &name))
@@ -603,6 +626,7 @@ impl Walk<'_, '_> {
                 }
                 continue;
             };
+
             if let Some(step) =
                 self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
             {
@@ -611,8 +635,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The next names that are to be captured, with their stats where these are wanted now; empty
-    /// at the end.
+    /// Returns the next names to be captured, with their stats if these are needed now. The result
+    /// is empty at the end.
     fn next_batch(
         &self,
         node: &DirectoryNode,
@@ -639,6 +663,7 @@ impl Walk<'_, '_> {
                 break;
             }
         }
+
         if self.shared.immutable && !self.rules.no_skip {
             return Ok(names.into_iter().map(|name| (name, None)).collect());
         }
@@ -647,7 +672,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// A directory to be entered.
+/// A directory to enter.
 pub(super) struct Entered {
     pub path: RelPath,
     pub directory: SourceDir,
@@ -657,15 +682,15 @@ pub(super) struct Entered {
     pub parent: Option<Entry>,
 }
 
-/// What a walk does next.
+/// The next step of a walk.
 pub(super) enum Step {
     Enter(Box<Entered>),
     Stay,
     Leave,
 }
 
-/// True if a name of an immutable source need not be looked at: a hash that was checked, or
-/// settled, and still the same inode of the same type (PROTOCOL R19).
+/// Returns true if a name of an immutable source need not be looked at: its hash was checked, or it
+/// is settled, and the inode and type are the same (PROTOCOL R19).
 fn is_settled(parent: &Entry, name: &ListedName) -> bool {
     let open = EntryFlags::RACY
         .with(EntryFlags::STALE)

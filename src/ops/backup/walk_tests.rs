@@ -1,10 +1,10 @@
-//! Tests of what becomes of a directory that the walk leaves before its end.
+//! A directory whose walk ends early.
 
 use super::super::tests::{flags_after, node};
 use super::*;
 
-/// As with a file that was given up: a reader had the last file that the walk had come to when it
-/// was stopped in the middle of the directory.
+/// As with a file that was dropped unread: the walk was stopped in the middle of the directory, and
+/// a reader still had its last visited file.
 #[test]
 fn a_directory_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,21 +1,21 @@
-//! Sources of which nothing may change: what changed or went is an alarm.
+//! Sources in which nothing may change: a changed or missing path raises an alarm.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{Entry, Node, RelPath};
 
-/// So many paths are named in the snapshot's own word of it.
+/// Paths that the snapshot's verdict names.
 const NAMED_MAX: usize = 8;
 
-/// False if the entry says only that there was something, which cannot have changed.
+/// Returns false if the entry only records that a path existed, so no change can be detected.
 pub(super) fn was_captured(parent: &Entry) -> bool {
     !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. })
 }
 
-/// True if an entry that nothing may happen to is another thing now: its kind, content, target or
-/// device numbers. That times, owners or inodes differ is none: a restore, a copy to another disk,
-/// a `chmod` change no key.
+/// Returns true if an entry that must not change has another kind, content, target or device
+/// number. Other times, owners or inodes do not count: a restore, a copy to another disk or a
+/// `chmod` does not change a key.
 pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
     match (&parent.node, &now.node) {
         _ if !was_captured(parent) => false,
@@ -27,7 +27,7 @@ pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
     }
 }
 
-/// What was seen to change, by several threads.
+/// The changes that were seen, by several threads.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Mutex<Seen>);
 
@@ -38,7 +38,7 @@ struct Seen {
 }
 
 impl Watch {
-    /// Tells of a path that changed or went: `what` is `changed`, `is missing` or the like.
+    /// Reports a path that changed or vanished. `what` is `changed`, `is missing` or the like.
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
         let message = format!(
             "{what}, which must never be; the snapshot does not count until --accept takes it"
@@ -55,13 +55,13 @@ impl Watch {
         }
     }
 
-    /// What the snapshot says of the source, if anything changed.
+    /// Returns the text that marks the source as suspect in the snapshot, if anything changed.
     pub fn verdict(&self) -> Option<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.count == 0 {
             return None;
         }
-        // Threads tell in any order.
+        // Threads report in any order.
         seen.first.sort();
         let more = seen.count - seen.first.len() as u64;
         let more = if more > 0 {
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// A key that could not be read when the good state was captured, and can be now.
+    /// An unreadable key in the good capture that can be read now.
     #[test]
     fn what_was_never_captured_has_not_changed() {
         for node in [

@@ -1,14 +1,14 @@
-//! How lately something may have changed for its next change to leave no trace: by the file system
-//! that holds it, not by the one that holds the root.
+//! The time after a change in which another change may leave no trace. It depends on the file
+//! system that holds the file, not on that of the root.
 
 use std::collections::HashMap;
 
 use crate::source::{FsKind, Kind, SourceDir, Stat};
 use crate::sys::writeback_seconds;
 
-/// The windows of one walk; one `statfs` a file system.
+/// The windows of one walk, with one `statfs` per file system.
 pub(super) struct Windows {
-    /// One window for everything, as the options say.
+    /// One window for everything, from the options.
     given: Option<i64>,
     writeback: i64,
     kinds: HashMap<u64, FsKind>,
@@ -23,15 +23,15 @@ impl Windows {
         }
     }
 
-    /// The kind of the file system that holds an open directory. One that cannot be asked may be
-    /// anything.
+    /// Returns the kind of the file system that holds an open directory. If it cannot be
+    /// determined, a network file system is assumed.
     pub fn learn(&mut self, directory: &SourceDir) -> FsKind {
         let ask = || directory.fs_kind().unwrap_or(FsKind::Network);
         *self.kinds.entry(directory.id().device).or_insert_with(ask)
     }
 
-    /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own
-    /// may be on any.
+    /// Returns the kind of the file system that holds a stat'ed file. A file that is a mount point
+    /// may be on an unknown one.
     pub fn kind(&self, stat: &Stat) -> FsKind {
         self.kinds
             .get(&stat.device)
@@ -39,7 +39,7 @@ impl Windows {
             .unwrap_or(FsKind::Network)
     }
 
-    /// Seconds, for [`Stat::is_racy`].
+    /// Returns the seconds for [`Stat::is_racy`].
     pub fn seconds(&self, stat: &Stat) -> i64 {
         let kind = self.kind(stat);
         match self.given {
