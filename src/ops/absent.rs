@@ -1,4 +1,4 @@
-//! Why a snapshot has no path of some name, in words that say what to ask for in its place.
+//! Explains why a snapshot has no path of some name, and what to ask for instead.
 
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
@@ -6,8 +6,9 @@ use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::{Node, RelPath, SnapshotId};
 
-/// The error of a path that the source does not have in this snapshot. It names what stands in its
-/// way: a file or a link among its directories, or the last directory of it that is there.
+/// Returns the error for a path that the source does not have in this snapshot. It names the
+/// obstacle: a file or a link among the path's directories, or the last of its directories that
+/// exists.
 pub(super) fn no_path(
     reader: &ChunkReader<'_>,
     snapshot: SnapshotId,
@@ -26,7 +27,7 @@ pub(super) fn no_path(
     ))
 }
 
-/// What is said of a path above; none if it is not there either, or cannot be read.
+/// Describes an ancestor of the path. `None` if it does not exist either, or cannot be read.
 fn in_the_way(
     reader: &ChunkReader<'_>,
     snapshot: SnapshotId,

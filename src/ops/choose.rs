@@ -1,8 +1,8 @@
-//! Which snapshot is meant by a name, and what is to be known before somebody relies on it.
+//! Finds the snapshot that a name refers to, and reports if it should not be relied on.
 //!
-//! `latest` is the newest snapshot, whatever its state, and `latest:SOURCE` the newest that has the
-//! source. A capture that is suspect (docs/decisions/0009-doubtful-captures-do-not-count.md) is not
-//! hidden and not passed over in silence: who asks for it is told, and told the last good one.
+//! `latest` is the newest snapshot in any state, and `latest:SOURCE` the newest one with that
+//! source. A suspect capture (docs/decisions/0009-doubtful-captures-do-not-count.md) is neither
+//! hidden nor skipped: it is reported, together with the last good one.
 
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
@@ -10,12 +10,12 @@ use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{HostChoice, Latest, RepoError, Repository, StoredSnapshot, without_replaced};
 use crate::types::RelPath;
 
-/// Finds a snapshot by id, prefix or `latest`, to read from it; `source`: what of it is asked for.
+/// Finds a snapshot to read from, by id, prefix or `latest`. `source`: the source to be read, if
+/// only one is.
 ///
-/// What is worth knowing is reported: that `latest` is of another host, or older than the newest
-/// snapshot, in a note; that what is asked for is suspect as missing where it was asked for as
-/// `latest`, which ends the command with exit code 3, and in a note where the snapshot was named by
-/// its id.
+/// Reports a note if `latest` is of another host, or older than the newest snapshot. A suspect
+/// source is reported as missing if the snapshot was chosen by `latest`, which ends the command
+/// with exit code 3, and in a note if it was chosen by its id.
 pub fn choose(
     repo: &Repository,
     text: &str,
@@ -36,8 +36,8 @@ pub fn choose(
     Ok(found)
 }
 
-/// The newest snapshot, or the newest with a source, whatever its state; and all committed ones.
-/// That it is of another host, or older than the newest snapshot, is reported in a note.
+/// Returns the newest snapshot in any state, or the newest one with a source, and all committed
+/// ones. Reports in a note if it is of another host, or older than the newest snapshot.
 pub(crate) fn newest(
     repo: &Repository,
     hosts: &HostChoice,
@@ -55,7 +55,9 @@ pub(crate) fn newest(
         }
         (latest, _) => latest?,
     };
+
     super::tell_times(repo, &all, observer);
+
     if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
         let message = format!(
             "this host, {host}, has none; it is of {}, the only host",
@@ -63,6 +65,7 @@ pub(crate) fn newest(
         );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));
     }
+
     if let (Some(source), true) = (source, newest != found.id) {
         let message = format!(
             "it is the newest with a source '{source}'; {}, the newest, has none",
@@ -70,6 +73,7 @@ pub(crate) fn newest(
         );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));
     }
+
     Ok((found, all))
 }
 
@@ -77,7 +81,7 @@ fn subject(found: &StoredSnapshot) -> String {
     format!("snapshot {}", found.id.short())
 }
 
-/// Its sources that are asked for and suspect.
+/// Returns the suspect ones among its sources, or only `source` if it is suspect.
 fn suspects<'s>(
     found: &'s StoredSnapshot,
     source: Option<&'s str>,
@@ -108,7 +112,7 @@ fn tell_suspect(
     }
 }
 
-/// The newest committed snapshot of the host whose capture of the source is not suspect.
+/// Returns the newest committed snapshot of the host in which the source is not suspect.
 pub(super) fn last_good<'s>(
     all: &'s [StoredSnapshot],
     host: &str,
@@ -124,11 +128,11 @@ pub(super) fn last_good<'s>(
     good.max_by_key(|one| one.order())
 }
 
-/// The source of this name. An empty name is that of a path that was written without one:
+/// Returns the source of this name. The name is empty for a path without a source, as in
 /// `latest:/srv/app`.
 ///
 /// # Errors
-/// They say which sources there are.
+/// The error lists the existing sources.
 pub(super) fn source_of<'a>(
     found: &'a StoredSnapshot,
     text: &str,
@@ -141,11 +145,13 @@ pub(super) fn source_of<'a>(
     let sources = &found.snapshot.sources;
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let (id, names) = (found.id.short(), names.join(", "));
+
     if !name.is_empty() {
         return Err(Error::NotThere(format!(
             "snapshot {id} has no source '{name}'; it has {names}"
         )));
     }
+
     let written = if path.is_root() {
         format!("{text}:")
     } else {
@@ -156,13 +162,14 @@ pub(super) fn source_of<'a>(
         Some((name, rest)) => format!(", for example {text}:{name}/{rest}"),
         None => String::new(),
     };
+
     Err(Error::Usage(format!(
         "'{written}' names no source: write SNAP:SOURCE/PATH{example}; snapshot {id} has the sources {names}"
     )))
 }
 
-/// What was probably meant by an absolute path: the one below a source's own path, or one that
-/// begins with its name.
+/// Returns the source and path that the user probably meant by an absolute path: a path below the
+/// recorded path of a source, or one that begins with a source's name.
 fn suggestion<'a>(sources: &'a [SourceRecord], path: &RelPath) -> Option<(&'a str, RelPath)> {
     let key = path.to_slashed();
     let below = |prefix: &[u8]| -> Option<RelPath> {
@@ -171,22 +178,26 @@ fn suggestion<'a>(sources: &'a [SourceRecord], path: &RelPath) -> Option<(&'a st
             .then(|| RelPath::from_slashed(rest).ok())
             .flatten()
     };
+
     let by_path = sources.iter().find_map(|source| match &source.kind {
         SourceKind::Tree { path, .. } => {
             Some((source.name.as_str(), below(path.strip_prefix(b"/")?)?))
         }
         SourceKind::Stream { .. } => None,
     });
+
     let by_name = || {
         sources
             .iter()
             .find_map(|source| Some((source.name.as_str(), below(source.name.as_bytes())?)))
     };
+
     let first = || {
         sources
             .first()
             .map(|source| (source.name.as_str(), RelPath::root()))
     };
+
     by_path.or_else(by_name).or_else(first)
 }
 

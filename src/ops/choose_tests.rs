@@ -1,4 +1,4 @@
-//! Which snapshot a name means, and what is reported with it.
+//! The snapshot that a name refers to, and the reports about it.
 
 use super::*;
 use crate::format::SourceCounts;
@@ -72,6 +72,7 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
         ask(&lab, "latest", &own("web"), Some("b")),
         (Ok(b), Vec::new())
     );
+
     let (found, notes) = ask(&lab, "latest", &own("web"), Some("a"));
     assert_eq!((found, notes.len(), notes[0].0), (Ok(a), 1, Severity::Note));
     assert!(
@@ -82,7 +83,9 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
         ask(&lab, &both.to_string()[..9], &own("web"), Some("a")),
         (Ok(both), Vec::new())
     );
-    // What is nowhere: the error says what is there, and where else it is.
+
+    // A missing source: the error lists the host's sources, and the host that has it.
+
     let (nowhere, _) = ask(&lab, "latest", &own("web"), Some("c"));
     let why = nowhere.expect_err("not there");
     assert!(
@@ -107,7 +110,7 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
             (found, told),
             (Ok(bad), vec![(Severity::Missing, line.clone())])
         );
-        // Who names it by its id has seen it: a note.
+        // Chosen by its id: only a note, because the user has seen that it is suspect.
         assert_eq!(
             ask(&lab, &bad.to_string(), &own("web"), source).1,
             [(Severity::Note, line)]
@@ -126,8 +129,8 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
     );
 }
 
-/// On a new machine with another name nothing of the old one's was found, and nothing said where it
-/// was.
+/// On a new machine with another name, no snapshot of the old machine was found, and no message
+/// said where they were.
 #[test]
 fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
     let lab = Lab::new();
@@ -136,6 +139,7 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
         none,
         Err("no snapshot 'latest': the repository has no snapshots".into())
     );
+
     let old = add(&lab, "old", &[("a", None)]);
     let (found, notes) = ask(&lab, "latest", &own("new"), Some("a"));
     assert_eq!((found, notes[0].0), (Ok(old), Severity::Note));
@@ -145,14 +149,16 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
             .contains("this host, new, has none; it is of old"),
         "{notes:?}"
     );
-    // Whoever names a host means it, and what is forgotten or tagged by 'latest' is never another
-    // host's.
+
+    // An explicit host is taken literally. `forget latest` and `tag latest` never use another
+    // host's snapshots.
     assert!(
         ask(&lab, "latest", &HostChoice::Host("new".into()), None)
             .0
             .is_err()
     );
     assert!(lab.open().find_snapshot("latest", &own("new")).is_err());
+
     add(&lab, "older", &[("a", None)]);
     let (two, _) = ask(&lab, "latest", &own("new"), None);
     let why = two.expect_err("which one?");
@@ -171,12 +177,14 @@ fn a_prefix_that_names_nothing_or_several_says_what_there_is() {
             .0
             .expect_err("no such snapshot")
     };
+
     let free = (0..=0xffff).map(|n| format!("{n:04x}"));
     let free = free
         .into_iter()
         .find(|text| ids.iter().all(|id| !id.to_string().starts_with(text)));
     assert!(ask(&free.expect("one")).contains("none of the repository's 3 snapshots"));
     assert!(ask("yesterday").contains("at least 4 hex digits"));
+
     let repo = lab.open();
     let held = lease(&repo);
     repo.forget_snapshot(&held, &ids[0]).expect("forgotten");
@@ -204,6 +212,7 @@ fn a_path_without_a_source_is_answered_with_the_form() {
         };
         snapshot.sources = vec![app, root, record("db", None)];
     });
+
     let found = repo
         .find_snapshot(&id.to_string(), &HostChoice::Any)
         .expect("there");
@@ -224,6 +233,7 @@ fn a_path_without_a_source_is_answered_with_the_form() {
             "{example}: {why}"
         );
     }
+
     assert!(matches!(
         source_of(&found, "latest", "", &RelPath::root()),
         Err(Error::Usage(_))
@@ -234,8 +244,8 @@ fn a_path_without_a_source_is_answered_with_the_form() {
     ));
 }
 
-/// The store's clock was a year ahead for an hour: what was built on that snapshot is newer all the
-/// same.
+/// The store's clock was a year ahead for an hour: a snapshot built on one from that hour is still
+/// newer.
 #[test]
 fn what_was_built_on_a_snapshot_is_newer_whatever_the_clock_said() {
     let lab = Lab::new();

@@ -1,5 +1,5 @@
-//! Content in order: extents behind list nodes, and the bytes of a file or stream written to a pipe
-//! or the like.
+//! Reads content in order: follows list nodes, and writes the bytes of a file or stream to a pipe
+//! or another output.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -17,8 +17,8 @@ use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::types::{Class, Content, Extent, PackId};
 
-/// Walks a content's extents in order, list nodes replaced by what they list; a node is read when
-/// it is reached.
+/// Walks a content's extents in order, and replaces list nodes by their extents. A node is read
+/// when it is reached.
 #[derive(Debug)]
 pub struct ContentReader<'r, 'a> {
     reader: &'r ChunkReader<'a>,
@@ -27,7 +27,7 @@ pub struct ContentReader<'r, 'a> {
 }
 
 impl<'r, 'a> ContentReader<'r, 'a> {
-    /// Begins with the content's first extent.
+    /// Starts at the content's first extent.
     pub fn new(reader: &'r ChunkReader<'a>, content: &Content) -> Self {
         Self {
             reader,
@@ -35,7 +35,7 @@ impl<'r, 'a> ContentReader<'r, 'a> {
         }
     }
 
-    /// The next chunk, hole or literal, never a list; none at the end.
+    /// Returns the next chunk, hole or literal, never a list. `None` at the end.
     pub fn next_extent(&mut self) -> Result<Option<Extent>, RepoError> {
         while let Some(level) = self.levels.last_mut() {
             match level.next() {
@@ -56,14 +56,14 @@ impl<'r, 'a> ContentReader<'r, 'a> {
     }
 }
 
-/// How much is assembled at once.
+/// How much is assembled at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamLimits {
-    /// Bytes of output in a window; it may be longer by one chunk.
+    /// Bytes of output in a window, which may be one chunk longer.
     pub window_bytes: usize,
-    /// Chunks in a window, should they be tiny.
+    /// Chunks in a window, in case they are tiny.
     pub window_chunks: usize,
-    /// Frames kept from one window for the next.
+    /// Bytes of frames kept for the next window.
     pub kept_bytes: usize,
 }
 
@@ -77,11 +77,11 @@ impl Default for StreamLimits {
     }
 }
 
-/// Writes a content's bytes to `out`, in order, holes as zeros; every chunk is checked against its
-/// name.
+/// Writes a content's bytes to `out` in order, with holes as zeros. Every chunk is checked against
+/// its name.
 ///
-/// Frames are opened once a window of 64 MiB of output, on all cores, and stay for the next window
-/// if it needs them: about 100 MiB of memory. What was written before an error stays written.
+/// Each frame is opened once per window of 64 MiB of output, on all cores, and kept if the next
+/// window needs it: about 100 MiB of memory. Bytes that were written before an error stay written.
 pub fn write_content(
     reader: &ChunkReader<'_>,
     content: &Content,
@@ -115,7 +115,8 @@ pub(super) fn write_content_with(
     let mut current = Window::plan(&mut extents, &fetcher, limits)?;
     while let Some(window) = current {
         cancel.check()?;
-        // The next window is planned before this one is read: it says which frames to keep.
+        // The next window is planned before this one is read, because it decides which frames are
+        // kept.
         let next = Window::plan(&mut extents, &fetcher, limits)?;
         let keep = next.as_ref().map_or_else(HashSet::new, |next| {
             Fetcher::frames(&next.wants, &next.packs)
@@ -136,7 +137,7 @@ enum Piece {
     Literal(Vec<u8>),
 }
 
-/// Some output in order, and the chunks that it is made of.
+/// A part of the output in order, and the chunks that it consists of.
 struct Window {
     pieces: Vec<Piece>,
     /// `owner`: number of the chunk in the buffer; `at`: not used.
@@ -152,8 +153,11 @@ impl Window {
         fetcher: &Fetcher<'_>,
         limits: StreamLimits,
     ) -> Result<Option<Self>, Error> {
-        let (mut pieces, mut wants, mut lens) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pieces = Vec::new();
+        let mut wants = Vec::new();
+        let mut lens = Vec::new();
         let mut bytes = 0;
+
         while bytes < limits.window_bytes && pieces.len() + wants.len() < limits.window_chunks {
             let Some(extent) = extents.next_extent()? else {
                 break;
@@ -173,9 +177,11 @@ impl Window {
                 Extent::List { .. } => unreachable!("the reader follows lists"),
             }
         }
+
         if pieces.is_empty() {
             return Ok(None);
         }
+
         let packs = fetcher.locate(&mut wants)?;
         Ok(Some(Self {
             pieces,
@@ -185,7 +191,7 @@ impl Window {
         }))
     }
 
-    /// Brings all chunks into the buffer.
+    /// Reads all chunks into the buffer.
     fn assemble(
         &self,
         fetcher: &Fetcher<'_>,
@@ -200,6 +206,7 @@ impl Window {
             slots.push(Mutex::new(slot));
             rest = after;
         }
+
         fetcher.each_frame(&self.wants, &self.packs, keep, |(): &mut (), opened| {
             for (number, want) in opened.wants.iter().enumerate() {
                 let bytes = opened.bytes(number).map_err(|why| {
@@ -236,6 +243,7 @@ impl Window {
             }
             Ok(())
         };
+
         for piece in &self.pieces {
             match piece {
                 Piece::Bytes(len) => {

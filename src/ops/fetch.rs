@@ -1,10 +1,10 @@
-//! Reading many chunks at once: sorted by pack and frame, each frame read and opened once, on
-//! several threads.
+//! Reads many chunks at once: sorted by pack and frame, each frame read and opened once, on several
+//! threads.
 //!
-//! The caller collects what it wants of one window, [`Fetcher::locate`] finds where it lies,
-//! [`Fetcher::each_frame`] hands out opened frames in the order of packs and frames. A chunk that
-//! cannot be had from there is looked for in its other copies, one at a time; what cannot be had at
-//! all is the caller's to report.
+//! The caller collects the wanted chunks of one window, [`Fetcher::locate`] finds their places, and
+//! [`Fetcher::each_frame`] returns opened frames in the order of packs and frames. If a chunk
+//! cannot be read there, its other copies are tried, one at a time. The caller reports chunks of
+//! which no copy can be read.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -21,22 +21,22 @@ use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::types::{ChunkId, Class, PackId};
 
-/// Ids looked up at once: the index answers a batch from one moment, and others may ask in between.
+/// Ids per lookup: the index answers a batch from one moment, and other queries run in between.
 const LOOKUP_BATCH: usize = 16 << 10;
 /// Adjacent frames are fetched in one range of at most this many stored bytes.
 const RANGE_BYTES_MAX: u64 = 2 << 20;
 /// … and at most this many frames, so that the work spreads over the threads.
 const RANGE_FRAMES_MAX: usize = 8;
-/// The pack number of a chunk that the index does not know.
+/// The pack number of a chunk that is not in the index.
 const NOWHERE: u32 = u32::MAX;
 
-/// A chunk that is wanted, for whom and where: 64 bytes.
+/// A wanted chunk, with its owner and place: 64 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Want {
     pub id: ChunkId,
-    /// Where it goes, in the caller's terms.
+    /// Its destination, in the caller's terms.
     pub at: u64,
-    /// Who wants it, in the caller's terms.
+    /// The file or buffer that needs it, in the caller's terms.
     pub owner: u32,
     /// Plain bytes.
     pub len: u32,
@@ -58,12 +58,12 @@ impl Want {
         }
     }
 
-    /// The frame that it lies in, as a number that is equal for wants of one frame alone.
+    /// Returns a number of its frame that is equal only for wants of the same frame.
     pub fn frame(&self) -> (u32, u32) {
         (self.pack, self.frame)
     }
 
-    /// True if `next` lies right behind this one in the same frame.
+    /// Returns true if `next` directly follows this one in the same frame.
     pub fn is_before(&self, next: &Self) -> bool {
         self.frame() == next.frame()
             && self.pack != NOWHERE
@@ -71,23 +71,24 @@ impl Want {
     }
 }
 
-/// The packs that wants lie in, by number.
+/// The packs of the wants, by number.
 #[derive(Debug, Default)]
 pub(super) struct Packs(Vec<PackId>);
 
-/// A frame opened, and what is wanted of it.
+/// An opened frame with the wants that it holds.
 #[derive(Debug)]
 pub(super) struct Opened<'a> {
-    /// All of one frame, by owner and place.
+    /// All wants of one frame, by owner and place.
     pub wants: &'a [Want],
     plain: &'a [u8],
-    /// For those that the frame does not give: what another copy gave, or why none did.
+    /// For wants that the frame does not hold intact: the bytes of another copy, or why there is
+    /// none.
     others: HashMap<usize, Result<Vec<u8>, String>>,
 }
 
 impl Opened<'_> {
-    /// The bytes of the want of this number, checked against its name; why they cannot be had
-    /// otherwise.
+    /// Returns the bytes of the want of this number, checked against its name, or why they cannot
+    /// be read.
     pub fn bytes(&self, number: usize) -> Result<&[u8], &str> {
         match self.others.get(&number) {
             Some(Ok(bytes)) => Ok(bytes),
@@ -100,11 +101,12 @@ impl Opened<'_> {
         }
     }
 
-    /// The bytes of adjacent wants as one piece, if the frame gave them and they lie one behind the
-    /// other.
+    /// Returns the bytes of adjacent wants as one slice, if the frame holds all of them intact and
+    /// one after the other.
     pub fn joined(&self, numbers: Range<usize>) -> Option<&[u8]> {
         let wants = self.wants.get(numbers.clone())?;
-        let (first, last) = (wants.first()?, wants.last()?);
+        let first = wants.first()?;
+        let last = wants.last()?;
         let whole =
             self.others.is_empty() || numbers.into_iter().all(|n| !self.others.contains_key(&n));
         if !whole || !wants.windows(2).all(|pair| pair[0].is_before(&pair[1])) {
@@ -125,19 +127,19 @@ struct Kept {
 /// Reads chunks in bulk.
 pub(super) struct Fetcher<'a> {
     reader: &'a ChunkReader<'a>,
-    /// None: rayon's own, of as many threads as there are cores.
+    /// `None`: the global pool of rayon, with one thread per core.
     pool: Option<&'a ThreadPool>,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     made_sure: AtomicBool,
-    /// Held while another copy is looked for, so that one thread's sync serves all.
+    /// Held during the search for another copy, so that the sync of one thread serves all.
     second_look: Mutex<()>,
     kept: Mutex<Kept>,
     kept_bytes_max: usize,
 }
 
 impl<'a> Fetcher<'a> {
-    /// `kept_bytes_max` bounds the frames that stay for a next window.
+    /// `kept_bytes_max`: most bytes of frames that are kept for the next window.
     pub fn new(
         reader: &'a ChunkReader<'a>,
         pool: Option<&'a ThreadPool>,
@@ -161,13 +163,15 @@ impl<'a> Fetcher<'a> {
         self.reader.repo()
     }
 
-    /// Finds where the wants lie, and sorts them by pack, frame, owner and place. Packs come in the
-    /// order of the first owner that needs them, so that owners are served about one after another.
+    /// Finds the places of the wants, and sorts them by pack, frame, owner and place. Packs are
+    /// ordered by the first owner that needs them, so that owners are served roughly one after
+    /// another.
     pub fn locate(&self, wants: &mut [Want]) -> Result<Packs, Error> {
         wants.sort_unstable_by_key(|want| want.id);
         let mut numbers: HashMap<PackId, u32> = HashMap::new();
         let mut first_owner: Vec<(u32, PackId)> = Vec::new();
-        let (mut ids, mut found) = (Vec::new(), Vec::new());
+        let mut ids = Vec::new();
+        let mut found = Vec::new();
         for batch in wants.chunks_mut(LOOKUP_BATCH) {
             self.cancel.check()?;
             ids.clear();
@@ -186,6 +190,8 @@ impl<'a> Fetcher<'a> {
                 (want.pack, want.frame, want.offset) = (number, place.frame, place.offset);
             }
         }
+
+        // Renumber the packs by their first owner.
         let mut order: Vec<u32> = (0..first_owner.len() as u32).collect();
         order.sort_by_key(|&number| first_owner[number as usize].0);
         let mut renumbered = vec![NOWHERE; order.len()];
@@ -195,6 +201,7 @@ impl<'a> Fetcher<'a> {
         for want in wants.iter_mut().filter(|want| want.pack != NOWHERE) {
             want.pack = renumbered[want.pack as usize];
         }
+
         wants.sort_unstable_by_key(|want| (want.pack, want.frame, want.owner, want.at));
         Ok(Packs(
             order
@@ -204,8 +211,8 @@ impl<'a> Fetcher<'a> {
         ))
     }
 
-    /// A miss is believed only after the segments were listed again and the database was checked,
-    /// once.
+    /// Looks up ids. Before the first miss is accepted, the segments are listed again and the
+    /// database is checked, once.
     fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), Error> {
         self.repo().ask_index(|index| index.lookup(ids, out))?;
         if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
@@ -215,7 +222,7 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// The frames that located wants lie in.
+    /// Returns the frames of located wants.
     pub fn frames(wants: &[Want], packs: &Packs) -> HashSet<(PackId, u32)> {
         let known = wants.iter().filter(|want| want.pack != NOWHERE);
         known
@@ -223,9 +230,9 @@ impl<'a> Fetcher<'a> {
             .collect()
     }
 
-    /// Opens each frame of located wants once and calls `act` for it, from several threads, about
-    /// in order; `keep` names the frames that the next window needs. `S` is what a thread keeps
-    /// from call to call. The first error of `act`, or of the store as a whole, ends it.
+    /// Opens each frame of located wants once and calls `act` for it, from several threads, roughly
+    /// in order. `keep`: the frames that the next window needs. `S`: state of a thread between
+    /// calls. Returns the first error of `act`, or of the store as a whole.
     pub fn each_frame<S: Default>(
         &self,
         wants: &[Want],
@@ -245,8 +252,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Calls `act` for 0 … `count` − 1, given out in order to several threads; the first error ends
-    /// it.
+    /// Calls `act` for 0 … `count` − 1, handed out in order to several threads. Returns the first
+    /// error, after which no new calls start.
     pub fn on_all_threads<S: Default>(
         &self,
         count: usize,
@@ -254,6 +261,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<(), Error> {
         let next = AtomicUsize::new(0);
         let failure = FirstError::default();
+
         let work = || {
             let mut state = S::default();
             while !failure.is_set() {
@@ -266,6 +274,7 @@ impl<'a> Fetcher<'a> {
                 }
             }
         };
+
         match (count, self.pool) {
             (0, _) => {}
             (1, _) => work(),
@@ -286,7 +295,7 @@ impl<'a> Fetcher<'a> {
             .first()
             .and_then(|want| packs.0.get(want.pack as usize))
         else {
-            // Unknown to the index: the second look says why.
+            // Not in the index: looking for other copies gives the reason.
             return wants
                 .chunk_by(|a, b| a.owner == b.owner)
                 .try_for_each(|part| {
@@ -298,6 +307,7 @@ impl<'a> Fetcher<'a> {
                     })
                 });
         };
+
         let mut range = self.read_range(pack, wants)?;
         for group in wants.chunk_by(|a, b| a.frame == b.frame) {
             let number = group[0].frame;
@@ -305,17 +315,20 @@ impl<'a> Fetcher<'a> {
                 Some((row, sealed)) => self.open(pack, number, &row, sealed),
                 None => self.read(pack, number),
             };
+
             let plain = match plain {
                 Ok(plain) => plain,
                 Err(err) if is_of_one_object(&err) => Arc::default(),
                 Err(err) => return Err(err.into()),
             };
+
             let fits = |want: &Want| {
                 let start = want.offset as usize;
                 let bytes = plain.get(start..start + want.len as usize);
                 bytes
                     .is_some_and(|bytes| self.repo().keys().chunk_id(Class::Data, bytes) == want.id)
             };
+
             let bad = (0..group.len()).filter(|&n| !fits(&group[n]));
             let others = self.other_copies(group, bad)?;
             act(&Opened {
@@ -355,8 +368,8 @@ impl<'a> Fetcher<'a> {
         Ok(others)
     }
 
-    /// Reads the sealed bytes of several frames in one range, if they lie one behind the other and
-    /// are not much.
+    /// Reads the sealed bytes of several frames in one range, if they are adjacent and few. Returns
+    /// an empty map if they are not, or if the range cannot be read.
     fn read_range(&self, pack: &PackId, wants: &[Want]) -> Result<SealedFrames, Error> {
         let mut rows: Vec<(u32, FrameRow)> = Vec::new();
         for group in wants.chunk_by(|a, b| a.frame == b.frame) {
@@ -369,6 +382,7 @@ impl<'a> Fetcher<'a> {
                 None => return Ok(SealedFrames::new()),
             }
         }
+
         let adjoin = |pair: &[(u32, FrameRow)]| {
             pair[0].1.offset.checked_add(u64::from(pair[0].1.stored)) == Some(pair[1].1.offset)
         };
@@ -376,6 +390,7 @@ impl<'a> Fetcher<'a> {
         if rows.len() < 2 || total > RANGE_BYTES_MAX || !rows.windows(2).all(adjoin) {
             return Ok(SealedFrames::new());
         }
+
         let mut bytes = vec![0; total as usize];
         match self
             .repo()
@@ -383,9 +398,10 @@ impl<'a> Fetcher<'a> {
             .read_at(&ObjectKey::Pack(*pack), rows[0].1.offset, &mut bytes)
         {
             Ok(()) => {}
-            // One by one they tell which of them cannot be read.
+            // Reading them one by one shows which of them cannot be read.
             Err(_) => return Ok(SealedFrames::new()),
         }
+
         self.observer.add(Counter::BytesFetched, total);
         let mut rest = bytes.as_slice();
         let mut out = SealedFrames::new();
@@ -446,12 +462,14 @@ impl<'a> Fetcher<'a> {
 /// Frame number → its row and sealed bytes.
 type SealedFrames = HashMap<u32, (FrameRow, Vec<u8>)>;
 
-/// Cuts sorted wants into pieces of work: some frames of one pack that follow one another.
+/// Cuts sorted wants into tasks: a few consecutive frames of one pack.
 fn tasks(wants: &[Want]) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
-    let (mut start, mut frames) = (0, 1);
+    let mut start = 0;
+    let mut frames = 1;
     for at in 1..wants.len() {
-        let (before, here) = (&wants[at - 1], &wants[at]);
+        let before = &wants[at - 1];
+        let here = &wants[at];
         if before.frame() == here.frame() {
             continue;
         }
@@ -469,12 +487,12 @@ fn tasks(wants: &[Want]) -> Vec<Range<usize>> {
     out
 }
 
-/// True if an error concerns what was read, so that the rest may well be readable.
+/// Returns true if an error concerns one object, so that others may still be readable.
 pub(super) fn is_of_one_object(err: &RepoError) -> bool {
     err.is_unavailable()
 }
 
-/// An error with its causes, in one line.
+/// Returns an error with its causes, on one line.
 pub(super) fn with_sources(err: &(dyn std::error::Error + 'static)) -> String {
     let mut text = err.to_string();
     let mut source = err.source();

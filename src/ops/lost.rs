@@ -1,11 +1,11 @@
-//! Telling what a repaired snapshot lacks to whoever takes something out of it.
+//! Reports paths that a repaired snapshot lacks, to a command that reads it.
 
 use crate::format::Snapshot;
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::RelPath;
 
-/// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot
-/// names it; returns how many paths that are.
+/// Reports the paths at or below `below` that a source of a repaired snapshot lacks, as far as the
+/// snapshot names them. Returns their number, including those that it does not name.
 pub(super) fn tell_lost(
     snapshot: &Snapshot,
     source: &str,

@@ -1,4 +1,4 @@
-//! How memory is shared out: the one place where queues, workers and buffers get their bounds.
+//! Divides the memory budget: the only place where queues, workers and buffers get their limits.
 
 use crate::types::ByteSize;
 
@@ -6,20 +6,20 @@ const MIB: u64 = 1 << 20;
 
 /// The default budget: 256 MiB resident.
 pub const BUDGET_DEFAULT: ByteSize = ByteSize(256 * MIB);
-/// Less than this cannot work.
+/// The smallest budget that works.
 pub const BUDGET_MIN: ByteSize = ByteSize(96 * MIB);
 
-/// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: what every
-/// backup takes whatever its number of workers (PROTOCOL R24).
+/// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: needed by
+/// every backup, independent of its number of workers (PROTOCOL R24).
 const FIXED: u64 = 72 * MIB;
-/// What a pair of reading and compressing workers takes: a read window of 4 MiB, a frame being
-/// filled, one being compressed with its worst-case output, two queued before and two behind it.
+/// Needed by a pair of reading and compressing workers: a read window of 4 MiB, a frame being
+/// filled, one being compressed with its worst-case output, two queued before it and two after it.
 const PER_WORKER: u64 = 12 * MIB;
 
 /// How an operation may spend its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Threads that read, cut and hash, and as many that compress.
+    /// Threads that read, cut and hash. As many others compress.
     pub workers: usize,
     /// For sorting a run's entries outside memory.
     pub sorter_bytes: usize,
@@ -29,10 +29,10 @@ pub struct MemoryPlan {
     pub frame_cache_bytes: usize,
 }
 
-/// Shares out a budget among at most `cores` workers.
+/// Divides a budget among at most `cores` workers.
 pub fn plan(budget: ByteSize, cores: usize) -> MemoryPlan {
     let budget = budget.max(BUDGET_MIN).0;
-    // The sorter and the listing get an eighth and a sixteenth, within what serves them.
+    // The sorter and the listing get an eighth and a sixteenth, within useful limits.
     let sorter = (budget / 8).clamp(4 * MIB, 64 * MIB);
     let listing = (budget / 16).clamp(2 * MIB, 16 * MIB);
     let frames = (budget / 16).clamp(4 * MIB, 16 * MIB);

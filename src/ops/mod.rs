@@ -1,4 +1,4 @@
-//! Operations: what a user asks for, each as one function over a repository and the outside world.
+//! Operations: each command of a user as one function over a repository and the outside world.
 
 mod absent;
 pub mod backup;
@@ -37,28 +37,28 @@ use crate::Error;
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository, StoredSnapshot};
 
-/// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in
+/// Asks an operation to stop soon. It then returns [`Error::Interrupted`] and leaves everything in
 /// order.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Not cancelled yet.
+    /// Returns a token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks to stop; safe in a signal handler's thread.
+    /// Asks to stop. Safe in a signal handler's thread.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// True if someone asked to stop.
+    /// Returns true if the operation was asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails if someone asked to stop.
+    /// Returns [`Error::Interrupted`] if the operation was asked to stop.
     pub fn check(&self) -> Result<(), Error> {
         if self.is_cancelled() {
             Err(Error::Interrupted)
@@ -68,8 +68,8 @@ impl Cancel {
     }
 }
 
-/// Reports the snapshots that this machine remembers and the last listing lacked, each once. To be
-/// called after each listing of snapshots; [`sync`] does so.
+/// Reports the snapshots that this machine remembers and the last listing lacked, each once. Must
+/// be called after each listing of snapshots; [`sync`] does so.
 pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
     for last in repo.newly_vanished() {
         let id = last.snapshot.short();
@@ -86,12 +86,12 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
     }
 }
 
-/// Brings the index up to date and tells of segments that cannot be read.
+/// Brings the index up to date and reports segments that cannot be read.
 pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
     sync_until(repo, observer, &Cancel::new())
 }
 
-/// [`sync`] until asked to stop: the first one of a large repository takes minutes.
+/// Like [`sync`], but can be cancelled: the first sync of a large repository takes minutes.
 pub fn sync_until(
     repo: &Repository,
     observer: &dyn Observer,
@@ -123,7 +123,7 @@ pub fn sync_until(
     Ok(())
 }
 
-/// Refuses to go on where `/proc` is not mounted: what cannot be reached without it would be
+/// Returns an error if `/proc` is not mounted: paths that are only reachable through it would be
 /// missing.
 fn check_proc(action: &str) -> Result<(), crate::Error> {
     crate::sys::check_proc().map_err(|err| crate::Error::Refused {
@@ -132,8 +132,8 @@ fn check_proc(action: &str) -> Result<(), crate::Error> {
     })
 }
 
-/// Reports in one note how many snapshots have an object whose time is not what is sealed in it.
-/// Nothing depends on these times but the sweep's grace.
+/// Reports in one note how many snapshots have an object whose store time differs from the sealed
+/// time. Only the sweep's grace depends on store times.
 pub(crate) fn tell_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
     let times = repo.lease_times();
     let what = match all.iter().filter(|one| one.times_differ(&times)).count() {

@@ -1,4 +1,4 @@
-//! Which packs lie in the store.
+//! Compares the packs in the store with the index.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::repo::Repository;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::PackId;
 
-/// The packs as they were listed, with their sizes.
+/// The listed packs, with their sizes.
 #[derive(Debug)]
 pub(crate) struct ListedPacks(BTreeMap<PackId, u64>);
 
@@ -35,18 +35,19 @@ impl ListedPacks {
         self.0.len()
     }
 
-    /// True if the listing has it.
+    /// Returns true if the listing has the pack.
     pub fn has(&self, id: &PackId) -> bool {
         self.0.contains_key(id)
     }
 
-    /// Takes a pack off the list that need not be there.
+    /// Removes a pack from the list that need not exist.
     pub fn forget(&mut self, id: &PackId) {
         self.0.remove(id);
     }
 
-    /// Takes a pack off the list: what remains is nobody's. Returns its size in the store, or none
-    /// if it is surely not there; one that the listing lacks is asked for.
+    /// Removes a pack from the list, so that the packs left at the end belong to no segment.
+    /// Returns its size in the store, or `None` if it is certainly missing. A pack that is not in
+    /// the listing is looked up.
     pub fn take(&mut self, repo: &Repository, id: &PackId) -> Result<Option<u64>, Error> {
         match self.0.remove(id) {
             Some(size) => Ok(Some(size)),
@@ -58,9 +59,10 @@ impl ListedPacks {
 /// Packs whose names are compared with the index at a time.
 const BATCH: usize = 1024;
 
-/// The held packs that are not in the store, or not with their size, sorted by id. One listing; in
-/// memory a bit a pack. One that was dropped since the index was brought up to date is not missing,
-/// nor is one that only the listing lacks.
+/// Returns the held packs that are not in the store, or have another size, sorted by id.
+///
+/// Lists the packs once, and needs one bit per pack in memory. A pack that was dropped since the
+/// index was synced is not missing, nor is one that only the listing lacks.
 pub(crate) fn absent_packs(repo: &Repository, cancel: &Cancel) -> Result<Vec<PackRow>, Error> {
     loop {
         let roll = call_roll(repo, cancel)?;
@@ -85,7 +87,7 @@ pub(crate) fn absent_packs(repo: &Repository, cancel: &Cancel) -> Result<Vec<Pac
 fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
     let mut roll = repo.index().begin_roll();
     let mut batch: Vec<(PackId, u64)> = Vec::with_capacity(BATCH);
-    // A listing ends with errors of the store alone: after another one the rest is passed over.
+    // Only errors of the store may end a listing. After any other error the rest is skipped.
     let mut failed = None;
     repo.store().list(ObjectDir::Packs, &mut |meta| {
         if failed.is_none()
@@ -117,8 +119,8 @@ fn shown(
     Ok(())
 }
 
-/// What the store says of a pack; none if it is surely not there. For who did not find it in a
-/// listing: it may have been put since, or the listing may lag behind.
+/// Returns the store's metadata of a pack, or `None` if it is certainly missing. For a pack that a
+/// listing lacks: it may have been stored since, or the listing may lag.
 pub(crate) fn stat_pack(repo: &Repository, id: &PackId) -> Result<Option<ObjectMeta>, Error> {
     match repo.store().stat(&ObjectKey::Pack(*id)) {
         Ok(meta) => Ok(Some(meta)),

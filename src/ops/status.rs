@@ -1,5 +1,5 @@
-//! How a repository is doing: the last good backup of each source, and what else a monitor wants to
-//! know.
+//! Reports the state of a repository: the last good backup of each source, and other data for
+//! monitoring.
 
 mod rows;
 
@@ -17,16 +17,16 @@ use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::sys::now;
 use crate::types::{PackId, SnapshotId, Timestamp};
 
-/// What is asked.
+/// Options of a status report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatusOptions {
     /// This machine's name, for the lease.
     pub host: String,
-    /// Which snapshots, and of these which sources, count.
+    /// The snapshots that count, and which of their sources.
     pub filter: SnapshotFilter,
-    /// A source whose last good backup is older than this is told as a problem.
+    /// Report a source as a problem if its last good backup is older than this.
     pub max_age: Option<Duration>,
-    /// List what the newest capture of each source lacks, as far as [`SourceStatus::lacking`] says.
+    /// List the paths that the newest capture of each source lacks, see [`SourceStatus::lacking`].
     pub list_missing: bool,
 }
 
@@ -34,38 +34,39 @@ pub struct StatusOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capture {
     pub snapshot: SnapshotId,
-    /// The store's time of its commit.
+    /// The store's time of the commit.
     pub committed: Timestamp,
-    /// Of this source: all of it was captured, and nothing of it is lost.
+    /// All of this source was captured, and nothing of it is lost.
     pub complete: bool,
 }
 
-/// One source of one host: what has one name and one recorded path, or is a stream of that name.
-/// What was captured at a path that the source was moved away from counts as its own.
+/// One source of one host: captures with the same name and recorded path, or streams with the same
+/// name. Captures at a path that the source was moved away from count as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
     pub host: String,
     pub source: String,
-    /// The recorded path of its root; none for a stream.
+    /// The recorded path of its root. `None` for a stream.
     pub path: Option<Vec<u8>>,
-    /// Committed snapshots that hold it.
+    /// Committed snapshots that contain it.
     pub snapshots: u64,
-    /// The newest that is complete; none: there is none.
+    /// The newest complete capture, if there is one.
     pub good: Option<Capture>,
-    /// The newest in whatever state.
+    /// The newest capture in any state.
     pub newest: Capture,
-    /// Why the newest is not to be trusted, if so.
+    /// Why the newest capture is suspect, if it is.
     pub suspect: Option<String>,
-    /// It is a tree that must never change: that it is suspect is an alarm.
+    /// It is a tree that must never change, so a suspect capture is an alarm.
     pub is_alarm: bool,
-    /// How much the newest lacks.
+    /// How much the newest capture lacks.
     pub lacks: Lacks,
-    /// If that was asked for and it lacks anything: its first paths.
+    /// The first missing paths, if they were requested and there are any.
     pub lacking: Option<Lacking>,
 }
 
 impl SourceStatus {
-    /// The source as people know it: with its path where another one of the host has the same name.
+    /// Returns the source as text for users, with its path if another source of the host has the
+    /// same name.
     fn subject(&self, all: &[Self]) -> String {
         let Self { host, source, .. } = self;
         let is_one = all
@@ -85,56 +86,58 @@ impl SourceStatus {
     }
 }
 
-/// What was found.
+/// The result of a status report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The store's time, or this machine's where nothing can be written.
+    /// The store's time, or this machine's time if the store cannot be written.
     pub now: Timestamp,
     /// Sorted by host, source and path.
     pub sources: Vec<SourceStatus>,
-    /// The held pack whose bytes were longest not verified by this machine, and since when: never
-    /// verified counts from when it was stored.
+    /// The held pack whose bytes this machine has not verified for the longest time, and since
+    /// when. For a pack that was never verified, that is when it was stored.
     pub longest_unverified: Option<(PackId, Timestamp)>,
-    /// When a backup of this machine last listed the packs and compared them with the index; none:
-    /// never.
+    /// When a backup of this machine last listed the packs and compared them with the index.
+    /// `None`: never.
     pub packs_listed: Option<Timestamp>,
-    /// Snapshots that this machine remembers as the last of their sources and that are gone.
+    /// Snapshots that this machine remembers as the newest of their sources and that are gone.
     pub vanished: Vec<LastSnapshot>,
-    /// Held packs, those condemned among them.
+    /// Held packs, including condemned ones.
     pub packs: u64,
     pub stored_bytes: u64,
-    /// Of these: waiting for a sweep.
+    /// Of these packs, the ones that wait for a sweep.
     pub condemned_packs: u64,
     pub condemned_bytes: u64,
-    /// Those of other processes that are at work now, as far as it is known.
+    /// Known leases of other running processes.
     pub leases: Vec<FoundLease>,
 }
 
 impl Status {
-    /// Seconds since the last good backup of a source, 0 if it lies ahead.
+    /// Returns the seconds since the last good backup of a source, or 0 if it is dated in the
+    /// future.
     pub fn age(&self, good: &Capture) -> f64 {
         self.now.seconds_since(good.committed).max(0.0)
     }
 
-    /// True if the capture is dated later than the store's clock may jump: how old it is is not
-    /// known.
+    /// Returns true if the capture is dated further in the future than clocks may differ, so that
+    /// its age is not known.
     pub fn is_ahead(&self, capture: &Capture) -> bool {
         is_ahead(capture, self.now)
     }
 }
 
-/// Looks at snapshots, segments and leases. No pack is read, but for what is to be listed of
-/// sources that lack something.
+/// Reads snapshots, segments and leases. Packs are only read to list missing paths.
 ///
-/// What is too old is told to the observer as missing, also if there is no backup at all.
+/// With a maximum age, a source that is too old is reported to the observer as missing, and so is a
+/// repository without any backup.
 pub fn status(
     repo: &Repository,
     options: &StatusOptions,
     observer: &dyn Observer,
 ) -> Result<Status, Error> {
     observer.phase(&Phase::Index);
-    // Ages are by the store's clock, which only a write tells.
+    // Ages are measured with the store's clock, which only a write returns.
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+
     let found = snapshots(repo, &options.filter, observer)?;
     crate::ops::sync(repo, observer)?;
     let newest = found.iter().map(StoredSnapshot::committed).max();
@@ -142,10 +145,12 @@ pub fn status(
         || newest.map_or_else(now, |at| at.max(now())),
         Lease::last_heartbeat,
     );
+
     let mut sources = rows::rows(&found, options.filter.source.as_deref(), now);
     if options.list_missing {
         list_missing(repo, &found, &mut sources);
     }
+
     let mut status = Status {
         now,
         sources,
@@ -158,15 +163,18 @@ pub fn status(
         condemned_bytes: 0,
         leases: leases(repo, lease.as_ref(), &options.host, now)?,
     };
+
     status.look_at_packs(repo)?;
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     tell_suspects(&status, options.max_age.is_some(), observer);
     if let Some(max_age) = options.max_age {
         tell_late(&status, max_age, observer);
     }
+
     Ok(status)
 }
 
@@ -174,7 +182,7 @@ fn is_ahead(capture: &Capture, now: Timestamp) -> bool {
     capture.committed.seconds_since(now) > LeaseTimes::default().margin.as_secs_f64()
 }
 
-/// Lists the first paths of what the newest capture of each source lacks.
+/// Lists the first missing paths of the newest capture of each source.
 fn list_missing(repo: &Repository, found: &[StoredSnapshot], sources: &mut [SourceStatus]) {
     let lister = MissingLister::new(repo);
     for one in sources.iter_mut().filter(|one| !one.lacks.is_nothing()) {
@@ -230,7 +238,8 @@ impl Status {
     }
 }
 
-/// What is suspect in the newest backup of a source; what must never change, in any case.
+/// Reports sources whose newest backup is suspect. The alarm of a source that must never change is
+/// raised with or without a maximum age.
 fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
     for one in &status.sources {
         let Some(reason) = &one.suspect else { continue };
@@ -252,7 +261,8 @@ fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
     }
 }
 
-/// A span in the largest unit of which it has at least two, to one digit where that is a few.
+/// Formats a duration in the largest unit of which it has at least two, with one digit if the value
+/// is small.
 fn rounded(seconds: f64) -> String {
     let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s")];
     let (unit, name) = units
@@ -271,7 +281,8 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
     if status.sources.is_empty() {
         tell("the repository".into(), "there is no backup".into());
     }
-    // Whoever monitors reads the exit code.
+
+    // As problems, not only as warnings: a monitor reads the exit code.
     for id in status
         .vanished
         .iter()
@@ -283,6 +294,7 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
             "it is gone, and nobody forgot it".into(),
         );
     }
+
     for one in &status.sources {
         let subject = one.subject(&status.sources);
         match &one.good {
@@ -337,7 +349,7 @@ mod tests {
         )
     }
 
-    /// Puts another snapshot of the same sources with other counts, at the store's time now.
+    /// Commits another snapshot of the same sources with other counts, at the current store time.
     fn again(repo: &Repository, id: SnapshotId, incomplete: u64) -> SnapshotId {
         let mut snapshot = repo.read_snapshot(&id).expect("there");
         for source in snapshot
@@ -365,17 +377,19 @@ mod tests {
             empty.sources.is_empty() && problems[0].contains("there is no backup"),
             "{problems:?}"
         );
+
         write(&lab.tree().join("a"), b"a");
         let first = lab.backup(&repo, &noise(1, 5000));
         lab.store.clock().advance(5 * 3600);
         let second = again(&repo, first, 3);
         lab.store.clock().advance(3600);
+
         let (status, problems) = ask(&repo, Some(2));
         let [db, tree] = status.sources.as_slice() else {
             panic!("two: {status:?}")
         };
         assert_eq!((db.source.as_str(), db.snapshots), ("db", 2));
-        // Of the incomplete snapshot the stream is whole.
+        // The stream is complete in the incomplete snapshot too.
         assert_eq!((db.good, db.newest.snapshot), (Some(db.newest), second));
         assert_eq!(
             (tree.good.expect("one").snapshot, tree.newest.snapshot),
@@ -408,6 +422,7 @@ mod tests {
             (before.packs, before.condemned_packs, before.leases.len()),
             (1, 0, 0)
         );
+
         lab.store.clock().advance(1000);
         repo.memory()
             .set_verified(&[(pack, since.plus_seconds(500))]);

@@ -1,4 +1,4 @@
-//! Other tags on a snapshot, or its protection: a new snapshot object in the place of the old one.
+//! Changes the tags or the protection of a snapshot: a new snapshot object replaces the old one.
 
 use super::forget::forget_replaced;
 use super::verify::resolves;
@@ -9,10 +9,10 @@ use crate::ops::Cancel;
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::types::SnapshotId;
 
-/// What is changed. `set` comes first, then `add`, then `remove`.
+/// The change to make. `set` is applied first, then `add`, then `remove`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagChange {
-    /// In place of all tags that it has.
+    /// Replaces all existing tags.
     pub set: Option<Vec<String>>,
     pub add: Vec<String>,
     pub remove: Vec<String>,
@@ -30,11 +30,11 @@ impl TagChange {
     }
 }
 
-/// What became of a snapshot.
+/// The result for one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retagged {
     pub from: SnapshotId,
-    /// Its new name; none: it was so already.
+    /// The id of the new snapshot. `None` if there was nothing to change.
     pub id: Option<SnapshotId>,
     pub tags: Vec<String>,
     pub protected: bool,
@@ -42,12 +42,12 @@ pub struct Retagged {
 
 /// Changes tags and protection of snapshots, one after another.
 ///
-/// The new one is committed under a lease that names the old one as its parent, then the old one is
-/// forgotten, so that a backup that builds on it goes on undisturbed. A crash between leaves both:
-/// the old one does not count then, and the next `forget` by policy tidies it away.
+/// The new snapshot is committed under a lease that names the old one as its parent. Then the old
+/// one is forgotten, so a backup that builds on it is not disturbed. A crash in between leaves
+/// both: the old one does not count then, and the next `forget` by policy removes it.
 ///
 /// # Errors
-/// Those before the failing one are changed.
+/// Snapshots before the failing one are changed.
 pub fn retag(
     repo: &Repository,
     names: &[String],
@@ -59,14 +59,17 @@ pub fn retag(
 ) -> Result<Vec<Retagged>, Error> {
     repo.check_writable()?;
     observer.phase(&Phase::Commit);
-    // All names are understood before anything changes.
+
+    // Resolve all names before anything changes.
     let ids = names
         .iter()
         .map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
     let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
     crate::ops::report_vanished(repo, observer);
+
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
+
     let mut out = Vec::new();
     for id in ids {
         cancel.check()?;
@@ -74,6 +77,7 @@ pub fn retag(
         observer.detail("tagged", &Subject::from(done.id.unwrap_or(id)));
         out.push(done);
     }
+
     observer.phase(&Phase::End);
     Ok(out)
 }
@@ -87,13 +91,14 @@ fn retag_one(
 ) -> Result<Retagged, Error> {
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     lease.set_parents(&[*id])?;
-    // Listed and read after the lease began, as any parent.
+    // Listed and read after the lease began, as for any parent.
     let mut damage = None;
     let all = repo.snapshots(&mut |bad, err| {
         if bad == *id {
             damage = Some(err);
         }
     })?;
+
     let Some(found) = all.iter().find(|found| found.id == *id) else {
         let none = RepoError::NoSuchSnapshot {
             text: id.to_string(),
@@ -102,6 +107,7 @@ fn retag_one(
         return Err(damage.unwrap_or(none).into());
     };
     check(repo, found, &all, cancel)?;
+
     let tags = change.tags(&found.snapshot.tags);
     let protected = change.protect.unwrap_or(found.snapshot.protected);
     let mut done = Retagged {
@@ -110,9 +116,11 @@ fn retag_one(
         tags: tags.clone(),
         protected,
     };
+
     if (&tags, protected) == (&found.snapshot.tags, found.snapshot.protected) {
         return Ok(done);
     }
+
     let mut next = found.successor();
     next.tags = tags;
     next.protected = protected;
@@ -121,11 +129,11 @@ fn retag_one(
     Ok(done)
 }
 
-/// Metadata frames kept while a snapshot is looked through.
+/// Metadata frames kept while a snapshot is checked.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// Refuses what a new object would make look better than it is: one that landed late and lacks
-/// something.
+/// Refuses checkpoints, replaced snapshots, and snapshots that landed late and lack chunks: a new
+/// object would hide that.
 fn check(
     repo: &Repository,
     found: &StoredSnapshot,
@@ -140,6 +148,7 @@ fn check(
             "it goes when its backup is done",
         );
     }
+
     if found.landed_late(&repo.lease_times()) {
         repo.sync()?;
         let reader = ChunkReader::new(repo, CACHE_BYTES);
@@ -150,6 +159,7 @@ fn check(
             return refuse(why, "'icecore verify' names what is affected");
         }
     }
+
     match all
         .iter()
         .find(|other| other.snapshot.replaces == Some(found.id))

@@ -33,7 +33,7 @@ impl Lab {
         lab
     }
 
-    /// With so many percent of recovery data.
+    /// A repository with this percentage of recovery data.
     pub fn with_parity(percent: u8) -> Self {
         let lab = Self::with_store(MemoryStore::new());
         let store: SharedStore = lab.store.clone();
@@ -55,8 +55,8 @@ impl Lab {
         Self::with_store(self.store.fork())
     }
 
-    /// The same objects in a store of its own, put there in another order at times that `shuffle`
-    /// gives: a copy by a tool that keeps no times. The clocks agree afterwards.
+    /// Copies the objects into another store, in an order and with times from `shuffle`, like a
+    /// copy by a tool that keeps no times. The clocks agree afterwards.
     pub fn copied_without_times(&self, mut shuffle: impl FnMut() -> u64) -> Self {
         let copy = Self::with_store(MemoryStore::new());
         let mut objects = self.store.objects();
@@ -79,7 +79,7 @@ impl Lab {
         self.try_open_on(self.store.clone())
     }
 
-    /// Through a decorator of the store, with the same cache.
+    /// Opens it through a decorator of the store, with the same cache.
     pub fn try_open_on(&self, store: SharedStore) -> Result<Repository, crate::repo::RepoError> {
         Repository::open(store, &Secret::empty(), &self.dir.path().join("cache"))
     }
@@ -88,7 +88,7 @@ impl Lab {
         self.try_open().expect("opens")
     }
 
-    /// A directory to put files into.
+    /// Returns a directory for test files.
     pub fn tree(&self) -> PathBuf {
         let path = self.dir.path().join("tree");
         std::fs::create_dir_all(&path).expect("made");
@@ -100,8 +100,8 @@ impl Lab {
         self.backup_as(repo, TreeSpec::new("tree", self.tree()), stream)
     }
 
-    /// The same by other rules, but for `*.log` and the directory `own`, of which the snapshot says
-    /// so.
+    /// The same with other rules: without `*.log` and the directory `own`, which the snapshot marks
+    /// as missing.
     pub fn backup_in_part(&self, repo: &Repository) -> SnapshotId {
         let mut tree = TreeSpec::new("tree", self.tree());
         tree.filter.excludes = vec!["*.log".into()];
@@ -135,8 +135,8 @@ impl Lab {
     }
 }
 
-/// The directories of the source `tree` of which a snapshot says that it lacks names, and how many
-/// it says that these are.
+/// Returns the directories of the source `tree` that a snapshot marks as lacking names, and its
+/// count of them.
 pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingNames>, Option<u64>) {
     repo.sync().expect("synced");
     let snapshot = repo.read_snapshot(&id).expect("read");
@@ -151,7 +151,7 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
     (marked.collect(), source.counts.partial)
 }
 
-/// Bytes that do not shrink, the same for the same seed.
+/// Returns incompressible bytes, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new()
@@ -166,7 +166,7 @@ pub fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("written");
 }
 
-/// Writes runs by hand, and chunks of data for files of these bytes.
+/// Writes the given runs, and one data chunk for each of the byte strings.
 pub fn write_runs(
     repo: &Repository,
     lease: &Lease,
@@ -184,8 +184,10 @@ pub fn write_runs(
         };
         let packer =
             Packer::start(scope, repo, Some(lease), &claims, options, &observer).expect("started");
+
         let mut pages = packer.writer(Class::Metadata);
         let mut chunks = packer.writer(Class::Data);
+
         let contents = data.iter().map(|bytes| {
             assert!(bytes.len() <= CHUNK_BYTES_MAX);
             let id = chunks.add(bytes).expect("added");
@@ -198,6 +200,7 @@ pub fn write_runs(
             }
         });
         let contents = contents.collect();
+
         let mut put = |bytes: &[u8]| pages.add(bytes);
         let refs = runs.iter().map(|entries| {
             let mut run = RunWriter::new(&mut put);
@@ -207,6 +210,7 @@ pub fn write_runs(
             run.finish().expect("finished").expect("entries")
         });
         let refs = refs.collect();
+
         pages.flush().expect("flushed");
         chunks.flush().expect("flushed");
         drop((pages, chunks));
@@ -233,6 +237,7 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         numeric_owners: false,
         moved_from: Vec::new(),
     };
+
     let snapshot = Snapshot {
         format: 1,
         state: SnapshotState::Complete,
@@ -256,7 +261,7 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
     repo.commit(lease, snapshot).expect("committed").id
 }
 
-/// Commits a complete, empty snapshot of `host`, changed as asked.
+/// Commits a complete, empty snapshot of `host`, changed by `change`.
 pub fn commit_as(
     repo: &Repository,
     lease: Lease,

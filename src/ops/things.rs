@@ -1,22 +1,22 @@
-//! What a source's name stands for: the directory whose path is recorded, or the program whose
-//! output is captured.
+//! The thing that a source's name stands for: the directory with the recorded path, or the program
+//! whose output is captured.
 
 use std::fmt;
 
 use crate::format::SourceKind;
 
-/// The thing behind a source's name. Of a stream the program alone: arguments change all the time,
-/// and may be secrets.
+/// The thing that a source's name stands for. For a stream it is the program alone: its arguments
+/// change often, and may contain secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Thing {
-    /// The root's path, as it is recorded.
+    /// The recorded path of the root.
     Tree(Vec<u8>),
-    /// The program's file name; empty for standard input.
+    /// The program's file name, empty for standard input.
     Stream(String),
 }
 
 impl Thing {
-    /// What a record is of.
+    /// Returns the thing that was captured.
     pub fn of(kind: &SourceKind) -> Self {
         match kind {
             SourceKind::Tree { path, .. } => Self::Tree(path.clone()),
@@ -24,7 +24,7 @@ impl Thing {
         }
     }
 
-    /// What a command captures.
+    /// Returns the thing that a command captures.
     pub fn command(words: &[String]) -> Self {
         let program = words
             .first()
@@ -32,14 +32,14 @@ impl Thing {
         Self::Stream(program.unwrap_or_default().to_owned())
     }
 
-    /// True for a tree whose path is not absolute: records of earlier versions have the path as it
+    /// Returns true for a tree whose path is not absolute: earlier versions recorded the path as it
     /// was typed.
     pub fn is_relative(&self) -> bool {
         matches!(self, Self::Tree(path) if !path.starts_with(b"/"))
     }
 
-    /// True if both may be one thing: they are equal, or the one is a relative path and the other
-    /// an absolute one that ends with it.
+    /// Returns true if both may be the same thing: they are equal, or one is a relative path and
+    /// the other an absolute path that ends with it.
     pub fn fits(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tree(one), Self::Tree(two)) if self.is_relative() != other.is_relative() => {
@@ -65,8 +65,8 @@ impl fmt::Display for Thing {
     }
 }
 
-/// True if the absolute path ends with the components of the relative one. What `.` and `..` stood
-/// for is not known.
+/// Returns true if the absolute path ends with the components of the relative one, as far as these
+/// are known: `..` and the components before it are not compared.
 fn ends_with(absolute: &[u8], relative: &[u8]) -> bool {
     let names = |path: &[u8]| -> Vec<Vec<u8>> {
         let all = path.split(|&byte| byte == b'/');

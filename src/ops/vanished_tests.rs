@@ -1,5 +1,6 @@
-//! A repository that somebody put back to an older state: whoever remembers a later one says so, in
-//! every command, until told that it is right. What was forgotten on purpose is missed by nobody.
+//! A repository that was put back to an older state. Each machine that remembers a later snapshot
+//! reports it in every command until the user acknowledges it. Snapshots that were forgotten on
+//! purpose are not reported.
 
 use crate::Error;
 use crate::observe::{Recording, Severity};
@@ -19,7 +20,7 @@ use crate::types::{RelPath, SnapshotId};
 
 const DAY: i64 = 24 * 3600;
 
-/// Backs up the lab's tree; the warnings.
+/// Backs up the lab's tree. Also returns the warnings.
 fn back_up(lab: &Lab, repo: &Repository) -> (SnapshotId, Vec<String>) {
     let observer = Recording::default();
     let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
@@ -43,7 +44,7 @@ fn warnings(observer: &Recording) -> Vec<String> {
         .collect()
 }
 
-/// `count` backups, a minute apart, of a file that changes.
+/// Makes `count` backups, a minute apart, of a file that changes.
 fn history(lab: &Lab, repo: &Repository, count: u64) -> Vec<SnapshotId> {
     let each = |n| {
         write(&lab.tree().join("file"), &noise(n, 5000));
@@ -53,7 +54,7 @@ fn history(lab: &Lab, repo: &Repository, count: u64) -> Vec<SnapshotId> {
     (0..count).map(each).collect()
 }
 
-/// Another machine, with a cache of its own in `dir`.
+/// Opens the repository as another machine, with its own cache in `dir`.
 fn machine(lab: &Lab, dir: &tempfile::TempDir, name: &str) -> Repository {
     Repository::open(lab.store.clone(), &Secret::empty(), &dir.path().join(name)).expect("opens")
 }
@@ -73,7 +74,8 @@ fn what() -> What {
 }
 
 fn list_what() -> crate::ops::list::What {
-    let (snapshot, source) = ("latest".into(), Some("tree".into()));
+    let snapshot = "latest".into();
+    let source = Some("tree".into());
     crate::ops::list::What {
         snapshot,
         hosts: HostChoice::Any,
@@ -82,15 +84,17 @@ fn list_what() -> crate::ops::list::What {
     }
 }
 
-/// Every operation, by name, that lists snapshots.
+/// Runs every operation that lists snapshots. Returns their names and warnings.
 fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
     let cancel = Cancel::new();
     let run = |name: &'static str, act: &dyn Fn(&Repository, &Recording) -> Result<(), Error>| {
-        let (repo, observer) = (lab.open(), Recording::default());
+        let repo = lab.open();
+        let observer = Recording::default();
         act(&repo, &observer).unwrap_or_else(|err| panic!("{name}: {err}"));
         (name, warnings(&observer))
     };
     let directory = tempfile::tempdir().expect("a directory");
+
     vec![
         run("snapshots", &|repo, observer| {
             snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
@@ -161,7 +165,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// The newest snapshot is deleted behind everybody's back.
+/// The newest snapshot is deleted without the program.
 #[test]
 fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
     let lab = Lab::new();
@@ -177,6 +181,7 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
             "{name}: {warned:?}"
         );
     }
+
     let check = || {
         verify(
             &lab.open(),
@@ -192,7 +197,8 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         .map(|found| found.kind)
         .collect();
     assert_eq!(kinds, [FindingKind::SnapshotVanished]);
-    // `icecore forget ID` says that it is right; in a dry run it says nothing.
+
+    // `icecore forget ID` acknowledges it; a dry run does not.
     for (dry_run, left) in [(true, 1), (false, 0)] {
         let names = [gone.short().to_string()];
         let found = forget_named(
@@ -206,6 +212,7 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         assert_eq!(found.expect("acknowledged"), vec![]);
         assert_eq!(listed_warnings(&lab.open()).len(), left);
     }
+
     assert!(check().expect("verified").is_clean());
     let names = [gone.to_string()];
     forget_named(
@@ -219,7 +226,7 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
     .expect_err("it is not there, and nobody misses it");
 }
 
-/// A prune, also one that does not wait, keeps what a vanished snapshot may need, until it is
+/// A prune, even without a grace period, keeps data that a vanished snapshot may need, until it is
 /// acknowledged: the object may come back from another copy of the repository.
 #[test]
 fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
@@ -277,8 +284,8 @@ fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
     );
 }
 
-/// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its
-/// id twice, called it ambiguous, and ended with "no snapshot has an id that begins with it".
+/// A snapshot of several sources is remembered once for each of them. `icecore forget ID` found its
+/// id twice, called it ambiguous, and failed with "no snapshot has an id that begins with it".
 #[test]
 fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     let lab = Lab::new();
@@ -305,12 +312,12 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
-/// The store's clock is years behind when a snapshot is committed: in each listing an older one
-/// seems to be the newest, and took its place in the memory. Then it is deleted.
+/// The store's clock is years behind when a snapshot is committed. In each listing an older
+/// snapshot seemed to be the newest, and replaced it in the memory. Then it is deleted.
 #[test]
 fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     let lab = Lab::new();
-    // A stream: it has no parent that would say which came first.
+    // A stream has no parent that would show which snapshot came first.
     let stream = |seed| {
         let input = Box::new(std::io::Cursor::new(noise(seed, 3000)));
         let sources = vec![SourceSpec::Stream {
@@ -335,7 +342,7 @@ fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     );
 }
 
-/// It turned up again: a medium that was not mounted whole, a listing that lacked it.
+/// The snapshot comes back: part of a medium was not mounted, or a listing lacked it.
 #[test]
 fn one_that_turns_up_again_is_not_missed() {
     let lab = Lab::new();
@@ -354,8 +361,8 @@ fn one_that_turns_up_again_is_not_missed() {
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
-/// The whole store is replaced by a copy of yesterday's. It is noticed by who made the later
-/// snapshots and by who only listed them, also after the next backup.
+/// The whole store is replaced by a copy of yesterday's. The machine that made the later snapshots
+/// notices it, and so does one that only listed them, also after the next backup.
 #[test]
 fn a_store_put_back_to_an_older_state_is_noticed() {
     let lab = Lab::new();
@@ -366,12 +373,14 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
     let admin = machine(&lab, &dir, "admin");
     assert_eq!(listed_warnings(&admin), Vec::<String>::new());
     drop(admin);
+
     let old = |cache: &std::path::Path| {
         let store: SharedStore = yesterday.clone();
         Repository::open(store, &Secret::empty(), cache).expect("opens")
     };
     let admin = old(&dir.path().join("admin"));
     assert_eq!(listed_warnings(&admin).len(), 1);
+
     let maker = lab.try_open_on(yesterday.clone()).expect("opens");
     let (_, warned) = back_up(&lab, &maker);
     assert_eq!(warned.len(), 1, "{warned:?}");
@@ -387,8 +396,8 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
     );
 }
 
-/// It goes between the listing of a backup and its commit: the new snapshot does not take its place
-/// in silence. A stream has no parent for which the commit looks.
+/// A snapshot vanishes between the listing of a backup and its commit: the new snapshot does not
+/// silently replace it. A stream has no parent whose existence the commit would check.
 #[test]
 fn one_that_vanishes_during_a_backup_is_noticed() {
     let lab = Lab::new();
@@ -407,10 +416,12 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
             &Cancel::new(),
         )
     };
+
     let gone = stream(&repo, 1)
         .expect("backed up")
         .snapshot
         .expect("committed");
+
     lab.store.clock().advance(60);
     let hook = Box::new(move |store: &dyn Store| {
         store.delete(&ObjectKey::Snapshot(gone)).expect("deleted")
@@ -422,8 +433,9 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
     assert_eq!(listed_warnings(&lab.open()).len(), 1);
 }
 
-/// Forgotten and swept by another machine, the segment that says so merged into another one since,
-/// and looked at with an index that knew it or a new one: no machine misses it.
+/// A snapshot is forgotten and swept by another machine, and the segment that records it has been
+/// merged into another one since. No machine reports it, neither with an index that knew it nor
+/// with a new one.
 #[test]
 fn what_another_machine_forgot_and_swept_is_not_missed() {
     let lab = Lab::new();
@@ -441,6 +453,7 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
         &Recording::default(),
     )
     .expect("forgotten");
+
     for day in 0..12 {
         write(&lab.tree().join("other"), &noise(100 + day, 5000));
         let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
@@ -463,6 +476,7 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
         )
         .expect("pruned");
     }
+
     assert!(
         lab.store.stat(&ObjectKey::Forgotten(made[2])).is_err(),
         "swept"
@@ -471,7 +485,7 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
-/// A snapshot that its writer withdrew may have been listed by another machine in between.
+/// Another machine may have listed a snapshot before its writer withdrew it.
 #[test]
 fn what_was_withdrawn_is_not_missed() {
     let lab = Lab::new();
@@ -481,14 +495,16 @@ fn what_was_withdrawn_is_not_missed() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let sees = std::sync::Arc::clone(&seen);
     let looks = machine(&lab, &dir, "other");
+
     let hook = Box::new(move |store: &dyn Store| {
         let all = looks.snapshots(&mut |_, _| {}).expect("listed");
         sees.lock()
             .expect("alone")
             .extend(all.iter().map(|one| one.id));
-        // Its parent goes, so that it is withdrawn.
+        // Its parent is deleted, so that it is withdrawn.
         store.delete(&ObjectKey::Snapshot(made)).expect("deleted");
     });
+
     let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Snapshot, hook);
     let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
     let held = lease(&repo);
@@ -498,6 +514,7 @@ fn what_was_withdrawn_is_not_missed() {
         ..snapshot
     };
     repo.commit(held, snapshot).expect_err("its parent is gone");
+
     let withdrawn = seen.lock().expect("alone").iter().any(|id| *id != made);
     assert!(withdrawn, "the other machine saw it");
     let warned = listed_warnings(&other);

@@ -1,5 +1,5 @@
-//! Walking a source's state from any path on: ancestors are looked at first, so that what a newer
-//! run removed or replaced above the path hides what older runs hold below it.
+//! Walks a source's state from any path on. Ancestors are looked at first: a newer run may have
+//! removed or replaced one of them, which hides the entries of older runs below it.
 
 use crate::Error;
 use crate::format::{LeaseKind, RunRef};
@@ -9,13 +9,13 @@ use crate::repo::{
 use crate::store::StoreError;
 use crate::types::{Entry, Node, RelPath};
 
-/// The state that a source's runs describe, walked forward, with a look at single paths.
+/// The state that a source's runs describe, walked forward, with lookups of single paths.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     runs: MergedRuns<'a>,
-    /// Read while looking for a path that is not there.
+    /// Read ahead during the lookup of a path that does not exist.
     pending: Option<Mention>,
-    /// The highest path that was asked for or given.
+    /// The highest path that was looked up or returned.
     passed: Option<RelPath>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The next mention, removals included.
+    /// Returns the next mention, removals included.
     pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
         match self.pending.take() {
             Some(mention) => Ok(Some(mention)),
@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next entry that is there.
+    /// Returns the next existing entry.
     pub fn next(&mut self) -> Result<Option<Entry>, RepoError> {
         while let Some(mention) = self.next_mention()? {
             if !matches!(mention.entry.node, Node::Removed) {
@@ -52,7 +52,7 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// The next entry if it lies below `directory`; else it is kept for the next call.
+    /// Returns the next entry if it is below `directory`; otherwise keeps it for the next call.
     pub fn next_below(&mut self, directory: &RelPath) -> Result<Option<Entry>, RepoError> {
         while let Some(mention) = self.next_mention()? {
             if !mention.entry.path.is_below(directory) {
@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// Moves behind everything below `directory`, unread.
+    /// Skips everything below `directory` without reading it.
     pub fn skip_below(&mut self, directory: &RelPath) {
         if self
             .pending
@@ -81,12 +81,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The entry at `path`. Paths must be asked for in ascending order, none before what was given
-    /// already.
+    /// Returns the entry at `path`. Paths must be looked up in ascending order, after all entries
+    /// that were already returned.
     pub fn entry_at(&mut self, path: &RelPath) -> Result<Option<Entry>, RepoError> {
         let mut ancestors: Vec<RelPath> =
             std::iter::successors(path.parent(), RelPath::parent).collect();
-        // Ancestors that were passed have hidden what they hide already.
+        // Ancestors that were passed have already hidden their older entries.
         ancestors.retain(|ancestor| self.passed.as_ref().is_none_or(|passed| ancestor > passed));
         for ancestor in ancestors.iter().rev() {
             self.mention_at(ancestor)?;
@@ -108,14 +108,14 @@ impl<'a> Walk<'a> {
         Ok(self.pending.take_if(|held| held.entry.path == *path))
     }
 
-    /// Takes what is known to be uncertain so far.
+    /// Takes the ranges that are known to be uncertain so far.
     pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
         self.runs.take_uncertain()
     }
 }
 
-/// Takes a lease for an operation that reads packs, where the store lets us write one: no prune
-/// deletes a pack under it. `host`: this machine's name.
+/// Takes a lease for an operation that reads packs, so that no prune deletes a pack in the
+/// meantime. Returns `None` if the store cannot be written. `host`: this machine's name.
 pub fn reading_lease(
     repo: &Repository,
     kind: LeaseKind,

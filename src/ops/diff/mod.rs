@@ -1,9 +1,9 @@
-//! What differs between two snapshots.
+//! Compares two snapshots.
 //!
-//! Only the runs that the two do not share are read whole; every path that they mention is looked
-//! up in both states (PROTOCOL R29). That is all that can differ: a path that none of them
-//! mentions, below nothing that one of them covers, is what the shared runs say, on both sides.
-//! Where nothing is shared, both states are walked in step.
+//! Only the runs that the two do not share are read in full, and every path that they mention is
+//! looked up in both states (PROTOCOL R29). No other path can differ: a path that these runs do not
+//! mention, and that is not below a path which one of them covers, comes from the shared runs on
+//! both sides. If no run is shared, both states are walked in step.
 
 #[cfg(test)]
 mod tests;
@@ -20,22 +20,22 @@ use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, HostChoice, Repository};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
-/// For frames of metadata; the two states and the mentions are each in another place.
+/// For frames of metadata. The two states and the mentions are read at different positions.
 const CACHE_BYTES: usize = 24 << 20;
 
-/// What of a path differs.
+/// The difference at a path that both snapshots have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Changed {
-    /// It is something else: a directory where a file was.
+    /// It is of another kind, for example a directory instead of a file.
     Kind,
-    /// The bytes of a file or stream, a symlink's target, a device's numbers. The metadata may
+    /// The bytes of a file or stream, a symlink's target, or a device's numbers. The metadata may
     /// differ too.
     Content,
-    /// Mode, owner, modification time or attributes alone.
+    /// Only mode, owner, modification time or attributes.
     Metadata,
 }
 
-/// What became of a path.
+/// The change of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Change {
     Added,
@@ -50,16 +50,17 @@ pub struct DiffItem<'a> {
     /// The root for a stream.
     pub path: &'a RelPath,
     pub change: Change,
-    /// Bytes of the file or stream before and after, where it was or is one.
+    /// Bytes of the file or stream before and after, if it was or is one.
     pub old_size: Option<u64>,
     pub new_size: Option<u64>,
 }
 
-/// Takes what differs, source by source, in path order. An error of it ends the operation.
+/// Receives the differences, source by source, in path order. An error that it returns ends the
+/// operation.
 pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
 
 /// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are
-/// not compared: they tell of no difference that a restore would show.
+/// not compared, because a restore would not show a difference.
 pub fn diff(
     repo: &Repository,
     old: &str,
@@ -73,12 +74,14 @@ pub fn diff(
     let new = choose(repo, new, hosts, None, observer)?.snapshot;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
+
     let names: BTreeSet<&str> = old
         .sources
         .iter()
         .chain(&new.sources)
         .map(|source| source.name.as_str())
         .collect();
+
     for name in names {
         let kind_of = |snapshot: &'_ crate::format::Snapshot| {
             snapshot
@@ -132,9 +135,12 @@ impl Differ<'_, '_> {
         let mut before = Walk::open(self.reader, &old.runs, false)?;
         let mut after = Walk::open(self.reader, &new.runs, false)?;
         if shared.is_empty() {
-            let (first, second) = (before.next()?, after.next()?);
+            let first = before.next()?;
+            let second = after.next()?;
             return self.in_step(&mut before, &mut after, None, first, second);
         }
+
+        // Look up each path that the unshared runs mention.
         let only = |runs: &[RunRef]| -> Vec<RunRef> {
             runs.iter()
                 .filter(|run| !shared.contains(&run.root))
@@ -153,15 +159,20 @@ impl Differ<'_, '_> {
             {
                 continue;
             }
-            let (first, second) = (before.entry_at(path)?, after.entry_at(path)?);
+
+            let first = before.entry_at(path)?;
+            let second = after.entry_at(path)?;
             let is_directory =
                 |entry: &Option<Entry>| entry.as_ref().is_some_and(Entry::is_directory);
-            // What a cover hides on one side, the shared runs may still show on the other.
+            // Entries that a cover hides on one side may still be visible on the other side in the
+            // shared runs.
             let all_below =
                 mention.entry.covers() && (is_directory(&first) || is_directory(&second));
+
             self.compare(first.as_ref(), second.as_ref())?;
             if all_below {
-                let (first, second) = (before.next_below(path)?, after.next_below(path)?);
+                let first = before.next_below(path)?;
+                let second = after.next_below(path)?;
                 self.in_step(&mut before, &mut after, Some(path), first, second)?;
                 compared = Some(path.clone());
             }
@@ -182,8 +193,7 @@ impl Differ<'_, '_> {
         self.tell(&RelPath::root(), change, size(old), size(new))
     }
 
-    /// Compares all entries of both sides, those below `directory` if one is given, beginning with
-    /// these two.
+    /// Compares all entries of both sides, or those below `directory`, starting with these two.
     fn in_step(
         &mut self,
         before: &mut Walk<'_>,
@@ -196,7 +206,8 @@ impl Differ<'_, '_> {
             Some(directory) => walk.next_below(directory),
             None => walk.next(),
         };
-        let (mut old, mut new) = (first, second);
+        let mut old = first;
+        let mut new = second;
         loop {
             self.cancel.check()?;
             let order = match (&old, &new) {
@@ -205,10 +216,12 @@ impl Differ<'_, '_> {
                 (None, Some(_)) => Ordering::Greater,
                 (Some(old), Some(new)) => old.path.cmp(&new.path),
             };
+
             self.compare(
                 old.as_ref().filter(|_| order.is_le()),
                 new.as_ref().filter(|_| order.is_ge()),
             )?;
+
             if order.is_le() {
                 old = next(before)?;
             }
@@ -250,7 +263,8 @@ impl Differ<'_, '_> {
     }
 }
 
-/// The roots of the runs that both have, in the same order; none if the orders differ.
+/// Returns the roots of the runs that both have in the same order, or an empty set if the orders
+/// differ.
 fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
     let roots = |runs: &[RunRef]| -> Vec<ChunkId> { runs.iter().map(|run| run.root).collect() };
     let (old, new) = (roots(old), roots(new));
@@ -268,7 +282,7 @@ fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
     }
 }
 
-/// What differs between two entries of one path.
+/// Returns the difference between two entries of one path.
 fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
     let content = match (&old.node, &new.node) {
         (Node::File { content: old, .. }, Node::File { content: new, .. }) => old != new,

@@ -1,4 +1,4 @@
-//! Against a naive comparison of two maps, over runs with removals and covers.
+//! Compares with a naive comparison of two maps, over runs with removals and covers.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::types::{EntryFlags, Metadata};
 
 type State = BTreeMap<RelPath, Node>;
 
-/// A step of a tree's life.
+/// One change of a tree.
 #[derive(Debug, Clone)]
 enum Op {
     File(Vec<u8>, u8),
@@ -19,7 +19,8 @@ enum Op {
     Remove(Vec<u8>),
 }
 
-/// Paths of up to three components of two names each: covers and removals meet often.
+/// Returns paths of up to three components with two names each, so that covers and removals meet
+/// often.
 fn path() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(0..2u8, 1..4)
 }
@@ -38,8 +39,8 @@ fn real(path: &[u8]) -> RelPath {
     })
 }
 
-/// Does a step, as a file system would: a file takes a directory's contents away, what has no
-/// parent directory does not come.
+/// Applies a change like a file system would: a file replaces a directory with its contents, and a
+/// path without a parent directory is not created.
 fn apply(state: &mut State, op: &Op) {
     let (path, node) = match op {
         Op::File(path, content) => {
@@ -66,22 +67,25 @@ fn apply(state: &mut State, op: &Op) {
         ),
         Op::Remove(path) => (real(path), None),
     };
+
     let has_parent = path.parent().is_some_and(|parent| {
         parent.is_root() || matches!(state.get(&parent), Some(Node::Directory { .. }))
     });
     if !has_parent {
         return;
     }
+
     if !matches!(node, Some(Node::Directory { .. })) {
         state.retain(|other, _| !other.is_below(&path));
     }
+
     match node {
         Some(node) => state.insert(path, node),
         None => state.remove(&path),
     };
 }
 
-/// The run that leads from one state to the next: below a cover everything is said anew.
+/// Returns the run that leads from one state to the next. Below a cover it repeats every entry.
 fn run(old: &State, new: &State) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut covered: Option<RelPath> = None;
@@ -92,12 +96,14 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
             .is_some_and(|directory| path.is_below(directory));
         let before = old.get(path).filter(|_| !hidden);
         let after = new.get(path);
+
         if before == after {
             continue;
         }
         let Some(node) = after.cloned().or(before.map(|_| Node::Removed)) else {
             continue;
         };
+
         let was_directory = matches!(before, Some(Node::Directory { .. }));
         let is_directory = matches!(node, Node::Directory { .. });
         let flags = if is_directory && !was_directory {
@@ -105,9 +111,11 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
         } else {
             EntryFlags::empty()
         };
+
         if was_directory && !is_directory {
             covered = Some(path.clone());
         }
+
         entries.push(Entry {
             path: path.clone(),
             flags,
@@ -174,6 +182,7 @@ proptest! {
             ops.iter().for_each(|op| apply(&mut state, op));
             state
         };
+
         let empty = State::new();
         let first = step(&State::from([root]), &base);
         let second = step(&first, &common);
@@ -181,6 +190,7 @@ proptest! {
         let mut runs = vec![run(&empty, &first), run(&first, &second), run(&second, &left), run(&second, &right)];
         // Without a shared base both sides are compared in step.
         runs.push(run(&empty, &right));
+
         let lab = Lab::new();
         let repo = lab.open();
         let writer = lease(&repo);
@@ -188,10 +198,12 @@ proptest! {
         let mut refs = write_runs(&repo, &writer, &filled, &[]).0.into_iter();
         let refs: Vec<Option<RunRef>> =
             runs.iter().map(|run| if run.is_empty() { None } else { refs.next() }).collect();
+
         let take = |numbers: &[usize]| -> Vec<RunRef> { numbers.iter().filter_map(|&n| refs[n].clone()).collect() };
         let a = commit(&repo, writer, vec![("t", tree_kind(&take(&[2, 1, 0])))]);
         let other = if shares { take(&[3, 1, 0]) } else { take(&[4]) };
         let b = commit(&repo, lease(&repo), vec![("t", tree_kind(&other))]);
+
         prop_assert_eq!(told(&repo, &a.to_string(), &b.to_string()), naive(&left, &right));
         prop_assert_eq!(told(&repo, &b.to_string(), &a.to_string()), naive(&right, &left));
     }
@@ -204,12 +216,14 @@ fn real_backups_and_streams_are_compared() {
     for n in 0..300 {
         write(&tree.join(format!("d{}/f{n}", n % 7)), &noise(n, 200));
     }
+
     let repo = lab.open();
     let old = lab.backup(&repo, &noise(900, 50_000)).to_string();
     std::fs::remove_dir_all(tree.join("d3")).expect("removed");
     write(&tree.join("d1/f1"), b"other");
     write(&tree.join("d9/new"), b"new");
     let new = lab.backup(&repo, &noise(901, 60_000)).to_string();
+
     let changes = told(&repo, &old, &new);
     let count = |wanted| {
         changes

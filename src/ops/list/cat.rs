@@ -1,4 +1,4 @@
-//! A stream's or file's bytes, or a directory as tar, on an output.
+//! Writes a stream's or file's bytes, or a directory as tar, to an output.
 
 use std::io::Write;
 
@@ -21,12 +21,12 @@ use crate::types::Node;
 /// Names in the archive are relative to the directory, which is its first entry, `./`. Names of any
 /// bytes and length, sizes above 8 GiB, times to the nanosecond and extended attributes
 /// (`SCHILY.xattr`) are in the forms that GNU tar and bsdtar read. Sockets, and paths that were not
-/// captured, cannot be in it and are told as missing. Holes are zeros. Further names of a file are
+/// captured, are left out and reported as missing. Holes are zeros. Further names of a file are
 /// hard links to the first. `host`: this machine's name, for the lease.
 ///
 /// # Errors
-/// Damage ends it: an archive or file that goes on behind a gap would pass as whole. What was
-/// written stays written.
+/// Damage ends the operation: an archive or file that continued after a gap would look complete.
+/// Bytes that were already written stay written.
 pub fn cat(
     repo: &Repository,
     what: &What,
@@ -40,11 +40,13 @@ pub fn cat(
             "which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into(),
         ));
     };
+
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
     let found = what.find(repo, observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
+
     tell_lost(&found.snapshot, name, &what.path, observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
@@ -80,6 +82,7 @@ pub fn cat(
             }
         }
     }
+
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();

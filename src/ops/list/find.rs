@@ -1,8 +1,8 @@
-//! Finding paths by pattern in all snapshots.
+//! Finds paths by pattern in all snapshots.
 //!
-//! Each run is read once, whatever number of snapshots share it, to learn which paths in it match;
-//! each snapshot is then asked for these paths alone. Only a pattern that matches more than
-//! [`PATHS_MAX`] paths of a run makes the snapshots be walked whole.
+//! Each run is read once, independent of the number of snapshots that share it, to collect its
+//! matching paths. Each snapshot is then searched for these paths alone. Only if a pattern matches
+//! more than [`PATHS_MAX`] paths of a run are the snapshots walked in full.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -25,7 +25,7 @@ const PATHS_MAX: usize = 4096;
 /// Matching paths that are remembered in all.
 const PATHS_IN_ALL_MAX: usize = 128 << 10;
 
-/// A path that matches, in one snapshot.
+/// A matching path in one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FindItem<'a> {
     pub snapshot: &'a StoredSnapshot,
@@ -33,25 +33,26 @@ pub struct FindItem<'a> {
     pub entry: &'a Entry,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FindReport {
-    /// Paths that were found, each counted for each snapshot that holds it.
+    /// Paths that were found, counted once for each snapshot that contains them.
     pub found: u64,
     /// Snapshots that were searched.
     pub snapshots: usize,
-    /// Where nothing was found: the pattern as it would have to be, if it begins with the path or
-    /// name of a source.
+    /// If nothing was found: the corrected pattern, if it begins with the path or name of a source.
     pub meant: Option<OsString>,
 }
 
-/// Takes what is found. An error of it ends the operation.
+/// Receives the found paths. An error that it returns ends the operation.
 pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 
-/// Finds the paths that match a pattern of gitignore's rules, seen from each source's root: one
-/// without `/` matches at any depth, one that ends in `/` directories alone. Newest snapshot first,
-/// each source in path order; a path is told for each snapshot that holds it. Roots and what lies
-/// below a match are no matches.
+/// Finds the paths that match a pattern.
+///
+/// The pattern follows the rules of gitignore, from each source's root: without `/` it matches at
+/// any depth, and one that ends in `/` matches only directories. Results are ordered by snapshot,
+/// newest first, and each source in path order; a path is returned once for each snapshot that
+/// contains it. Roots are not matched, and neither are paths below a match.
 pub fn find(
     repo: &Repository,
     glob: &OsStr,
@@ -66,15 +67,18 @@ pub fn find(
         given_as: GivenAs::Search,
         ..FilterOptions::default()
     })?;
+
     if glob.as_bytes().starts_with(b"!") {
         return Err(Error::Usage(format!(
             "the pattern, '{0}', begins with '!', which only takes back what another one matches: write '\\{0}' for a name that begins so",
             glob.to_string_lossy()
         )));
     }
+
     let all = snapshots(repo, filter, observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
+
     let mut finder = Finder {
         reader: &reader,
         patterns: &patterns,
@@ -82,10 +86,12 @@ pub fn find(
         runs: HashMap::new(),
         remembered: 0,
     };
+
     let mut report = FindReport {
         snapshots: all.len(),
         ..FindReport::default()
     };
+
     for snapshot in all.iter().rev() {
         let sources = snapshot.snapshot.sources.iter();
         for source in sources.filter(|source| {
@@ -96,6 +102,7 @@ pub fn find(
         }) {
             let runs = runs_of(source);
             let mut walk = Walk::open(&reader, runs, true)?;
+
             let mut tell = |entry: &Entry| {
                 report.found += 1;
                 each(FindItem {
@@ -104,6 +111,7 @@ pub fn find(
                     entry,
                 })
             };
+
             match finder.candidates(runs)? {
                 Some(paths) => {
                     for path in &paths {
@@ -123,9 +131,11 @@ pub fn find(
                     }
                 }
             }
+
             tell_uncertain(&mut walk, snapshot, source, observer);
         }
     }
+
     if report.found == 0 {
         let sources: Vec<&SourceRecord> = all
             .iter()
@@ -137,7 +147,7 @@ pub fn find(
     Ok(report)
 }
 
-/// The paths of a run that match; none: too many to remember, or it cannot be read whole.
+/// The matching paths of a run. `None`: too many to remember, or the run cannot be read completely.
 type Matches = Option<Arc<Vec<RelPath>>>;
 
 struct Finder<'a> {
@@ -153,7 +163,8 @@ impl Finder<'_> {
         self.patterns.excludes(&entry.path, entry.is_directory())
     }
 
-    /// The paths that may match in a state of these runs, sorted; none: all.
+    /// Returns the paths that may match in a state of these runs, sorted. `None`: any path may
+    /// match.
     fn candidates(&mut self, runs: &[RunRef]) -> Result<Option<BTreeSet<RelPath>>, Error> {
         let mut paths = BTreeSet::new();
         for run in runs {

@@ -1,33 +1,33 @@
-//! How much a snapshot lacks of each source, and the first paths of it, for reports that list many
-//! snapshots.
+//! Reports how much a snapshot lacks of each source, and the first missing paths, for reports that
+//! list many snapshots.
 
 use super::CACHE_BYTES;
 use crate::format::{SourceKind, SourceRecord};
 use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, StoredSnapshot, Streams};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
-/// So many paths of a source are listed.
+/// Most paths that are listed of a source.
 pub const LACKING_PATHS_MAX: usize = 20;
 
-/// How much a snapshot lacks of a source, as its counts say; no list of files is read for it.
+/// How much a snapshot lacks of a source, from its counts. No list of files is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lacks {
     /// Entries that are failed, stale or torn.
     pub incomplete: u64,
-    /// Directories of which the snapshot lacks names. None: not known.
+    /// Directories with missing names. `None`: not known.
     pub partial: Option<u64>,
-    /// Of these: directories of which something else than the user's rules kept names. None: not
+    /// Those of `partial` with names missing for other reasons than the user's rules. `None`: not
     /// known.
     pub unseen: Option<u64>,
-    /// Paths that lack something since a repair, as far as the snapshot names them.
+    /// Paths that lack data since a repair, as far as the snapshot names them.
     pub lost: u64,
-    /// A repair named only the first paths of the snapshot that lack something: this source may
-    /// have more of them.
+    /// A repair named only the first incomplete paths of the snapshot, so this source may have more
+    /// of them.
     pub is_lost_cut: bool,
 }
 
 impl Lacks {
-    /// What the snapshot says of one of its sources.
+    /// Returns the counts of one source of a snapshot.
     pub fn of(found: &StoredSnapshot, source: &SourceRecord) -> Self {
         let counts = &source.counts;
         let lost = found.snapshot.lost.as_ref();
@@ -46,7 +46,7 @@ impl Lacks {
         }
     }
 
-    /// True if nothing is known to be missing.
+    /// Returns true if nothing is known to be missing.
     pub fn is_nothing(&self) -> bool {
         self.incomplete == 0
             && self.partial.unwrap_or(0) == 0
@@ -55,30 +55,30 @@ impl Lacks {
     }
 }
 
-/// The first paths of what a snapshot lacks of a source.
+/// The first paths that a snapshot lacks of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lacking {
-    /// At most [`LACKING_PATHS_MAX`]; those that a repair could not save come first.
+    /// At most [`LACKING_PATHS_MAX`]. Paths that a repair could not save come first.
     pub paths: Vec<LackingPath>,
-    /// There is more than that, or not all of it could be read.
+    /// There are more paths than that, or some could not be read.
     pub is_cut: bool,
 }
 
-/// A path of which a snapshot lacks something.
+/// A path that a snapshot lacks, in whole or in part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LackingPath {
     pub path: RelPath,
     pub why: WhyLacking,
-    /// Why a path could not be captured.
+    /// The reason why a path could not be captured.
     pub reason: Option<String>,
 }
 
-/// What is missing of a path.
+/// The way in which a path is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyLacking {
     /// It could not be captured.
     Failed,
-    /// It is shown as an older snapshot has it.
+    /// It is shown as it is in an older snapshot.
     Stale,
     /// It changed while it was read.
     Torn,
@@ -91,7 +91,7 @@ pub enum WhyLacking {
 }
 
 impl WhyLacking {
-    /// As it stands in JSON.
+    /// Returns the name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -104,7 +104,7 @@ impl WhyLacking {
     }
 }
 
-/// Lists what snapshots lack. The index must have been brought up to date.
+/// Lists the paths that snapshots lack. The index must be in sync.
 pub struct MissingLister<'a> {
     reader: ChunkReader<'a>,
 }
@@ -116,19 +116,20 @@ impl<'a> MissingLister<'a> {
         }
     }
 
-    /// The first paths of what a snapshot lacks of a source; none if its counts say that it lacks
-    /// nothing. The list of files is read as far as the counts say that there is more, and only
-    /// that of directories where only these lack something. What cannot be read is left out, and
-    /// the list counts as cut.
+    /// Returns the first paths that a snapshot lacks of a source, or `None` if its counts are zero.
+    /// The list of files is read until all counted paths are found, and only the directories if no
+    /// file is incomplete. Paths that cannot be read are left out, and the list counts as cut.
     pub fn list(&self, found: &StoredSnapshot, source: &SourceRecord) -> Option<Lacking> {
         let lacks = Lacks::of(found, source);
         if lacks.is_nothing() {
             return None;
         }
+
         let mut out = Lacking {
             paths: Vec::new(),
             is_cut: lacks.is_lost_cut,
         };
+
         for lost in found.snapshot.lost.iter().flat_map(|lost| &lost.paths) {
             if lost.source != source.name {
                 continue;
@@ -142,32 +143,37 @@ impl<'a> MissingLister<'a> {
                 Err(_) => out.is_cut = true,
             }
         }
+
         let is_whole = self.add_entries(source, &lacks, &mut out);
         out.is_cut |= !is_whole.unwrap_or(false);
         Some(out)
     }
 
-    /// Adds entries until there are as many as the counts say; false if there are fewer, or no room
-    /// for them.
+    /// Adds entries until all counted ones are found. Returns false if there are fewer, or if the
+    /// list is full.
     fn add_entries(
         &self,
         source: &SourceRecord,
         lacks: &Lacks,
         out: &mut Lacking,
     ) -> Result<bool, RepoError> {
-        let (mut incomplete, mut partial) = (lacks.incomplete, lacks.partial.unwrap_or(0));
+        let mut incomplete = lacks.incomplete;
+        let mut partial = lacks.partial.unwrap_or(0);
         let SourceKind::Tree { runs, .. } = &source.kind else {
             return Ok(true);
         };
         if incomplete == 0 && partial == 0 {
             return Ok(true);
         }
+
         let streams = if incomplete == 0 {
             Streams::Directories
         } else {
             Streams::All
         };
+
         let mut runs = MergedRuns::open(&self.reader, runs, streams, true)?;
+
         while (incomplete > 0 || partial > 0) && !out.is_cut {
             let Some(entry) = runs.next_entry()? else {
                 return Ok(false);
@@ -185,6 +191,7 @@ impl<'a> MissingLister<'a> {
                 reason,
             });
         }
+
         Ok(incomplete == 0 && partial == 0)
     }
 }

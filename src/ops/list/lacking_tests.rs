@@ -1,4 +1,4 @@
-//! The list of what is missing against a walk of everything.
+//! The list of missing paths, compared with the counts.
 
 use super::*;
 use crate::observe::Recording;
@@ -48,6 +48,7 @@ fn what_the_counts_announce_is_listed() {
     for name in ["a/keep", "a/b/cache/x", "c/cache/x", "d/e/f"] {
         write(&lab.tree().join(name), b"1");
     }
+
     let whole = back_up(&lab, &[]);
     let (lacks, none) = list(&lab, whole);
     assert_eq!((lacks.partial, lacks.unseen), (Some(0), Some(0)));
@@ -62,7 +63,7 @@ fn what_the_counts_announce_is_listed() {
     let expected = [("a/b".to_owned(), "excluded"), ("c".to_owned(), "excluded")];
     assert_eq!(paths(lacking.as_ref()), expected);
     assert!(!lacking.expect("listed").is_cut);
-    // Counts are of the whole source, whatever was looked at in this run.
+    // Counts are of the whole source, independent of the paths that this run looked at.
     assert_eq!(list(&lab, back_up(&lab, &["cache/"])).0, lacks);
 }
 

@@ -1,4 +1,4 @@
-//! What a snapshot does not contain.
+//! Lists the paths that a snapshot lacks.
 
 use super::{CACHE_BYTES, EachLs, LsItem, What, source_of, tell_uncertain};
 use crate::Error;
@@ -9,10 +9,10 @@ use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
-/// Lists, in path order and at any depth, the entries of a snapshot that are no full capture
+/// Lists, in path order and at any depth, the entries of a snapshot that are not a full capture
 /// (failed, stale, torn), and the directories that held names which it lacks
-/// ([`Entry::missing_names`]); with a source and a path, those at and below it. Sources are not
-/// listed themselves.
+/// ([`Entry::missing_names`]). With a source and a path, lists those at and below it. Sources are
+/// not listed.
 ///
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.
@@ -51,14 +51,19 @@ fn missing_of(
             Err(no_path(reader, found.id, source, path))
         };
     };
+
     let mut walk = Walk::open(reader, runs, true)?;
-    let mut tell = |entry: &Entry| match entry.is_incomplete() || entry.missing_names().is_some() {
-        true => each(LsItem::Entry {
-            source: &source.name,
-            entry,
-        }),
-        false => Ok(()),
+    let mut tell = |entry: &Entry| {
+        if entry.is_incomplete() || entry.missing_names().is_some() {
+            each(LsItem::Entry {
+                source: &source.name,
+                entry,
+            })
+        } else {
+            Ok(())
+        }
     };
+
     let top = walk.entry_at(path)?;
     let result = match &top {
         None if !path.is_root() => Err(no_path(reader, found.id, source, path)),
@@ -70,6 +75,7 @@ fn missing_of(
             Ok(())
         }),
     };
+
     tell_uncertain(&mut walk, found, source, observer);
     result
 }

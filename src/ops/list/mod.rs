@@ -1,8 +1,8 @@
-//! Looking into a repository: its snapshots, what they hold, where a path is, a stream's or file's
-//! bytes, sums.
+//! Reads a repository: its snapshots, their contents, the places of a path, the bytes of a stream
+//! or file, sums.
 //!
-//! Listings are tolerant: where a page of a run cannot be read, the range of paths that is
-//! uncertain is told to the observer as damage and the rest is listed.
+//! Listings are tolerant: if a page of a run cannot be read, the uncertain range of paths is
+//! reported to the observer as damage, and the rest is listed.
 
 mod cat;
 mod find;
@@ -41,34 +41,34 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct What {
     /// An id, a prefix of one, or `latest`.
     pub snapshot: String,
-    /// Whose snapshots count as `latest`.
+    /// The hosts whose snapshots count as `latest`.
     pub hosts: HostChoice,
-    /// An empty name is that of a path without one, which is refused with the form that is right.
+    /// The name is empty for a path without a source, which is refused with the correct form.
     pub source: Option<String>,
-    /// The root unless a path was given; only with a source.
+    /// The root unless a path was given. Only used with a source.
     pub path: RelPath,
 }
 
 impl What {
-    /// The snapshot that is meant.
+    /// Returns the snapshot that this refers to.
     fn find(&self, repo: &Repository, observer: &dyn Observer) -> Result<StoredSnapshot, Error> {
         let source = self.source.as_deref().filter(|name| !name.is_empty());
         choose(repo, &self.snapshot, &self.hosts, source, observer)
     }
 }
 
-/// Which snapshots are meant; all that is given must fit.
+/// Selects snapshots. All given conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotFilter {
     pub host: Option<String>,
-    /// All of these.
+    /// The snapshot has all of these.
     pub tags: Vec<String>,
-    /// It has a source of this name.
+    /// The snapshot has a source of this name.
     pub source: Option<String>,
 }
 
 impl SnapshotFilter {
-    /// True if the snapshot is one of those meant.
+    /// Returns true if the snapshot meets all conditions.
     pub fn accepts(&self, found: &StoredSnapshot) -> bool {
         let snapshot = &found.snapshot;
         self.host.as_ref().is_none_or(|host| snapshot.host == *host)
@@ -80,9 +80,9 @@ impl SnapshotFilter {
     }
 }
 
-/// The snapshots, oldest first by what is sealed in them, checkpoints among them, without those
-/// that another one replaces. Those that cannot be read are reported as damage, and times that a
-/// copy has lost in a note.
+/// Returns the snapshots, including checkpoints, without those that another one replaces, oldest
+/// first by their sealed times. Snapshots that cannot be read are reported as damage, and times
+/// that a copy has lost in a note.
 pub fn snapshots(
     repo: &Repository,
     filter: &SnapshotFilter,
@@ -105,7 +105,7 @@ pub fn snapshots(
 /// One line of a listing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LsItem<'a> {
-    /// A source of the snapshot, and the time that counts as the one when its capture began.
+    /// A source of the snapshot, and the time that counts as the start of its capture.
     Source {
         source: &'a SourceRecord,
         time: Timestamp,
@@ -114,14 +114,14 @@ pub enum LsItem<'a> {
     Entry { source: &'a str, entry: &'a Entry },
 }
 
-/// Takes what is listed. An error of it ends the operation.
+/// Receives the listed items. An error that it returns ends the operation.
 pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 
-/// Lists what is in a snapshot, in path order.
+/// Lists the contents of a snapshot, in path order.
 ///
-/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or
-/// directory what is right in it, and with `recursive` everything below it (itself is left out);
-/// anything else itself. Only the pages that lead there are read.
+/// For a snapshot, lists its sources; for a source or directory, its direct children; for any other
+/// path, that entry. `recursive` lists everything below as well; a directory given by its path is
+/// not listed itself. Only the pages that lead there are read.
 ///
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.
@@ -135,6 +135,7 @@ pub fn ls(
     let found = what.find(repo, observer)?;
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
+
     if let Some(lost) = &found.snapshot.lost {
         let message = format!(
             "{} of its paths lack something since a repair; 'restore' names them",
@@ -146,12 +147,14 @@ pub fn ls(
             message,
         ));
     }
+
     if let Some(name) = &what.source {
         let source = source_of(&found, &what.snapshot, name, &what.path)?;
         return ls_source(
             &reader, &found, source, &what.path, recursive, observer, each,
         );
     }
+
     for source in &found.snapshot.sources {
         each(LsItem::Source {
             source,
@@ -191,18 +194,21 @@ fn ls_source(
             Err(no_path(reader, found.id, source, path))
         };
     };
+
     let mut walk = Walk::open(reader, runs, true)?;
     let top = walk.entry_at(path)?;
+
     let result = match &top {
         Some(entry) if entry.is_directory() => ls_below(&mut walk, source, path, recursive, each),
         Some(entry) => each(LsItem::Entry {
             source: &source.name,
             entry,
         }),
-        // A tree without a root entry is an empty one.
+        // A tree without a root entry is empty.
         None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
         None => Err(no_path(reader, found.id, source, path)),
     };
+
     tell_uncertain(&mut walk, found, source, observer);
     result
 }
@@ -226,7 +232,7 @@ fn ls_below(
     Ok(())
 }
 
-/// Tells the ranges of paths that a walk could not read.
+/// Reports the ranges of paths that a walk could not read.
 fn tell_uncertain(
     walk: &mut Walk<'_>,
     found: &StoredSnapshot,
@@ -244,7 +250,7 @@ fn tell_uncertain(
     }
 }
 
-/// The runs of a tree source; none for a stream.
+/// Returns the runs of a tree source, or an empty slice for a stream.
 fn runs_of(source: &SourceRecord) -> &[RunRef] {
     match &source.kind {
         SourceKind::Tree { runs, .. } => runs,
@@ -252,14 +258,15 @@ fn runs_of(source: &SourceRecord) -> &[RunRef] {
     }
 }
 
-/// Adds up the sizes of a tree's files: number and bytes.
+/// Returns the number and total bytes of a tree's files.
 fn tree_size(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
     cancel: &Cancel,
 ) -> Result<(u64, u64), Error> {
     let mut walk = Walk::open(reader, runs, true)?;
-    let (mut files, mut bytes) = (0, 0u64);
+    let mut files = 0;
+    let mut bytes = 0u64;
     while let Some(entry) = walk.next()? {
         cancel.check()?;
         if let Some(content) = entry.content() {

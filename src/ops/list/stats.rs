@@ -10,21 +10,21 @@ use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository};
 
-/// What a repository holds.
+/// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Committed ones.
     pub snapshots: u64,
     pub checkpoints: u64,
     pub segments: u64,
-    /// Held packs, condemned ones among them.
+    /// Held packs, including condemned ones.
     pub packs: u64,
     pub condemned_packs: u64,
     /// Stored bytes of held packs.
     pub stored_bytes: u64,
     /// Chunks in held packs.
     pub chunks: u64,
-    /// Plain bytes in held packs, each chunk once unless two packs hold it.
+    /// Plain bytes in held packs; each chunk counts once unless two packs hold it.
     pub data_bytes: u64,
     pub metadata_bytes: u64,
     /// The newest snapshot of each host and source: sources, files in them (a stream is one), and
@@ -36,12 +36,13 @@ pub struct Stats {
     pub cache_bytes: u64,
 }
 
-/// Adds up a repository. The newest snapshots' runs are read.
+/// Returns the totals of a repository. Reads the runs of the newest snapshots.
 pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let totals = repo.ask_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
+
     let mut out = Stats {
         snapshots: all
             .iter()
@@ -58,12 +59,14 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
         ..Stats::default()
     };
     out.checkpoints = all.len() as u64 - out.snapshots;
+
     let mut latest = BTreeMap::new();
     for found in all.iter().filter(|found| committed(found.snapshot.state)) {
         for source in &found.snapshot.sources {
             latest.insert((&found.snapshot.host, &source.name), source);
         }
     }
+
     for ((host, name), source) in &latest {
         if let Some(reason) = &source.suspect {
             let subject = format!("source {name} on host {host}");
@@ -71,6 +74,7 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
             observer.problem(&Problem::new(Severity::Note, subject, message));
         }
     }
+
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     for source in latest.values() {
         cancel.check()?;
@@ -82,10 +86,11 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
         out.latest_files += files;
         out.latest_bytes = out.latest_bytes.saturating_add(bytes);
     }
+
     Ok(out)
 }
 
-/// Bytes of the files in the cache directory; what cannot be looked at counts as nothing.
+/// Returns the bytes of the files in the cache directory. Files that cannot be stat'ed count as 0.
 fn cache_bytes(repo: &Repository) -> u64 {
     let files = walkdir::WalkDir::new(repo.cache_dir())
         .into_iter()

@@ -1,4 +1,5 @@
-//! A directory as a tar archive: GNU headers, with PAX records for what they cannot say.
+//! Writes a directory as a tar archive: GNU headers, and PAX records for data that they cannot
+//! hold.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -15,17 +16,17 @@ use crate::repo::ChunkReader;
 use crate::sys::PathError;
 use crate::types::{Class, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
 
-/// Files up to this size are read through the reader's cache of frames, since their neighbours lie
-/// in the same frames; larger ones by windows on all cores. 2 MiB.
+/// Files up to this size are read through the reader's cache of frames, since their neighbours are
+/// in the same frames; larger files by windows on all cores. 2 MiB.
 const SMALL_BYTES: u64 = 2 << 20;
 const BLOCK: u64 = 512;
-/// What a header has room for, of a name and of a target.
+/// Bytes of a name and of a target that fit into a header.
 const NAME_BYTES: usize = 100;
 /// The name of an entry that holds the next entry's name or target.
 const LONG_NAME: &[u8] = b"././@LongLink";
 
-/// Writes a directory and everything below it. `walk` stands right behind the directory's own
-/// entry, `top`.
+/// Writes a directory and everything below it. `walk` is positioned directly after the directory's
+/// own entry, `top`.
 pub(super) fn write_tar(
     reader: &ChunkReader<'_>,
     walk: &mut Walk<'_>,
@@ -79,18 +80,20 @@ impl Archive<'_, '_> {
                 return self.leave_out(entry, "it is of a kind that this icecore does not know");
             }
         };
+
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(u32::from(meta.mode));
         header.set_uid(u64::from(meta.owner.uid));
         header.set_gid(u64::from(meta.owner.gid));
-        // Times before 1970 stand in the PAX record alone.
+        // Times before 1970 are only in the PAX record.
         header.set_mtime(u64::try_from(meta.mtime.seconds()).unwrap_or(0));
-        // Owners' names that are too long or not UTF-8 are left to the numbers.
+        // Owner names that are too long or not UTF-8 are omitted; the numbers remain.
         if let Some(header) = header.as_gnu_mut() {
             put_name(&mut header.uname, &meta.owner.user);
             put_name(&mut header.gname, &meta.owner.group);
         }
+
         if let Node::Char { device, .. } | Node::Block { device, .. } = &entry.node {
             header
                 .set_device_major(device.major)
@@ -99,9 +102,10 @@ impl Archive<'_, '_> {
                 .set_device_minor(device.minor)
                 .map_err(output_error)?;
         }
+
         let name = self.name_of(entry);
         if let Some(first) = self.links.first_name(&entry.node, &name) {
-            // Its attributes are those of the file, which the archive has.
+            // Its attributes are those of the file, which is already in the archive.
             header.set_entry_type(EntryType::Link);
             header.set_size(0);
             self.name(&mut header, &name, &first)?;
@@ -110,12 +114,14 @@ impl Archive<'_, '_> {
                 .append(&header, io::empty())
                 .map_err(output_error);
         }
+
         self.records(entry, meta)?;
         let target: &[u8] = if let Node::Symlink { target, .. } = &entry.node {
             target
         } else {
             b""
         };
+
         header.set_size(entry.content().map_or(0, |content| content.size));
         self.name(&mut header, &name, target)?;
         let Node::File { content, .. } = &entry.node else {
@@ -124,16 +130,17 @@ impl Archive<'_, '_> {
                 .append(&header, io::empty())
                 .map_err(output_error);
         };
-        // With no data of its own no padding either: the content is written behind it.
+        // Append the header without data, so that the library adds no padding: the content is
+        // written after it.
         self.builder
             .append(&header, io::empty())
             .map_err(output_error)?;
         self.content(content)
     }
 
-    /// Puts the name and a link's target into the header byte for byte. The library's own way drops
-    /// what a path does not need, such as the second slash of `a//b`, makes `//` of a link to `/`,
-    /// and refuses a long name that is not UTF-8.
+    /// Puts the name and a link's target into the header byte for byte. The library's own function
+    /// drops redundant parts of a path, such as the second slash of `a//b`, makes `//` of a link to
+    /// `/`, and refuses a long name that is not UTF-8.
     fn name(&mut self, header: &mut Header, name: &[u8], target: &[u8]) -> Result<(), Error> {
         for (kind, bytes) in [
             (EntryType::GNULongLink, target),
@@ -154,7 +161,8 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
-    /// Writes what the header has no room for as an entry before it, as GNU tar does.
+    /// Writes a name or target that is too long for the header as an entry before it, as GNU tar
+    /// does.
     fn long_name(&mut self, kind: EntryType, bytes: &[u8]) -> Result<(), Error> {
         let mut header = Header::new_gnu();
         if let Some(header) = header.as_gnu_mut() {
@@ -179,7 +187,7 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
-    /// The name in the archive: relative to the directory, with a slash behind directories.
+    /// Returns the name in the archive: relative to the directory, with a slash after directories.
     fn name_of(&self, entry: &Entry) -> Vec<u8> {
         let slashed = entry.path.to_slashed();
         let skip = if self.top.is_root() {
@@ -201,13 +209,15 @@ impl Archive<'_, '_> {
         name
     }
 
-    /// What a GNU header cannot say: nanoseconds and extended attributes.
+    /// Writes the data that a GNU header cannot hold: nanoseconds and extended attributes.
     fn records(&mut self, entry: &Entry, meta: &Metadata) -> Result<(), Error> {
         let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        let (seconds, nanos) = (meta.mtime.seconds(), meta.mtime.nanos());
+        let seconds = meta.mtime.seconds();
+        let nanos = meta.mtime.nanos();
         if nanos != 0 || seconds < 0 {
             records.push(("mtime".into(), decimal_time(seconds, nanos).into_bytes()));
         }
+
         for xattr in &meta.xattrs {
             // In a record the name ends at the first '=', and it must be UTF-8.
             let name = std::str::from_utf8(&xattr.name)
@@ -228,6 +238,7 @@ impl Archive<'_, '_> {
             };
             records.push((format!("SCHILY.xattr.{name}"), value));
         }
+
         let records = records
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_slice()));
@@ -245,6 +256,7 @@ impl Archive<'_, '_> {
             inner: *self.builder.get_mut(),
             written: 0,
         };
+
         if content.size <= SMALL_BYTES && is_flat {
             for extent in &content.extents {
                 let bytes = match extent {
@@ -259,15 +271,17 @@ impl Archive<'_, '_> {
         } else {
             write_content(self.reader, content, &mut out, self.cancel, self.observer)?;
         }
+
         if out.written != content.size {
-            // The size stands in the header: an archive with another would be read wrongly from
-            // here on.
+            // The header holds the size: with another number of bytes, the archive would be misread
+            // from here on.
             let what = format!(
                 "a file has {} bytes, its entry says {}",
                 out.written, content.size
             );
             return Err(crate::repo::RepoError::damaged("content", what).into());
         }
+
         let padding = (BLOCK - content.size % BLOCK) % BLOCK;
         out.write_all(&[0; BLOCK as usize][..padding as usize])
             .map_err(output_error)
@@ -297,7 +311,7 @@ fn put_name(field: &mut [u8; 32], name: &[u8]) {
     }
 }
 
-/// Seconds since 1970 with nine decimals; before 1970 the fraction counts away from zero.
+/// Formats seconds since 1970 with nine decimals. Before 1970 the fraction counts away from zero.
 fn decimal_time(seconds: i64, nanos: u32) -> String {
     if seconds < 0 && nanos > 0 {
         format!(

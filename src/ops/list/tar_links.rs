@@ -1,16 +1,16 @@
-//! Which entries of an archive are further names of a file that it holds already.
+//! Finds the entries of an archive that are further names of a file already in it.
 
 use std::collections::HashMap;
 
 use crate::ops::restore::link_digest;
 use crate::types::Node;
 
-/// Files of several names that are remembered at once, and bytes of their names. What comes after
-/// is written in full, as a file of its own.
+/// Files with several names that are remembered at a time, and bytes of their names. Files beyond
+/// these limits are written in full under each name.
 const FILES_MAX: usize = 64 << 10;
 const NAME_BYTES_MAX: usize = 8 << 20;
 
-/// The files of several names that are in the archive.
+/// The files with several names that are in the archive.
 #[derive(Default)]
 pub(super) struct TarLinks {
     /// By device and inode.
@@ -19,17 +19,17 @@ pub(super) struct TarLinks {
 }
 
 struct Written {
-    /// Of size, time and content: another file may have the inode by now.
+    /// Of size, time and content: another file may have the same inode by now.
     digest: [u8; 32],
-    /// The name in the archive of the first of its names.
+    /// The first of its names in the archive.
     name: Vec<u8>,
-    /// Names that the archive may still meet.
+    /// Names that the archive may still get.
     left: u32,
 }
 
 impl TarLinks {
-    /// The name under which the archive holds the file already; none for the first of a file's
-    /// names, which is remembered as `name`.
+    /// Returns the name under which the archive already holds the file. Returns `None` for the
+    /// first name of a file, which is remembered as `name`.
     pub fn first_name(&mut self, node: &Node, name: &[u8]) -> Option<Vec<u8>> {
         let (meta, digest) = link_digest(node)?;
         let key = (meta.device, meta.inode);
@@ -47,9 +47,11 @@ impl TarLinks {
             }
             return None;
         };
+
         if written.digest != digest {
             return None;
         }
+
         written.left = written.left.saturating_sub(1);
         if written.left > 0 {
             return Some(written.name.clone());

@@ -1,4 +1,4 @@
-//! Listings of real backups and of runs made by hand.
+//! Listings of real backups and of hand-made runs.
 
 use std::io::Read;
 
@@ -92,8 +92,8 @@ fn ls_lists_sources_directories_and_files() {
     }
 }
 
-/// An error of a path says what stands in its way, whichever command asks; the listing that it
-/// advises is there.
+/// The error for a missing path names the obstacle in every command, and the listing that it
+/// advises works.
 #[test]
 fn a_path_that_is_not_there_is_told_why() {
     let (lab, repo) = sample();
@@ -145,7 +145,7 @@ fn a_path_that_is_not_there_is_told_why() {
     );
 }
 
-/// Seeking right to a path must not show what a newer run removed above it.
+/// A lookup of a path must not show entries that a newer run removed above it.
 #[test]
 fn a_removal_above_the_path_hides_it() {
     let (lab, repo) = sample();
@@ -195,6 +195,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
         hits("y/", &SnapshotFilter::default()).is_empty(),
         "a file is no directory"
     );
+
     let nobody = SnapshotFilter {
         host: Some("other".into()),
         ..SnapshotFilter::default()
@@ -211,6 +212,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
             &mut |_| Ok(()),
         )
     };
+
     let all = SnapshotFilter::default();
     assert_eq!(
         report("*.txt", &all).expect("found"),
@@ -220,6 +222,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
             meant: None
         }
     );
+
     let own = lab.tree().join("a/y");
     for pattern in ["tree/a/y", "/tree/a/y", own.to_str().expect("text")] {
         let report = report(pattern, &all).expect("searched");
@@ -233,6 +236,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
         report("*.txt", &nobody).expect("searched"),
         FindReport::default()
     );
+
     for (bad, said) in [
         ("[", "the pattern, '['"),
         ("", "the pattern, ''"),
@@ -271,7 +275,8 @@ fn cat_gives_streams_files_and_directories() {
     assert!(observer.problems().is_empty());
 }
 
-/// What a plain header cannot hold: odd and long names, nanoseconds, attributes, times before 1970.
+/// Data that does not fit into a plain header: odd and long names, nanoseconds, attributes, times
+/// before 1970.
 #[test]
 fn tar_holds_what_is_hard_to_hold() {
     let lab = Lab::new();
@@ -302,6 +307,7 @@ fn tar_holds_what_is_hard_to_hold() {
             },
         )
     };
+
     let file = RelPath::root().join(&long).expect("legal");
     let entries = vec![
         directory(RelPath::root()),
@@ -333,6 +339,7 @@ fn tar_holds_what_is_hard_to_hold() {
             },
         ),
     ];
+
     let runs = write_runs(&repo, &writer, &[entries], &[]).0;
     commit(&repo, writer, vec![("t", tree_kind(&runs))]);
     let observer = Recording::default();
@@ -342,6 +349,7 @@ fn tar_holds_what_is_hard_to_hold() {
         2,
         "the socket and the failed path"
     );
+
     let mut archive = ::tar::Archive::new(bytes.as_slice());
     let mut seen = Vec::new();
     for entry in archive.entries().expect("entries") {
@@ -368,6 +376,7 @@ fn tar_holds_what_is_hard_to_hold() {
             assert_eq!(entry.header().mode().expect("a mode"), 0o4755);
         }
     }
+
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert_eq!(seen[2].2, Some(300));
     assert_eq!(seen[3].0, long);
@@ -378,8 +387,8 @@ fn tar_holds_what_is_hard_to_hold() {
     assert_eq!(seen[3].3, records);
 }
 
-/// Names of one file are links in the archive, to the first of them that it holds; one whose other
-/// names are elsewhere is a file.
+/// Further names of one file are links in the archive, to the first name in it. A file whose other
+/// names are not in the archive is a file.
 #[test]
 fn tar_holds_hard_links() {
     let lab = Lab::new();
@@ -433,8 +442,7 @@ fn tar_holds_hard_links() {
     );
 }
 
-/// A library that takes names for paths drops what a path does not need, and refuses what is not
-/// text.
+/// A library that treats names as paths drops redundant parts, and refuses names that are not text.
 #[test]
 fn tar_holds_names_and_targets_byte_for_byte() {
     let lab = Lab::new();
@@ -445,7 +453,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
     ]
     .map(Into::into)
     .to_vec();
-    // Around the 100 bytes that a header has room for, in text and not.
+    // Around the 100 bytes that fit into a header, as text and as other bytes.
     for len in [1, 99, 100, 101, 155, 255, 256, 4095] {
         targets.push(vec![b'/'; len]);
         targets.push(
@@ -455,9 +463,10 @@ fn tar_holds_names_and_targets_byte_for_byte() {
                 .collect(),
         );
     }
+
     let name_of = |i: usize| -> RelPath {
         let len = [1, 99, 100, 101, 255][i % 5];
-        // The number keeps the order; the first byte is no UTF-8 in half of the names.
+        // The number keeps the order. In half of the names the first byte is not UTF-8.
         let first = if i.is_multiple_of(2) { b'a' } else { 0xff };
         let mut number = (i as u32 + 0x0101_0101).to_le_bytes();
         number.reverse();
@@ -474,6 +483,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
             })
             .expect("legal")
     };
+
     let link = |path: RelPath, target: &[u8]| Entry {
         path,
         flags: EntryFlags::empty(),
@@ -482,6 +492,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
             target: target.to_vec(),
         },
     };
+
     let mut entries: Vec<Entry> = targets
         .iter()
         .enumerate()
@@ -499,6 +510,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
             },
         })
         .collect();
+
     entries.extend(directories);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let runs = write_runs(&repo, &writer, &[entries.clone()], &[]).0;
@@ -575,10 +587,8 @@ fn spoil(lab: &Lab, id: SnapshotId) {
     let mut bytes = lab.store.get(&key, 1 << 20).expect("there");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    let (now, then) = (
-        lab.store.clock().now(),
-        lab.store.stat(&key).expect("there").modified,
-    );
+    let now = lab.store.clock().now();
+    let then = lab.store.stat(&key).expect("there").modified;
     let back = now.seconds_since(then) as i64;
     lab.store.delete(&key).expect("deleted");
     lab.store.clock().advance(-back);
@@ -588,8 +598,8 @@ fn spoil(lab: &Lab, id: SnapshotId) {
     lab.store.clock().advance(back);
 }
 
-/// The newest one's object was damaged, and `restore latest` brought the state of an hour before
-/// without a word; so would `forget latest` have forgotten the last good one.
+/// The object of the newest snapshot was damaged, and `restore latest` silently restored the state
+/// of an hour before. `forget latest` would have forgotten the last good snapshot.
 #[test]
 fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     let lab = Lab::new();
@@ -600,7 +610,7 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
             lab.backup(&lab.open(), &[n])
         })
         .collect();
-    // With a cache of their own: ours would still have the damaged one whole.
+    // Forks have their own cache: ours would still hold the damaged snapshot intact.
     let fork = lab.fork();
     spoil(&fork, made[0]);
     let found = fork
@@ -619,6 +629,7 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     assert_eq!(error.kind(), crate::ErrorKind::Damage);
     assert!(error.to_string().ends_with(&made[1].short()), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("by its id")));
+
     let forget = |name: String| {
         crate::ops::forget::forget_named(
             &repo,
@@ -635,7 +646,8 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
             .is_ok(),
         "by its id it is had"
     );
-    // The fork's clock began anew.
+
+    // The fork's clock started again at the present.
     fork.store.clock().advance(86_400);
     let next = fork.backup(&repo, b"next");
     assert_eq!(

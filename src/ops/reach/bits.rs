@@ -1,20 +1,20 @@
-//! A growing set of chunk numbers: a bit a chunk, not an id.
+//! A growing set of chunk numbers: one bit per chunk instead of an id.
 
 /// Chunk numbers of one generation of the index.
 #[derive(Debug, Clone, Default)]
 pub struct Bits(Vec<u64>);
 
 impl Bits {
-    /// An empty set with room for numbers below `end`.
+    /// Returns an empty set with room for numbers below `end`.
     pub fn with_room(end: u64) -> Self {
         Self(vec![0; (end / 64 + 1) as usize])
     }
 
-    /// Adds a number; true if it was not in the set.
+    /// Adds a number. Returns true if it was not in the set.
     pub fn insert(&mut self, number: u64) -> bool {
         let word = (number / 64) as usize;
         if word >= self.0.len() {
-            // A segment of another client, loaded meanwhile.
+            // A segment of another client was loaded in the meantime.
             self.0.resize(word + 1, 0);
         }
         let bit = 1 << (number % 64);
@@ -23,7 +23,7 @@ impl Bits {
         is_new
     }
 
-    /// Takes a number out.
+    /// Removes a number.
     pub fn remove(&mut self, number: u64) {
         if let Some(word) = self.0.get_mut((number / 64) as usize) {
             *word &= !(1 << (number % 64));

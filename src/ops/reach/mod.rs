@@ -1,6 +1,6 @@
-//! From the snapshots to the chunks: every run and list node is read once, and what they name is
-//! handed in sorted batches to a judge, who looks the chunks up. A verify judges whether they can
-//! be had, a prune what they keep alive.
+//! Walks from snapshots to chunks. Every run and list node is read once, and the chunks that they
+//! name are passed in sorted batches to a judge, which looks them up. A verify judges whether they
+//! are readable, a prune which of them must be kept.
 
 mod bits;
 
@@ -20,7 +20,7 @@ use crate::types::{ChunkId, Class, Content, Entry, Extent, RelPath, XattrValue};
 /// Chunks looked up at a time, sorted: 2.5 MiB.
 const BATCH: usize = 64 << 10;
 
-/// A piece of a run or of a content list.
+/// A part of a run or of a content list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     Root,
@@ -40,21 +40,22 @@ impl std::fmt::Display for Piece {
     }
 }
 
-/// What a walk tells.
+/// Receives the results of a walk.
 pub(super) trait Judge {
-    /// Where the copy of a piece of metadata lies that counts; the same at each call for one id.
+    /// Returns the location of the copy of a piece of metadata that counts. It must be the same at
+    /// each call for one id.
     fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error>;
 
-    /// Chunks that were come to, with their lengths, sorted, none twice in one batch. False if one
-    /// cannot be had.
+    /// Receives chunks with their lengths, sorted, each once per batch. Returns false if one of
+    /// them cannot be read.
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
 
-    /// A piece cannot be read, or is not what names it.
+    /// Reports a piece that cannot be read, or whose content does not match the reference to it.
     fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String);
 }
 
-/// Walks sources. Chunk numbers hold within one generation of the index: who sees a new one begins
-/// with a new walker.
+/// Walks sources. Chunk numbers are valid within one generation of the index: for a new generation
+/// the caller needs a new walker.
 pub(super) struct Walker<'a, J> {
     reader: &'a ChunkReader<'a>,
     cancel: &'a Cancel,
@@ -64,9 +65,9 @@ pub(super) struct Walker<'a, J> {
     batch: Vec<(ChunkId, u32)>,
     /// Runs by their roots, and whether they name anything that cannot be read.
     runs: HashMap<ChunkId, bool>,
-    /// Of the run or stream at hand.
+    /// For the current run or stream.
     is_bad: bool,
-    /// Of all so far. While it is false, what was visited before is known to be good.
+    /// For all so far. While it is false, everything that was visited is known to be good.
     any_bad: bool,
 }
 
@@ -85,7 +86,8 @@ impl<'a, J: Judge> Walker<'a, J> {
         })
     }
 
-    /// Walks all that was captured of a source; false if something that it names cannot be had.
+    /// Walks everything that was captured of a source. Returns false if a chunk of it cannot be
+    /// read.
     pub fn source(&mut self, kind: &SourceKind) -> Result<bool, Error> {
         match kind {
             SourceKind::Stream { content, .. } => self.stream(content),
@@ -246,19 +248,19 @@ impl<'a, J: Judge> Walker<'a, J> {
         Ok(())
     }
 
-    /// Reads a piece of a run or list; none if it was read before or cannot be read, which is then
-    /// told.
+    /// Reads a piece of a run or list. Returns `None` if it was read before, or if it cannot be
+    /// read, which is then reported.
     fn metadata(&mut self, piece: Piece, id: &ChunkId) -> Result<Option<Vec<u8>>, Error> {
         let place = self.judge.place(id)?;
         if place.is_some_and(|place| self.visited.contains(place.number)) {
-            // What hangs below it was judged then, on behalf of another run.
+            // The chunks below it were judged then, for another run.
             self.is_bad |= self.any_bad;
             return Ok(None);
         }
         match self.reader.chunk(Class::Metadata, id) {
             Ok(bytes) => {
-                // A reader that began a new index on the way has other numbers: the caller notices
-                // and walks again.
+                // If the reader started a new index in the meantime, numbers differ: the caller
+                // notices that and walks again.
                 if let Some(place) = place {
                     self.visited.insert(place.number);
                 }
