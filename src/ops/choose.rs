@@ -144,7 +144,8 @@ pub(super) fn source_of<'a>(
     }
     let sources = &found.snapshot.sources;
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    let (id, names) = (found.id.short(), names.join(", "));
+    let id = found.id.short();
+    let names = names.join(", ");
 
     if !name.is_empty() {
         return Err(Error::NotThere(format!(

@@ -99,6 +99,7 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
     let lab = Lab::new();
     let good = add(&lab, "web", &[("db", None), ("etc", None)]);
     let bad = add(&lab, "web", &[("db", Some("much smaller")), ("etc", None)]);
+
     for source in [None, Some("db")] {
         let (found, told) = ask(&lab, "latest", &own("web"), source);
         let line = format!(
@@ -116,11 +117,13 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
             [(Severity::Note, line)]
         );
     }
+
     assert_eq!(
         ask(&lab, "latest", &own("web"), Some("etc")),
         (Ok(bad), Vec::new()),
         "that one is good"
     );
+
     let other = add(&lab, "other", &[("db", Some("a fifth"))]);
     let (found, told) = ask(&lab, "latest", &own("other"), Some("db"));
     assert!(

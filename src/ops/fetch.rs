@@ -315,7 +315,6 @@ impl<'a> Fetcher<'a> {
                 Some((row, sealed)) => self.open(pack, number, &row, sealed),
                 None => self.read(pack, number),
             };
-
             let plain = match plain {
                 Ok(plain) => plain,
                 Err(err) if is_of_one_object(&err) => Arc::default(),

@@ -20,6 +20,7 @@ pub(super) fn tell_lost(
                 .strip_prefix(below.as_slice())
                 .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     };
+
     let mut told = 0;
     for path in lost
         .paths
@@ -39,10 +40,12 @@ pub(super) fn tell_lost(
         };
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     }
+
     let unnamed = lost.count.saturating_sub(lost.paths.len() as u64);
     if unnamed > 0 {
         let what = format!("{unnamed} more paths of this snapshot lack something since a repair");
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }
+
     told + unnamed
 }

@@ -309,7 +309,8 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
                 );
             }
             Some(good) if status.age(good) > max_age.as_secs_f64() => {
-                let (age, limit) = (rounded(status.age(good)), rounded(max_age.as_secs_f64()));
+                let age = rounded(status.age(good));
+                let limit = rounded(max_age.as_secs_f64());
                 let id = good.snapshot.short();
                 tell(
                     subject,

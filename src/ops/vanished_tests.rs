@@ -93,8 +93,8 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
         act(&repo, &observer).unwrap_or_else(|err| panic!("{name}: {err}"));
         (name, warnings(&observer))
     };
-    let directory = tempfile::tempdir().expect("a directory");
 
+    let directory = tempfile::tempdir().expect("a directory");
     vec![
         run("snapshots", &|repo, observer| {
             snapshots(repo, &SnapshotFilter::default(), observer).map(drop)

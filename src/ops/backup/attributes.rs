@@ -123,6 +123,7 @@ mod tests {
             }),
             error: std::io::ErrorKind::PermissionDenied.into(),
         };
+
         let now = Metadata {
             inode: 7,
             xattrs: vec![inline("b", b"now")],

@@ -89,6 +89,7 @@ mod tests {
                     &bytes[bytes.len().saturating_sub(4096)..],
                 )
             };
+
             assert_eq!(
                 judged(&format!("{beginning}{rows}{ending}")),
                 None,
@@ -100,6 +101,7 @@ mod tests {
             );
             assert!(judged(beginning).is_some(), "{beginning}");
         }
+
         for other in [
             "",
             "INSERT INTO t VALUES (1);\n",

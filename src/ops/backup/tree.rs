@@ -83,7 +83,6 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         name: spec.name.clone(),
         why: err.to_string(),
     };
-
     let named = |err: PathError| {
         refused(&format!(
             "{err}: {}{}",

@@ -197,6 +197,7 @@ impl Walk<'_, '_> {
         {
             self.shared.alarm(&path, "changed");
         }
+
         // If the listing has no types, patterns for directories apply only now.
         let is_never = self.rules.filter.is_never(stat.id());
         if is_never || self.rules.filter.excludes(&path, true) {

@@ -316,17 +316,20 @@ impl Walk<'_, '_> {
 
         match directory.list(self.rules.scratch, self.rules.listing_bytes) {
             Ok(listing) => {
+                // A change during the listing may have hidden names: list it again next time.
                 let after = directory.stat_self();
                 if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime))
                 {
                     node.revisit();
                 }
+
                 if path.is_root() && listing.total() == 0 {
                     self.refuse_empty_root()?;
                 }
                 if listing.total() == 0 && self.is_unmounted(path, node)? {
                     return self.keep_unmounted(path, node);
                 }
+
                 Ok(Mode::listed(
                     Some(listing),
                     self.rules.filter.is_cache_directory(directory),

@@ -267,14 +267,16 @@ impl Differ<'_, '_> {
 /// differ.
 fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
     let roots = |runs: &[RunRef]| -> Vec<ChunkId> { runs.iter().map(|run| run.root).collect() };
-    let (old, new) = (roots(old), roots(new));
+    let old = roots(old);
+    let new = roots(new);
     let in_both = |list: &[ChunkId], other: &[ChunkId]| -> Vec<ChunkId> {
         list.iter()
             .filter(|root| other.contains(root))
             .copied()
             .collect()
     };
-    let (a, b) = (in_both(&old, &new), in_both(&new, &old));
+    let a = in_both(&old, &new);
+    let b = in_both(&new, &old);
     if a == b {
         a.into_iter().collect()
     } else {
@@ -296,7 +298,9 @@ fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
     if content {
         return Some(Changed::Content);
     }
-    let (old, new) = (old.meta()?, new.meta()?);
+
+    let old = old.meta()?;
+    let new = new.meta()?;
     let same = old.mode == new.mode
         && old.owner == new.owner
         && old.mtime == new.mtime

@@ -186,7 +186,8 @@ proptest! {
         let empty = State::new();
         let first = step(&State::from([root]), &base);
         let second = step(&first, &common);
-        let (left, right) = (step(&second, &one), step(&second, &two));
+        let left = step(&second, &one);
+        let right = step(&second, &two);
         let mut runs = vec![run(&empty, &first), run(&first, &second), run(&second, &left), run(&second, &right)];
         // Without a shared base both sides are compared in step.
         runs.push(run(&empty, &right));

@@ -59,6 +59,7 @@ pub fn cat(
             let entry = walk
                 .entry_at(&what.path)?
                 .ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;
+
             match &entry.node {
                 Node::File { content, .. } => {
                     observer.expect(content.size, true);

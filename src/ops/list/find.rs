@@ -86,7 +86,6 @@ pub fn find(
         runs: HashMap::new(),
         remembered: 0,
     };
-
     let mut report = FindReport {
         snapshots: all.len(),
         ..FindReport::default()

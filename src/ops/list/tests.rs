@@ -99,6 +99,7 @@ fn a_path_that_is_not_there_is_told_why() {
     let (lab, repo) = sample();
     std::os::unix::fs::symlink("x", lab.tree().join("a/link")).expect("a link");
     lab.backup(&repo, b"a dump");
+
     for (source, path, why) in [
         ("tree", "a/link/1.txt", "'a/link' is a symbolic link"),
         ("tree", "a/y/z/deeper", "'a/y' is not a directory"),
@@ -129,6 +130,7 @@ fn a_path_that_is_not_there_is_told_why() {
             );
         }
     }
+
     let error = cat(
         &repo,
         &what("tree", "a/link"),
@@ -404,8 +406,10 @@ fn tar_holds_hard_links() {
     ] {
         std::fs::hard_link(lab.tree().join(name), lab.tree().join(other)).expect("linked");
     }
+
     let repo = lab.open();
     lab.backup(&repo, b"");
+
     let held = |path: &str| {
         let bytes = bytes_of(&repo, &what("tree", path), &Recording::default());
         let mut archive = ::tar::Archive::new(bytes.as_slice());
@@ -426,8 +430,10 @@ fn tar_holds_hard_links() {
         });
         entries.collect::<Vec<_>>()
     };
+
     let link = |name: &str, first: &str| (name.to_owned(), Some(first.to_owned()));
     let file = |name: &str| (name.to_owned(), None);
+
     assert_eq!(held("a"), [file("inside"), file("one"), link("two", "one")]);
     assert_eq!(
         held(""),
@@ -551,11 +557,13 @@ fn stats_add_up() {
     lab.backup(&repo, b"");
     let stats = stats(&repo, &Recording::default(), &Cancel::new()).expect("added up");
     assert_eq!((stats.snapshots, stats.checkpoints), (2, 0));
+
     assert_eq!(
         (stats.latest_sources, stats.latest_files),
         (2, 6),
         "five files, and the stream of the first"
     );
+
     let bytes = [
         "a/x/1.txt",
         "a/x/2.md",
@@ -568,7 +576,9 @@ fn stats_add_up() {
         stats.latest_bytes,
         bytes.iter().map(|text| text.len() as u64).sum::<u64>()
     );
+
     assert!(stats.packs > 0 && stats.stored_bytes > 0 && stats.cache_bytes > 0);
+
     let filter = SnapshotFilter {
         source: Some("db".into()),
         ..SnapshotFilter::default()
