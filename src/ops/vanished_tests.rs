@@ -165,7 +165,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// The newest snapshot is deleted without the program.
+/// The newest snapshot is deleted from the store by other means than `icecore`.
 #[test]
 fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
     let lab = Lab::new();
@@ -313,7 +313,8 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
 }
 
 /// The store's clock is years behind when a snapshot is committed. In each listing an older
-/// snapshot seemed to be the newest, and replaced it in the memory. Then it is deleted.
+/// snapshot seemed to be the newest, and the machine remembered that one instead. Then the new
+/// snapshot is deleted.
 #[test]
 fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     let lab = Lab::new();

@@ -12,9 +12,9 @@ use crate::sys::{LockFile, private_directory};
 /// Runs `capture` between the source's `before` and `after` commands.
 ///
 /// The `after` commands run in any case: a failure must not leave a service stopped. A failing
-/// `after` command is reported as a problem of the source, so the backup counts as incomplete. A
-/// dry run runs neither list. Two backups of the same source with the same commands do not run at
-/// once: the first to finish would start the service while the other still reads.
+/// `after` command is reported as missing, which makes the exit code 3. A dry run runs neither
+/// list. Two backups of the same source with the same commands do not run at once: the first to
+/// finish would start the service while the other still reads.
 pub(super) fn run<T>(
     backup: &Capture<'_>,
     source: &str,

@@ -14,7 +14,7 @@ use crate::types::{ChunkId, Class, Entry, Extent, PackId, XattrValue};
 /// here but looked up one by one.
 pub(super) struct Lost<'a> {
     pub ids: BTreeSet<ChunkId>,
-    /// Packs that segments list and the store does not have.
+    /// Held packs that are missing in the store.
     pub absent: HashSet<PackId>,
     pub reader: &'a ChunkReader<'a>,
 }

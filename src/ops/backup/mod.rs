@@ -406,7 +406,7 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
     }
 }
 
-/// True if a text can name a source.
+/// Returns true if a text can name a source.
 pub fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name != "."

@@ -41,7 +41,7 @@ impl SourceSpec {
         }
     }
 
-    /// The source's name in the snapshot.
+    /// Returns the source's name in the snapshot.
     pub fn name(&self) -> &str {
         match self {
             Self::Tree(tree) => &tree.name,

@@ -114,7 +114,7 @@ fn fill(lab: &Lab) {
     write(&lab.tree().join("large"), &noise(50, 3_000_000));
 }
 
-/// Returns a name that looks like a hash: 64 hex digits, which no test checks.
+/// Returns a name that looks like a hash: 64 hex digits, which nothing here checks.
 fn hash_name(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }

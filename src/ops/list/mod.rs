@@ -1,5 +1,5 @@
-//! Reads a repository: its snapshots, their contents, the places of a path, the bytes of a stream
-//! or file, sums.
+//! Reads a repository: its snapshots, their contents, the snapshots that contain a path, the bytes
+//! of a stream or file, sums.
 //!
 //! Listings are tolerant: if a page of a run cannot be read, the uncertain range of paths is
 //! reported to the observer as damage, and the rest is listed.

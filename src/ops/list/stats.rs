@@ -1,4 +1,4 @@
-//! Sums over a repository.
+//! Totals of a repository.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ struct Written {
     digest: [u8; 32],
     /// The first of its names in the archive.
     name: Vec<u8>,
-    /// Names that the archive may still get.
+    /// Further names of the file that may still follow.
     left: u32,
 }
 

@@ -390,7 +390,7 @@ fn tar_holds_what_is_hard_to_hold() {
 }
 
 /// Further names of one file are links in the archive, to the first name in it. A file whose other
-/// names are not in the archive is a file.
+/// names are not in the archive is a regular file.
 #[test]
 fn tar_holds_hard_links() {
     let lab = Lab::new();

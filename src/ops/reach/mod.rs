@@ -50,7 +50,7 @@ pub(super) trait Judge {
     /// them cannot be read.
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
 
-    /// Reports a piece that cannot be read, or whose content does not match the reference to it.
+    /// Receives a piece that cannot be read, or whose content does not match the reference to it.
     fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String);
 }
 
