@@ -14,12 +14,12 @@ const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 /// An entry's metadata.
 pub(super) struct Described {
     pub meta: Metadata,
-    /// Why attributes are missing, or are the parent's. `None` if all are current.
+    /// Why attributes are missing, or are those of the previous entry. `None` if all are current.
     pub lacks: Option<String>,
 }
 
 /// Builds metadata. Attribute values that are too long for the entry become chunks. `old`: the
-/// parent's metadata at the path, whose attributes replace those that cannot be read.
+/// metadata of the previous entry, whose attributes replace those that cannot be read.
 pub(super) fn describe(
     stat: &Stat,
     owners: &Owners,
@@ -53,8 +53,8 @@ pub(super) fn describe(
     Ok(Described { meta, lacks })
 }
 
-/// Copies the parent's values of attributes that cannot be read now. Values in chunks are not
-/// copied: the chunks may be lost.
+/// Copies the previous entry's values of attributes that cannot be read now. Values in chunks are
+/// not copied: the chunks may be lost.
 fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
     let old = old
         .filter(|old| old.inode == meta.inode)

@@ -78,7 +78,7 @@ pub(super) struct TreeShared<'a> {
     pub links: Links,
     /// Mount points of the kernel's own file systems, which were not entered.
     pub kernels: Mutex<Named>,
-    /// Some directories could not be read and keep the parent's entries.
+    /// Some directories could not be read and keep the previous entries.
     pub keeps_old: AtomicBool,
     /// Some directories were not listed, as nothing in them can have changed.
     pub has_skipped: AtomicBool,
@@ -124,14 +124,14 @@ pub(super) struct TreeCounts {
     pub others: AtomicU64,
     /// Of [`others`](Self::others), the directories.
     pub directories: AtomicU64,
-    /// Entries of the parent that are not directories and that vanished or changed.
+    /// Previous entries that are not directories and that vanished or changed.
     pub gone: AtomicU64,
     pub removed: AtomicU64,
     pub vanished: AtomicU64,
     /// Unfinished files of a restore, left out.
     pub leftovers: AtomicU64,
     pub bytes_read: AtomicU64,
-    /// Content bytes of the parent's entries that vanished or changed, since the last run was
+    /// Content bytes of the previous entries that vanished or changed, since the last run was
     /// written.
     pub hidden: AtomicU64,
 }
@@ -357,7 +357,7 @@ impl<'a> TreeShared<'a> {
         Ok(())
     }
 
-    /// Adds the removal of the parent's entry at this path.
+    /// Adds the removal of the previous entry at this path.
     pub fn remove(&self, parent: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
         if self.observer.wants_detail() {
@@ -383,14 +383,14 @@ impl<'a> TreeShared<'a> {
         }
     }
 
-    /// The same, if the path's content or kind differs from the parent's entry.
+    /// The same, if the path's content or kind differs from the previous entry.
     pub fn alarm_of_change(&self, parent: Option<&Entry>, now: &Entry) {
         if parent.is_some_and(|parent| is_other(parent, now)) {
             self.alarm(&now.path, "changed");
         }
     }
 
-    /// Counts the content of a parent's entry that the new run hides.
+    /// Counts the content of a previous entry that the new run hides.
     pub fn hide(&self, parent: &Entry) {
         if !parent.is_directory() && was_captured(parent) {
             self.counts.gone.fetch_add(1, Ordering::Relaxed);
@@ -419,8 +419,8 @@ impl<'a> TreeShared<'a> {
         })
     }
 
-    /// Refuses a source of which only directories were captured although the parent has more:
-    /// filter rules may leave out everything, or each directory may have lost its files.
+    /// Refuses a source of which only directories were captured although the previous snapshot has
+    /// more: filter rules may leave out everything, or each directory may have lost its files.
     pub fn refuse_nothing_left(&self) -> Result<(), Error> {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
@@ -468,7 +468,7 @@ impl<'a> TreeShared<'a> {
     }
 
     /// Records a failure in this snapshot and in all that follow until the path can be read
-    /// (PROTOCOL R7). The parent's entry is kept as stale. Without one, a new entry gives the
+    /// (PROTOCOL R7). The previous entry is kept as stale. Without one, a new entry gives the
     /// reason why there is none.
     pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;

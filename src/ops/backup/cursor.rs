@@ -1,10 +1,10 @@
-//! The parent's entries during a walk, with a view of the next one.
+//! The previous entries during a walk, with a view of the next one.
 
 use super::walk::WalkError;
 use crate::repo::{MergedRuns, RepoError};
 use crate::types::{Entry, RelPath};
 
-/// The parent's entries, with a view of the next one.
+/// The entries of the previous snapshot, with a view of the next one.
 pub(super) struct ParentCursor<'a> {
     runs: MergedRuns<'a>,
     head: Option<Entry>,
@@ -75,8 +75,8 @@ impl<'a> ParentCursor<'a> {
     }
 }
 
-/// Classifies an error of the parent: damage ends the use of the parent, anything else ends the
-/// backup.
+/// Classifies an error of the previous snapshot: after damage it is not used, anything else ends
+/// the backup.
 pub(super) fn parent_error(err: RepoError) -> WalkError {
     if err.is_unavailable() {
         WalkError::Parent(err)

@@ -1,5 +1,5 @@
-//! Names that the parent has and the listing does not show. A name is removed from the snapshot
-//! only if it is really gone: not in the listing, and not found by a lookup.
+//! Names that the previous snapshot has and the listing does not show. A name is removed from the
+//! snapshot only if it is really gone: not in the listing, and not found by a lookup.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ pub(super) struct Listed<'l> {
     pub node: &'l Arc<DirectoryNode>,
     /// Only the tag of a cache directory is captured.
     pub only_tag: bool,
-    /// The rules forbid entering it: all parent entries in it are removed.
+    /// The rules forbid entering it: all previous entries in it are removed.
     pub is_closed: bool,
 }
 
 impl Walk<'_, '_> {
-    /// Takes the parent's next entry if it is in the directory and before `until`; `None`: anywhere
+    /// Takes the next previous entry if it is in the directory and before `until`; `None`: anywhere
     /// in the directory. The listing does not show such an entry.
     pub(super) fn take_unlisted(
         &mut self,

@@ -183,7 +183,7 @@ pub struct BackupOptions {
     pub sources: Vec<SourceSpec>,
     /// zstd level, 1–19.
     pub level: i32,
-    /// Read every file again, even if its parent entry is unchanged.
+    /// Read every file again, even if it is unchanged since the previous entry.
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,

@@ -15,7 +15,7 @@ pub(super) struct WalkRules<'a> {
     pub files_from: Option<&'a FilesFrom>,
     /// Every entry is looked at before it is carried over, and no directory is skipped.
     pub no_skip: bool,
-    /// There is a parent, but it cannot be read, so its entries are not known.
+    /// There is a previous snapshot, but it cannot be read, so its entries are not known.
     pub parent_unreadable: bool,
     pub force: bool,
     pub ignore_ctime: bool,

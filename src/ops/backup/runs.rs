@@ -16,14 +16,14 @@ const HIDDEN_PARTS: u64 = 20;
 /// The runs of a source during its capture.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runs {
-    /// Newest first: our own, then the parent's.
+    /// Newest first: our own, then those of the previous snapshot.
     pub all: Vec<RunRef>,
     /// Number of our own runs, written for checkpoints.
     pub own: usize,
 }
 
 impl Runs {
-    /// Returns the runs of a parent.
+    /// Returns the runs of a previous snapshot.
     pub fn of(parent: &[RunRef]) -> Self {
         Self {
             all: parent.to_vec(),
@@ -32,8 +32,8 @@ impl Runs {
     }
 
     /// Adds a part of the new run, merged by tiers (PROTOCOL R9) with the newest of our own runs
-    /// that have at most `limit` entries together: a checkpoint must not take long. The parent's
-    /// runs stay as they are until the end.
+    /// that have at most `limit` entries together: a checkpoint must not take long. The previous
+    /// snapshot's runs stay as they are until the end.
     pub fn add_part(
         &mut self,
         feed: &Feed<'_>,
@@ -57,8 +57,8 @@ impl Runs {
         Ok(())
     }
 
-    /// Adds the last part. Our own runs become one run, which is merged with the parent's by tiers.
-    /// The result has the same runs as a backup without checkpoints.
+    /// Adds the last part. Our own runs become one run, which is merged with the previous
+    /// snapshot's by tiers. The result has the same runs as a backup without checkpoints.
     pub fn complete(
         &mut self,
         feed: &Feed<'_>,

@@ -131,7 +131,7 @@ impl EntrySink {
     }
 
     /// Drops one reference to a directory. If it was the last one and the entry differs from the
-    /// parent's, adds the entry.
+    /// previous one, adds it.
     pub(super) fn settle(&self, directory: Arc<DirectoryNode>) -> Result<(), PathError> {
         match Arc::into_inner(directory) {
             Some(directory) => directory.put(self),
@@ -222,7 +222,7 @@ impl SortedEntries {
 pub(super) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,
-    /// The parent's entry at this path.
+    /// The previous entry at this path.
     pub parent: Option<Entry>,
     /// The source has older runs, in which this path may have to be covered.
     pub has_runs: bool,

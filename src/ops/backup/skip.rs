@@ -1,5 +1,5 @@
 //! Unchanged directories of an immutable source: they are not listed, and their subdirectories come
-//! from the parent.
+//! from the previous snapshot.
 
 use super::reason::reason;
 use super::visit::{Seen, open_listed};
@@ -14,7 +14,7 @@ impl Walk<'_, '_> {
             return Ok(Step::Leave);
         };
 
-        // Find the next directory below this one in the parent.
+        // Find the next directory below this one in the previous snapshot.
         let mut key = level.path.key().to_vec();
         if !level.path.is_root() {
             key.push(0);

@@ -247,7 +247,7 @@ impl OpenTree<'_> {
 }
 
 impl<'e> Capture<'e> {
-    /// Captures a tree on top of its parent, or without one if the parent cannot be read.
+    /// Captures a tree on top of its previous snapshot, or without one if that cannot be read.
     pub fn tree(
         &self,
         packer: &Packer<'_, 'e>,
@@ -268,8 +268,8 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// Captures a tree whose parent cannot be read. If nothing in it may change, the capture is
-    /// suspect, because there is nothing to compare it with.
+    /// Captures a tree whose previous snapshot cannot be read. If nothing in it may change, the
+    /// capture is suspect, because there is nothing to compare it with.
     fn tree_anew(
         &self,
         packer: &Packer<'_, 'e>,
@@ -373,8 +373,8 @@ impl<'e> Capture<'e> {
             profile: profile.name().to_owned(),
             started,
             ended: started,
-            // Entries that the walk has not reached yet were captured by the parent's rules. A
-            // mixture of rules has no digest.
+            // Entries that the walk has not reached yet were captured by the rules of the previous
+            // snapshot. A mixture of rules has no digest.
             digest: if same_digest || old_runs.is_empty() {
                 digest
             } else {
@@ -415,7 +415,8 @@ impl<'e> Capture<'e> {
         };
         record.ended = now();
 
-        // The next walk must not skip entries that were kept from a parent captured by other rules.
+        // The next walk must not skip entries that were kept from a snapshot captured by other
+        // rules.
         let is_mixed = !same_digest && shared.keeps_old.load(Ordering::Relaxed);
         record.digest = if is_mixed { [0; 32] } else { digest };
         record.counts = counts(&shared.counts, &sink);
@@ -474,7 +475,6 @@ impl<'e> Capture<'e> {
                     })
                     .context("start", "a reader thread")?;
             }
-
             drop(queue);
 
             let mut own = writers(packer);

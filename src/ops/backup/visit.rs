@@ -1,4 +1,4 @@
-//! Visits one path of a walk: compares its current state with the parent's entry.
+//! Visits one path of a walk: compares its current state with the previous entry.
 
 use std::sync::Arc;
 
@@ -501,7 +501,7 @@ impl Walk<'_, '_> {
         self.remove(parent)
     }
 
-    /// Skips the parent's entries below a path whose own entry was taken.
+    /// Skips the previous entries below a path whose own entry was taken.
     pub(super) fn carry_below(&mut self, path: &RelPath, parent: Option<&Entry>) {
         if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_directory)) {
             cursor.skip_below(path);

@@ -1,10 +1,10 @@
-//! Scan ⋈ parent: walks the file system and the parent's runs in the same order, without a table of
-//! all files in memory.
+//! Scan ⋈ previous snapshot: walks the file system and the previous runs in the same order, without
+//! a table of all files in memory.
 //!
 //! Directories are walked depth first, names as unsigned bytes, which is the order of runs.
 //! Unchanged entries are not written; files to be read go to the reader threads in batches; all
 //! other entries are made here. An unchanged directory of an immutable source is not listed: its
-//! subdirectories are known from the parent's directory pages.
+//! subdirectories are known from the directory pages of the previous snapshot.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ const OPEN_LEVELS: usize = 48;
 /// Why a walk ended early.
 #[derive(Debug)]
 pub(super) enum WalkError {
-    /// The parent's runs cannot be read: the source is captured again without them (PROTOCOL R10).
+    /// The runs of the previous snapshot cannot be read: the source is captured again without them
+    /// (PROTOCOL R10).
     Parent(RepoError),
     Other(Error),
 }
@@ -56,7 +57,7 @@ pub(super) enum Mode {
         only_tag: bool,
         is_closed: bool,
     },
-    /// The directory is unchanged: its subdirectories come from the parent.
+    /// The directory is unchanged: its subdirectories come from the previous snapshot.
     Skipped,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Level {
     /// See [`Stat::mount_id`].
     mount_id: u64,
     pub(super) node: Option<Arc<DirectoryNode>>,
-    /// The parent's entry of a directory that is skipped.
+    /// The previous entry of a directory that is skipped.
     skipped: Option<Entry>,
     mode: Mode,
 }
@@ -100,7 +101,7 @@ impl Drop for Level {
 pub(super) struct Walk<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
-    /// All entries of the parent, and its directories alone. `None` without a parent.
+    /// All entries of the previous snapshot, and its directories alone. `None` without one.
     pub parent: Option<ParentCursor<'a>>,
     pub parent_directories: Option<ParentCursor<'a>>,
     pub writers: &'w mut Writers<'a>,
@@ -233,8 +234,8 @@ impl Walk<'_, '_> {
                 .intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
         };
         let attributes = match old {
-            // Times and inode are those of the parent, and were not racy then, so the attributes
-            // are unchanged too.
+            // Times and inode are those of the previous entry, and were not racy then, so the
+            // attributes are unchanged too.
             Some(meta)
                 if (meta.ctime, meta.inode) == (stat.ctime, stat.inode)
                     && !self.rules.no_skip
@@ -337,7 +338,7 @@ impl Walk<'_, '_> {
                 ))
             }
             Err(err) => {
-                // The parent's entries below the directory are kept, and its flag *stale* marks
+                // The previous entries below the directory are kept, and its flag *stale* marks
                 // them as possibly outdated.
                 self.shared
                     .problem(path, &reason("list the directory", &err));
@@ -349,7 +350,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Returns true if a directory is empty, had entries in the parent, and was a mount point then.
+    /// Returns true if a directory is empty, had entries in the previous snapshot, and was a mount
+    /// point then.
     fn is_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<bool, WalkError> {
         if self.shared.allow_empty || !node.was_unmounted() {
             return Ok(false);
@@ -360,7 +362,7 @@ impl Walk<'_, '_> {
         Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
     }
 
-    /// Keeps the parent's entries below an empty mount point: more likely the mount is missing than
+    /// Keeps the previous entries below an empty mount point: more likely the mount is missing than
     /// all files were deleted.
     fn keep_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<Mode, WalkError> {
         let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
@@ -441,7 +443,7 @@ impl Walk<'_, '_> {
         self.shared.observer.add(Counter::Failed, 1);
         self.own_node(above);
         above.node.as_ref().inspect(|node| node.mark_stale());
-        // The rest of it is not seen in this run: the parent's entries are kept.
+        // The rest of it is not seen in this run: the previous entries are kept.
         self.keep_subtree(&above.path)?;
         above.mode = Mode::listed(None, false, false);
         Ok(())
@@ -459,7 +461,7 @@ impl Walk<'_, '_> {
             if parent_flags.contains(EntryFlags::MOUNT) {
                 node.mark_mount();
             }
-            // It was not listed: names that are missing in the parent's entry are still missing.
+            // It was not listed: names that are missing in the previous entry are still missing.
             if let Some(why) = missing {
                 node.lacks(why);
             }
@@ -467,7 +469,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Counts a skipped directory as the parent's entry describes it.
+    /// Counts a skipped directory as the previous entry describes it.
     pub(super) fn count_skipped(&self, parent: &Entry) {
         if let Some(why) = parent.missing_names() {
             self.shared.sink.count_partial(why);
@@ -499,8 +501,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Takes the parent's entry of `path`. Parent entries before it have vanished from the source,
-    /// and are removed.
+    /// Takes the previous entry of `path`. Entries before it have vanished from the source, and are
+    /// removed.
     fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
             let Some(cursor) = &mut self.parent else {
