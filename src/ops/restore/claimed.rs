@@ -1,9 +1,9 @@
-//! Which names of directories that were there before belong to this restore.
+//! Records which names in existing directories belong to this restore.
 //!
-//! A file system without case, or one that normalizes names, takes two names of a snapshot for one.
-//! In a directory that the restore made, nothing may be replaced, which is enough. In one that was
-//! there, what has a name may be replaced, unless another path of this restore has found or written
-//! it before.
+//! A case-insensitive file system, or one that normalizes names, treats two names of a snapshot as
+//! one. In a directory that the restore made, nothing may be replaced, and that rule is enough. In
+//! an existing directory a name may be replaced, unless another path of this restore has found or
+//! written it before.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -13,17 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::target::{Dir, Existing};
 use crate::types::{EntryKind, RelPath};
 
-/// Bits of the filter: 8 MiB, used only where directories were there before. Two million names make
-/// one of a million ask for a listing in vain.
+/// Bits of the filter: 8 MiB, allocated only if directories existed before. With two million names,
+/// one name in a million causes an unnecessary listing.
 const FILTER_BITS: u64 = 1 << 26;
 const PROBES: u64 = 6;
-/// Listings that may be read to tell hard links from one name in two spellings.
+/// Limit of the listings read to distinguish hard links from one name in two spellings.
 const LISTINGS_MAX: u64 = 10_000;
 
-/// What is said of a path whose name is taken.
+/// Why a path whose name is taken cannot be restored.
 pub(super) const NAME_TAKEN: &str = "its name is taken: this file system takes it for the name of another path of this restore, or another program is writing here";
 
-/// Directory, device and inode of what this restore has found or put under a name.
+/// Directory, device and inode of each file that this restore has found or put under a name.
 pub(super) struct Claimed {
     bits: OnceLock<Vec<AtomicU64>>,
     hasher: RandomState,
@@ -39,15 +39,15 @@ impl Claimed {
         }
     }
 
-    /// Notes what has a name in a directory; true if it was noted before, or, rarely, if it seems
-    /// so.
+    /// Records a file in a directory. Returns true if it was recorded before, or, rarely, if the
+    /// filter only suggests so.
     pub fn add(&self, parent: &RelPath, identity: (u64, u64)) -> bool {
         self.note(self.hasher.hash_one((parent.key(), identity)))
     }
 
-    /// Notes a name, whatever its case and its Unicode form: some file systems number their inodes
-    /// by path, so that one file has as many as it has spellings. True if one that may be another
-    /// spelling of it was noted before.
+    /// Records a name, ignoring case and Unicode form: some file systems number inodes by path, so
+    /// one file has a different number for each spelling. Returns true if a possible other spelling
+    /// of the name was recorded before.
     pub fn add_name(&self, parent: &RelPath, name: &[u8]) -> bool {
         self.note(self.hasher.hash_one((parent.key(), "name", folded(name))))
     }
@@ -68,20 +68,20 @@ impl Claimed {
         was_there
     }
 
-    /// True if this restore has found or put it there under another name.
+    /// Returns true if this restore has found or put the file there under another name.
     pub fn has(&self, parent: &RelPath, found: &Existing) -> bool {
         if self.bits.get().is_none() {
             return false;
         }
-        // Noting what is asked for changes nothing: it is there.
+        // Recording it is harmless, because it is there.
         self.add(parent, (found.device, found.inode))
     }
 
-    /// Notes what was found under a name; `is_twice` is what [`add_name`](Self::add_name) said of
-    /// that.
+    /// Records the file found under a name. `is_twice` is the result of
+    /// [`add_name`](Self::add_name) for that name.
     ///
     /// # Errors
-    /// `AlreadyExists` if it is what another path of this restore stands for.
+    /// `AlreadyExists` if the file belongs to another path of this restore.
     pub fn claim(
         &self,
         parent: &RelPath,
@@ -102,8 +102,8 @@ impl Claimed {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN))
     }
 
-    /// True if the directory has no such name, though something is found by it. Hard links are
-    /// names of their own. `is_known`: what was found was found or put there before.
+    /// Returns true if the directory does not list this name, although a lookup finds a file by it.
+    /// Hard links are separate names. `is_known`: the file was recorded before.
     fn is_alias(
         &self,
         dir: &Dir,
@@ -115,7 +115,7 @@ impl Claimed {
         if name.is_ascii() && (swapped == name || dir.stat(&swapped)?.is_none()) {
             return Ok(false);
         }
-        // Names that only fold alike are many in some languages.
+        // In some languages many names are equal only after folding.
         let is_one_name = (is_known || name.is_ascii())
             && (found.nlink < 2 || found.kind == Some(EntryKind::Directory));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
@@ -125,22 +125,22 @@ impl Claimed {
     }
 }
 
-/// True if a name is listed in a directory that finds it in another case too: it is the one
-/// spelling that the directory has of both, whichever was asked for first.
+/// Returns true if the directory lists `name` and also finds it in another case. Then this spelling
+/// is the only one that the directory has for both, in whichever order they were looked up.
 fn ignores_case(dir: &Dir, name: &[u8]) -> io::Result<bool> {
     let swapped: Vec<u8> = name.iter().map(|&byte| swap_case(byte)).collect();
     Ok(swapped != name && dir.stat(&swapped)?.is_some() && !dir.lists(&swapped)?)
 }
 
-/// A name in lower case, with one mark for each letter that has a combining mark or may be written
-/// with one (Unicode Standard Annex 15). Equal for all spellings of a name; now and then also for
-/// different names.
+/// Converts a name to lower case, with one mark for each letter that has a combining mark or may be
+/// written with one (Unicode Standard Annex 15). All spellings of a name give the same result;
+/// sometimes different names do too.
 fn folded(name: &[u8]) -> String {
     const MARKED: char = '\u{fffc}';
     let mut out = String::with_capacity(name.len());
     for c in String::from_utf8_lossy(name).to_lowercase().chars() {
         match c {
-            // Combining marks, and the vowels and finals of Hangul.
+            // Combining marks, and the vowels and final consonants of Hangul.
             '\u{300}'..='\u{36f}'
             | '\u{591}'..='\u{5bd}'
             | '\u{653}'..='\u{655}'
@@ -159,8 +159,8 @@ fn folded(name: &[u8]) -> String {
     out
 }
 
-/// True for letters in lower case that may be written as another letter and a combining mark; for a
-/// few others of their blocks too.
+/// Returns true for lower-case letters that may be written as another letter and a combining mark,
+/// and for a few other letters of their blocks.
 fn is_composed(c: char) -> bool {
     match c {
         // Latin, Greek, Arabic, Devanagari, Bengali, Latin and Greek extended, Hangul, Hebrew.
@@ -183,7 +183,7 @@ fn is_composed(c: char) -> bool {
         | '\u{45c}'..='\u{45e}'
         | '\u{477}' => true,
         '\u{4c2}' | '\u{4d1}'..='\u{4f9}' => true,
-        // Kana with a sound mark; katakana are in the order of hiragana.
+        // Kana with a sound mark. Katakana have the order of hiragana.
         '\u{3041}'..='\u{30fe}' => {
             let place = u32::from(c) - if c >= '\u{30a1}' { 0x30a1 } else { 0x3041 };
             match place {

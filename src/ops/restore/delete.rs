@@ -1,11 +1,12 @@
-//! `--delete`: what restored directories hold and the snapshot accounts for as absent.
+//! Implements `--delete`: removes names in restored directories that the snapshot accounts for as
+//! absent.
 //!
-//! That a snapshot lacks a name does not say that it was not there: a rule, another file system, an
-//! error or a walk that did not end may have kept it out. What is doubtful is left alone and told
-//! of; docs/format.md, "What a snapshot lacks", has the conditions.
+//! A name that the snapshot lacks may have existed: a rule, another file system, an error or an
+//! unfinished walk may have kept it out. Such names are left alone and reported; docs/format.md,
+//! "What a snapshot lacks", has the conditions.
 //!
-//! The names found in directories that were there before come out of the sorter in the order of the
-//! runs, which are walked a second time beside them; so no directory's names are held in memory.
+//! The names found in existing directories come out of the sorter in the order of the runs, which
+//! are walked a second time in parallel. So no directory's names are held in memory.
 
 use std::io;
 
@@ -18,8 +19,8 @@ use crate::sys::Sorter;
 use crate::target::{InUse, Kept, Removed};
 use crate::types::{EntryFlags, EntryKind, RelPath};
 
-/// Why a source as a whole accounts for nothing that it lacks; none if its directories say so one
-/// by one.
+/// Returns why a source as a whole accounts for none of the names that it lacks. `None` if its
+/// directories answer that one by one.
 pub(super) fn blindness(
     is_checkpoint: bool,
     is_repaired: bool,
@@ -38,7 +39,8 @@ pub(super) fn blindness(
 }
 
 impl Walk<'_> {
-    /// Why what the snapshot lacks right in a directory with these flags may have been there.
+    /// Returns why a name that is missing directly in a directory with these flags may have
+    /// existed.
     pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<Doubt> {
         if !self.is_accounted_for(path, flags) {
             return Some(if self.blind.is_some() {
@@ -54,13 +56,13 @@ impl Walk<'_> {
         missing.filter(|doubt| *doubt != Doubt::Excluded || !self.job.options.delete_excluded)
     }
 
-    /// True if what the snapshot shows at a path takes the place of what is there.
+    /// Returns true if the snapshot's state of a path replaces the existing one.
     pub(super) fn is_accounted_for(&self, path: &RelPath, flags: EntryFlags) -> bool {
         self.job.options.replace_whole || self.blind.is_none() && !self.is_stale(path, flags)
     }
 
-    /// True if what the snapshot shows at a path is not certain to be what was there: an older
-    /// state of it, or of a directory above it.
+    /// Returns true if the snapshot shows an older state of a path, or of a directory above it, so
+    /// that the path may have been different.
     pub(super) fn is_stale(&self, path: &RelPath, flags: EntryFlags) -> bool {
         flags.contains(EntryFlags::STALE)
             || self
@@ -69,11 +71,12 @@ impl Walk<'_> {
                 .is_some_and(|stale| path.is_below(stale))
     }
 
-    /// Looks whether a directory above the path that is restored is stale.
+    /// Checks whether a directory above the restored path is stale.
     pub(super) fn look_above(&mut self) -> Result<(), Error> {
         if !self.job.options.deletes() || self.sub.is_root() || self.run_refs.is_empty() {
             return Ok(());
         }
+
         let mut above: Vec<RelPath> =
             std::iter::successors(self.sub.parent(), RelPath::parent).collect();
         let mut runs = self.job.open_runs(self.run_refs)?;
@@ -86,11 +89,12 @@ impl Walk<'_> {
                 break;
             }
         }
+
         Ok(())
     }
 
-    /// Removes what was found and the runs do not name. Where the runs cannot be read in full,
-    /// nothing is removed.
+    /// Removes the found names that the runs lack. Removes nothing from the point on where the runs
+    /// cannot be read completely.
     pub(super) fn delete(&mut self, is_certain: bool) -> Result<(), Error> {
         let found = std::mem::replace(
             &mut self.found,
@@ -100,22 +104,27 @@ impl Walk<'_> {
         let mut runs = self.job.open_runs(self.run_refs)?;
         let mut named: Option<RelPath> = None;
         let mut is_certain = is_certain;
+
         let job = self.job;
         let mut left = Left::new(job.tally, job.observer, &self.source.name, self.blind);
+
         while let Some((key, value)) = found.next()? {
             self.job.cancel.check()?;
-            // Names are what the file system gave: one that the format cannot hold is not in the
+            // The names come from the file system: a name that the format cannot hold is not in the
             // snapshot.
             let Ok(path) = RelPath::from_key(key) else {
                 continue;
             };
+
             let (doubt, is_directory) = read_found(value);
             if named.as_ref().is_none_or(|named| *named < path) {
                 runs.seek(path.key());
                 named = runs.next_entry()?.map(|entry| entry.path);
-                // A page that could be read before, or lies in a part that was left out.
+                // The second walk may fail on a page that was readable before, or on one that the
+                // first walk skipped.
                 is_certain &= runs.take_uncertain().is_empty();
             }
+
             if !is_certain {
                 let why = "nothing more is deleted, as the list of files cannot be read in full";
                 self.job
@@ -123,9 +132,11 @@ impl Walk<'_> {
                     .problem(&Problem::new(Severity::Note, &self.source.name, why));
                 return Ok(());
             }
+
             if named.as_ref() == Some(&path) || below_of(named.as_ref(), &path) {
                 continue;
             }
+
             match doubt {
                 None => self.delete_one(&path)?,
                 Some(_) if self.exclude.excludes(&path, is_directory) => {}
@@ -144,17 +155,19 @@ impl Walk<'_> {
             let (Some(parent), Some(name)) = (target.parent(), target.name()) else {
                 return Ok(None);
             };
+
             let dir = tree.directory(&parent)?;
             let Some(there) = dir.stat(name)? else {
                 return Ok(None);
             };
+
             if self
                 .exclude
                 .excludes(path, there.kind == Some(EntryKind::Directory))
             {
                 return Ok(None);
             }
-            // Where two spellings are one name, this may be what was just restored.
+            // Where two spellings are one name, this may be a file that was just restored.
             let is_one_name = there.nlink < 2 || there.kind == Some(EntryKind::Directory);
             if is_one_name && self.job.claimed.has(&parent, &there) {
                 return Ok(None);
@@ -167,10 +180,12 @@ impl Walk<'_> {
                     kept: None,
                 }));
             }
+
             let above = path.parent().unwrap_or_default();
             dir.remove_tree(name, &mut |below, kind| self.stays(&above, below, kind))
                 .map(Some)
         });
+
         match done {
             Ok(None) => Ok(()),
             Ok(Some(removed)) => {
@@ -200,7 +215,7 @@ impl Walk<'_> {
         }
     }
 
-    /// True if the restore's own patterns keep what is found below a directory `above`.
+    /// Returns true if the restore's own patterns keep a path below the directory `above`.
     fn stays(&self, above: &RelPath, below: &[u8], kind: Option<EntryKind>) -> bool {
         if self.job.options.exclude.is_empty() {
             return false;
@@ -210,7 +225,7 @@ impl Walk<'_> {
             key.push(0);
         }
         key.extend_from_slice(below);
-        // A path that the format cannot hold cannot be matched: it stays.
+        // A path that the format cannot hold cannot be matched, so it stays.
         RelPath::from_key(key).map_or(true, |path| {
             self.exclude
                 .excludes(&path, kind == Some(EntryKind::Directory))
@@ -233,7 +248,7 @@ impl Walk<'_> {
     }
 }
 
-/// True if what the snapshot names next lies below a path of which it has no entry itself.
+/// Returns true if the snapshot's next entry is below a path that has no entry itself.
 fn below_of(named: Option<&RelPath>, path: &RelPath) -> bool {
     named.is_some_and(|named| named.is_below(path))
 }

@@ -1,4 +1,4 @@
-//! Directories of a restore: made on the way down, given their metadata at the end.
+//! Makes the directories of a restore on the way down, and sets their metadata at the end.
 
 use std::io;
 
@@ -14,14 +14,14 @@ use crate::sys::Sorter;
 use crate::target::InUse;
 use crate::types::{Entry, EntryFlags, EntryKind, Metadata, Node, RelPath};
 
-/// What else there is where a directory is to be made is left alone.
+/// Anything else at the place of a directory is left alone.
 const IN_THE_WAY: &str = "something that is no directory has its name";
 
 const NEWER_IN_THE_WAY: &str =
     "something that is no directory has its name, and the snapshot's directory is not newer";
 
 impl Walk<'_> {
-    /// Leaves directories that `path` is not in.
+    /// Leaves the directories that do not contain `path`.
     pub(super) fn leave_levels(&mut self, path: &RelPath) {
         while let Some(level) = self.levels.last() {
             let (key, len) = (path.key(), level.key_len);
@@ -53,12 +53,13 @@ impl Walk<'_> {
         meta: &Metadata,
         flags: EntryFlags,
     ) -> Result<(), Error> {
-        // Where an older state is shown, something else may have been there, and never been
-        // captured.
+        // Where the snapshot shows an older state, the existing file may never have been captured.
         let may_replace = self.job.options.replace_whole || !self.is_stale(path, flags);
+
         let made = self
             .reach_parent(path)
             .and_then(|()| self.make(path, meta, may_replace, self.is_fresh(path)));
+
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,
             Err(err) => {
@@ -70,6 +71,7 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
+
         self.push_level(path, LevelState::There { is_fresh });
         if is_fresh || !self.job.options.overwrite.leaves_most() {
             self.remember(path, meta)?;
@@ -77,6 +79,7 @@ impl Walk<'_> {
         if !is_fresh {
             self.clear_leftovers(path)?;
         }
+
         if !is_fresh && self.job.options.deletes() {
             let doubt = match self.doubt(path, flags) {
                 None if self.is_mounted_since(path, flags) => Some(Doubt::Mounted),
@@ -87,11 +90,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes the directories above `path` that are not there yet.
+    /// Makes the missing directories above `path`.
     pub(super) fn reach_parent(&mut self, path: &RelPath) -> io::Result<()> {
         if *path == self.sub {
             return Ok(());
         }
+
+        // Directories that were not selected themselves.
         for n in 0..self.levels.len() {
             if let LevelState::Pending(meta) = &self.levels[n].state {
                 let meta = meta.clone();
@@ -115,7 +120,7 @@ impl Walk<'_> {
                 }
             }
         }
-        // Directories of which the snapshot tells nothing: a page could not be read.
+        // Directories without an entry, because a page of the runs could not be read.
         let key = path.key();
         let parent_len = key.iter().rposition(|&b| b == 0).unwrap_or(0);
         while self
@@ -135,6 +140,7 @@ impl Walk<'_> {
                     .position(|&b| b == 0)
                     .unwrap_or(key.len() - from)
             };
+
             let above = path_of(&key[..len])?;
             let is_fresh = self.make(&above, &Metadata::default(), false, self.is_fresh(&above))?;
             self.push_level(&above, LevelState::There { is_fresh });
@@ -142,9 +148,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes a directory; true if it was not there. `meta`: as the snapshot has it.
-    /// `is_above_fresh`: the one above was made by this restore, so whatever has the name is
-    /// another path of it.
+    /// Makes a directory; returns true if it did not exist. `meta` is its metadata in the snapshot.
+    /// `is_above_fresh`: this restore made the directory above, so an existing name belongs to
+    /// another path of this restore.
     fn make(
         &self,
         path: &RelPath,
@@ -156,6 +162,7 @@ impl Walk<'_> {
         let Some(tree) = &self.place.tree else {
             return Ok(true);
         };
+
         if self.job.options.overwrite == Overwrite::IfNewer
             && let (Some(parent), Some(name)) = (target.parent(), target.name())
             && let Ok(Some(found)) = tree.directory(&parent).and_then(|dir| dir.stat(name))
@@ -164,12 +171,14 @@ impl Walk<'_> {
         {
             return Err(io::Error::other(NEWER_IN_THE_WAY));
         }
+
         if self.job.options.dry_run {
             return match tree.directory(&target) {
                 Err(err) if InUse::of(&err).is_some() => Err(err),
                 found => Ok(found.is_err()),
             };
         }
+
         let taken = || io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN);
         let may_replace =
             may_replace && !is_above_fresh && !self.job.options.overwrite.leaves_most();
@@ -179,6 +188,7 @@ impl Walk<'_> {
             }
             _ => false,
         };
+
         let (dir, is_new) = match tree.make_directory(&target) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
                 if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
@@ -201,6 +211,8 @@ impl Walk<'_> {
             }
             result => result?,
         };
+
+        // Record the name as this restore's, unless the directory above is fresh.
         let (Some(parent), Some(name), false) = (target.parent(), target.name(), is_above_fresh)
         else {
             return if is_new || !is_above_fresh {
@@ -209,6 +221,7 @@ impl Walk<'_> {
                 Err(taken())
             };
         };
+
         let found = dir.stat_self()?;
         if is_new {
             self.job.claimed.add(&parent, (found.device, found.inode));
@@ -220,8 +233,8 @@ impl Walk<'_> {
         Ok(is_new)
     }
 
-    /// Removes what restores that were killed left in a directory that was there; a dry run names
-    /// it.
+    /// Removes the temporary files that killed restores left in an existing directory. A dry run
+    /// only reports them.
     pub(super) fn clear_leftovers(&mut self, path: &RelPath) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());
@@ -240,7 +253,8 @@ impl Walk<'_> {
                         "removed leftover"
                     };
                     if self.job.observer.wants_detail() {
-                        // Temporary names are short, so only a path that is too long already fails.
+                        // Temporary names are short, so the join fails only if the path is too long
+                        // already.
                         let subject = path
                             .join(&name)
                             .map_or_else(|_| self.subject(path), |path| self.subject(&path));
@@ -249,12 +263,12 @@ impl Walk<'_> {
                 }
                 Ok(())
             }
-            // A directory that may not be listed: what is to be written in it is what counts.
+            // The directory cannot be listed. That matters only if files must be written in it.
             Err(_) => Ok(()),
         }
     }
 
-    /// The same for the directory that a single file or stream goes to.
+    /// Does the same for the directory that a single file or stream is restored to.
     pub(super) fn clear_beside_a_file(&mut self, first: Option<&Entry>) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());
@@ -273,7 +287,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Keeps a directory's metadata until all in it is done.
+    /// Stores a directory's metadata until everything in it is done.
     fn remember(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
         if self.job.options.dry_run {
             return Ok(());
@@ -284,9 +298,11 @@ impl Walk<'_> {
         if target.is_root() {
             self.root_mode = None;
         }
+
         let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
         key.reverse();
         key.extend_from_slice(target.key());
+
         let node = Node::Directory { meta: meta.clone() };
         let mut page = PageBuilder::new();
         page.push(&Entry {
@@ -300,8 +316,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Gives directories their metadata, the deepest first: what is set on one is not undone by
-    /// what is done below it.
+    /// Sets the metadata of directories, deepest first: work in a directory would change the times
+    /// of one that is finished.
     pub(super) fn finish_directories(&mut self) -> Result<(), Error> {
         let Some(execution) = &self.execution else {
             return Ok(());
@@ -311,6 +327,8 @@ impl Walk<'_> {
             Sorter::new(&self.job.repo.scratch_dir(), 0),
         );
         let mut directories = directories.finish()?;
+
+        // Keys begin with the complement of the depth.
         while let Some((key, value)) = directories.next()? {
             self.job.cancel.check()?;
             let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
@@ -319,6 +337,7 @@ impl Walk<'_> {
             let Some(meta) = entries.first().and_then(Entry::meta) else {
                 continue;
             };
+
             let set = execution.with_meta(&path, meta, |to_set| {
                 execution.tree.directory(&path)?.set_directory_meta(to_set)
             })?;
@@ -329,15 +348,18 @@ impl Walk<'_> {
                     .fail(Severity::Missing, execution.subject(&path), &why);
             }
         }
+
         if let Some(mode) = self.root_mode.take() {
             let set = execution.tree.set_root_mode(mode);
             set.map_err(|err| self.path_error("restore the mode of", &self.sub, err))?;
         }
+
         Ok(())
     }
 
-    /// True if something is mounted on a directory of the target, and was not when the snapshot was
-    /// made: what is there now was never seen. The directory that the user named is taken as it is.
+    /// Returns true if something is mounted on a directory of the target now and was not when the
+    /// snapshot was made: the snapshot knows nothing of its contents. The target directory that the
+    /// user named is not checked.
     fn is_mounted_since(&self, path: &RelPath, flags: EntryFlags) -> bool {
         let Some(tree) = &self.place.tree else {
             return false;
@@ -346,14 +368,14 @@ impl Walk<'_> {
         {
             return false;
         }
-        // What cannot be looked at is not deleted from either.
+        // If the check fails, nothing is deleted in the directory.
         let found = self
             .target_of(path)
             .and_then(|target| tree.directory(&target)?.is_mount_point());
         found.unwrap_or(true)
     }
 
-    /// Notes what a directory holds, and whether it may go if the snapshot lacks it.
+    /// Records the names in a directory, and whether each may be deleted if the snapshot lacks it.
     fn note_names(&mut self, path: &RelPath, doubt: Option<Doubt>) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());

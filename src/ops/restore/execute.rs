@@ -1,5 +1,5 @@
-//! Executing a window: frames are opened once and their pieces written, files finished when their
-//! last piece is.
+//! Writes a window. Each frame is opened once and its pieces are written; a file is finished after
+//! its last piece.
 
 use std::collections::HashSet;
 use std::io;
@@ -21,40 +21,39 @@ use crate::sys::PathError;
 use crate::target::{Dir, MetaReport, MetaToSet, TempFile, Tree};
 use crate::types::{EntryKind, Node, RelPath};
 
-/// Items without wants that a thread takes at once.
+/// Items without chunks that a thread takes at once.
 const BATCH: usize = 32;
 
-/// Files of more bytes may be under way for longer than a moment.
+/// Larger files may stay open for longer than a moment.
 const HELD_BYTES_MIN: u64 = 256 << 10;
 
-/// Writes windows of one source into its place.
+/// Writes the windows of one source to its target.
 pub(super) struct Execution<'a> {
     pub job: &'a Job<'a>,
     pub tree: &'a Tree,
     pub fetcher: Fetcher<'a>,
-    /// The source's name, and where its root and the target's lie, to tell paths as people know
-    /// them.
+    /// The source's name and place, to report paths as `SOURCE/PATH`.
     pub source: &'a str,
     pub place: &'a Place,
     pub sub: RelPath,
     pub waiting: Waiting,
-    /// Kept files that turned out to differ, to be written after all.
+    /// Kept files that turned out to differ and must be written.
     pub differing: Mutex<Vec<Item>>,
 }
 
-/// What a window leaves to be written in a later one.
+/// Items and links of a window that must be written in a later one.
 #[derive(Default)]
 pub(super) struct Left {
     pub items: Vec<Item>,
-    /// Names of these items, once they are written.
+    /// Other names of these items, to be linked once they are written.
     pub links: Vec<Link>,
 }
 
-/// What a thread keeps from item to item: the directory that it wrote to last.
+/// The directory that a thread wrote to last, kept from item to item.
 #[derive(Default)]
 pub(super) struct Hand(Option<(Vec<u8>, Dir)>);
 
-/// Why an item came to nothing: the item's own affair, or the end of the restore.
+/// Why an item failed: an error of this item alone, or one that ends the restore.
 pub(super) enum Trouble {
     Item(Severity, String),
     Fatal(Error),
@@ -67,9 +66,11 @@ impl From<Error> for Trouble {
 }
 
 impl Execution<'_> {
-    /// Does all that a window holds; returns what must be written in another one.
+    /// Writes a whole window; returns the items and links for a later one.
     pub fn run(&self, window: &mut Window) -> Result<Left, Error> {
         let items = &window.items;
+
+        // Items that need no chunk, or whose chunks were all in earlier windows.
         let ready: Vec<u32> = (0..items.len() as u32)
             .filter(|&n| items[n as usize].is_planned && items[n as usize].progress().left == 0)
             .collect();
@@ -80,6 +81,8 @@ impl Execution<'_> {
                     .iter()
                     .try_for_each(|&n| self.simple(hand, &items[n as usize]))
             })?;
+
+        // Everything else, in the order of packs and frames.
         let mut wants = std::mem::take(&mut window.wants);
         let packs = self.fetcher.locate(&mut wants)?;
         let frames = frame_counts(&wants, items);
@@ -93,22 +96,24 @@ impl Execution<'_> {
             )?;
             wants = later;
         }
-        // Links are made to names.
+        // Links are made to names, so every file needs its name first.
         self.name_all()?;
         self.links(std::mem::take(&mut window.links))
     }
 
-    /// Takes out the wants of files that would be open beside too many others; they come in a pass
-    /// of their own.
+    /// Takes out the wants of files that would exceed the limit of open files; they are written in
+    /// another pass.
     fn put_off(&self, wants: &mut Vec<Want>, items: &[Item], frames: &[u32]) -> Vec<Want> {
         let threads = self.job.pool.current_num_threads().max(1);
         let open_max = (self.job.limits.open_files / threads).max(1);
+
         let mut left: Vec<u32> = frames.to_vec();
-        // Not begun, open, put off.
+        // 0: not begun, 1: open, 2: put off.
         let mut states = vec![0u8; items.len()];
         let mut open = 0;
         let mut ended: Vec<u32> = Vec::new();
         let mut any = false;
+
         for group in wants.chunk_by(|a, b| a.frame() == b.frame()) {
             for part in group.chunk_by(|a, b| a.owner == b.owner) {
                 let owner = part[0].owner as usize;
@@ -128,9 +133,11 @@ impl Execution<'_> {
             }
             open -= ended.drain(..).count();
         }
+
         if !any {
             return Vec::new();
         }
+
         let later = wants
             .iter()
             .filter(|want| states[want.owner as usize] == 2)
@@ -140,7 +147,7 @@ impl Execution<'_> {
         later
     }
 
-    /// An item that needs no chunk, or none any more.
+    /// Writes an item that needs no chunk, or no further chunk.
     fn simple(&self, hand: &mut Hand, item: &Item) -> Result<(), Error> {
         self.settle(item, self.try_simple(hand, item))
     }
@@ -153,14 +160,17 @@ impl Execution<'_> {
         if let Some((severity, why)) = failure {
             return Err(Trouble::Item(severity, why));
         }
+
         let name = item.path.name().unwrap_or_default();
         let dir = self
             .dir_of(hand, &item.path)
             .map_err(|err| self.trouble(&item.path, err))?;
         let dir = dir.replacing(item.rule.replace);
+
         if item.action != Action::Write {
             return self.kept(item, &dir, name);
         }
+
         match &item.node {
             Node::File { .. } => {
                 let temp = match temp {
@@ -189,8 +199,8 @@ impl Execution<'_> {
         }
     }
 
-    /// What is there and may stay: it is compared if that was asked for, and its metadata
-    /// corrected.
+    /// Handles an existing file that may stay: compares it if that was requested, and corrects its
+    /// metadata.
     fn kept(&self, item: &Item, dir: &Dir, name: &[u8]) -> Result<(), Trouble> {
         if self.job.options.verify
             && let Node::File { content, .. } = &item.node
@@ -208,6 +218,7 @@ impl Execution<'_> {
                 Compared::Unknown(why) => return Err(Trouble::Item(Severity::Damage, why)),
             }
         }
+
         match kind_and_meta(&item.node) {
             Some((kind, meta)) if item.action == Action::Keep => {
                 self.apply(item, meta, |to_set| dir.set_meta(name, kind, to_set))
@@ -216,32 +227,38 @@ impl Execution<'_> {
         }
     }
 
-    /// A file of equal size and time holds something else.
+    /// Records that a file of equal size and time has different content.
     fn differs(&self, item: &Item) -> Result<(), Trouble> {
         self.job.tally.differs();
         if item.action == Action::Look {
             let why = "its content differs from the snapshot's, and it was left as it is";
             return Err(Trouble::Item(Severity::Missing, why.into()));
         }
+
         let why =
             "its content differed from the snapshot's, at equal size and time; it is written again";
         self.job
             .observer
             .problem(&Problem::new(Severity::Note, self.subject(&item.path), why));
+
         if let Some(leader) = &item.leader {
             leader.is_late.store(true, Ordering::Relaxed);
         }
-        let (path, node) = (item.path.clone(), item.node.clone());
+
+        let path = item.path.clone();
+        let node = item.node.clone();
         let again = Item::new(path, node, Action::Write, item.leader.clone(), item.rule);
         self.differing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(again);
+
         item.progress().is_put_off = true;
         Ok(())
     }
 
-    /// Gives a path what `act` sets; notes that its name is this restore's.
+    /// Calls `act` with a path's metadata, and records that the path's name belongs to this
+    /// restore.
     fn apply(
         &self,
         item: &Item,
@@ -259,14 +276,16 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// A frame was opened: what it holds of each file is written.
+    /// Writes the pieces that an opened frame has of each file.
     fn frame(&self, hand: &mut Hand, items: &[Item], opened: &Opened<'_>) -> Result<(), Error> {
         let mut start = 0;
         for part in opened.wants.chunk_by(|a, b| a.owner == b.owner) {
             let numbers = start..start + part.len();
             start = numbers.end;
+
             let item = &items[part[0].owner as usize];
             let result = self.part(hand, item, opened, numbers);
+
             let is_last = {
                 let mut progress = item.progress();
                 progress.left -= part.len() as u32;
@@ -280,6 +299,7 @@ impl Execution<'_> {
                 }
                 progress.left == 0 && item.is_planned
             };
+
             if is_last {
                 self.simple(hand, item)?;
             }
@@ -314,7 +334,10 @@ impl Execution<'_> {
                     temp
                 }
             }
+
         };
+
+        // Write adjoining pieces in one call.
         let mut from = numbers.start;
         while from < numbers.end {
             let mut to = from + 1;
@@ -358,15 +381,17 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Everything of a file is written: length, metadata, name.
+    /// Finishes a file whose content is written: sets its length and metadata, and gives it its
+    /// name.
     fn finish(&self, item: &Item, temp: Arc<TempFile>) -> Result<(), Trouble> {
         let Node::File { meta, .. } = &item.node else {
             return Ok(());
         };
-        // All others have let go: `left` is counted down after the last write.
+        // Every other thread has dropped its handle: `left` is counted down after the last write.
         let temp = Arc::into_inner(temp).ok_or_else(|| {
             Trouble::Item(Severity::Missing, "another thread still writes it".into())
         })?;
+
         for (at, bytes) in &item.literals {
             self.write(item, &temp, bytes, *at)?;
         }
@@ -374,6 +399,8 @@ impl Execution<'_> {
             temp.set_len(item.size)
                 .map_err(|err| self.trouble(&item.path, err))?;
         }
+
+        // The file must be durable before it gets its name.
         if self.job.options.overwrite.trusts_names() {
             let mut whole = None;
             let done = self.with_meta(&item.path, meta, |to_set| {
@@ -388,6 +415,7 @@ impl Execution<'_> {
             }
             return Ok(());
         }
+
         let name = item.path.name().unwrap_or_default();
         let mut unsettled = None;
         self.apply(item, meta, |to_set| {
@@ -395,8 +423,9 @@ impl Execution<'_> {
             unsettled = file;
             Ok(report)
         })?;
+
         if let Some(mut file) = unsettled {
-            // Nobody else has a way into a directory that this restore has made.
+            // No other process can reach a directory that this restore has made.
             file.is_shared = item.rule.is_claim;
             self.waiting
                 .push(&item.path, &file, item.size)
@@ -405,7 +434,7 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Counts an item that is done, or reports why it is not.
+    /// Counts a finished item, or reports why it failed.
     fn settle(&self, item: &Item, result: Result<(), Trouble>) -> Result<(), Error> {
         match result {
             Ok(()) if item.progress().is_put_off => {}
@@ -419,7 +448,7 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Counts what was written; a file's content was read back if that was asked for.
+    /// Counts a written path. With `--verify` its content has been read back.
     pub(super) fn written(&self, path: &RelPath, size: u64, is_file: bool) {
         self.job.tally.file_written(size);
         if is_file && self.job.options.verify {
@@ -449,8 +478,8 @@ impl Execution<'_> {
         }
     }
 
-    /// Makes other names of files that are written; those that cannot be are returned, as files of
-    /// their own.
+    /// Makes further names of written files. Returns names that could not be linked as items, to be
+    /// written as separate files.
     fn links(&self, links: Vec<Link>) -> Result<Left, Error> {
         let items = std::mem::take(
             &mut *self
@@ -458,19 +487,22 @@ impl Execution<'_> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
+
         let mut left = Left {
             items,
             links: Vec::new(),
         };
+
         for link in links {
             self.job.cancel.check()?;
             if link.leader.is_late.load(Ordering::Relaxed) {
                 left.links.push(link);
                 continue;
             }
-            let done = match link.leader.has_failed.load(Ordering::Relaxed) {
-                true => Err(io::ErrorKind::NotFound.into()),
-                false => self.link(&link),
+            let done = if link.leader.has_failed.load(Ordering::Relaxed) {
+                Err(io::ErrorKind::NotFound.into())
+            } else {
+                self.link(&link)
             };
             match done {
                 Ok(true) => self.job.tally.linked(),
@@ -478,7 +510,7 @@ impl Execution<'_> {
                 Err(_) => left.items.push(link.apart()),
             }
         }
-        // Written by the next window, and the links to them after them.
+        // The next window writes these items, and their links after them.
         for item in &left.items {
             item.leader
                 .iter()
@@ -487,23 +519,24 @@ impl Execution<'_> {
         Ok(left)
     }
 
-    /// False if the names belong together already.
+    /// Links a name to its leader. Returns false if both are names of one file already.
     fn link(&self, link: &Link) -> io::Result<bool> {
         let parent = |path: &RelPath| path.parent().unwrap_or_default();
         let dir = self.tree.directory(&parent(&link.path))?;
         let from = self.tree.directory(&parent(&link.leader.path))?;
-        let (name, from_name) = (
-            link.path.name().unwrap_or_default(),
-            link.leader.path.name().unwrap_or_default(),
-        );
+        let name = link.path.name().unwrap_or_default();
+        let from_name = link.leader.path.name().unwrap_or_default();
+
         if link.may_exist
             && let (Some(here), Some(there)) = (dir.stat(name)?, from.stat(from_name)?)
             && (here.device, here.inode) == (there.device, there.inode)
         {
             return Ok(false);
         }
+
         dir.replacing(link.rule.replace)
             .hard_link(name, &from, from_name)?;
+
         if link.rule.is_claim
             && let Some(here) = dir.stat(name)?
         {
@@ -511,10 +544,11 @@ impl Execution<'_> {
                 .claimed
                 .add(&parent(&link.path), (here.device, here.inode));
         }
+
         Ok(true)
     }
 
-    /// The directory that holds a path.
+    /// Returns the directory that holds a path.
     pub(super) fn dir_of(&self, hand: &mut Hand, path: &RelPath) -> io::Result<Dir> {
         let key = path.key();
         let parent = &key[..key.iter().rposition(|&b| b == 0).unwrap_or(0)];
@@ -528,7 +562,7 @@ impl Execution<'_> {
         Ok(dir)
     }
 
-    /// Sorts an error of the target: a full or failing disk ends the restore.
+    /// Classifies an error of the target: a full or failing disk ends the restore.
     pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
         if is_fatal(&err) {
             let path = PathBuf::from(self.subject(path).text());
@@ -545,13 +579,13 @@ impl Execution<'_> {
         Trouble::Item(Severity::Missing, format!("cannot be written: {why}"))
     }
 
-    /// A path of the target as people know it: `SOURCE/PATH`.
+    /// Converts a path of the target to `SOURCE/PATH`, for messages.
     pub fn subject(&self, path: &RelPath) -> Subject {
         Subject::within(self.source, &self.place.source_of(&self.sub, path))
     }
 }
 
-/// True for what will meet every other path too.
+/// Returns true for errors that every other path would meet too.
 pub(super) fn is_fatal(err: &io::Error) -> bool {
     matches!(
         err.kind(),
@@ -561,7 +595,7 @@ pub(super) fn is_fatal(err: &io::Error) -> bool {
     )
 }
 
-/// What stands behind an error of the target, as far as it can be told.
+/// Returns the reason of an error of the target, as far as it is known.
 pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> String {
     if err.kind() == io::ErrorKind::AlreadyExists {
         return NAME_TAKEN.to_owned();
@@ -569,6 +603,7 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
     if err.kind() == io::ErrorKind::ResourceBusy {
         return format!("something is mounted on it, or a program holds it: {err}");
     }
+
     if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
         && let Some((flag, is_dir)) = dir.and_then(|dir| dir.locked_by_flag(name))
     {
@@ -584,15 +619,16 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
         };
         return format!("{what} is {flag_name} (chattr +{flag}); 'chattr -{flag}' lifts that");
     }
+
     err.to_string()
 }
 
-/// True if `next` goes right behind `want` in their file.
+/// Returns true if `next` directly follows `want` in their file.
 fn adjoin(want: &Want, next: &Want) -> bool {
     want.at + u64::from(want.len) == next.at
 }
 
-/// In how many frames each item's wants lie.
+/// Returns the number of frames that hold chunks of each item.
 fn frame_counts(wants: &[Want], items: &[Item]) -> Vec<u32> {
     let mut counts = vec![0; items.len()];
     for part in wants.chunk_by(|a, b| a.frame() == b.frame() && a.owner == b.owner) {

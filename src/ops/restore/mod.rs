@@ -1,4 +1,5 @@
-//! Restore: what a snapshot holds, put back into a directory or written to a pipe (PROTOCOL R23).
+//! Restores snapshots into a directory, or one file or stream to a pipe
+//! ([R23](docs/protocol.md#r23)).
 //!
 //! ```text
 //! runs ─walk─▶ directories are made; files, links and special files fill a window
@@ -7,11 +8,11 @@
 //!     ─▶ synced
 //! ```
 //!
-//! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known
-//! of 64 k groups of hard links; directories' metadata and the names for `--delete` are sorted
-//! outside memory. A crash leaves some paths restored, some not, and at worst temporary names,
-//! which the next restore removes; no path that has the size and time of the snapshot's has another
-//! content. What cannot be restored is reported by path and the rest goes on.
+//! Memory: a window of at most 40 MiB; for each thread a frame and its stored bytes; the state of
+//! at most 64 k groups of hard links. Directories' metadata and the names for `--delete` are sorted
+//! in scratch files. After a crash some paths are restored and some are not, and there may be
+//! temporary files, which the next restore removes. No path that has the snapshot's size and time
+//! has different content. A path that cannot be restored is reported, and the restore continues.
 
 #[cfg(test)]
 mod choice_tests;
@@ -76,83 +77,81 @@ use plan::Walk;
 use report::Tally;
 use window::Limits;
 
-/// What becomes of what is there already.
+/// Treatment of paths that already exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overwrite {
-    /// Everything is written again.
+    /// Write everything again.
     Always,
-    /// A regular file of equal size and mtime is left (as are equal links and special files), its
-    /// metadata corrected; all else is replaced.
+    /// Keep a regular file of equal size and mtime, an equal link and an equal special file, and
+    /// correct its metadata. Replace everything else.
     #[default]
     IfChanged,
-    /// As [`IfChanged`](Self::IfChanged), but what is there is replaced only if the snapshot's
-    /// modification time is newer; that goes for whatever is there, of whatever kind. Directories
-    /// are entered, and their metadata is set.
+    /// As [`IfChanged`](Self::IfChanged), but replace an existing path, of any kind, only if the
+    /// snapshot's modification time is newer. Directories are entered, and their metadata is set.
     IfNewer,
-    /// A regular file of another size is replaced, whatever else exists is left as it is;
-    /// directories are entered. For files whose names tell their content, put beside a program at
-    /// work.
+    /// Replace regular files of a different size; leave everything else as it is. Directories are
+    /// entered. For content-named files beside a running program.
     IfSizeDiffers,
-    /// Whatever exists is left as it is; directories are entered.
+    /// Leave everything that exists as it is; directories are entered.
     Never,
 }
 
 impl Overwrite {
-    /// True if things that are no regular files, and directories' metadata, are left as they are.
+    /// Returns true if anything but a regular file, and the metadata of directories, is left as it
+    /// is.
     fn leaves_most(self) -> bool {
         matches!(self, Self::IfSizeDiffers | Self::Never)
     }
 
-    /// True if a file that a crash leaves with another time than the snapshot's would not be
-    /// written again: then each file gets its name only once it is durable.
+    /// Returns true if the next restore would not rewrite a file whose time a crash left different
+    /// from the snapshot's. Each file then gets its name only once it is durable.
     fn trusts_names(self) -> bool {
         self.leaves_most() || self == Self::IfNewer
     }
 }
 
-/// Chooses single entries, beside the patterns.
+/// Chooses single entries, in addition to the patterns.
 pub trait Select: fmt::Debug + Send + Sync {
-    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of
-    /// everything but directories that the patterns let through; an error ends the restore.
+    /// Returns true if the entry is to be restored. One thread calls it in path order for each
+    /// entry that the patterns let through, except directories. An error ends the restore.
     fn wants(&self, entry: &Entry) -> Result<bool, Error>;
 }
 
-/// How to restore.
+/// Options of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// Restore only what these patterns match, with all below it; gitignore's rules, from the
-    /// source's root. None: everything.
+    /// Restore only paths that match these patterns, with everything below them. The rules are
+    /// gitignore's, from the source's root. Empty: everything.
     pub include: Vec<OsString>,
-    /// Leave out what these match; they win over `include`.
+    /// Leave out paths that match these patterns; they take precedence over `include`.
     pub exclude: Vec<OsString>,
-    /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it
-    /// is there.
+    /// Restore only the entries that this chooses. With `delete`, existing paths of entries that it
+    /// does not choose stay.
     pub select: Option<Arc<dyn Select>>,
     pub overwrite: Overwrite,
-    /// Delete below restored directories what the snapshot accounts for as absent; see
-    /// `docs/format.md`, "What a snapshot lacks". What `exclude` matches stays.
+    /// Delete below restored directories the names that the snapshot accounts for as absent; see
+    /// `docs/format.md`, "What a snapshot lacks". Paths that match `exclude` stay.
     pub delete: bool,
-    /// The same also in directories from which the rules of the backup kept names, and nothing else
-    /// did.
+    /// Delete also in directories from which only the backup's own rules left out names.
     pub delete_excluded: bool,
-    /// The same whatever the snapshot accounts for: for directories whose files make no sense
-    /// beside those of another time.
+    /// Delete every name that the snapshot lacks, even where it does not account for absent names.
+    /// For directories whose files must all be of the same time.
     pub replace_whole: bool,
-    /// What is never entered, replaced or deleted, beside the repository, its cache and the state
-    /// directory.
+    /// Directories that the restore never enters, replaces or deletes, in addition to the
+    /// repository, its cache and the state directory.
     pub protect: Protection,
     pub owner: OwnerPolicy,
-    /// Read back what was written, and what is kept because size and time are equal; what differs
-    /// is written again.
+    /// Read back written files, and compare files kept because of equal size and time; rewrite
+    /// those that differ.
     pub verify: bool,
-    /// Count and report, change nothing.
+    /// Count and report, but change nothing.
     pub dry_run: bool,
     pub memory: ByteSize,
-    /// None: as many as there are cores, as far as memory allows.
+    /// `None`: one for each core, as far as memory allows.
     pub threads: Option<usize>,
-    /// Whose snapshots `latest` means.
+    /// Hosts whose snapshots `latest` considers.
     pub host: HostChoice,
-    /// Whether the restore is durable when it has succeeded; anything but the default is for tests.
+    /// Whether a successful restore is durable. Only tests change the default.
     pub durability: Durability,
 }
 
@@ -179,34 +178,35 @@ impl Default for RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// True if anything at all is to be deleted.
+    /// Returns true if any option deletes names.
     fn deletes(&self) -> bool {
         self.delete || self.delete_excluded || self.replace_whole
     }
 }
 
-/// What to restore: `SNAP[:SOURCE[/PATH]]`.
+/// The part of a snapshot to restore: `SNAP[:SOURCE[/PATH]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct What {
-    /// An id, its unambiguous prefix, or `latest`.
+    /// An id, an unambiguous prefix of one, or `latest`.
     pub snapshot: String,
-    /// None: all sources, each into a directory of its name. An empty name is that of a path
-    /// without one, which is refused with the form that is right.
+    /// `None`: all sources, each into a directory of its name. Empty: the user gave a path without
+    /// a source; the error shows the right form.
     pub source: Option<String>,
-    /// The root: the whole source.
+    /// The root means the whole source.
     pub path: RelPath,
 }
 
-/// Where to.
+/// Destination of a restore.
 pub enum Target<'a> {
-    /// A directory, made if missing; for a single file or stream also the name that it gets.
+    /// A directory, created if missing. For a single file or stream it may also be the file's new
+    /// path.
     Directory(PathBuf),
-    /// The bytes of one file or stream.
+    /// Standard output; for one file or stream.
     Stdout(&'a mut dyn Write),
 }
 
-/// Restores what was asked for. Paths that cannot be restored are problems, not errors; see
-/// [`RestoreReport`].
+/// Restores the selected part of a snapshot. A path that cannot be restored is reported as a
+/// problem and is not an error; see [`RestoreReport`].
 pub fn restore(
     repo: &Repository,
     what: &What,
@@ -226,7 +226,7 @@ pub fn restore(
     )
 }
 
-/// [`restore`] with windows of any size, for tests.
+/// Does what [`restore`] does with windows of a given size, for tests.
 fn restore_with(
     repo: &Repository,
     what: &What,
@@ -239,13 +239,15 @@ fn restore_with(
     if matches!(target, Target::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
-    // Snapshots are listed first (PROTOCOL section 2, Reader).
+    // A reader lists snapshots before it updates its index.
     observer.phase(&Phase::Index);
     let named = what.source.as_deref().filter(|name| !name.is_empty());
     let found = choose(repo, &what.snapshot, &options.host, named, observer)?;
     let lease = take_lease(repo)?;
     let tally = Tally::new(observer, found.id);
     super::sync_until(repo, observer, cancel)?;
+
+    // The memory budget limits the threads.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
     let pool = rayon::ThreadPoolBuilder::new()
@@ -254,6 +256,7 @@ fn restore_with(
         .build()
         .map_err(|err| Error::Usage(format!("cannot start {} threads: {err}", plan.workers)))?;
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+
     let job = Job {
         repo,
         reader: &reader,
@@ -270,6 +273,7 @@ fn restore_with(
         protection: protection(repo, options),
         unmatched: Mutex::new(Unmatched::new(&options.include)),
     };
+
     let sources = chosen(&found, what, &target)?;
     unmatched::refuse_misread(&options.exclude, &sources, &reader)?;
     for source in &sources {
@@ -280,6 +284,8 @@ fn restore_with(
             observer,
         ));
     }
+
+    // Restore, then report.
     match target {
         Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
         Target::Directory(directory) => {
@@ -289,10 +295,12 @@ fn restore_with(
             tally.say_counted(&directory.display().to_string(), options.dry_run);
         }
     }
+
     if let Some(lease) = lease {
         // All is restored: a lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     observer.phase(&Phase::End);
     let unmatched = job
         .unmatched
@@ -302,20 +310,23 @@ fn restore_with(
         .patterns()
         .map(|pattern| unmatched::explained(pattern, &sources, &what.path));
     let unmatched = unmatched.collect();
+
     Ok(tally.into_report(unmatched))
 }
 
-/// What a restore from this repository must not touch: a store in a directory of this machine, its
-/// cache, what it remembers, and what the caller says.
+/// Returns the directories that a restore from this repository must not touch: a local store, its
+/// cache, the state directory, and those of the caller.
 fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
     let mut held = options.protect.clone();
+
     let what = "the repository in use";
     if let Some(store) = repo.store().directory() {
         held.add_directory((store.device, store.inode), what);
     }
+
     let store = Path::new(repo.store().address());
     if store.is_absolute() {
-        // A part of it may be mounted elsewhere.
+        // One of its directories may be mounted from elsewhere.
         for part in [
             "packs",
             "index",
@@ -329,9 +340,10 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
             held.add(&store.join(part), what);
         }
     }
+
     let cache = repo.cache_dir();
     held.add(cache, "the cache in use");
-    // It may be a directory of many things, such as /tmp.
+    // The parent may hold other things too, such as /tmp.
     held.add_open(
         cache.parent().unwrap_or(cache),
         "the directory of caches in use",
@@ -342,19 +354,21 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
     held
 }
 
-/// A lease, so that no prune takes packs away while they are read; none where the store takes no
-/// writes.
+/// Takes a lease, so that no prune deletes packs while they are read. Returns `None` if the store
+/// is read-only, full or denies the write.
 fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
     }
+
     let host = rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned();
     match Lease::take(repo, LeaseKind::Restore, &host, repo.lease_times()) {
         Ok(lease) => Ok(Some(lease)),
-        // A restore must be possible from a repository that is full or that we may only read.
+        // A restore must be possible from a repository that is full or that this user may only
+        // read.
         Err(RepoError::Store(
             StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
         )) => Ok(None),
@@ -362,7 +376,7 @@ fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
     }
 }
 
-/// The sources that are asked for.
+/// Returns the selected sources.
 fn chosen<'s>(
     found: &'s StoredSnapshot,
     what: &What,
@@ -385,7 +399,7 @@ fn chosen<'s>(
     Ok(all.iter().collect())
 }
 
-/// What all parts of one restore share.
+/// State that all parts of one restore share.
 struct Job<'a> {
     repo: &'a Repository,
     reader: &'a ChunkReader<'a>,
@@ -396,13 +410,13 @@ struct Job<'a> {
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     tally: &'a Tally<'a>,
-    /// The snapshot lacks something since a repair.
+    /// A repair found that the snapshot lacks something.
     is_repaired: bool,
     claimed: Claimed,
-    /// The snapshot is that of a backup under way.
+    /// The snapshot is a checkpoint of a running backup.
     is_checkpoint: bool,
     protection: Protection,
-    /// The include patterns that have matched nothing. The walk of a source holds them while it
+    /// The include patterns that have matched nothing so far. A source's walk takes them while it
     /// runs.
     unmatched: Mutex<Unmatched>,
 }
@@ -421,6 +435,7 @@ impl<'a> Job<'a> {
         self.observer.phase(&Phase::Restore {
             name: source.name.clone(),
         });
+
         let entry;
         let content = match &source.kind {
             SourceKind::Stream { content, .. } if what.path.is_root() => content,
@@ -435,9 +450,10 @@ impl<'a> Job<'a> {
             SourceKind::Tree { runs, .. } => {
                 entry = self.first_entry(&mut self.open_runs(runs)?, source, what)?;
                 let not_a_file = || {
-                    let named = match what.path.is_root() {
-                        true => source.name.clone(),
-                        false => format!("{}/{}", source.name, what.path),
+                    let named = if what.path.is_root() {
+                        source.name.clone()
+                    } else {
+                        format!("{}/{}", source.name, what.path)
                     };
                     match &entry {
                         Some(other) if !other.is_directory() => Error::Usage(format!(
@@ -455,9 +471,11 @@ impl<'a> Job<'a> {
                     .ok_or_else(not_a_file)?
             }
         };
+
         if self.options.dry_run {
             return Ok(());
         }
+
         self.observer.expect(content.size, true);
         let limits = StreamLimits::default();
         write_content_with(
@@ -469,6 +487,7 @@ impl<'a> Job<'a> {
             self.observer,
             limits,
         )?;
+
         self.tally.add_entry();
         self.tally.file_written(content.size);
         Ok(())
@@ -478,7 +497,8 @@ impl<'a> Job<'a> {
         Ok(MergedRuns::open(self.reader, runs, Streams::All, true)?)
     }
 
-    /// The entry at the path asked for; none if it is a directory whose entry cannot be read.
+    /// Returns the entry at the selected path. Returns `None` if it is a directory whose own entry
+    /// cannot be read.
     fn first_entry(
         &self,
         runs: &mut MergedRuns<'_>,
@@ -514,6 +534,7 @@ impl<'a> Job<'a> {
         self.observer.phase(&Phase::Restore {
             name: source.name.clone(),
         });
+
         let alone = what.source.is_some();
         match &source.kind {
             SourceKind::Stream { .. } if !what.path.is_root() => Err(no_path(
@@ -557,6 +578,7 @@ impl<'a> Job<'a> {
                     OwnerPolicy::Names if source.numeric_owners => OwnerPolicy::Numeric,
                     asked => asked,
                 };
+
                 let place = if is_directory {
                     let whole = if alone {
                         directory.to_owned()
@@ -569,7 +591,8 @@ impl<'a> Job<'a> {
                     let name = what.path.name().unwrap_or(source.name.as_bytes());
                     Place::for_one(directory, name, alone, self, owner)?
                 };
-                // The walk begins anew: a directory's entry that cannot be read is told there.
+                // Read the runs again from the start: the walk reports a directory's entry that
+                // cannot be read.
                 let mut merged = if first.is_none() {
                     self.open_runs(runs)?
                 } else {

@@ -1,4 +1,4 @@
-//! Where in the target a source goes.
+//! Chooses the place in the target that a source is restored to.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,20 +13,20 @@ use crate::sys::{PathError, is_special};
 use crate::target::{InUse, MetaPolicy, OwnerPolicy, Tree};
 use crate::types::{PathProblem, RelPath};
 
-/// An open target and the path in it that the restored root gets.
+/// An open target, and the path in it of the restored root.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// None in a dry run whose target does not exist.
+    /// `None` in a dry run whose target does not exist.
     pub tree: Option<Tree>,
-    /// Of the directory or file that is restored.
+    /// Path in the tree of the restored directory or file.
     pub base: RelPath,
-    /// Of the tree's root, for messages.
+    /// Path of the tree's root, for messages.
     pub path: PathBuf,
 }
 
 impl Place {
-    /// For a directory: its contents go right into `target` if it is asked for `alone`, else into a
-    /// directory of its name.
+    /// Places a directory. Its contents go directly into `target` if it is restored `alone`,
+    /// otherwise into a directory of its name.
     pub fn for_tree(
         target: &Path,
         name: &[u8],
@@ -46,12 +46,12 @@ impl Place {
         })
     }
 
-    /// For a single file: into `target` if that is a directory, or if other sources go there too;
-    /// else to that name.
+    /// Places a single file. It goes into `target` if that is a directory or if other sources go
+    /// there too; otherwise `target` is the file's new path.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is a device, a FIFO or the like: who names one means to write into
-    /// it, and it would be replaced by a file.
+    /// [`Error::Usage`] if `target` is a device, a FIFO or similar: the user wants to write into
+    /// it, and a restore would replace it by a file.
     pub fn for_one(
         target: &Path,
         name: &[u8],
@@ -68,13 +68,17 @@ impl Place {
                 path,
             });
         }
+
         if is_special(target) {
             let target = target.display();
             return Err(Error::Usage(format!(
                 "{target} is no file; write '-' for standard output"
             )));
         }
+
         check_around(target, job)?;
+
+        // `target` is an existing directory, or the path of the file in an existing directory.
         match open_tree(target, false, job, owner) {
             Ok(tree) => Ok(Self {
                 tree: Some(tree),
@@ -105,19 +109,20 @@ impl Place {
         }
     }
 
-    /// Where a path of the source goes; `sub` is the path that the base stands for.
+    /// Returns the target path of a source path. `sub` is the path in the source that `base` is
+    /// made of.
     pub fn target_of(&self, sub: &RelPath, path: &RelPath) -> io::Result<RelPath> {
         swap_prefix(path, sub, &self.base).map_err(io::Error::other)
     }
 
-    /// The path in the source that goes to a path in the target.
+    /// Returns the source path that is restored to a target path.
     pub fn source_of(&self, sub: &RelPath, target: &RelPath) -> RelPath {
-        // A path too long for the format cannot have come from it.
+        // A path that is too long for the format cannot come from the source.
         swap_prefix(target, &self.base, sub).unwrap_or_default()
     }
 }
 
-/// `path`, which is `from` or below it, at or below `to` instead.
+/// Replaces the prefix `from` of `path` by `to`.
 fn swap_prefix(path: &RelPath, from: &RelPath, to: &RelPath) -> Result<RelPath, PathProblem> {
     let below = path.key().get(from.key().len()..).unwrap_or_default();
     let below = below.strip_prefix(&[0]).unwrap_or(below);
@@ -135,7 +140,7 @@ fn component(name: &[u8]) -> Result<RelPath, Error> {
         .map_err(|err| Error::Usage(err.to_string()))
 }
 
-/// Opens a target directory, and makes it if it is missing, but in a dry run.
+/// Opens a target directory. Creates it if it is missing, except in a dry run.
 fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, Error> {
     let is_dry = job.options.dry_run;
     check_around(target, job)?;
@@ -162,7 +167,8 @@ fn open_tree(
     )
 }
 
-/// Refuses a target in the repository and the like, before anything is made there.
+/// Rejects a target inside the repository or another protected directory, before anything is
+/// created.
 fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
     let Err(err) = job.protection.check_around(target) else {
         return Ok(());
@@ -173,13 +179,13 @@ fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
             why: format!("cannot restore into {target}: it is or lies in {what}"),
             hint: "restore into another directory, and copy from there what you need",
         }),
-        // Opening it tells more.
+        // Opening it gives a better error.
         None => Ok(()),
     }
 }
 
 /// Refuses to delete in a directory above the one that the snapshot shows: the user meant that one,
-/// and all beside it would go. `sub`: what is restored of the source.
+/// and everything beside it would be deleted. `sub` is the restored path of the source.
 pub(super) fn refuse_above(
     target: &Path,
     source: &SourceRecord,
@@ -210,11 +216,13 @@ pub(super) fn refuse_above(
         .skip(1)
         .filter(|above| above.is_absolute())
         .any(is_target);
-    // A snapshot of another machine has other paths; the root of the system is above everything.
+    // A snapshot of another machine has different paths, but the system's root is above all of
+    // them.
     let is_whole_system = is_target(Path::new("/")) && shown != Path::new("/");
     if !is_above && !is_whole_system {
         return Ok(());
     }
+
     Err(Error::Refused {
         why: format!(
             "cannot delete in {}: the snapshot shows {}, and what lies beside it would be deleted",

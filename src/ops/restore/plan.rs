@@ -1,5 +1,5 @@
-//! Walking what the snapshot holds of one source, in path order: directories are made, all else
-//! fills windows.
+//! Walks the restored entries of one source in path order. Directories are made at once; everything
+//! else is collected in windows.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,10 +25,10 @@ use crate::sys::{PathError, Sorter};
 use crate::target::{Dir, Existing, InUse, Kept, Replace};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
-/// Why an entry that is not what its name says is not restored over a file that is.
+/// Why an entry whose content does not match its name does not replace a file whose content does.
 const KEPT_WHOLE: &str = "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
 
-/// A directory on the way to where the walk is.
+/// A directory above the walk's position.
 pub(super) struct Level {
     /// Length of its path's key.
     pub key_len: usize,
@@ -36,53 +36,54 @@ pub(super) struct Level {
 }
 
 pub(super) enum LevelState {
-    /// It is there. `is_fresh`: we made it, so nothing else can be in it.
+    /// It exists. `is_fresh`: this restore made it, so nothing else can be in it.
     There { is_fresh: bool },
-    /// Not selected itself; made when something below it is.
+    /// It is not selected itself; it is made when something below it is.
     Pending(Box<Metadata>),
 }
 
-/// One source being restored.
+/// The restore of one source.
 pub(super) struct Walk<'w> {
     pub(super) job: &'w Job<'w>,
     pub(super) source: &'w SourceRecord,
     pub(super) place: &'w Place,
-    /// The path in the source that is restored.
+    /// The restored path of the source.
     pub(super) sub: RelPath,
     runs: Option<MergedRuns<'w>>,
     pub(super) run_refs: &'w [RunRef],
     pub(super) exclude: Filter,
     include: Option<Filter>,
-    /// Which include patterns have matched nothing, in this source and those before it.
+    /// Include patterns that have matched nothing, in this source and those before it.
     unmatched: Unmatched,
     pub(super) execution: Option<Execution<'w>>,
     window: Window,
     pub(super) levels: Vec<Level>,
     /// Key of the deepest level.
     pub(super) here: Vec<u8>,
-    /// The directory of the deepest level, once it was needed.
+    /// Handle of the deepest level, opened when first needed.
     pub(super) dir: Option<Dir>,
-    /// The directory that the include patterns matched: all below it is selected.
+    /// The directory that the include patterns matched; everything below it is selected.
     selected: Option<RelPath>,
-    /// The last path that is no directory: nothing can be below it.
+    /// The last path that is not a directory; nothing can be below it.
     leaf: Option<RelPath>,
-    /// To be written in a later window: names that could not be linked, and kept files that differ.
+    /// Items for a later window: names that could not be linked, and kept files that differ.
     apart: Vec<Item>,
-    /// Links to these.
+    /// Links to these items.
     late_links: Vec<Link>,
     pub(super) groups: HashMap<(u64, u64), Group>,
     shared_inodes: SharedInodes,
     pub(super) group_bytes: usize,
-    /// The mode that the target's root had, where it was changed to write into it and no entry sets
+    /// Previous mode of the target's root, if it was changed to write into it and no entry has set
     /// it.
     pub(super) root_mode: Option<u16>,
-    /// Depth (complement) and path in the target → the directory's entry.
+    /// Complement of the depth, and path in the target → the directory's entry.
     pub(super) directories: Sorter,
-    /// Paths in the source of what was found in restored directories, for `--delete`.
+    /// Source paths of the names listed in restored directories, for `--delete`.
     pub(super) found: Sorter,
-    /// Why the source accounts for nothing that it lacks.
+    /// Why the source accounts for none of the names that it lacks.
     pub(super) blind: Option<&'static str>,
-    /// The topmost directory at hand that is shown as an older snapshot has it.
+    /// The topmost stale directory above the walk's position: the snapshot shows an older state of
+    /// it.
     pub(super) stale: Option<RelPath>,
 }
 
@@ -101,6 +102,7 @@ impl<'w> Walk<'w> {
                 ..FilterOptions::default()
             })
         };
+
         let options = job.options;
         let is_all = options.include.is_empty();
         let include = if is_all {
@@ -108,11 +110,13 @@ impl<'w> Walk<'w> {
         } else {
             Some(filter(&options.include, GivenAs::Include)?)
         };
+
         let run_refs = match &source.kind {
             SourceKind::Tree { runs, .. } => runs.as_slice(),
             SourceKind::Stream { .. } => &[],
         };
         let scratch = job.repo.scratch_dir();
+
         Ok(Self {
             exclude: filter(&options.exclude, GivenAs::Exclude)?,
             include,
@@ -145,7 +149,7 @@ impl<'w> Walk<'w> {
         })
     }
 
-    /// Restores it all; `first` is the entry at the path asked for, if it can be read.
+    /// Restores the source. `first` is the entry at the restored path, if it can be read.
     pub fn run(mut self, first: Option<Entry>) -> Result<(), Error> {
         self.execution = self.place.tree.as_ref().map(|tree| Execution {
             job: self.job,
@@ -157,14 +161,17 @@ impl<'w> Walk<'w> {
             waiting: Waiting::new(&self.job.repo.scratch_dir(), self.job.sorter_bytes / 3),
             differing: Mutex::default(),
         });
+
         if let (Some(tree), false) = (&self.place.tree, self.job.options.dry_run) {
             let unlocked = tree.unlock_root();
             self.root_mode =
                 unlocked.map_err(|err| self.path_error("restore into", &self.sub, err))?;
         }
+
         self.select_from_above();
         self.clear_beside_a_file(first.as_ref())?;
         self.look_above()?;
+
         let mut next = first;
         loop {
             self.job.cancel.check()?;
@@ -178,13 +185,17 @@ impl<'w> Walk<'w> {
             }
             self.entry(entry)?;
         }
+
         *self
             .job
             .unmatched
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.unmatched);
+
         self.flush_all()?;
         self.settle()?;
+
+        // Where a page of the runs is unreadable, nothing may be deleted.
         let mut is_certain = true;
         for lost in self
             .runs
@@ -195,6 +206,7 @@ impl<'w> Walk<'w> {
             self.job.tally.uncertain(&self.source.name, lost);
             is_certain = false;
         }
+
         self.delete(is_certain)?;
         self.finish_directories()?;
         self.finish_durably()
@@ -214,6 +226,7 @@ impl<'w> Walk<'w> {
             );
             return Ok(());
         }
+
         let is_directory = matches!(node, Node::Directory { .. });
         if self.exclude.excludes(&path, is_directory) {
             if is_directory {
@@ -221,6 +234,7 @@ impl<'w> Walk<'w> {
             }
             return Ok(());
         }
+
         self.unmatched.note(&path, is_directory);
         self.leave_levels(&path);
         if is_directory
@@ -229,6 +243,7 @@ impl<'w> Walk<'w> {
         {
             self.stale = Some(path.clone());
         }
+
         if !self.selects(&path, is_directory) {
             if let Node::Directory { meta } = node {
                 self.push_level(&path, LevelState::Pending(Box::new(meta)));
@@ -242,8 +257,10 @@ impl<'w> Walk<'w> {
             }
             (path, flags, node) = (entry.path, entry.flags, entry.node);
         }
+
         self.job.tally.add_entry();
         let incomplete = |why: &str| self.job.tally.incomplete(self.subject(&path), why);
+
         if self.job.is_repaired && flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN)) {
             incomplete(
                 "a repair had to leave out some of it, or it could not be read whole when it was backed up",
@@ -257,6 +274,7 @@ impl<'w> Walk<'w> {
                 "it changed while it was backed up: its content may never have been like this",
             );
         }
+
         match node {
             Node::Directory { meta } => self.directory(&path, &meta, flags),
             Node::Failed { reason } => {
@@ -280,7 +298,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// A pattern that matches a directory above the path asked for selects all of it.
+    /// Selects the whole restored path if a pattern matches a directory above it.
     fn select_from_above(&mut self) {
         let Some(include) = &self.include else { return };
         let mut above = self.sub.parent();
@@ -304,7 +322,8 @@ impl<'w> Walk<'w> {
         {
             return true;
         }
-        // The filter is gitignore's: what it would leave out is what the patterns match.
+        // The filter follows gitignore's rules: a path that it would exclude is one that the
+        // patterns match.
         let matches = include.excludes(path, is_directory);
         if matches && is_directory {
             self.selected = Some(path.clone());
@@ -328,23 +347,29 @@ impl<'w> Walk<'w> {
             Ok(ready) => ready,
             Err(err) => return self.refuse(path, &err, ""),
         };
+
         let is_claim = !self.is_fresh(path);
         let mut rule = Rule {
             replace: Replace::found(existing.as_ref()),
             is_claim,
         };
+
         let action = match &existing {
             None => Action::Write,
             Some(found) if self.is_newer_here(found, &node, &target) => {
-                match self.looks(path, found, &node) {
-                    true => Action::Look,
-                    false => return Ok(()),
+                if self.looks(path, found, &node) {
+                    Action::Look
+                } else {
+                    return Ok(());
                 }
             }
-            Some(found) if self.leaves(found, &node) => match self.looks(path, found, &node) {
-                true => Action::Look,
-                false => return Ok(()),
-            },
+            Some(found) if self.leaves(found, &node) => {
+                if self.looks(path, found, &node) {
+                    Action::Look
+                } else {
+                    return Ok(());
+                }
+            }
             Some(found)
                 if flags.contains(EntryFlags::PROVISIONAL)
                     && self.is_what_its_name_says(found, &target)? =>
@@ -372,12 +397,15 @@ impl<'w> Walk<'w> {
                 Action::Write
             }
         };
+
         if flags.contains(EntryFlags::PROVISIONAL) && action == Action::Write {
             self.job.tally.provisional();
         }
+
         if self.job.options.dry_run {
             return self.preview_item(path, &target, &node, action, existing.as_ref());
         }
+
         let leader = match self.group(&target, &node) {
             _ if action == Action::Look => None,
             Membership::Follower(leader) => {
@@ -394,10 +422,12 @@ impl<'w> Walk<'w> {
             Membership::Leader(leader) => Some(leader),
             Membership::Alone => None,
         };
+
         self.add(Item::new(target, node, action, leader, rule))
     }
 
-    /// What is at a path; nothing can be in a directory that we made.
+    /// Returns the existing file at a path. A directory that this restore made is known to be
+    /// empty.
     fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<Existing>> {
         if self.is_fresh(path) {
             return Ok(None);
@@ -417,7 +447,7 @@ impl<'w> Walk<'w> {
         Ok(found)
     }
 
-    /// True if the directory that a path goes to was made by this restore.
+    /// Returns true if this restore made the directory that holds a path.
     pub(super) fn is_fresh(&self, path: &RelPath) -> bool {
         let above = self.levels.last().map(|level| &level.state);
         *path != self.sub && matches!(above, Some(LevelState::There { is_fresh: true }))
@@ -440,9 +470,9 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Removes a directory that stands where something else goes: an empty one, or with `--delete`
-    /// all below it, unless patterns say that some of it is to stay, or the snapshot shows an older
-    /// state and does not know of it.
+    /// Removes a directory that is in the way of an entry of another kind. Only an empty one is
+    /// removed, or with `--delete` the whole tree, unless patterns keep some of it or the snapshot
+    /// shows an older state and does not know its contents.
     fn clear_directory(
         &mut self,
         path: &RelPath,
@@ -452,12 +482,14 @@ impl<'w> Walk<'w> {
         let Some(dir) = self.parent_dir(target)? else {
             return Ok(());
         };
+
         let name = target.name().unwrap_or_default();
         let options = self.job.options;
         let may_empty =
             options.deletes() && options.exclude.is_empty() && self.is_accounted_for(path, flags);
+
         if options.dry_run {
-            // Fails as the removal would.
+            // Fails if the removal would fail.
             let below = dir.open_directory(name)?;
             if !may_empty {
                 below.names(|_, _| Err(io::ErrorKind::DirectoryNotEmpty.into()))?;
@@ -465,6 +497,7 @@ impl<'w> Walk<'w> {
             self.would(PlannedVerb::Delete, path, None, None);
             return Ok(());
         }
+
         if may_empty {
             let removed = dir.remove_tree(name, &mut |_, _| false)?;
             if removed.names > 0 {
@@ -476,10 +509,11 @@ impl<'w> Walk<'w> {
                 Some(_) => Err(io::Error::other("something is mounted below it")),
             };
         }
+
         dir.remove(name, true)
     }
 
-    /// True if what is there is left as it is, whatever the snapshot holds.
+    /// Returns true if the existing file is left as it is, regardless of the snapshot's.
     fn leaves(&self, found: &Existing, node: &Node) -> bool {
         let both_files = found.kind == Some(EntryKind::File) && matches!(node, Node::File { .. });
         match self.job.options.overwrite {
@@ -489,7 +523,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// True if what is there is left because the snapshot's is not newer.
+    /// Returns true if the existing file is left because the snapshot's is not newer.
     fn is_newer_here(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
         let is_newer = self.job.options.overwrite == Overwrite::IfNewer
             && kind_and_meta(node).is_some_and(|(_, meta)| found.mtime >= meta.mtime)
@@ -500,7 +534,7 @@ impl<'w> Walk<'w> {
         is_newer
     }
 
-    /// True if what is there need not be written again.
+    /// Returns true if the existing file need not be written again.
     fn is_same(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
         if !matches!(
             self.job.options.overwrite,
@@ -537,20 +571,23 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Puts an item into the window, with what it takes.
+    /// Adds an item to the window, with requests for its chunks.
     fn add(&mut self, mut item: Item) -> Result<(), Error> {
         let content = match &mut item.node {
-            // What is kept has its content, to be compared.
+            // A kept file needs its content, to be compared.
             Node::File { content, .. } if item.action == Action::Write => std::mem::take(content),
             _ => Content::default(),
         };
+
         if content.extents.is_empty() {
             self.window.push(item);
             return Ok(());
         }
+
         item.size = content.size;
         item.is_planned = false;
         let mut number = self.window.push(item);
+
         let mut extents = ContentReader::new(self.job.reader, &content);
         let mut at = 0;
         loop {
@@ -564,6 +601,7 @@ impl<'w> Walk<'w> {
                 }
                 Err(err) => return Err(err.into()),
             };
+
             let len = extent.len();
             match extent {
                 Extent::Chunk { id, len } => {
@@ -585,8 +623,10 @@ impl<'w> Walk<'w> {
                 }
                 Extent::Hole { .. } | Extent::List { .. } => {}
             }
+
             at += len;
         }
+
         self.window.items[number].is_planned = true;
         Ok(())
     }
@@ -605,7 +645,7 @@ impl<'w> Walk<'w> {
         self.settle_if_due()
     }
 
-    /// Writes what a window has left.
+    /// Adds the items and links that earlier windows have left to the current window.
     fn write_apart(&mut self) -> Result<(), Error> {
         while let Some(item) = self.apart.pop() {
             self.add(item)?;
@@ -640,7 +680,7 @@ impl<'w> Walk<'w> {
         self.job.tally.fail(severity, self.subject(path), why);
     }
 
-    /// Reports a path that the target refuses, or ends the restore where every path would be.
+    /// Reports a path that the target refuses. Ends the restore if every other path would fail too.
     pub(super) fn refuse(&self, path: &RelPath, err: &io::Error, more: &str) -> Result<(), Error> {
         if is_fatal(err) {
             let err = io::Error::new(err.kind(), err.to_string());

@@ -1,13 +1,13 @@
-//! Durability: files get their times only once their content is on the disk, so that one that looks
-//! finished is whole after any crash, and a restore that reported success survives one.
+//! Durability: a file gets its time only after its content is on disk. So a file that looks
+//! finished is complete after any crash, and a restore that reported success survives one.
 //!
 //! ```text
 //! files written, renamed, with the time of now ─▶ sync ─▶ files' times ─▶ directories' metadata ─▶ sync ─▶ success
 //! ```
 //!
-//! The first two steps are repeated when enough files wait, so that a restore that is interrupted
-//! keeps most of what it wrote. What waits is sorted outside memory. Where a file that is there
-//! counts as whole by its name or size alone, files get their names only after the sync.
+//! The first two steps are repeated when enough files wait, so that an interrupted restore keeps
+//! most of its work. Waiting files are sorted in scratch files. Where the next restore would trust
+//! a file by its name or size alone, files get their names only after the sync.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,14 +22,14 @@ use crate::sys::{PathError, Sorter};
 use crate::target::{Unsettled, WholeFile};
 use crate::types::{RelPath, Timestamp};
 
-/// Files that get their times in one go.
+/// Files that get their times in one batch.
 const BATCH_FILES: usize = 4096;
 /// Files that a thread takes at once.
 const BATCH: usize = 64;
-/// Open files that wait for a sync before they get their names.
+/// Open files that may wait for a sync before they get their names.
 const NAMELESS_MAX: usize = 128;
 
-/// Files that are written and wait for a sync.
+/// Written files that wait for a sync.
 pub(super) struct Waiting {
     state: Mutex<State>,
     nameless: Mutex<Vec<Nameless>>,
@@ -42,13 +42,13 @@ struct State {
     bytes: u64,
 }
 
-/// A whole file without its name.
+/// A complete file without its name.
 pub(super) struct Nameless {
     pub file: WholeFile,
     pub path: RelPath,
     pub size: u64,
     pub leader: Option<std::sync::Arc<super::window::Leader>>,
-    /// The directory was there before, so other paths may have claims in it.
+    /// The directory existed before, so other paths may have claims in it.
     pub is_claim: bool,
     pub identity: (u64, u64),
 }
@@ -70,7 +70,7 @@ impl Waiting {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a file that has its name, not its time.
+    /// Adds a file that has its name but not its time.
     pub fn push(&self, path: &RelPath, file: &Unsettled, bytes: u64) -> Result<(), PathError> {
         let mut state = self.state();
         state.count += 1;
@@ -105,7 +105,7 @@ fn decode(key: &[u8], value: &[u8]) -> Option<(RelPath, Unsettled)> {
 }
 
 impl Walk<'_> {
-    /// Syncs what was written once enough of it waits.
+    /// Syncs written files if enough of them wait.
     pub(super) fn settle_if_due(&mut self) -> Result<(), Error> {
         let limits = &self.job.limits;
         let is_due = self.execution.as_ref().is_some_and(|execution| {
@@ -115,7 +115,7 @@ impl Walk<'_> {
         if is_due { self.settle() } else { Ok(()) }
     }
 
-    /// Makes what was written durable, then gives files their times.
+    /// Makes written files durable, then sets their times.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         // A handle syncs its directory when it is dropped.
         self.dir = None;
@@ -139,8 +139,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The last step: times and directories' metadata are durable too, and so is what was found
-    /// equal and kept.
+    /// Makes times, directories' metadata and kept files durable. This is the last step.
     pub(super) fn finish_durably(&self) -> Result<(), Error> {
         let Some(execution) = &self.execution else {
             return Ok(());
@@ -175,8 +174,10 @@ impl Execution<'_> {
             let next = Sorter::new(&scratch, self.job.sorter_bytes / 3);
             std::mem::replace(&mut state.files, next)
         };
+
         let mut files = files.finish()?;
         let mut batch = Vec::new();
+
         loop {
             while batch.len() < BATCH_FILES
                 && let Some((key, value)) = files.next()?
@@ -186,9 +187,11 @@ impl Execution<'_> {
                     record.ok_or_else(|| RepoError::damaged("a sorted record", "a file's time"))?,
                 );
             }
+
             if batch.is_empty() {
                 return Ok(());
             }
+
             self.fetcher.on_all_threads(
                 batch.len().div_ceil(BATCH),
                 |hand: &mut Hand, number| {
@@ -226,7 +229,7 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Keeps a whole file until it is durable; with many, they get their names.
+    /// Keeps a complete file until it is durable. Once there are too many, all get their names.
     pub(super) fn keep_nameless(&self, file: Nameless) -> Result<(), Error> {
         let mut nameless = self
             .waiting
@@ -234,7 +237,7 @@ impl Execution<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         nameless.push(file);
-        // Under the lock, so that the others do not open more and more files.
+        // Under the lock, so that other threads do not open more files in the meantime.
         if nameless.len() >= NAMELESS_MAX {
             self.name_files(&mut nameless)
         } else {
@@ -242,7 +245,7 @@ impl Execution<'_> {
         }
     }
 
-    /// Gives all whole files their names.
+    /// Gives all complete files their names.
     pub(super) fn name_all(&self) -> Result<(), Error> {
         self.name_files(
             &mut self
@@ -260,6 +263,7 @@ impl Execution<'_> {
         self.tree
             .sync_files()
             .map_err(|err| self.not_durable(err))?;
+
         for Nameless {
             file,
             path,
@@ -275,6 +279,7 @@ impl Execution<'_> {
                     .claimed
                     .add(&path.parent().unwrap_or_default(), identity);
             }
+
             match named {
                 Ok(()) => self.written(&path, size, true),
                 Err(err) => {
@@ -286,7 +291,7 @@ impl Execution<'_> {
     }
 }
 
-/// What a file needs to wait for its name.
+/// The data that a file needs while it waits for its name.
 impl Nameless {
     pub fn new(item: &Item, file: WholeFile, identity: (u64, u64)) -> Self {
         let (path, leader) = (item.path.clone(), item.leader.clone());
