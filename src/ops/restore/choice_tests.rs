@@ -1,4 +1,4 @@
-//! What a restore writes of all that the snapshot has: what is newer, and what patterns choose.
+//! Tests of the choice of paths: files that are newer, and patterns.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -74,6 +74,7 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
         );
         assert_eq!(observer.problems()[0].subject, "tree/blocked");
     }
+
     let read =
         |name: &str| String::from_utf8(fs::read(world.to(name)).expect("read")).expect("text");
     assert_eq!(
@@ -95,7 +96,8 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
         mode(world.from("equal")),
         "what is the same gets its metadata"
     );
-    // What is left is named by --verify.
+
+    // `verify` reports the paths that were left.
     let verified = world.restore(&RestoreOptions {
         verify: true,
         ..if_newer.clone()
@@ -116,8 +118,8 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
     assert!(world.to("link").is_dir() && read("blocked/in") == "snapshot");
 }
 
-/// What --exclude was to leave out would be restored, where it is written as listings and other
-/// programs write paths.
+/// Patterns for --exclude that are written like paths in listings and other programs would exclude
+/// nothing, and the restore would write those paths.
 #[test]
 fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
     let world = World::new();
@@ -125,6 +127,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
         world.write(name, b"1");
     }
     world.backup();
+
     let own = world.from("a").into_os_string();
     let asked = |source: Option<&str>, path: &str, exclude: &std::ffi::OsStr| {
         let options = RestoreOptions {
@@ -138,6 +141,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
             None,
         )
     };
+
     for pattern in [own.as_os_str(), "tree/a".as_ref(), "/tree/a".as_ref()] {
         for (source, path) in [(None, ""), (Some("tree"), ""), (Some("tree"), "a")] {
             let error = asked(source, path, pattern)
@@ -150,13 +154,14 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
             assert!(!world.to("new").exists(), "nothing is written");
         }
     }
-    // A name at the root of a source, another name, and what would be right.
+
+    // A name at the root of a source, a different name, and the right forms.
     for pattern in ["dump/y", "trees/a", "/a", "a", "!tree", "tree/"] {
         assert!(asked(None, "", pattern.as_ref()).is_ok(), "{pattern}");
     }
 }
 
-/// A pattern that matches nothing is named, whatever the others match, in whatever source.
+/// A pattern that matches nothing is reported, regardless of the other patterns and of the source.
 #[test]
 fn include_patterns_that_match_nothing_are_in_the_report() {
     let world = World::new();
@@ -164,6 +169,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
         world.write(name, b"1");
     }
     world.backup();
+
     let asked =
         |source: Option<&str>, path: &str, include: &[&str], exclude: &[&str], dry_run: bool| {
             let patterns = |all: &[&str]| all.iter().map(Into::into).collect();
@@ -183,6 +189,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
                 .map(|one| one.pattern.to_string_lossy().into_owned());
             (names.collect::<Vec<_>>(), report.entries)
         };
+
     for dry_run in [true, false] {
         for (source, path, include, exclude, unmatched) in [
             (None, "", &["nosuch"][..], &[][..], &["nosuch"][..]),
@@ -193,7 +200,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
                 &[],
                 &["nosuch", "/y.bin"],
             ),
-            // Below a directory that is selected as a whole, and above the path that is asked for.
+            // Below a directory that is selected as a whole, and above the restored path.
             (
                 Some("tree"),
                 "",
@@ -203,7 +210,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
             ),
             (Some("tree"), "a/deep", &["/a", "b"], &[], &["b"]),
             (Some("tree"), "b/z", &["z", "x.txt"], &[], &["x.txt"]),
-            // What is left out is no match; what selects nothing needs none.
+            // An excluded path is not a match; a pattern that selects nothing needs no match.
             (Some("tree"), "", &["y.bin", "z"], &["deep/"], &["y.bin"]),
             (Some("tree"), "", &["z", "!nosuch"], &["nosuch-either"], &[]),
             (Some("dump"), "", &["dump"], &[], &["dump"]),
@@ -212,6 +219,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
             assert_eq!(found, unmatched, "{include:?} {exclude:?} {path}");
         }
     }
+
     assert_eq!(
         asked(Some("tree"), "", &["z", "!z"], &[], true),
         (Vec::new(), 0)

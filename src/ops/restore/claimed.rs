@@ -115,7 +115,7 @@ impl Claimed {
         if name.is_ascii() && (swapped == name || dir.stat(&swapped)?.is_none()) {
             return Ok(false);
         }
-        // In some languages many names are equal only after folding.
+        // In some languages many names are equal only after folding, so listings are limited.
         let is_one_name = (is_known || name.is_ascii())
             && (found.nlink < 2 || found.kind == Some(EntryKind::Directory));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {

@@ -1,5 +1,5 @@
-//! Comparing a file that is there with what the snapshot holds, byte for byte: chunks by their ids,
-//! which needs no chunk of the repository.
+//! Compares an existing file with the snapshot's content, byte for byte. Chunks are compared by
+//! their ids, so no chunk is read from the repository.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,14 +17,14 @@ use crate::source::HashName;
 use crate::target::Existing;
 use crate::types::{Class, Content, EntryKind, Extent, Node, RelPath};
 
-/// Bytes of a hole that are looked at in one go.
+/// Bytes of a hole checked at once.
 const ZEROS: usize = 64 << 10;
-/// Bytes that are hashed in one go.
+/// Bytes hashed at once.
 const HASH_BYTES: usize = 256 << 10;
 
 impl Walk<'_> {
-    /// Decides about a file that is left as it is, whatever the snapshot holds: true if its content
-    /// is to be compared; else it is counted, and reported where it is known to differ.
+    /// Decides about a file that is left as it is. Returns true if its content must be compared.
+    /// Otherwise counts it, and reports it if it is known to differ.
     pub(super) fn looks(&self, path: &RelPath, found: &Existing, node: &Node) -> bool {
         let Node::File { content, .. } = node else {
             self.job.tally.unchanged();
@@ -47,7 +47,7 @@ impl Walk<'_> {
         false
     }
 
-    /// True if a file that is there has a hash for a name, and its content is of that hash.
+    /// Returns true if the name of an existing file is a hash, and its content has that hash.
     pub(super) fn is_what_its_name_says(
         &mut self,
         found: &Existing,
@@ -64,6 +64,7 @@ impl Walk<'_> {
         let Ok(file) = dir.open_existing_file(name) else {
             return Ok(false);
         };
+
         let mut buffer = vec![0; HASH_BYTES];
         let mut at = 0;
         loop {
@@ -81,20 +82,20 @@ impl Walk<'_> {
     }
 }
 
-/// How a file compares.
+/// Result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Compared {
     Equal,
     Differs,
-    /// A part of the repository that tells what it should be cannot be read.
+    /// The expected content is unknown, because a part of the repository cannot be read.
     Unknown(String),
 }
 
 impl Job<'_> {
-    /// Compares an open file with a content. The file's size must be known to be equal.
+    /// Compares an open file with a content. The caller has checked that the sizes are equal.
     ///
     /// # Errors
-    /// The outer one ends the restore, the inner one is a failure to read the file.
+    /// The outer error ends the restore; the inner one is a failure to read the file.
     pub(super) fn compare(
         &self,
         file: impl AsFd,
@@ -139,7 +140,7 @@ impl Job<'_> {
             }
             Extent::Chunk { id, len } => Ok(read_at(file, at, *len as usize, buffer)?
                 && self.repo.keys().chunk_id(Class::Data, buffer) == *id),
-            // The reader gives what a list stands for.
+            // The reader replaces a list by its extents.
             Extent::List { .. } => Ok(false),
         }
     }
@@ -153,7 +154,7 @@ impl Job<'_> {
     ) -> io::Result<bool> {
         let end = at + len;
         while at < end {
-            // What is not allocated is not read.
+            // Skip unallocated ranges.
             match rustix::fs::seek(file, SeekFrom::Data(at)) {
                 Ok(data) if data >= end => return Ok(true),
                 Err(Errno::NXIO) => return Ok(true),
@@ -173,7 +174,7 @@ impl Job<'_> {
     }
 }
 
-/// Reads `len` bytes into the buffer; false if the file ends before.
+/// Reads `len` bytes into the buffer. Returns false if the file ends before.
 fn read_at(file: BorrowedFd<'_>, at: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
     buffer.resize(len, 0);
     let mut done = 0;

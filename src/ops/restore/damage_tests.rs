@@ -1,4 +1,4 @@
-//! Restores from damaged and hostile repositories.
+//! Tests of restores from damaged and hostile repositories.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -20,6 +20,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
         world.write(&format!("f{number}"), &noise(number, 900_000));
     }
     world.backup();
+
     let repo = world.repo();
     repo.sync().expect("sync");
     let snapshot = repo
@@ -29,6 +30,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
         panic!()
     };
+
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut runs = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     runs.seek(b"f3");
@@ -37,6 +39,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     let Ok(Some(Extent::Chunk { id, .. })) = extent else {
         panic!("no chunk")
     };
+
     let place = repo.index().lookup_one(&id).expect("asked").expect("known");
     let row = repo
         .index()
@@ -50,6 +53,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
                 [row.offset as usize + 9] ^=
                 1)
     );
+
     let found = world.restore(&options());
     let damaged: Vec<Problem> = found
         .1
@@ -59,6 +63,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
         .collect();
     assert!(!damaged.is_empty() && damaged.len() <= 3, "{damaged:?}");
     assert_eq!(found.0.failed, damaged.len() as u64);
+
     for number in 0..6 {
         let name = format!("f{number}");
         let is_hit = damaged
@@ -72,10 +77,11 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
             );
         }
     }
+
     let left = fs::read_dir(world.target.path()).expect("list").count();
     assert_eq!(left, 6 - damaged.len(), "no temporary file is left");
     let packs = list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed");
-    // Without its pack a stream is an error.
+    // A stream without its pack is an error.
     for pack in packs {
         world.store.delete(&pack.key).expect("deleted");
     }
@@ -91,7 +97,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     );
 }
 
-/// Commits a snapshot of entries made by hand; `put` may store chunks.
+/// Commits a snapshot of hand-made entries; `put` may store chunks.
 fn commit(
     world: &World,
     entries: impl FnOnce(&mut dyn FnMut(Class, &[u8]) -> crate::types::ChunkId) -> Vec<Entry>,
@@ -101,6 +107,7 @@ fn commit(
     let lease = Lease::take(&repo, LeaseKind::Backup, "host", repo.lease_times()).expect("a lease");
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
+
     let run = std::thread::scope(|scope| {
         let options = PackerOptions {
             workers: 1,
@@ -109,23 +116,28 @@ fn commit(
         };
         let packer =
             Packer::start(scope, &repo, Some(&lease), &claims, options, &observer).expect("packer");
-        let (mut data, mut metadata) = (packer.writer(Class::Data), packer.writer(Class::Metadata));
+
+        let mut data = packer.writer(Class::Data);
+        let mut metadata = packer.writer(Class::Metadata);
         let entries = entries(&mut |class, bytes| match class {
             Class::Data => data.add(bytes).expect("stored"),
             Class::Metadata => metadata.add(bytes).expect("stored"),
         });
+
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         let mut writer = RunWriter::new(&mut put);
         for entry in &entries {
             writer.push(entry, entry.is_directory()).expect("pushed");
         }
         let run = writer.finish().expect("finished").expect("a run");
+
         data.flush().expect("flushed");
         metadata.flush().expect("flushed");
         drop((data, metadata));
         packer.finish().expect("packed");
         run
     });
+
     let source = SourceRecord {
         name: "tree".into(),
         kind: SourceKind::Tree {
@@ -142,6 +154,7 @@ fn commit(
         numeric_owners: false,
         moved_from: Vec::new(),
     };
+
     let snapshot = Snapshot {
         format: FORMAT_VERSION,
         state: SnapshotState::Complete,
@@ -166,10 +179,8 @@ fn commit(
 }
 
 fn meta(mode: u16) -> Metadata {
-    let (uid, gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
     Metadata {
         mode,
         owner: Owner {
@@ -209,7 +220,7 @@ fn a_hostile_snapshot_cannot_write_outside() {
     commit(&world, |_| {
         vec![
             entry("", Node::Directory { meta: meta(0o755) }),
-            // A link, and things below it in the same run.
+            // A link, and paths below it in the same run.
             entry(
                 "a",
                 Node::Symlink {
@@ -220,9 +231,9 @@ fn a_hostile_snapshot_cannot_write_outside() {
             entry("a/evil", literal("written through")),
             entry("a/sub", Node::Directory { meta: meta(0o755) }),
             entry("a/sub/evil", literal("written through")),
-            // Below something of which nothing is told.
+            // Below a directory without an entry.
             entry("b/c", literal("fine")),
-            // A directory where the target has a link that leads outside.
+            // A directory where the target has a link out of the target.
             entry("there", Node::Directory { meta: meta(0o755) }),
             entry("there/x", literal("inside")),
             entry(
@@ -241,6 +252,7 @@ fn a_hostile_snapshot_cannot_write_outside() {
         ]
     });
     symlink(outside.path(), world.to("there")).expect("a link");
+
     let (report, observer) = world.restore(&options());
     assert_eq!(
         fs::read_dir(outside.path()).expect("list").count(),
@@ -254,6 +266,7 @@ fn a_hostile_snapshot_cannot_write_outside() {
             .expect("stat")
             .is_symlink()
     );
+
     assert_eq!((report.failed, report.incomplete), (3, 2));
     let problems = observer.problems();
     assert!(
@@ -281,6 +294,7 @@ fn content_that_is_not_what_it_says_is_named() {
                 content: Content { size, extents },
             }
         };
+
         let value = put(Class::Metadata, &[b'v'; 6000]);
         let mut with_xattr = meta(0o644);
         with_xattr.xattrs = vec![crate::types::Xattr {
@@ -290,10 +304,12 @@ fn content_that_is_not_what_it_says_is_named() {
                 len: 6000,
             },
         }];
+
         let content = Content {
             size: 5000,
             extents: vec![Extent::Chunk { id, len: 5000 }],
         };
+
         vec![
             entry("", Node::Directory { meta: meta(0o755) }),
             entry(
@@ -332,8 +348,9 @@ fn content_that_is_not_what_it_says_is_named() {
             ),
         ]
     });
+
     let (report, observer) = world.restore(&options());
-    // A file system may have no room for the attribute.
+    // The file system may lack room for the attribute.
     let damaged = observer
         .problems()
         .into_iter()
@@ -347,10 +364,12 @@ fn content_that_is_not_what_it_says_is_named() {
         observer.problems()
     );
     assert_eq!(report.failed, 3);
+
     assert_eq!(fs::read(world.to("good")).expect("read"), noise(1, 5000));
     let mixed = [b"l".as_slice(), &noise(1, 5000), &[0; 9]].concat();
     assert_eq!(fs::read(world.to("mixed")).expect("read"), mixed);
     assert!(!world.to("missing").exists());
+
     if xattr_of(&world.to("good")).is_some() {
         assert_eq!(
             xattr_of(&world.to("good")),
@@ -368,7 +387,8 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
     world.backup();
     clean(&world.restore(&options()));
     fs::write(world.to("mine"), "x").expect("written");
-    // One metadata frame is hit; the index and the snapshot are whole.
+
+    // Damage one metadata frame; the index and the snapshot are intact.
     let packs = list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed");
     let mut hit = false;
     for pack in packs {
@@ -390,6 +410,7 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
         }
     }
     assert!(hit);
+
     let what = what(Some("tree"), "");
     let target = Target::Directory(world.target.path().into());
     match world.restore_as(

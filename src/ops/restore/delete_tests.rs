@@ -1,4 +1,4 @@
-//! `--delete` where the snapshot as a whole, or a directory of it, accounts for nothing.
+//! Tests of `--delete` where the snapshot, or one of its directories, does not account for names.
 
 use std::fs;
 
@@ -10,7 +10,8 @@ use crate::ops::restore::{RestoreOptions, RestoreReport, Target};
 use crate::ops::testing::lease;
 use crate::target::Protection;
 
-/// Restores over a target that holds a file which the snapshot lacks; true if that is still there.
+/// Restores over a target that has a file which the snapshot lacks. Returns true if the file still
+/// exists.
 fn restored(world: &World, options: &RestoreOptions) -> (bool, RestoreReport, Recording) {
     fs::create_dir_all(world.to("a")).expect("a directory");
     fs::write(world.to("a/mine"), b"not in the snapshot").expect("a file");
@@ -29,7 +30,7 @@ fn deleting() -> RestoreOptions {
     }
 }
 
-/// Puts the newest snapshot again, changed.
+/// Commits the newest snapshot again with a change.
 fn again(world: &World, change: impl FnOnce(&mut Snapshot)) {
     let repo = world.repo();
     let newest = repo
@@ -50,7 +51,8 @@ fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
     assert!(!is_there, "it was not there when it was backed up");
     assert_eq!((report.deleted, report.not_deleted), (1, 0));
 
-    // Captured before directories were marked, or carried over unseen.
+    // Captured before directories were marked, or copied from an earlier snapshot without a look at
+    // the tree.
     again(&world, |snapshot| {
         snapshot
             .sources
@@ -93,8 +95,7 @@ fn why_a_source_accounts_for_nothing() {
     );
 }
 
-/// The repository's own directory, or what the program needs, is inside the target, or the target
-/// inside of it.
+/// A protected directory is inside the target, or the target is inside a protected directory.
 #[test]
 fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     let world = World::new();
@@ -131,8 +132,8 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     );
 }
 
-/// Renames a directory while the walk is in the one before it: what was listed is gone when its
-/// turn comes, and what it is now was never listed.
+/// Renames a directory while the walk is in the one before it. The listed name is gone when the
+/// walk gets there, and the new name was not listed.
 struct Renames {
     from: std::path::PathBuf,
     to: std::path::PathBuf,
@@ -142,7 +143,7 @@ struct Renames {
 impl crate::observe::Observer for Renames {
     fn add(&self, counter: crate::observe::Counter, _: u64) {
         use std::sync::atomic::Ordering;
-        // The root is the first.
+        // The first entry is the root.
         if counter == crate::observe::Counter::Entries
             && self.seen.fetch_add(1, Ordering::Relaxed) == 1
         {
@@ -173,7 +174,7 @@ fn what_was_renamed_during_the_walk_is_not_deleted() {
         let options = BackupOptions::new("host", vec![tree]);
         backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
 
-        // The same tree is what is restored over.
+        // Restore over the same tree.
         let target = Target::Directory(world.from(""));
         let (report, seen) = world
             .restore_as(what(Some("tree"), ""), target, &deleting(), None)

@@ -1,5 +1,5 @@
-//! What a restore reports is true and lasts: nothing that is cut off looks finished, what is kept
-//! is compared when asked, leftovers go, a dry run says what would happen.
+//! Tests that a reported restore is true and durable: interrupted files do not look finished, kept
+//! files are compared on request, leftovers are removed, and a dry run reports the same plan.
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,8 +11,8 @@ use super::*;
 use crate::observe::{Counter, Problem, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 
-/// Stops the restore when it begins to sync, as a crash would: what it has written is there, and
-/// nothing is settled.
+/// Stops the restore when it begins to sync, like a crash: written files exist, and none has its
+/// time yet.
 struct StopsAtSync<'a>(&'a Cancel);
 
 impl Observer for StopsAtSync<'_> {
@@ -47,7 +47,7 @@ fn set_time(path: &Path, time: SystemTime) {
         .expect("a time");
 }
 
-/// Changes bytes in place; size and time stay.
+/// Changes bytes in place; size and time stay the same.
 fn damage(path: &Path) {
     let time = fs::metadata(path)
         .and_then(|meta| meta.modified())
@@ -74,6 +74,7 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
         ("epoch", SystemTime::UNIX_EPOCH),
         ("old", now - Duration::from_secs(1_000_000_000)),
     ];
+
     for (name, time) in times {
         for (kind, bytes) in [("big", noise(1, 300_000)), ("small", b"literal".to_vec())] {
             let name = format!("{name}/{kind}");
@@ -82,6 +83,7 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
         }
     }
     world.backup();
+
     for overwrite in [Overwrite::IfChanged, Overwrite::Always] {
         cut_off(
             &world,
@@ -105,7 +107,8 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
             }
         }
     }
-    // What the crash left of the bytes is not believed.
+
+    // The bytes that a crash left are not trusted.
     for (name, _) in times {
         damage(&world.to(&format!("{name}/big")));
     }
@@ -128,6 +131,7 @@ fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
     world.write("d/linked", b"one file of two names");
     fs::hard_link(world.from("d/linked"), world.from("d/twice")).expect("a link");
     world.backup();
+
     for overwrite in [
         Overwrite::Never,
         Overwrite::IfSizeDiffers,
@@ -162,7 +166,8 @@ fn every_way_of_syncing_gives_the_same() {
             listing(world.target.path()),
             listing(world.from("").as_path())
         );
-        // Only an attribute differs.
+
+        // Change only an attribute.
         fs::set_permissions(world.to("a/b/small"), PermissionsExt::from_mode(0o600)).expect("mode");
         let again = world.restore(&options);
         clean(&again);
@@ -171,6 +176,7 @@ fn every_way_of_syncing_gives_the_same() {
             listing(world.target.path()),
             listing(world.from("").as_path())
         );
+
         let single = Target::Directory(world.to("new/single"));
         clean(
             &world
@@ -192,10 +198,12 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
     world.write("whole", &noise(2, 5000));
     world.write("x/linked", &noise(3, 70_000));
     fs::hard_link(world.from("x/linked"), world.from("x/twin")).expect("a link");
+
     let sparse = fs::File::create(world.from("sparse")).expect("a file");
     std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(4, 9000), 1 << 20).expect("written");
     sparse.set_len(8 << 20).expect("a hole at the end");
     world.backup();
+
     let verify = RestoreOptions {
         verify: true,
         ..options()
@@ -210,9 +218,10 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
     for name in ["big", "literal", "x/linked", "sparse"] {
         damage(&world.to(name));
     }
-    // Without it, size and time are what counts.
+    // Without `verify`, only size and time count.
     clean(&world.restore(&options()));
     assert_ne!(fs::read(world.to("big")).expect("read"), noise(1, 900_000));
+
     let dry = world.restore(&RestoreOptions {
         dry_run: true,
         ..verify.clone()
@@ -229,6 +238,7 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
         "{:?}",
         dry.1.planned_so_far()
     );
+
     let never = world.restore(&RestoreOptions {
         overwrite: Overwrite::Never,
         ..verify.clone()
@@ -251,14 +261,13 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
         listing(world.target.path()),
         listing(world.from("").as_path())
     );
-    let (linked, twin) = (
-        fs::metadata(world.to("x/linked")),
-        fs::metadata(world.to("x/twin")),
-    );
+
+    let linked = fs::metadata(world.to("x/linked"));
+    let twin = fs::metadata(world.to("x/twin"));
     assert_eq!(linked.expect("there").ino(), twin.expect("there").ino());
 }
 
-/// Any byte, anywhere, in any kind of content.
+/// Changes one byte at a random offset, in every kind of content.
 #[test]
 fn verify_finds_any_changed_byte() {
     let seed = getrandom::u64().expect("random") as usize;
@@ -271,6 +280,7 @@ fn verify_finds_any_changed_byte() {
     file.set_len(4 << 20).expect("a length");
     world.backup();
     clean(&world.restore(&options()));
+
     let verify = RestoreOptions {
         verify: true,
         ..options()
@@ -280,12 +290,14 @@ fn verify_finds_any_changed_byte() {
         let time = fs::metadata(&path)
             .and_then(|meta| meta.modified())
             .expect("a time");
+
         let mut bytes = fs::read(&path).expect("read");
         let at = seed.wrapping_mul(round + 1).wrapping_mul(0x9e37_79b9) % bytes.len();
         bytes[at] = bytes[at].wrapping_add(1);
         let file = fs::File::options().write(true).open(&path).expect("open");
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64)
             .expect("written");
+
         set_time(&path, time);
         assert_eq!(world.restore(&verify).0.different, 1, "byte {at}");
         assert_eq!(listing(&path), listing(&world.from("f")), "byte {at}");
@@ -306,6 +318,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         }
         fs::write(world.to("b/.icecore-notes"), "the user's").expect("written");
     };
+
     leave();
     let dry = world.restore(&RestoreOptions {
         dry_run: true,
@@ -313,7 +326,8 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
     });
     assert_eq!(dry.0.leftovers, 2);
     assert!(names.iter().all(|name| world.to(name).exists()));
-    // A backup of the target passes over them, and says so.
+
+    // A backup of the target skips the leftovers and reports them.
     let trees = [
         TreeSpec::new("tree", world.from("")),
         TreeSpec::new("again", world.target.path()),
@@ -332,6 +346,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         "{:?}",
         said.problems()
     );
+
     let copy = Target::Directory(world.to("copy"));
     clean(
         &world
@@ -350,7 +365,8 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
     assert_eq!(world.restore(&options()).0.leftovers, 2);
     assert!(names.iter().all(|name| !world.to(name).exists()));
     assert!(world.to("b/.icecore-notes").exists());
-    // A single file clears the directory that it goes to.
+
+    // A restore of a single file clears the directory that it is written to.
     leave();
     let single = Target::Directory(world.to("a"));
     let (report, _) = world
@@ -371,6 +387,7 @@ fn a_dry_run_lists_what_it_would_do() {
     }
     world.backup();
     clean(&world.restore(&options()));
+
     fs::remove_file(world.to("new")).expect("removed");
     fs::write(world.to("newer"), "changed by hand").expect("written");
     fs::write(world.to("old"), "an old state").expect("written");
@@ -379,12 +396,14 @@ fn a_dry_run_lists_what_it_would_do() {
         SystemTime::UNIX_EPOCH + Duration::from_secs(999_999_999),
     );
     fs::write(world.to("mine"), "mine").expect("written");
+
     let before = listing(world.target.path());
     let dry = world.restore(&RestoreOptions {
         dry_run: true,
         delete: true,
         ..options()
     });
+
     let expected = [
         "Write tree/new",
         "Overwrite tree/newer (newer)",
@@ -408,11 +427,13 @@ fn a_target_that_is_made_is_what_it_stands_for() {
     fs::set_permissions(world.from("a"), PermissionsExt::from_mode(0o715)).expect("mode");
     set_time_of_directory(&world.from("a"));
     set_time_of_directory(&world.from(""));
+
     world.backup();
     let look = |path: &Path| {
         let meta = fs::metadata(path).expect("there");
         (meta.mode() & 0o7777, meta.mtime())
     };
+
     for (number, (from, include)) in [
         ("", vec![]),
         ("", vec!["f".into()]),
@@ -442,7 +463,8 @@ fn a_target_that_is_made_is_what_it_stands_for() {
             );
         }
     }
-    // One that was there and is not selected itself stays as it is.
+
+    // An existing directory that is not selected itself stays unchanged.
     let to = world.to("there");
     fs::create_dir(&to).expect("made");
     fs::set_permissions(&to, PermissionsExt::from_mode(0o700)).expect("mode");

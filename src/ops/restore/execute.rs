@@ -334,7 +334,6 @@ impl Execution<'_> {
                     temp
                 }
             }
-
         };
 
         // Write adjoining pieces in one call.

@@ -1,25 +1,25 @@
-//! What `--delete` leaves alone, as the snapshot does not say that it was not there.
+//! Reports names that `--delete` leaves alone, because the snapshot does not account for them.
 
 use super::report::Tally;
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
 
-/// So many directories are named one by one.
+/// This many directories are reported one by one.
 const NAMED_MAX: u64 = 8;
 
-/// Why a name that a snapshot lacks may have been there when it was made.
+/// Why a name that the snapshot lacks may have existed when it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Doubt {
-    /// The rules of the backup left out names of its directory.
+    /// The backup's rules left out names of its directory.
     Excluded = 1,
-    /// Not all names of its directory were seen.
+    /// The backup did not see all names of its directory.
     Unseen = 2,
-    /// Its directory, or one above it, is shown as an older snapshot has it.
+    /// The snapshot shows an older state of its directory, or of one above it.
     Stale = 3,
-    /// The whole source accounts for nothing.
+    /// The source accounts for no missing name at all.
     Source = 4,
-    /// Something is mounted on its directory now that was not there for the backup.
+    /// Something is mounted on its directory now and was not during the backup.
     Mounted = 5,
 }
 
@@ -32,8 +32,8 @@ impl From<MissingNames> for Doubt {
     }
 }
 
-/// A name that was found in a restored directory, as the sorter holds it: may it go, and what is
-/// it?
+/// Encodes, for the sorter, whether a name found in a restored directory may be deleted, and
+/// whether it is a directory.
 pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
     [
         doubt.map_or(0, |doubt| doubt as u8),
@@ -41,7 +41,7 @@ pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8;
     ]
 }
 
-/// What [`found_value`] says. What reads back otherwise than it was written is in doubt.
+/// Decodes [`found_value`]. An unknown value counts as a doubt.
 pub(super) fn read_found(value: &[u8]) -> (Option<Doubt>, bool) {
     let doubt = match value.first() {
         Some(0) => None,
@@ -54,19 +54,19 @@ pub(super) fn read_found(value: &[u8]) -> (Option<Doubt>, bool) {
     (doubt, value.get(1) == Some(&1))
 }
 
-/// Names that are left alone, told by directory. They come in path order.
+/// Names that are left alone, reported per directory. They are added in path order.
 pub(super) struct Left<'a> {
     tally: &'a Tally<'a>,
     observer: &'a dyn Observer,
     source: &'a str,
-    /// Why the whole source accounts for nothing.
+    /// Why the source accounts for no missing name.
     blind: Option<&'static str>,
-    /// The directory at hand and those above it that hold any: how many, and why.
+    /// The current directory and those above it that have such names: number and reason.
     open: Vec<(RelPath, u64, Doubt)>,
     told: u64,
     untold_directories: u64,
     untold_names: u64,
-    /// Names of a source that accounts for nothing.
+    /// Names of a source that accounts for no missing name.
     unknown_names: u64,
 }
 
@@ -91,7 +91,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// A name is left alone.
+    /// Records a name that is left alone.
     pub fn add(&mut self, path: &RelPath, doubt: Doubt) {
         self.tally.not_deleted();
         if self.observer.wants_detail() {
@@ -109,7 +109,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// Leaves the directories that `next` is not in.
+    /// Reports the directories that do not contain `next`, and leaves them.
     fn leave(&mut self, next: Option<&RelPath>) {
         let is_left = |(open, ..): &mut (RelPath, u64, Doubt)| {
             next.is_none_or(|next| next != open && !next.is_below(open))
@@ -145,7 +145,7 @@ impl<'a> Left<'a> {
             .problem(&Problem::new(Severity::Note, subject, message));
     }
 
-    /// Tells the rest.
+    /// Reports the remaining directories, and a summary of those beyond the limit.
     pub fn finish(mut self) {
         self.leave(None);
         if self.untold_directories > 0 {

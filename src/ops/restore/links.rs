@@ -1,4 +1,4 @@
-//! Which names of a restore are hard links of one file (PROTOCOL R23).
+//! Finds names of a restore that are hard links of one file ([R23](docs/protocol.md#r23)).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,15 +8,15 @@ use super::window::Leader;
 use crate::format::encode_list_node;
 use crate::types::{EntryKind, Metadata, Node, RelPath};
 
-/// A group of hard links of which a name was met.
+/// A group of hard links of which at least one name was restored.
 pub(super) struct Group {
     leader: Arc<Leader>,
     digest: [u8; 32],
-    /// Names not met yet.
+    /// Names that the walk has not met yet.
     left: u32,
 }
 
-/// An entry's part in a group of hard links.
+/// The role of an entry in a group of hard links.
 pub(super) enum Membership {
     Alone,
     Leader(Arc<Leader>),
@@ -24,12 +24,13 @@ pub(super) enum Membership {
 }
 
 impl Walk<'_> {
-    /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and
+    /// Finds the group of hard links of an entry: names of one inode with equal size, mtime and
     /// content.
     pub(super) fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
         let Some((meta, digest)) = link_digest(node) else {
             return Membership::Alone;
         };
+
         let key = (meta.device, meta.inode);
         if let Some(group) = self.groups.get_mut(&key) {
             if group.digest != digest {
@@ -43,10 +44,12 @@ impl Walk<'_> {
             }
             return Membership::Follower(leader);
         }
+
         let (limits, len) = (&self.job.limits, target.key().len());
         if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
             return Membership::Alone;
         }
+
         let leader = Arc::new(Leader {
             path: target.clone(),
             has_failed: AtomicBool::new(false),
@@ -65,7 +68,8 @@ impl Walk<'_> {
     }
 }
 
-/// What names of one inode must have in common; none if the entry has one name alone.
+/// Returns a digest of everything that names of one inode must have in common. `None` if the entry
+/// has only one name.
 pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> {
     let mut bytes = Vec::new();
     let (kind, meta) = match node {
@@ -97,9 +101,11 @@ pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> 
             return None;
         }
     };
+
     if meta.nlink < 2 {
         return None;
     }
+
     let mut hasher = blake3::Hasher::new();
     hasher.update(&meta.mtime.seconds().to_le_bytes());
     hasher.update(&meta.mtime.nanos().to_le_bytes());

@@ -1,4 +1,4 @@
-//! Metadata on its way to the target: long attribute values are read, refusals are told.
+//! Applies metadata to the target: reads long attribute values, and reports refusals.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{Class, Metadata, RelPath, XattrValue};
 
 impl Execution<'_> {
-    /// Calls `act` with what a path's metadata is to be and reports what was refused; returns the
-    /// path's device and inode. The outer error ends the restore, the inner one is the path's.
+    /// Calls `act` with a path's metadata and reports the refused parts. Returns the path's device
+    /// and inode. The outer error ends the restore; the inner one concerns only this path.
     pub fn with_meta(
         &self,
         path: &RelPath,
@@ -35,10 +35,12 @@ impl Execution<'_> {
             };
             values.push((&xattr.name, value));
         }
+
         let xattrs: Vec<(&[u8], &[u8])> = values
             .iter()
             .map(|(name, value)| (*name, value.as_ref()))
             .collect();
+
         Ok(act(&MetaToSet {
             meta,
             xattrs: &xattrs,
@@ -51,7 +53,8 @@ impl Execution<'_> {
 
     fn tell_refused(&self, path: &RelPath, meta: &Metadata, report: &MetaReport) {
         for refusal in &report.refused {
-            // Only root may give files away: for anybody else one line at the end says so.
+            // Only root may give files away. For other users, one line at the end covers all of
+            // them.
             let is_usual = refusal.errno == rustix::io::Errno::PERM.raw_os_error();
             if refusal.what == MetaPart::Owner && is_usual && !self.tree.is_roots() {
                 self.job.tally.owner_not_set();

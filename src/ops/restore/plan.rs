@@ -208,6 +208,8 @@ impl<'w> Walk<'w> {
         }
 
         self.delete(is_certain)?;
+
+        // Deletions change the times of directories, so these get their metadata last.
         self.finish_directories()?;
         self.finish_durably()
     }

@@ -1,5 +1,5 @@
-//! What a dry run says of each path: that it would be written, overwritten or deleted. Nothing is
-//! held; each is said as soon as it is known.
+//! Reports for each path what a restore would do: write, overwrite or delete it. Each path is
+//! reported at once; nothing is kept in memory.
 
 use super::compare::Compared;
 use super::execute::kind_and_meta;
@@ -11,7 +11,7 @@ use crate::target::Existing;
 use crate::types::{EntryKind, Node, RelPath, Timestamp};
 
 impl Walk<'_> {
-    /// Counts and reports what would become of one entry.
+    /// Counts and reports the planned treatment of one entry.
     pub(super) fn preview_item(
         &mut self,
         path: &RelPath,
@@ -25,10 +25,12 @@ impl Walk<'_> {
         if is_different {
             self.job.tally.differs();
         }
+
         if action != Action::Write && !(is_different && action == Action::Keep) {
             self.job.tally.unchanged();
             return Ok(());
         }
+
         let (deed, here) = match existing {
             Some(found) => (PlannedVerb::Overwrite, Some(found)),
             None => (PlannedVerb::Write, None),
@@ -43,8 +45,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Says what would be done to a path. `here` is what is there, `theirs` the time of the
-    /// snapshot's.
+    /// Reports the planned treatment of a path. `here` is the existing file, `theirs` the
+    /// snapshot's modification time.
     pub(super) fn would(
         &self,
         verb: PlannedVerb,
@@ -65,7 +67,7 @@ impl Walk<'_> {
         });
     }
 
-    /// Compares a file at once: a dry run has no windows.
+    /// Compares a file at once, since a dry run has no windows.
     fn is_equal(&mut self, target: &RelPath, node: &Node) -> Result<bool, Error> {
         let Node::File { content, .. } = node else {
             return Ok(true);
@@ -81,7 +83,7 @@ impl Walk<'_> {
                 self.job.tally.verified();
                 Ok(true)
             }
-            // What cannot be compared would be written again, or reported.
+            // A restore would rewrite or report a file that cannot be compared.
             _ => Ok(false),
         }
     }

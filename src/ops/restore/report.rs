@@ -1,4 +1,4 @@
-//! What a restore did and could not do.
+//! The report of a restore: what it restored, left, deleted and could not do.
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,56 +8,57 @@ use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::repo::Uncertain;
 use crate::types::{RelPath, SnapshotId};
 
-/// A range of paths of which nothing is known, because a page of the list of files cannot be read.
+/// A range of paths with unknown entries, because a page of the list of files cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncertainRange {
     pub source: String,
-    /// The first path in it.
+    /// The first path of the range.
     pub from: RelPath,
-    /// The first path behind it; none: to the end.
+    /// The first path after the range. `None`: the range extends to the end.
     pub until: Option<RelPath>,
     pub why: String,
 }
 
-/// What a restore did.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
     pub snapshot: SnapshotId,
-    /// Entries of the snapshot that were to be restored, directories included.
+    /// Selected entries of the snapshot, including directories.
     pub entries: u64,
-    /// Files, links and special files written; in a dry run: that would be.
+    /// Files, links and special files written, or in a dry run: that would be written.
     pub files_written: u64,
-    /// Of these, the ones that became another name of a file restored before.
+    /// Part of `files_written` that became another name of a file restored before.
     pub hard_links: u64,
-    /// What was there and was left.
+    /// Existing files that were left as they are.
     pub files_unchanged: u64,
-    /// Of these, what was left because the snapshot's is not newer.
+    /// Part of `files_unchanged` that was left because the snapshot's is not newer.
     pub newer_here: u64,
-    /// Bytes of files written, holes included.
+    /// Bytes of written files, including holes.
     pub bytes_written: u64,
-    /// Things deleted because the snapshot lacks them; a directory with all below it is one.
+    /// Names deleted because the snapshot lacks them. A directory with everything below it counts
+    /// as one.
     pub deleted: u64,
-    /// Names that the snapshot lacks and that were not deleted, as it does not say that they were
-    /// not there, or as the program needs them.
+    /// Names that the snapshot lacks and that were not deleted, because the snapshot does not
+    /// account for them or because the program needs them.
     pub not_deleted: u64,
-    /// Paths that could not be restored; each was reported.
+    /// Paths that could not be restored. Each was reported.
     pub failed: u64,
-    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version
-    /// does not know; paths that lack something since a repair.
+    /// Entries that the snapshot holds as failed, stale or torn, entries of a kind unknown to this
+    /// version, and paths with content lost in a repair.
     pub incomplete: u64,
-    /// Parts of metadata that could not be set, or not be read.
+    /// Parts of metadata that could not be set or read.
     pub refused_meta: u64,
-    /// Owners that an ordinary user may not set; not counted as refused.
+    /// Owners that an ordinary user may not set; not counted in `refused_meta`.
     pub owners_not_set: u64,
-    /// With `verify`: files whose content was read back and is the snapshot's.
+    /// With `verify`: files whose content was compared and matches the snapshot's.
     pub verified: u64,
-    /// With `verify`: files whose content differed, though size and time did not.
+    /// With `verify`: files of equal size and time whose content differed.
     pub different: u64,
-    /// Unfinished files of restores that were killed, removed (in a dry run: that would be).
+    /// Unfinished files of killed restores that were removed, or in a dry run: that would be
+    /// removed.
     pub leftovers: u64,
-    /// With `include`: the patterns that matched nothing of what `exclude` leaves, in the order in
-    /// which they were given. Such a pattern does not make the restore incomplete; what it means,
-    /// the caller knows.
+    /// With `include`: patterns that matched nothing that `exclude` leaves, in the given order.
+    /// They do not make the restore incomplete; the caller decides about them.
     pub unmatched: Vec<UnmatchedInclude>,
     pub uncertain: Vec<UncertainRange>,
 }
@@ -66,12 +67,12 @@ pub struct RestoreReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnmatchedInclude {
     pub pattern: OsString,
-    /// What was probably meant, where the pattern begins with a source's own path or name.
+    /// The pattern that was probably meant, if this one begins with a source's own path or name.
     pub meant: Option<OsString>,
 }
 
 impl RestoreReport {
-    /// True if everything asked for is there as it was backed up.
+    /// Returns true if everything selected is restored as it was backed up.
     pub fn is_complete(&self) -> bool {
         self.failed == 0
             && self.incomplete == 0
@@ -80,7 +81,7 @@ impl RestoreReport {
     }
 }
 
-/// The report while it grows, from several threads.
+/// The report during the restore, updated by several threads.
 pub(super) struct Tally<'a> {
     observer: &'a dyn Observer,
     snapshot: SnapshotId,
@@ -153,12 +154,13 @@ impl<'a> Tally<'a> {
         self.observer.add(Counter::FilesUnchanged, 1);
     }
 
-    /// The snapshot that is restored.
+    /// Returns the id of the restored snapshot.
     pub fn snapshot(&self) -> SnapshotId {
         self.snapshot
     }
 
-    /// What is there is left, as the snapshot's is not newer; it is counted as unchanged as well.
+    /// Counts a file that was left because the snapshot's is not newer. It is counted as unchanged
+    /// too.
     pub fn newer_here(&self) {
         add(&self.newer, 1);
     }
@@ -172,33 +174,33 @@ impl<'a> Tally<'a> {
         add(&self.not_deleted, 1);
     }
 
-    /// A path that cannot be restored.
+    /// Counts and reports a path that cannot be restored.
     pub fn fail(&self, severity: Severity, subject: impl Into<Subject>, why: &str) {
         add(&self.failed, 1);
         self.observer.add(Counter::Failed, 1);
         self.observer.problem(&Problem::new(severity, subject, why));
     }
 
-    /// A path that the snapshot itself does not hold as it was.
+    /// Counts and reports a path that the snapshot does not hold as it was.
     pub fn incomplete(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.incomplete, 1);
         self.observer
             .problem(&Problem::new(Severity::Missing, subject, why));
     }
 
-    /// Paths that lack something since a repair, told already.
+    /// Counts paths with content lost in a repair; they have been reported already.
     pub fn lost(&self, paths: u64) {
         add(&self.incomplete, paths);
     }
 
-    /// A part of a path's metadata that was refused.
+    /// Counts and reports a part of a path's metadata that was refused.
     pub fn refused(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
         self.observer
             .problem(&Problem::new(Severity::Missing, subject, why));
     }
 
-    /// An owner that an ordinary user may not set; one line at the end tells of all.
+    /// Counts an owner that an ordinary user may not set. One line at the end reports all of them.
     pub fn owner_not_set(&self) {
         add(&self.owners, 1);
     }
@@ -211,17 +213,17 @@ impl<'a> Tally<'a> {
         add(&self.different, 1);
     }
 
-    /// An unfinished file of a restore that was killed was removed.
+    /// Counts an unfinished file of a killed restore that was removed.
     pub fn leftover(&self) {
         add(&self.leftovers, 1);
     }
 
-    /// A file was restored whose content is not what its name says.
+    /// Counts a restored file whose content does not match its name.
     pub fn provisional(&self) {
         add(&self.provisional, 1);
     }
 
-    /// Says once what was counted and not reported path by path.
+    /// Reports, once at the end, the things that were only counted.
     pub fn say_counted(&self, target: &str, is_dry: bool) {
         let say = |message: String| {
             self.observer
@@ -252,14 +254,14 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// A part of a path's metadata that cannot be read.
+    /// Counts and reports a part of a path's metadata that cannot be read.
     pub fn damaged_meta(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
         self.observer
             .problem(&Problem::new(Severity::Damage, subject, why));
     }
 
-    /// A page that cannot be read.
+    /// Records and reports a page that cannot be read.
     pub fn uncertain(&self, source: &str, lost: Uncertain) {
         let until = lost
             .until

@@ -1,5 +1,5 @@
-//! Files that have several names in the target: what is set, or later written, under one name is so
-//! under all of them.
+//! Files that have several names in the target. Metadata and content written under one name apply
+//! to all of them.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::types::{Metadata, Node, RelPath};
 /// Inodes that are remembered at once.
 const INODES_MAX: usize = 64 << 10;
 
-/// Which file of the snapshot an inode of several names is kept for.
+/// Maps each inode with several names to the file of the snapshot that it is kept for.
 #[derive(Debug, Default)]
 pub(super) struct SharedInodes(HashMap<(u64, u64), Held>);
 
@@ -19,14 +19,14 @@ pub(super) struct SharedInodes(HashMap<(u64, u64), Held>);
 struct Held {
     /// Device and inode in the snapshot.
     stands_for: (u64, u64),
-    /// Names in the target that were not met yet.
+    /// Names in the target that the walk has not met yet.
     left: u32,
 }
 
 impl SharedInodes {
-    /// True if what is there may be kept for this entry. Two files of the snapshot may be one file
-    /// in the target, for example after a program has linked files of equal content: it is kept for
-    /// the first of them alone. Called once for each path.
+    /// Returns true if an existing file may be kept for this entry. Two files of the snapshot may
+    /// be one file in the target, for example after a program has linked files of equal content.
+    /// That file is kept only for the first of them. Call it once for each path.
     pub fn may_keep(&mut self, found: &Existing, node: &Node) -> bool {
         if found.nlink < 2 {
             return true;
@@ -34,6 +34,7 @@ impl SharedInodes {
         let Some((_, meta)) = kind_and_meta(node) else {
             return true;
         };
+
         let identity = (found.device, found.inode);
         let stands_for = (meta.device, meta.inode);
         if let Some(held) = self.0.get_mut(&identity) {
@@ -44,9 +45,11 @@ impl SharedInodes {
             }
             return is_it;
         }
+
         if self.0.len() >= INODES_MAX {
             return has_metadata(found, meta);
         }
+
         self.0.insert(
             identity,
             Held {
@@ -59,8 +62,8 @@ impl SharedInodes {
 }
 
 impl Walk<'_> {
-    /// True if what is there has names beyond those of the snapshot's file, and extended attributes
-    /// may be set on it or taken from it: that would change these names too.
+    /// Returns true if an existing file has more names than the snapshot's, and the restore may set
+    /// or remove extended attributes on it. That would change the other names too.
     pub(super) fn shares_attributes(
         &mut self,
         found: &Existing,
@@ -80,14 +83,14 @@ impl Walk<'_> {
     }
 }
 
-/// True if what is there has names beyond those of the snapshot's file, and setting the mode or
-/// owner would change these too: they may be files of their own in the snapshot, or lie outside of
-/// the target.
+/// Returns true if an existing file has more names than the snapshot's, and setting its mode or
+/// owner would change the other names too. Those may be separate files in the snapshot, or be
+/// outside of the target.
 pub(super) fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
     has_other_names(found, meta) && !has_metadata(found, meta)
 }
 
-/// True if what is there has more names than the snapshot's file.
+/// Returns true if an existing file has more names than the snapshot's.
 fn has_other_names(found: &Existing, meta: &Metadata) -> bool {
     found.nlink > meta.nlink.max(1)
 }

@@ -1,4 +1,4 @@
-//! Files that are several in the snapshot and one inode in the target.
+//! Several files of the snapshot that are one inode in the target.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,7 +11,7 @@ fn link(world: &World, from: &str, to: &str) {
     fs::hard_link(world.from(from), world.from(to)).expect("a link");
 }
 
-/// Gives files of the source one time, and modes.
+/// Gives files of the source the same time, and each its mode.
 fn dress(world: &World, files: &[(&str, u32)]) {
     let then = SystemTime::now() - Duration::from_secs(3600);
     for (name, mode) in files {
@@ -25,7 +25,7 @@ fn dress(world: &World, files: &[(&str, u32)]) {
     }
 }
 
-/// Makes one file of the target's: what a program does that links files of equal content.
+/// Makes files of the target one file, like a program that links files of equal content.
 fn merge(world: &World, first: &str, others: &[&str]) {
     for other in others {
         fs::remove_file(world.to(other)).expect("removed");
@@ -53,7 +53,7 @@ fn two_groups_of_hard_links_that_are_one_file_get_their_own_modes() {
     dress(&world, &[("a", 0o600), ("c", 0o644), ("e", 0o600)]);
     world.backup();
     clean(&world.restore(&options()));
-    // In the order of paths the first sets its mode, and the last one's counts if nobody looks.
+    // Without a check, each path sets its mode in path order, and the last one wins.
     merge(&world, "a", &["b", "c", "d", "e"]);
 
     clean(&world.restore(&options()));
@@ -83,7 +83,7 @@ fn an_attribute_of_one_file_is_not_set_on_another_that_is_linked_to_it() {
     clean(&world.restore(&options()));
     assert_equal(&world);
 
-    // Nor is it taken from a name outside of what is restored.
+    // An attribute is not removed from a name outside the restored tree either.
     world.write("other", b"");
     let outside = tempfile::tempdir_in(world.target.path()).expect("a directory");
     let kept = outside.path().join("kept");

@@ -1,5 +1,4 @@
-//! Round trips through backup and restore, overwriting, deleting, damage, hostile snapshots, small
-//! windows.
+//! Tests of round trips through backup and restore, overwriting, deleting, and small windows.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -86,7 +85,7 @@ impl World {
         Ok((report, observer))
     }
 
-    /// The tree's contents right into the target.
+    /// Restores the tree's contents directly into the target.
     pub fn restore(&self, options: &RestoreOptions) -> (RestoreReport, Recording) {
         let target = Target::Directory(self.target.path().into());
         self.restore_as(what(Some("tree"), ""), target, options, None)
@@ -123,7 +122,7 @@ fn tiny() -> Limits {
     }
 }
 
-/// Bytes that do not compress, the same for one seed.
+/// Returns incompressible bytes, the same ones for one seed.
 pub(super) fn noise(seed: u8, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new_keyed(&[seed; 32])
@@ -132,7 +131,8 @@ pub(super) fn noise(seed: u8, len: usize) -> Vec<u8> {
     out
 }
 
-/// One line for each path below a directory: all that a restore is to bring back.
+/// Returns one line for each path below a directory, with everything that a restore must bring
+/// back.
 pub(super) fn listing(root: &Path) -> Vec<String> {
     fn walk(root: &Path, at: &Path, out: &mut Vec<String>) {
         let meta = fs::symlink_metadata(at).expect("stat");
@@ -181,7 +181,7 @@ fn set_xattr(path: &Path, value: &[u8]) {
         .expect("attribute");
 }
 
-/// Every kind of entry, some files in several frames.
+/// Fills the tree with every kind of entry, and some files that span several frames.
 fn fill(world: &World) {
     world.write("empty", b"");
     world.write("a/literal", b"tiny");
@@ -189,6 +189,7 @@ fn fill(world: &World) {
     world.write("a/big", &noise(2, 5 << 20));
     world.write("b/again", &noise(2, 5 << 20));
     world.write("b/zeros", &vec![0; 300_000]);
+
     let sparse = fs::File::create(world.from("sparse")).expect("a file");
     use std::os::unix::fs::FileExt;
     sparse.write_all_at(b"begin", 0).expect("written");
@@ -196,16 +197,20 @@ fn fill(world: &World) {
         .write_all_at(&noise(3, 100_000), 10 << 20)
         .expect("written");
     sparse.set_len(40 << 20).expect("a hole");
+
     fs::File::create(world.from("hole"))
         .expect("a file")
         .set_len(1 << 20)
         .expect("a hole");
+
     fs::hard_link(world.from("a/one"), world.from("b/linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("z")).expect("a link");
+
     symlink("/no/where", world.from("link")).expect("a link");
     fs::create_dir(world.from("shut")).expect("a directory");
     world.write("shut/in", b"side");
+
     for (name, kind) in [
         ("fifo", rustix::fs::FileType::Fifo),
         ("socket", rustix::fs::FileType::Socket),
@@ -213,6 +218,7 @@ fn fill(world: &World) {
         rustix::fs::mknodat(rustix::fs::CWD, world.from(name), kind, 0o640.into(), 0)
             .expect("made");
     }
+
     if rustix::process::geteuid().is_root() {
         let kind = rustix::fs::FileType::CharacterDevice;
         rustix::fs::mknodat(
@@ -225,6 +231,7 @@ fn fill(world: &World) {
         .expect("made");
         std::os::unix::fs::chown(world.from("a/big"), Some(1234), Some(5678)).expect("chown");
     }
+
     set_xattr(&world.from("a/one"), b"short");
     set_xattr(&world.from("a/big"), &[b'x'; 1000]);
     fs::set_permissions(world.from("shut"), PermissionsExt::from_mode(0o500)).expect("mode");
@@ -245,6 +252,7 @@ fn every_kind_comes_back_as_it_was() {
     let world = World::new();
     fill(&world);
     world.backup();
+
     let first = world.restore(&RestoreOptions {
         verify: true,
         ..options()
@@ -252,16 +260,19 @@ fn every_kind_comes_back_as_it_was() {
     clean(&first);
     assert_equal(&world);
     assert_eq!(first.0.hard_links, 3);
+
     let allocated = |path: PathBuf| fs::metadata(path).expect("stat").blocks() * 512;
     assert!(allocated(world.to("sparse")) < 1 << 20, "holes stay holes");
     assert_eq!(allocated(world.to("hole")), 0);
-    // Once more: all is there.
+
+    // A second restore writes nothing.
     let second = world.restore(&options());
     clean(&second);
     assert_eq!((second.0.files_written, second.0.bytes_written), (0, 0));
     assert_eq!(second.0.files_unchanged, first.0.files_written);
     assert_equal(&world);
-    // And written again whatever is there.
+
+    // `Always` writes everything again.
     let third = world.restore(&RestoreOptions {
         overwrite: Overwrite::Always,
         ..options()
@@ -281,6 +292,7 @@ fn windows_of_three_chunks_give_the_same() {
             &noise(number, 200_000 + usize::from(number)),
         );
     }
+
     world.backup();
     for open_files in [2, 100] {
         for window_wants in [1, 3, 50] {
@@ -294,8 +306,9 @@ fn windows_of_three_chunks_give_the_same() {
             let found = found.expect("restore");
             clean(&found);
             let to = world.to(&format!("{open_files}-{window_wants}"));
+
             let strip = |lines: Vec<String>| -> Vec<String> {
-                // With one remembered group some links become files of their own.
+                // With one remembered group, some links become separate files.
                 lines
                     .into_iter()
                     .filter(|line| !line.contains("link") && !line.contains("literal"))
@@ -314,15 +327,15 @@ fn all_sources_single_files_and_streams_find_their_place() {
     let world = World::new();
     world.write("a/file", b"some content that is longer than a literal may be, so that it becomes a chunk of its own, which takes 128 bytes and a few more");
     world.backup();
-    let (content, dump) = (
-        fs::read(world.from("a/file")).expect("read"),
-        noise(9, 3 << 20),
-    );
+    let content = fs::read(world.from("a/file")).expect("read");
+    let dump = noise(9, 3 << 20);
+
     let go = |what: What, to: &str| {
         world
             .restore_as(what, Target::Directory(world.to(to)), &options(), None)
             .expect("restore")
     };
+
     clean(&go(what(None, ""), "all"));
     assert_eq!(listing(&world.to("all/tree")), listing(world.tree.path()));
     assert_eq!(fs::read(world.to("all/dump")).expect("read"), dump);
@@ -334,6 +347,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
     assert_eq!(fs::read(world.to("sub/file")).expect("read"), content);
     clean(&go(what(Some("dump"), ""), "dumped"));
     assert_eq!(fs::read(world.to("dumped")).expect("read"), dump);
+
     for (what, expected) in [
         (what(Some("dump"), ""), &dump),
         (what(Some("tree"), "a/file"), &content),
@@ -344,6 +358,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
             .expect("restore");
         assert!(out == *expected);
     }
+
     for bad in [
         what(Some("no"), ""),
         what(Some("tree"), "a/no"),
@@ -352,6 +367,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
         let error = world.restore_as(bad, Target::Directory(world.to("bad")), &options(), None);
         assert!(matches!(error, Err(Error::NotThere(_))), "{error:?}");
     }
+
     let error = world.restore_as(
         what(Some("tree"), "a"),
         Target::Stdout(&mut Vec::new()),
@@ -361,12 +377,13 @@ fn all_sources_single_files_and_streams_find_their_place() {
     assert!(matches!(error, Err(Error::Usage(_))));
 }
 
-/// `restore latest:db /dev/null`, as root, left a regular file in the place of /dev/null.
+/// `restore latest:db /dev/null`, as root, replaced /dev/null by a regular file.
 #[test]
 fn devices_fifos_and_sockets_are_not_replaced() {
     let world = World::new();
     world.write("file", b"some content");
     world.backup();
+
     rustix::fs::mknodat(
         rustix::fs::CWD,
         world.to("fifo"),
@@ -377,10 +394,11 @@ fn devices_fifos_and_sockets_are_not_replaced() {
     .expect("made");
     let _socket = std::os::unix::net::UnixListener::bind(world.to("socket")).expect("made");
     symlink("/dev/null", world.to("null")).expect("made");
-    // As /dev/stdout is; what it leads to may well be a file.
+    // Like /dev/stdout; it may well lead to a file.
     symlink("/proc/self/fd/1", world.to("out")).expect("made");
     fs::write(world.to("plain"), b"").expect("written");
     symlink("plain", world.to("link")).expect("made");
+
     for name in ["fifo", "socket", "null", "out"] {
         let target = || Target::Directory(world.to(name));
         let before = fs::symlink_metadata(world.to(name)).expect("there").ino();
@@ -399,6 +417,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
             "{name}"
         );
     }
+
     for name in ["plain", "link"] {
         let target = Target::Directory(world.to(name));
         clean(
@@ -414,6 +433,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
 fn a_stream_comes_out_through_windows_of_any_size() {
     let world = World::new();
     world.backup();
+
     let repo = world.repo();
     repo.sync().expect("sync");
     let found = repo
@@ -423,14 +443,17 @@ fn a_stream_comes_out_through_windows_of_any_size() {
     else {
         panic!("no stream");
     };
+
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut content = content.clone();
     content.extents.push(Extent::Hole { len: 3_000_000 });
     content.extents.push(Extent::Literal(b"end".to_vec()));
     content.size += 3_000_003;
+
     let mut expected = noise(9, 3 << 20);
     expected.extend(vec![0; 3_000_000]);
     expected.extend(b"end");
+
     for (window_bytes, window_chunks, kept_bytes) in [
         (64 << 20, 64 << 10, 16 << 20),
         (10_000, 5, 0),
@@ -465,6 +488,7 @@ fn what_is_there_is_treated_as_asked() {
     world.write("directory/in", b"x");
     symlink("to", world.from("link")).expect("a link");
     world.backup();
+
     let spoil = || {
         fs::write(world.to("file"), "mine").expect("written");
         let _ = fs::remove_dir_all(world.to("directory"));
@@ -472,6 +496,7 @@ fn what_is_there_is_treated_as_asked() {
         symlink("/", world.to("directory")).expect("a link in a directory's place");
         fs::create_dir_all(world.to("link")).expect("a directory in a link's place");
     };
+
     spoil();
     let never = world.restore(&RestoreOptions {
         overwrite: Overwrite::Never,
@@ -489,9 +514,11 @@ fn what_is_there_is_treated_as_asked() {
         "{:?}",
         never.1.problems()
     );
+
     clean(&world.restore(&options()));
     assert_equal(&world);
-    // A directory that is not empty goes only with --delete.
+
+    // Only --delete removes a directory that is not empty.
     fs::remove_file(world.to("link")).expect("removed");
     fs::create_dir(world.to("link")).expect("a directory");
     fs::write(world.to("link/mine"), "x").expect("written");
@@ -503,6 +530,7 @@ fn what_is_there_is_treated_as_asked() {
         kept.1.problems()
     );
     assert!(world.to("link/mine").exists());
+
     clean(&world.restore(&RestoreOptions {
         delete: true,
         ..options()
@@ -517,31 +545,37 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     world.write("b/keep", b"1");
     world.backup();
     clean(&world.restore(&options()));
+
     let strew = || {
         for name in ["a/more/deep/x", "a/z", "b/cache/y", "top", "a.b"] {
             fs::create_dir_all(world.to(name).parent().expect("a parent")).expect("directories");
             fs::write(world.to(name), "x").expect("written");
         }
     };
+
     strew();
     let excluding = |delete| RestoreOptions {
         delete,
         exclude: vec!["cache/".into()],
         ..options()
     };
+
     clean(&world.restore(&excluding(false)));
     assert!(world.to("a/z").exists());
+
     let dry = world.restore(&RestoreOptions {
         dry_run: true,
         ..excluding(true)
     });
     assert_eq!((dry.0.deleted, dry.0.files_unchanged), (4, 2));
     assert!(world.to("a/z").exists());
+
     let found = world.restore(&excluding(true));
     clean(&found);
     assert_eq!(found.0.deleted, 4);
     assert!(world.to("b/cache/y").exists(), "what is excluded stays");
-    // Only below what is restored.
+
+    // It deletes only below restored directories.
     strew();
     let include = RestoreOptions {
         delete: true,
@@ -550,6 +584,7 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     };
     assert_eq!(world.restore(&include).0.deleted, 2);
     assert!(world.to("top").exists() && world.to("b/cache").exists() && !world.to("a/z").exists());
+
     world.restore(&RestoreOptions {
         delete: true,
         ..options()
@@ -571,6 +606,7 @@ fn patterns_choose_what_is_restored() {
         world.write(name, name.as_bytes());
     }
     world.backup();
+
     let include = vec!["*.txt".into(), "all/".into()];
     let exclude = vec!["two".into()];
     clean(&world.restore(&RestoreOptions {
@@ -578,6 +614,7 @@ fn patterns_choose_what_is_restored() {
         exclude,
         ..options()
     }));
+
     let names: Vec<String> = listing(world.target.path())
         .iter()
         .map(|line| line.split('"').nth(1).unwrap_or_default().to_owned())
@@ -614,6 +651,7 @@ fn a_selector_chooses_entries() {
         world.write(name, name.as_bytes());
     }
     world.backup();
+
     let select = RestoreOptions {
         select: Some(Arc::new(Odd)),
         ..options()
@@ -622,7 +660,8 @@ fn a_selector_chooses_entries() {
     assert_eq!(report.files_written, 2);
     assert!(world.to("a/1").exists() && world.to("c1/21").exists());
     assert!(!world.to("a/2").exists() && world.to("b").exists() && !world.to("b/2").exists());
-    // What it does not choose is in the snapshot all the same.
+
+    // Entries that it does not choose are still in the snapshot, so --delete keeps them.
     fs::write(world.to("a/2"), "mine").expect("written");
     clean(&world.restore(&RestoreOptions {
         delete: true,
@@ -638,14 +677,17 @@ fn files_of_another_size_are_replaced_beside_a_program_at_work() {
         world.write(name, b"12345");
     }
     world.backup();
+
     fs::write(world.to("torn"), "123").expect("written");
     fs::write(world.to("same"), "abcde").expect("written");
     fs::create_dir(world.to("directory")).expect("a directory");
     fs::set_permissions(world.to("directory"), PermissionsExt::from_mode(0o711)).expect("mode");
+
     clean(&world.restore(&RestoreOptions {
         overwrite: Overwrite::IfSizeDiffers,
         ..options()
     }));
+
     let read = |name: &str| fs::read(world.to(name)).expect("read");
     assert_eq!(
         (read("torn"), read("same")),
@@ -701,8 +743,10 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     let world = World::new();
     world.write("big", &noise(1, 3 << 20));
     world.backup();
+
     let cancel = Cancel::new();
     cancel.cancel();
+
     let target = Target::Directory(world.target.path().into());
     let result = restore(
         &world.repo(),
@@ -712,6 +756,7 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
         &Recording::default(),
         &cancel,
     );
+
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(world.target.path()).expect("list").count(), 0);
     assert!(

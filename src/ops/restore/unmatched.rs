@@ -1,4 +1,4 @@
-//! What was probably meant by a pattern that matches nothing.
+//! Guesses the meaning of a pattern that matches nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,9 +10,9 @@ use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::RelPath;
 
-/// Refuses exclude patterns that begin with the path or the name of a source, as other programs and
-/// listings write paths, where no source has such a name at its root: what they were to leave out
-/// would be restored.
+/// Rejects exclude patterns that begin with the path or the name of a source, as other programs and
+/// listings write paths, unless a source has such a name at its root. The paths that the user
+/// wanted to leave out would be restored.
 pub(super) fn refuse_misread(
     excludes: &[OsString],
     sources: &[&SourceRecord],
@@ -22,6 +22,7 @@ pub(super) fn refuse_misread(
         let Some(meant) = meant(pattern, sources, &RelPath::root()) else {
             continue;
         };
+
         let text = pattern
             .as_bytes()
             .strip_prefix(b"/")
@@ -30,12 +31,14 @@ pub(super) fn refuse_misread(
         let Ok(first) = RelPath::from_slashed(first) else {
             continue;
         };
+
         let mut is_there = false;
         for source in sources {
             if let SourceKind::Tree { runs, .. } = &source.kind {
                 is_there |= Walk::open(reader, runs, true)?.entry_at(&first)?.is_some();
             }
         }
+
         if !is_there {
             return Err(Error::Usage(format!(
                 "--exclude '{}' leaves out nothing: patterns begin at the source's root: write --exclude '{}'",
@@ -47,7 +50,7 @@ pub(super) fn refuse_misread(
     Ok(())
 }
 
-/// The pattern, and what was probably meant by it: see [`meant`].
+/// Returns the pattern, and the one that was probably meant: see [`meant`].
 pub(super) fn explained(
     pattern: &OsStr,
     sources: &[&SourceRecord],
@@ -59,9 +62,8 @@ pub(super) fn explained(
     }
 }
 
-/// What a pattern would have to be where it is written as other programs take it: from `/`, from
-/// the name of the source, or from the path that is restored. `sub`: the path in the source that is
-/// restored.
+/// Returns the right form of a pattern that is written as other programs expect it: from `/`, from
+/// the name of the source, or from the restored path. `sub` is the restored path of the source.
 pub(in crate::ops) fn meant(
     pattern: &OsStr,
     sources: &[&SourceRecord],
@@ -93,7 +95,7 @@ pub(in crate::ops) fn meant(
     from_path().or_else(from_name).or_else(from_sub)
 }
 
-/// What a pattern has below a directory with whose path it begins.
+/// Returns the rest of a pattern that begins with the path of a directory.
 fn below<'p>(pattern: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {
     let directory = directory.strip_suffix(b"/").unwrap_or(directory);
     let rest = pattern.strip_prefix(directory)?.strip_prefix(b"/")?;

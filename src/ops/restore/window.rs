@@ -1,4 +1,4 @@
-//! A window of a restore: what is to be written, and the chunks that it takes.
+//! A window of a restore: items to be written, and the chunks that they need.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,31 +8,32 @@ use crate::ops::fetch::Want;
 use crate::target::{Replace, TempFile};
 use crate::types::{ByteSize, Metadata, Node, RelPath};
 
-/// How much a window holds.
+/// Limits of a window and of a restore's open work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Bytes of memory for items and wants.
     pub window_bytes: usize,
-    /// Wants; a file of more goes on in the next window.
+    /// Wants; a file with more of them continues in the next window.
     pub window_wants: usize,
-    /// Files that lie in several frames and are open at once, over all threads.
+    /// Files that span several frames and are open at once, over all threads.
     pub open_files: usize,
     /// Groups of hard links that are remembered, and the bytes of their paths.
     pub link_groups: usize,
     pub link_bytes: usize,
-    /// With so many files, or bytes of files, without their times, what was written is synced in
-    /// between.
+    /// When this many files, or bytes of files, are without their times, written files are synced.
     pub unsettled_files: u64,
     pub unsettled_bytes: u64,
 }
 
 impl Limits {
-    /// 40 MiB for a window by default (PROTOCOL R24), less where the budget is small.
+    /// Returns the limits for a memory budget. A window has 40 MiB by default
+    /// ([R24](docs/protocol.md#r24)), less if the budget is small.
     pub fn for_memory(budget: ByteSize) -> Self {
         let window_bytes = usize::try_from(budget.0 / 6)
             .unwrap_or(usize::MAX)
             .clamp(8 << 20, 40 << 20);
-        // Each open file holds its directory open too: well below the usual limit of 1,024 handles.
+        // Each open file keeps its directory open too; stay well below the usual limit of 1,024
+        // handles.
         Self {
             window_bytes,
             window_wants: 1 << 20,
@@ -45,69 +46,69 @@ impl Limits {
     }
 }
 
-/// What becomes of an item.
+/// What to do with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Write,
-    /// Its content is there: only its metadata is corrected, and its content compared if that was
-    /// asked for.
+    /// The content exists: only correct the metadata, and compare the content if that was
+    /// requested.
     Keep,
-    /// It is compared, and left as it is.
+    /// Compare the file and leave it as it is.
     Look,
 }
 
-/// How a path gets its name.
+/// Rules for giving a path its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
-    /// What may be replaced.
+    /// The kinds of existing files that may be replaced.
     pub replace: Replace,
-    /// The directory was there before, so the name is to be noted as this restore's.
+    /// The directory existed before, so the name must be recorded as this restore's.
     pub is_claim: bool,
 }
 
 /// The first name of a group of hard links.
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// In the target.
+    /// Path in the target.
     pub path: RelPath,
     /// It could not be restored, so nothing can be linked to it.
     pub has_failed: AtomicBool,
-    /// It is written in a later window, and so are the links to it.
+    /// It is written in a later window, and so are its links.
     pub is_late: AtomicBool,
 }
 
 /// A file, link or special file to be restored.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// In the target.
+    /// Path in the target.
     pub path: RelPath,
-    /// Without the content, which became wants.
+    /// Without its content, which became wants, if it is to be written.
     pub node: Node,
     pub action: Action,
     pub leader: Option<Arc<Leader>>,
     pub rule: Rule,
     pub size: u64,
-    /// Bytes kept in the entry, and where they go.
+    /// Content stored in the entry itself, with its offsets in the file.
     pub literals: Vec<(u64, Vec<u8>)>,
-    /// Where the last chunk or literal ends; beyond it is a hole.
+    /// End of the last chunk or literal; the rest of the file is a hole.
     pub data_end: u64,
-    /// All its wants are known.
+    /// All of its wants are known.
     pub is_planned: bool,
     /// It was begun in an earlier window.
     pub is_carried: bool,
     pub progress: Mutex<Progress>,
 }
 
-/// How far a file is.
+/// Progress of a file.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Wants of the current window that are not written.
+    /// Wants of the current window that are not written yet.
     pub left: u32,
-    /// Shared by the threads that write at this moment.
+    /// Shared by the threads that are writing it.
     pub temp: Option<Arc<TempFile>>,
     /// Why it cannot be restored.
     pub failure: Option<(Severity, String)>,
-    /// It is counted when it is done, which is later.
+    /// The item is finished, and counted, later.
     pub is_put_off: bool,
 }
 
@@ -138,13 +139,14 @@ impl Item {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns roughly the number of bytes of memory that the item takes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.path.key().len() + node_bytes(&self.node)
     }
 }
 
-/// About how many bytes a node takes outside of itself, 16 for each piece of the allocator's own.
+/// Returns roughly the number of bytes that a node takes on the heap, with 16 for the allocator's
+/// overhead of each allocation.
 fn node_bytes(node: &Node) -> usize {
     let meta = |meta: &Metadata| {
         let xattrs = meta.xattrs.iter().map(|xattr| {
@@ -171,26 +173,26 @@ fn node_bytes(node: &Node) -> usize {
     }
 }
 
-/// Another name of a leader.
+/// Another name of a leader's file.
 #[derive(Debug)]
 pub(super) struct Link {
     pub path: RelPath,
     pub leader: Arc<Leader>,
-    /// With its content: written as a file of its own if it cannot be linked.
+    /// With its content, to be written as a separate file if it cannot be linked.
     pub node: Node,
-    /// Something may be there already.
+    /// The path may exist already.
     pub may_exist: bool,
     pub rule: Rule,
 }
 
 impl Link {
-    /// The name as a file of its own.
+    /// Converts the name to a separate file.
     pub fn apart(self) -> Item {
         Item::new(self.path, self.node, Action::Write, None, self.rule)
     }
 }
 
-/// What is done in one go.
+/// Items, chunks and links that are written together.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub items: Vec<Item>,
@@ -221,7 +223,7 @@ impl Window {
             || self.item_bytes + self.wants.len() * size_of::<Want>() >= limits.window_bytes
     }
 
-    /// A window that goes on with the file that is being planned, if any.
+    /// Returns the next window, which continues the file that is being planned, if any.
     pub fn next(&mut self) -> Self {
         let mut next = Self::default();
         if let Some(mut item) = self.items.pop().filter(|item| !item.is_planned) {
