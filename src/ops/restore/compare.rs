@@ -101,7 +101,8 @@ impl Job<'_> {
         file: impl AsFd,
         content: &Content,
     ) -> Result<io::Result<Compared>, Error> {
-        let (file, mut at) = (file.as_fd(), 0);
+        let file = file.as_fd();
+        let mut at = 0;
         let mut extents = ContentReader::new(self.reader, content);
         let mut buffer = Vec::new();
         loop {

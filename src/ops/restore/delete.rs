@@ -19,8 +19,8 @@ use crate::sys::Sorter;
 use crate::target::{InUse, Kept, Removed};
 use crate::types::{EntryFlags, EntryKind, RelPath};
 
-/// Returns why a source as a whole accounts for none of the names that it lacks. `None` if its
-/// directories answer that one by one.
+/// Returns why a source as a whole accounts for no missing name. `None` if its directories answer
+/// that one by one.
 pub(super) fn blindness(
     is_checkpoint: bool,
     is_repaired: bool,

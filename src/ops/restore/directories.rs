@@ -24,7 +24,8 @@ impl Walk<'_> {
     /// Leaves the directories that do not contain `path`.
     pub(super) fn leave_levels(&mut self, path: &RelPath) {
         while let Some(level) = self.levels.last() {
-            let (key, len) = (path.key(), level.key_len);
+            let key = path.key();
+            let len = level.key_len;
             let is_in = len == 0 && !key.is_empty()
                 || key.len() > len && key[len] == 0 && key[..len] == self.here[..len];
             if is_in {

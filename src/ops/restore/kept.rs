@@ -77,7 +77,10 @@ impl<'a> Left<'a> {
         source: &'a str,
         blind: Option<&'static str>,
     ) -> Self {
-        let (told, untold_directories, untold_names, unknown_names) = (0, 0, 0, 0);
+        let told = 0;
+        let untold_directories = 0;
+        let untold_names = 0;
+        let unknown_names = 0;
         Self {
             tally,
             observer,

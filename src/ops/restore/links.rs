@@ -45,7 +45,8 @@ impl Walk<'_> {
             return Membership::Follower(leader);
         }
 
-        let (limits, len) = (&self.job.limits, target.key().len());
+        let limits = &self.job.limits;
+        let len = target.key().len();
         if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
             return Membership::Alone;
         }

@@ -80,7 +80,7 @@ pub(super) struct Walk<'w> {
     pub(super) directories: Sorter,
     /// Source paths of the names listed in restored directories, for `--delete`.
     pub(super) found: Sorter,
-    /// Why the source accounts for none of the names that it lacks.
+    /// Why the source accounts for no missing name.
     pub(super) blind: Option<&'static str>,
     /// The topmost stale directory above the walk's position: the snapshot shows an older state of
     /// it.

@@ -1,5 +1,5 @@
-//! Reports for each path what a restore would do: write, overwrite or delete it. Each path is
-//! reported at once; nothing is kept in memory.
+//! The preview of a dry run: reports whether each path would be written, overwritten or deleted.
+//! Each path is reported at once; nothing is kept in memory.
 
 use super::compare::Compared;
 use super::execute::kind_and_meta;

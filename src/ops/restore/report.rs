@@ -1,4 +1,4 @@
-//! The report of a restore: what it restored, left, deleted and could not do.
+//! The report of a restore: counts of restored, kept, deleted and failed paths.
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};

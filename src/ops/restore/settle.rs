@@ -294,7 +294,8 @@ impl Execution<'_> {
 /// The data that a file needs while it waits for its name.
 impl Nameless {
     pub fn new(item: &Item, file: WholeFile, identity: (u64, u64)) -> Self {
-        let (path, leader) = (item.path.clone(), item.leader.clone());
+        let path = item.path.clone();
+        let leader = item.leader.clone();
         Self {
             file,
             path,

@@ -197,7 +197,6 @@ fn fill(world: &World) {
         .write_all_at(&noise(3, 100_000), 10 << 20)
         .expect("written");
     sparse.set_len(40 << 20).expect("a hole");
-
     fs::File::create(world.from("hole"))
         .expect("a file")
         .set_len(1 << 20)
@@ -206,7 +205,6 @@ fn fill(world: &World) {
     fs::hard_link(world.from("a/one"), world.from("b/linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("z")).expect("a link");
-
     symlink("/no/where", world.from("link")).expect("a link");
     fs::create_dir(world.from("shut")).expect("a directory");
     world.write("shut/in", b"side");
@@ -260,7 +258,6 @@ fn every_kind_comes_back_as_it_was() {
     clean(&first);
     assert_equal(&world);
     assert_eq!(first.0.hard_links, 3);
-
     let allocated = |path: PathBuf| fs::metadata(path).expect("stat").blocks() * 512;
     assert!(allocated(world.to("sparse")) < 1 << 20, "holes stay holes");
     assert_eq!(allocated(world.to("hole")), 0);
@@ -292,8 +289,8 @@ fn windows_of_three_chunks_give_the_same() {
             &noise(number, 200_000 + usize::from(number)),
         );
     }
-
     world.backup();
+
     for open_files in [2, 100] {
         for window_wants in [1, 3, 50] {
             let limits = Limits {
@@ -306,7 +303,6 @@ fn windows_of_three_chunks_give_the_same() {
             let found = found.expect("restore");
             clean(&found);
             let to = world.to(&format!("{open_files}-{window_wants}"));
-
             let strip = |lines: Vec<String>| -> Vec<String> {
                 // With one remembered group, some links become separate files.
                 lines
@@ -329,7 +325,6 @@ fn all_sources_single_files_and_streams_find_their_place() {
     world.backup();
     let content = fs::read(world.from("a/file")).expect("read");
     let dump = noise(9, 3 << 20);
-
     let go = |what: What, to: &str| {
         world
             .restore_as(what, Target::Directory(world.to(to)), &options(), None)
@@ -433,7 +428,6 @@ fn devices_fifos_and_sockets_are_not_replaced() {
 fn a_stream_comes_out_through_windows_of_any_size() {
     let world = World::new();
     world.backup();
-
     let repo = world.repo();
     repo.sync().expect("sync");
     let found = repo
@@ -443,7 +437,6 @@ fn a_stream_comes_out_through_windows_of_any_size() {
     else {
         panic!("no stream");
     };
-
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut content = content.clone();
     content.extents.push(Extent::Hole { len: 3_000_000 });
@@ -488,7 +481,6 @@ fn what_is_there_is_treated_as_asked() {
     world.write("directory/in", b"x");
     symlink("to", world.from("link")).expect("a link");
     world.backup();
-
     let spoil = || {
         fs::write(world.to("file"), "mine").expect("written");
         let _ = fs::remove_dir_all(world.to("directory"));
@@ -545,14 +537,12 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     world.write("b/keep", b"1");
     world.backup();
     clean(&world.restore(&options()));
-
     let strew = || {
         for name in ["a/more/deep/x", "a/z", "b/cache/y", "top", "a.b"] {
             fs::create_dir_all(world.to(name).parent().expect("a parent")).expect("directories");
             fs::write(world.to(name), "x").expect("written");
         }
     };
-
     strew();
     let excluding = |delete| RestoreOptions {
         delete,
@@ -569,7 +559,6 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     });
     assert_eq!((dry.0.deleted, dry.0.files_unchanged), (4, 2));
     assert!(world.to("a/z").exists());
-
     let found = world.restore(&excluding(true));
     clean(&found);
     assert_eq!(found.0.deleted, 4);
@@ -584,7 +573,6 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     };
     assert_eq!(world.restore(&include).0.deleted, 2);
     assert!(world.to("top").exists() && world.to("b/cache").exists() && !world.to("a/z").exists());
-
     world.restore(&RestoreOptions {
         delete: true,
         ..options()
@@ -606,7 +594,6 @@ fn patterns_choose_what_is_restored() {
         world.write(name, name.as_bytes());
     }
     world.backup();
-
     let include = vec!["*.txt".into(), "all/".into()];
     let exclude = vec!["two".into()];
     clean(&world.restore(&RestoreOptions {
@@ -651,7 +638,6 @@ fn a_selector_chooses_entries() {
         world.write(name, name.as_bytes());
     }
     world.backup();
-
     let select = RestoreOptions {
         select: Some(Arc::new(Odd)),
         ..options()
@@ -687,7 +673,6 @@ fn files_of_another_size_are_replaced_beside_a_program_at_work() {
         overwrite: Overwrite::IfSizeDiffers,
         ..options()
     }));
-
     let read = |name: &str| fs::read(world.to(name)).expect("read");
     assert_eq!(
         (read("torn"), read("same")),
@@ -743,10 +728,8 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     let world = World::new();
     world.write("big", &noise(1, 3 << 20));
     world.backup();
-
     let cancel = Cancel::new();
     cancel.cancel();
-
     let target = Target::Directory(world.target.path().into());
     let result = restore(
         &world.repo(),
@@ -756,7 +739,6 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
         &Recording::default(),
         &cancel,
     );
-
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(world.target.path()).expect("list").count(), 0);
     assert!(

@@ -125,7 +125,8 @@ mod tests {
             numeric_owners: false,
             moved_from: Vec::new(),
         };
-        let (docs, root) = (source("docs", "/srv/docs"), source("root", "/"));
+        let docs = source("docs", "/srv/docs");
+        let root = source("root", "/");
         for (pattern, sub, meant) in [
             ("/srv/docs/git", "", Some("/git")),
             ("/srv/docs/*.pem", "", Some("/*.pem")),
