@@ -1,4 +1,4 @@
-//! What of POSIX ACLs must be understood to write them safely: their attribute names and the owning
+//! The part of POSIX ACLs that is needed to write them safely: attribute names, and the owning
 //! group's rights.
 
 /// The attribute that holds a path's own ACL.
@@ -6,16 +6,16 @@ pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The attribute that holds the ACL which new paths in a directory inherit.
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
-/// Version number in front of the attribute's entries (`linux/posix_acl_xattr.h`).
+/// Version number before the attribute's entries (`linux/posix_acl_xattr.h`).
 const VERSION: u32 = 2;
 /// Tag of the owning group's entry.
 const TAG_GROUP_OBJ: u16 = 0x04;
 
-/// The owning group's rights (0–7) in an ACL attribute: version (4 bytes), then tag (2), rights
-/// (2), id (4) for each entry, little-endian. None if the value is no ACL.
+/// Returns the owning group's rights (0–7) in an ACL attribute: version (4 bytes), then tag (2),
+/// rights (2), id (4) for each entry, little-endian. `None` if the value is not an ACL.
 ///
-/// A path with an ACL shows the ACL's mask as its mode's group bits, so where the ACL cannot be
-/// set, the mode alone would give the owning group more than it had.
+/// A path with an ACL shows the ACL's mask as its mode's group bits. So if the ACL cannot be set,
+/// the mode alone would give the owning group too many rights.
 pub(super) fn owning_group_rights(value: &[u8]) -> Option<u16> {
     let (version, entries) = value.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*version) != VERSION {

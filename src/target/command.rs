@@ -1,23 +1,23 @@
-//! A command that takes what is restored on its standard input, such as `psql`.
+//! A command that reads restored data from its standard input, such as `psql`.
 //!
-//! It runs without a shell in a session of its own, so without a terminal; its output goes nowhere,
-//! the end of what it says on standard error is kept.
+//! It runs without a shell, in a separate session and so without a terminal. Its standard output is
+//! discarded; the end of its standard error is kept.
 
 use std::io::{self, Write};
 
 use crate::sys::{Canceller, ChildProcess, CommandError, Pipe, SpawnOptions};
 
-/// A command under way. Writing feeds it; the work is done only once [`FedCommand::finish`] has
-/// said so. Dropping it kills the command and its process group.
+/// A running command. Writing feeds it. The work is done only if [`FedCommand::finish`] succeeds.
+/// Dropping it kills the command and its process group.
 #[derive(Debug)]
 pub struct FedCommand {
     child: ChildProcess,
-    /// It closed its input before it had all of it.
+    /// The command closed its input before it had read everything.
     is_shut: bool,
 }
 
 impl FedCommand {
-    /// Starts the program that the first word names, with the rest as arguments.
+    /// Starts a program: its name, then its arguments.
     pub fn spawn(words: &[String], options: &SpawnOptions) -> Result<Self, CommandError> {
         Ok(Self {
             child: ChildProcess::start(words, options, Pipe::Input)?,
@@ -25,17 +25,17 @@ impl FedCommand {
         })
     }
 
-    /// A handle to end the command from another thread, also while a write or
-    /// [`FedCommand::finish`] waits for it.
+    /// Returns a handle to stop the command from another thread, even during a write or
+    /// [`FedCommand::finish`].
     pub fn canceller(&self) -> Canceller {
         self.child.canceller()
     }
 
-    /// Ends the command's input and waits for it to exit, which may take as long as it likes;
-    /// cancelling ends the wait. Returns the end of what it said on standard error, at most 8 KiB.
+    /// Closes the command's input and waits for it to exit, without a time limit; cancelling ends
+    /// the wait. Returns the end of its standard error, at most 8 KiB.
     ///
     /// # Errors
-    /// Anything but exit code 0, and an end before it had all of its input.
+    /// Any exit code but 0, or an exit before the command had read all of its input.
     pub fn finish(self) -> Result<String, CommandError> {
         let command = self.child.command().to_owned();
         let said = self.child.finish()?;
@@ -48,10 +48,11 @@ impl FedCommand {
 }
 
 impl Write for FedCommand {
-    /// Blocks until the command takes something.
+    /// Blocks until the command reads some of the bytes.
     ///
     /// # Errors
-    /// `BrokenPipe` once the command has closed its input (its exit tells why) or was cancelled.
+    /// `BrokenPipe` if the command has closed its input (its exit gives the reason) or was
+    /// cancelled.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.child.write(bytes);
         self.is_shut |= written
@@ -125,8 +126,8 @@ mod tests {
 
     #[test]
     fn a_blocked_write_ends_when_the_command_is_cancelled() {
-        // Should the test be killed, either ends by itself. What a shell ignores its children
-        // ignore too.
+        // If the test is killed, both scripts end by themselves. Children of a shell ignore the
+        // signals that it ignores.
         for script in ["sleep 100", "trap '' TERM; sleep 100; true"] {
             let mut command = spawn(&["sh", "-c", script]).expect("started");
             let canceller = command.canceller();

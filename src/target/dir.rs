@@ -1,4 +1,4 @@
-//! An open directory of the target and what is done in it by name.
+//! An open directory of the target, and the operations on names in it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,32 +20,32 @@ use crate::types::{DeviceNumber, EntryKind, Timestamp};
 /// Bytes of names read from a directory at once.
 pub(super) const LISTING_BYTES: usize = 32 << 10;
 
-// Without O_NOFOLLOW, so that a link gives ELOOP by RESOLVE_NO_SYMLINKS and not ENOTDIR.
+// Without O_NOFOLLOW, a link fails with ELOOP by RESOLVE_NO_SYMLINKS, and not with ENOTDIR.
 const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// What was found at a name.
+/// Status of an existing name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Existing {
-    /// None for a kind that no entry has.
+    /// `None` for a kind that no entry has.
     pub kind: Option<EntryKind>,
-    /// Bytes; of a link its target's length.
+    /// Bytes; for a link the length of its target.
     pub size: u64,
     pub mtime: Timestamp,
-    /// When the file system last changed the inode, by its own clock.
+    /// Time of the last change of the inode, by the file system's clock.
     pub ctime: Timestamp,
     /// The 12 permission bits.
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
     pub inode: u64,
-    /// The device that holds the inode, as `makedev` puts it together.
+    /// The device that holds the inode, encoded as by `makedev`.
     pub device: u64,
     pub nlink: u32,
-    /// A device's own numbers; 0 and 0 for other kinds.
+    /// The numbers of a device itself; 0 and 0 for other kinds.
     pub rdev: DeviceNumber,
-    /// Bytes allocated, holes left out.
+    /// Allocated bytes, without holes.
     pub allocated: u64,
 }
 
@@ -55,9 +55,9 @@ impl Existing {
             .map(|found| Self::from(&found))
     }
 
-    /// True if it has this modification time, or what its file system makes of it: some keep
-    /// seconds (ext3, HFS+), pairs of them (FAT) or parts of a second (SMB, NTFS) alone, and cut
-    /// off the rest. That this one does is seen by the time that it gave the inode itself.
+    /// Returns true if it has this modification time, possibly truncated by the file system. Some
+    /// store only seconds (ext3, HFS+), even seconds (FAT) or parts of a second (SMB, NTFS). The
+    /// ctime, which the file system sets itself, shows whether this one truncates.
     pub fn has_mtime(&self, wanted: Timestamp) -> bool {
         self.mtime == wanted
             || GRAINS.into_iter().any(|(seconds, nanos)| {
@@ -77,12 +77,13 @@ impl Existing {
     }
 }
 
-/// How coarse times of file systems are: whole numbers of these seconds, or of these nanoseconds.
+/// Granularities of file system times: multiples of this many seconds, or of this many nanoseconds.
 const GRAINS: [(i64, u32); 5] = [(0, 100), (0, 1000), (0, 1_000_000), (1, 1), (2, 1)];
 
 impl From<&Statx> for Existing {
     fn from(found: &Statx) -> Self {
-        let (mtime, ctime) = (found.stx_mtime, found.stx_ctime);
+        let mtime = found.stx_mtime;
+        let ctime = found.stx_ctime;
         Self {
             kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
             size: found.stx_size,
@@ -118,13 +119,13 @@ pub(super) fn kind_of(file_type: FileType) -> Option<EntryKind> {
     })
 }
 
-/// What all directories of one tree share.
+/// State shared by all directories of one tree.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) rules: Rules,
     /// The effective user when the tree was opened.
     pub(super) euid: u32,
-    /// Where temporary names start; random, so that two restores into one tree do not meet.
+    /// Start of the temporary names; random, so that two restores into one tree do not collide.
     pub(super) temp_seed: u64,
     pub(super) temp_count: AtomicU64,
     pub(super) writes: Writes,
@@ -145,13 +146,13 @@ pub struct Dir {
 struct Inner {
     fd: OwnedFd,
     shared: Arc<Shared>,
-    /// Whether new paths inherit an ACL: one of the three states below.
+    /// Whether new paths inherit an ACL: one of the three constants below.
     default_acl: AtomicU8,
-    /// Its device, and how that is synced, once something was written in it.
+    /// Its device and the device's sync method, known after the first write in it.
     way: OnceLock<(u64, Way)>,
-    /// The generation of [`Writes`] in which it was noted.
+    /// The generation of [`Writes`] in which the directory was recorded.
     noted: AtomicU64,
-    /// It holds names that are to be synced by its own handle.
+    /// It holds names that must be synced by its own handle.
     is_unsynced: AtomicBool,
 }
 
@@ -164,7 +165,7 @@ impl Inner {
                     found.device,
                     self.shared.writes.way(found.device, self.fd.as_fd()),
                 ),
-                // What cannot even be looked at is synced by itself, and that says what is wrong.
+                // If it cannot be stat'ed, sync it individually; that reports the error.
                 Err(_) => (0, Way::EachFile),
             })
     }
@@ -204,7 +205,8 @@ impl Dir {
         }
     }
 
-    /// This directory, where what gets a name through the handle replaces only what `replace` says.
+    /// Returns this directory with a handle through which a new name replaces only what `replace`
+    /// allows.
     #[must_use]
     pub fn replacing(&self, replace: Replace) -> Self {
         Self {
@@ -217,13 +219,12 @@ impl Dir {
         self.replace
     }
 
-    /// How the file system of this directory is synced.
+    /// Returns how the file system of this directory is synced.
     pub(super) fn way(&self) -> Way {
         self.inner.way().1
     }
 
-    /// Notes that something in this directory, or the directory itself, has changed. Called after
-    /// the change.
+    /// Records that the directory, or something in it, has changed. Call it after the change.
     pub(super) fn changed(&self) {
         let (device, way) = self.inner.way();
         match way {
@@ -240,7 +241,7 @@ impl Dir {
         }
     }
 
-    /// Syncs this directory where that is done one by one.
+    /// Syncs this directory if its file system needs directories synced individually.
     pub(super) fn sync_names(&self) {
         self.inner.sync();
     }
@@ -257,7 +258,7 @@ impl Dir {
         &self.inner.shared.rules
     }
 
-    /// What is there under this name, links not followed; none if nothing is.
+    /// Returns the status of a name, without following links. `None` if it does not exist.
     pub fn stat(&self, name: &[u8]) -> io::Result<Option<Existing>> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statx(self.fd(), component(name)?, flags, StatxFlags::BASIC_STATS) {
@@ -267,13 +268,14 @@ impl Dir {
         }
     }
 
-    /// What this directory itself is.
+    /// Returns the status of this directory itself.
     pub fn stat_self(&self) -> io::Result<Existing> {
         Ok(Existing::of_handle(self.fd())?)
     }
 
-    /// True if something is mounted on this directory: its `..` is on another file system, or the
-    /// kernel says so (Linux 5.8), also of bind mounts.
+    /// Returns true if something is mounted on this directory. The kernel reports that since Linux
+    /// 5.8, for bind mounts too; before, a mount point is a directory whose `..` is on another file
+    /// system.
     pub fn is_mount_point(&self) -> io::Result<bool> {
         let stat = |path: &std::ffi::CStr| {
             let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
@@ -286,20 +288,21 @@ impl Dir {
         {
             return Ok(own.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
         }
+
         let above = stat(c"..")?;
         Ok((own.stx_dev_major, own.stx_dev_minor) != (above.stx_dev_major, above.stx_dev_minor))
     }
 
-    /// A symlink's target, 1–4095 bytes.
+    /// Returns a symlink's target, 1–4095 bytes.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         Ok(rustix::fs::readlinkat(self.fd(), component(name)?, Vec::new())?.into_bytes())
     }
 
-    /// Opens a directory of this directory.
+    /// Opens a subdirectory.
     ///
     /// # Errors
     ///
-    /// A link, whatever it leads to: `ELOOP`. Anything else that is no directory: `ENOTDIR`.
+    /// `ELOOP` for any link, `ENOTDIR` for anything else that is not a directory.
     pub fn open_directory(&self, name: &[u8]) -> io::Result<Self> {
         let fd = open_writable(
             &self.inner.shared,
@@ -310,15 +313,15 @@ impl Dir {
         Ok(Self::new(fd, Arc::clone(&self.inner.shared)))
     }
 
-    /// Makes a directory, or opens the one that is there; true if it was made.
+    /// Makes a directory, or opens the existing one; returns true if it was made.
     ///
-    /// A new one has mode 0700 and no inherited ACL until
-    /// [`set_directory_meta`](Self::set_directory_meta); one that is there and belongs to an
-    /// ordinary user who restores gets that user's read, write and search bits.
+    /// A new directory has mode 0700 and no inherited ACL until
+    /// [`set_directory_meta`](Self::set_directory_meta). If an ordinary user restores, an existing
+    /// directory of that user gets the user's read, write and search bits.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if something else has the name, a link to a directory included.
+    /// `AlreadyExists` if the name is anything else, including a link to a directory.
     pub fn make_directory(&self, name: &[u8]) -> io::Result<(Self, bool)> {
         let name = component(name)?;
         let is_new = match rustix::fs::mkdirat(self.fd(), name, Mode::RWXU) {
@@ -345,7 +348,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for every other kind: opening a device may act on it.
+    /// `InvalidInput` for every other kind: opening a device may have effects.
     pub fn open_existing_file(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
         if self.stat(name)?.ok_or(io::ErrorKind::NotFound)?.kind != Some(EntryKind::File) {
@@ -354,26 +357,27 @@ impl Dir {
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
-        // It may have been replaced since.
+        // It may have been replaced in the meantime.
         match Existing::of_handle(fd.as_fd())?.kind {
             Some(EntryKind::File) => Ok(fd),
             _ => Err(not_a_file()),
         }
     }
 
-    /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or
-    /// go meanwhile may or may not be told; removing told ones is safe.
+    /// Calls `each` with every name and its kind, in no order, until it fails. Names that are
+    /// created or removed during the listing may or may not be included. Removing the names that it
+    /// returns is safe.
     pub fn names(
         &self,
         mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>,
     ) -> io::Result<()> {
-        // A handle of its own, as clones share the place in the listing.
+        // A separate handle, because clones share the position in the listing.
         let fd = rustix::fs::openat(self.fd(), c".", DIRECTORY_FLAGS, Mode::empty())?;
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
     }
 
-    /// True if the listing has exactly this name, not only one that the file system takes for the
-    /// same.
+    /// Returns true if the listing has exactly this name, and not only one that the file system
+    /// treats as equal.
     pub fn lists(&self, name: &[u8]) -> io::Result<bool> {
         let fd = rustix::fs::openat(self.fd(), c".", DIRECTORY_FLAGS, Mode::empty())?;
         let mut is_there = false;
@@ -384,9 +388,8 @@ impl Dir {
         Ok(is_there)
     }
 
-    /// The attributes that keep this user from replacing a name, as `chattr` calls them: `i`
-    /// (immutable) or `a` (append only), of the path itself or of this directory; true for the
-    /// directory.
+    /// Returns the attribute that keeps this user from replacing a name: `i` (immutable) or `a`
+    /// (append only), as in `chattr`, and true if the directory has it, not the path itself.
     pub fn locked_by_flag(&self, name: &[u8]) -> Option<(char, bool)> {
         let flags_of = |name: &[u8], is_dir: bool| {
             let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
@@ -402,7 +405,7 @@ impl Dir {
         flags_of(name, false).or_else(|| flags_of(b"", true))
     }
 
-    /// False if a path is known to have no extended attribute.
+    /// Returns false if a path is known to have no extended attribute.
     pub fn may_have_xattrs(&self, name: &[u8]) -> bool {
         let opened = component(name)
             .ok()
@@ -414,8 +417,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// `EISDIR` or `ENOTDIR` if it is not what `is_directory` says; [`super::InUse`] if it is
-    /// protected.
+    /// `EISDIR` or `ENOTDIR` if `is_directory` is wrong; [`super::InUse`] if the path is protected.
     pub fn remove(&self, name: &[u8], is_directory: bool) -> io::Result<()> {
         let protection = &self.inner.shared.protection;
         if protection.is_any()
@@ -433,9 +435,9 @@ impl Dir {
         Ok(())
     }
 
-    /// Gives this directory its metadata, attributes that the entry lacks removed. To be called
-    /// when all below it is done: making a name in it changes its mtime, and its mode may shut its
-    /// owner out.
+    /// Sets this directory's metadata and removes attributes that the entry lacks. Call it when
+    /// everything below is done: a new name in the directory changes its mtime, and the mode may
+    /// lock out its owner.
     pub fn set_directory_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let handle = Handle::open(self.fd());
         let report = meta::apply(
@@ -447,15 +449,15 @@ impl Dir {
             Times::Now,
         );
         self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
-        // One that is as it was may hold files that are kept and not durable yet: that costs
-        // nothing where all of a file system is synced together.
+        // An unchanged directory may hold kept files that are not durable yet. Recording it costs
+        // nothing where a file system is synced as a whole.
         if self.way() == Way::Together || report.as_ref().is_ok_and(|report| report.is_changed) {
             self.changed();
         }
         report
     }
 
-    /// Gives a path that is there its metadata and leaves its content: for what is found equal.
+    /// Sets the metadata of an existing path without changing its content: for paths found equal.
     pub fn set_meta(
         &self,
         name: &[u8],
@@ -481,7 +483,8 @@ impl Dir {
         Ok(report)
     }
 
-    /// True if new paths in this directory inherit an ACL; asked once for each handle.
+    /// Returns true if new paths in this directory inherit an ACL. The result is cached in the
+    /// handle.
     pub(super) fn gives_acl(&self) -> bool {
         match self.inner.default_acl.load(Ordering::Relaxed) {
             ACL_ABSENT => false,
@@ -496,7 +499,7 @@ impl Dir {
     }
 }
 
-/// Refuses what is not one component.
+/// Rejects a name that is not a single component.
 pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
     match name {
         b"" | b"." | b".." => Err(io::ErrorKind::InvalidInput.into()),
@@ -505,7 +508,7 @@ pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
     }
 }
 
-/// Opens an inode by name without acting on it, a link too.
+/// Opens an inode by name without acting on it; a link is not followed.
 pub(super) fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(
         directory,
@@ -515,9 +518,9 @@ pub(super) fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::R
     )
 }
 
-/// As [`open_beneath`], but a protected directory is not opened ([`super::InUse`]); a directory
-/// that belongs to the ordinary user who restores is made readable and writable for that user, as
-/// its final mode is set at the end.
+/// Opens a directory like [`open_beneath`], but fails for a protected one ([`super::InUse`]). If an
+/// ordinary user restores, a directory of that user is made readable and writable; its final mode
+/// is set at the end.
 pub(super) fn open_writable(
     shared: &Shared,
     directory: BorrowedFd<'_>,
@@ -547,10 +550,11 @@ pub(super) fn open_writable(
     }
 }
 
-/// Makes an ordinary user's own directory usable for that user; one that is protected is an error.
+/// Makes an ordinary user's own directory usable for that user. Fails if it is protected.
 fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Result<()> {
     let found = Existing::of_handle(fd)?;
     shared.protection.check(&found)?;
+
     if shared.rules.policy.is_root {
         return Ok(());
     }
@@ -560,8 +564,8 @@ fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Resul
     Ok(())
 }
 
-/// Lists an open directory from where its handle stands, `.` and `..` left out, while `each`
-/// returns true.
+/// Lists an open directory from the current position of its handle, without `.` and `..`, as long
+/// as `each` returns true.
 pub(super) fn list(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<bool>,
@@ -574,7 +578,7 @@ pub(super) fn list(
         if name == b"." || name == b".." {
             continue;
         }
-        // Some file systems do not tell kinds in listings.
+        // Some file systems do not return kinds in listings.
         let kind = match entry.file_type() {
             FileType::Unknown => {
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -586,6 +590,7 @@ pub(super) fn list(
             }
             known => kind_of(known),
         };
+
         if !each(name, kind)? {
             break;
         }
@@ -614,14 +619,16 @@ mod tests {
             }
         };
         let time = |seconds, nanos| Timestamp::new(seconds, nanos).expect("a time");
-        let (wanted, fine) = (time(1001, 678_901_234), time(2001, 123_456_789));
+        let wanted = time(1001, 678_901_234);
+        let fine = time(2001, 123_456_789);
+
         for (mtime, ctime, is_same) in [
             (wanted, fine, true),
             (time(1001, 678_901_200), time(2001, 123_456_700), true),
             (time(1001, 678_901_000), time(2001, 123_456_000), true),
             (time(1001, 0), time(2001, 0), true),
             (time(1000, 0), time(2000, 0), true),
-            // The file system keeps more than that: somebody else set the time.
+            // The file system stores finer times, so another process set this one.
             (time(1001, 0), fine, false),
             (time(1001, 678_901_200), fine, false),
             (time(1000, 0), time(2001, 0), false),
@@ -634,6 +641,7 @@ mod tests {
                 "{mtime:?} {ctime:?}"
             );
         }
+
         let early = time(-3, 500_000_000);
         assert!(
             of(time(-4, 0), time(2000, 0)).has_mtime(early)

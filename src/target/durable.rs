@@ -1,8 +1,8 @@
-//! What was written is made durable before a restore reports success.
+//! Makes written data durable before a restore reports success.
 //!
-//! Where `syncfs` writes all of a file system and reports what could not be written, files are
-//! written first and synced together; their times are set only then. Everywhere else (FUSE, network
-//! file systems, overlays, Linux before 5.8) each file is synced before it gets its name, and each
+//! Where `syncfs` writes a whole file system and reports failed writes, files are written first and
+//! synced together, and their times are set after that. Everywhere else (FUSE, network file
+//! systems, overlays, Linux before 5.8) each file is synced before it gets its name, and each
 //! directory when the last handle to it is dropped.
 
 use std::io;
@@ -12,10 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-/// File systems with unsynced writes that are known at once, each by an open handle; with more, the
+/// Limit of the file systems with unsynced writes, each held by an open handle; beyond it, the
 /// oldest is synced.
 const UNSYNCED_MAX: usize = 64;
-/// Devices whose way is remembered.
+/// Devices whose sync method is cached.
 const KNOWN_MAX: usize = 4096;
 
 /// `statfs` types whose `syncfs` reports every failed write since Linux 5.8.
@@ -36,15 +36,15 @@ const SYNCED_AS_A_WHOLE: [u64; 14] = [
     0x3434,      // NILFS
 ];
 
-/// What a tree does about durability.
+/// How a tree is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// Each file system's own way.
+    /// The right method for each file system.
     #[default]
     Full,
-    /// As on file systems whose `syncfs` cannot be relied on.
+    /// Sync each file, as on file systems whose `syncfs` is not reliable.
     EachFile,
-    /// Nothing is synced, for tests; times are still set last.
+    /// Sync nothing, for tests; times are still set last.
     Skipped,
 }
 
@@ -56,13 +56,13 @@ pub(super) enum Way {
     Never,
 }
 
-/// Which file systems hold unsynced writes of one tree.
+/// The file systems that have unsynced writes of one tree.
 #[derive(Debug)]
 pub(super) struct Writes {
     durability: Durability,
     /// `syncfs` reports failed writes.
     has_reports: bool,
-    /// Counts the times that file systems were taken off the list.
+    /// Number of times that file systems were removed from the list.
     generation: AtomicU64,
     list: Mutex<List>,
 }
@@ -70,10 +70,9 @@ pub(super) struct Writes {
 #[derive(Debug, Default)]
 struct List {
     known: Vec<(u64, Way)>,
-    /// Device, and a handle that was opened before what was written: errors since then are
-    /// reported.
+    /// Device, and a handle opened before the writes: it reports errors since then.
     unsynced: Vec<(u64, OwnedFd)>,
-    /// The first sync that failed by the way.
+    /// The first failure of a sync or of its preparation since the last call of `sync`.
     failure: Option<io::Error>,
 }
 
@@ -100,7 +99,7 @@ impl Writes {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// How the file system of an open directory is synced.
+    /// Returns how the file system of an open directory is synced.
     pub fn way(&self, device: u64, dir: BorrowedFd<'_>) -> Way {
         match self.durability {
             Durability::Skipped => return Way::Never,
@@ -108,9 +107,11 @@ impl Writes {
             Durability::Full if !self.has_reports => return Way::EachFile,
             Durability::Full => {}
         }
+
         if let Some((_, way)) = self.list().known.iter().find(|(known, _)| *known == device) {
             return *way;
         }
+
         let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u64 & 0xffff_ffff);
         let is_whole = kind.is_ok_and(|kind| SYNCED_AS_A_WHOLE.contains(&kind));
         let way = if is_whole {
@@ -118,6 +119,7 @@ impl Writes {
         } else {
             Way::EachFile
         };
+
         let mut list = self.list();
         if list.known.len() < KNOWN_MAX {
             list.known.push((device, way));
@@ -125,8 +127,8 @@ impl Writes {
         way
     }
 
-    /// Notes a directory in which something was written that is to be synced together with its file
-    /// system. Returns the generation in which it is noted.
+    /// Records a directory with new writes whose file system is synced as a whole. Returns the
+    /// generation in which it is recorded.
     pub fn note(&self, device: u64, dir: BorrowedFd<'_>) -> u64 {
         let mut list = self.list();
         if !list.unsynced.iter().any(|(known, _)| *known == device) {
@@ -147,7 +149,7 @@ impl Writes {
         self.generation()
     }
 
-    /// Notes that something could not be synced.
+    /// Records a failed sync.
     pub fn fail(&self, err: io::Error) {
         self.list().failure.get_or_insert(err);
     }
@@ -155,11 +157,11 @@ impl Writes {
     /// Syncs every file system that was written to.
     ///
     /// # Errors
-    /// The first failure since the last call; what was written may be lost then.
+    /// The first failure since the last call. Written data may then be lost.
     pub fn sync(&self) -> io::Result<()> {
         let unsynced = {
             let mut list = self.list();
-            // Before the sync: what is written from now on is noted again.
+            // Before the sync: later writes are recorded again.
             self.generation.fetch_add(1, Ordering::AcqRel);
             std::mem::take(&mut list.unsynced)
         };
@@ -181,7 +183,7 @@ pub(super) fn sync_file(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fsync(fd.as_fd()))?)
 }
 
-/// Syncs an open directory, where its file system knows how.
+/// Syncs an open directory, if its file system supports that.
 pub(super) fn sync_dir(fd: impl AsFd) -> io::Result<()> {
     match rustix::io::retry_on_intr(|| rustix::fs::fsync(fd.as_fd())) {
         Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => Ok(()),
@@ -189,7 +191,7 @@ pub(super) fn sync_dir(fd: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The first two numbers of a kernel's release.
+/// Returns the first two numbers of a kernel release.
 fn linux_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -234,7 +236,7 @@ mod tests {
         for device in 2..=UNSYNCED_MAX as u64 {
             assert_eq!(writes.note(device, fd.as_fd()), first);
         }
-        // One more: the oldest is synced, and whoever noted it before notes it again.
+        // One more: the oldest is synced, and directories on it must be recorded again.
         assert_ne!(writes.note(1000, fd.as_fd()), first);
         assert_eq!(writes.list().unsynced.len(), UNSYNCED_MAX);
         writes.sync().expect("synced");

@@ -1,4 +1,4 @@
-//! What a killed restore left: paths under temporary names that no living process holds.
+//! Finds leftovers of killed restores: paths under temporary names that no running process holds.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,24 +11,24 @@ use super::dir::Dir;
 use super::temp::is_temporary_name;
 use crate::sys::now;
 
-/// Leftovers of one directory that are looked at in one go; the next restore finds the others.
+/// Limit of the leftovers checked in one directory at once; the next restore finds the others.
 const NAMES_MAX: usize = 4096;
-/// A living restore leaves a path that it does not lock for less than this under its temporary
+/// Upper limit of the time for which a running restore keeps an unlocked path under its temporary
 /// name.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What has not changed for so long needs no second look.
+/// A path that has not changed for this long needs no second check.
 const RECENT_SECONDS: i64 = 10;
-/// Where files cannot be locked, one that is younger may belong to a living restore.
+/// Where files cannot be locked, a file younger than this may belong to a running restore.
 const AGE_SECONDS_MIN: i64 = 3600;
 
 impl Dir {
-    /// Finds what killed restores left in this directory and, with `remove`, removes it; returns
-    /// its names.
+    /// Finds leftovers of killed restores in this directory and, with `remove`, removes them.
+    /// Returns their names.
     ///
-    /// A name is taken for a leftover only if it has exactly the form of a temporary name, is no
-    /// directory, belongs to this user (for root, who gives files away: to anybody, where not
-    /// everybody may make files), and is not held by a restore that is still running: that one has
-    /// the file locked, or renames it within a moment.
+    /// A path is a leftover only if its name has exactly the form of a temporary name, it is not a
+    /// directory, no running restore holds it, and it belongs to this user. Root, who gives files
+    /// away, accepts any owner unless the directory is writable by everyone. A running restore
+    /// locks the file, or renames it within a moment.
     pub fn leftovers(&self, remove: bool) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         self.names(|name, _| {
@@ -40,11 +40,13 @@ impl Dir {
         if names.is_empty() {
             return Ok(Vec::new());
         }
+
         let from_all = self.rules().policy.is_root && self.stat_self()?.mode & 0o002 == 0;
         let mut found: Vec<(Vec<u8>, Statx)> = names
             .into_iter()
             .filter_map(|name| self.look(&name, from_all).map(|stat| (name, stat)))
             .collect();
+
         found.retain(|(name, stat)| self.is_free(name, stat));
         let clock = now().seconds();
         if found.iter().any(|(_, stat)| is_recent(stat, clock)) {
@@ -53,9 +55,11 @@ impl Dir {
                 self.is_still(name, stat, from_all) && self.is_free(name, stat)
             });
         }
+
         if remove {
             found.retain(|(name, _)| self.remove(name, false).is_ok());
         }
+
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -66,7 +70,7 @@ impl Dir {
         (is_ours && kind(&stat) != FileType::Directory).then_some(stat)
     }
 
-    /// True if nothing was done to it since.
+    /// Returns true if the path has not changed since `before`.
     fn is_still(&self, name: &[u8], before: &Statx, from_all: bool) -> bool {
         let all = |stat: &Statx| {
             (
@@ -81,16 +85,18 @@ impl Dir {
             .is_some_and(|stat| all(&stat) == all(before))
     }
 
-    /// True if no living restore has it locked.
+    /// Returns true if no running restore has locked the path.
     fn is_free(&self, name: &[u8], stat: &Statx) -> bool {
         if kind(stat) != FileType::RegularFile {
             return true;
         }
+
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Ok(fd) = rustix::fs::openat(self.fd(), name, flags, Mode::empty()) else {
             return false;
         };
+
         match lock(&fd) {
             Ok(()) => true,
             Err(Errno::WOULDBLOCK) => false,
@@ -99,7 +105,7 @@ impl Dir {
     }
 }
 
-/// True if a living restore may just be making it; of a time that lies ahead nobody can tell.
+/// Returns true if a running restore may just have made it. A ctime in the future counts as recent.
 fn is_recent(stat: &Statx, clock: i64) -> bool {
     clock.saturating_sub(stat.stx_ctime.tv_sec) < RECENT_SECONDS
 }
@@ -129,6 +135,7 @@ mod tests {
         std::fs::write(at(".icecore-0123456789abcdef"), "dead").expect("a file");
         std::fs::write(at(".icecore-1123456789abcdef"), "").expect("a file");
         symlink("x", at(".icecore-2123456789abcdef")).expect("a link");
+
         for other in [
             ".icecore-0123456789abcde",
             ".icecore-0123456789abcdef0",
@@ -141,12 +148,15 @@ mod tests {
         let living = root.temp_file().expect("a file");
         living.write_at(b"x", 0).expect("written");
         living.hold();
-        // Another restore, so another handle.
+
+        // Another restore, with its own handle.
+
         let other = root_of(&open(directory.path(), OwnerPolicy::Numeric));
         assert_eq!(other.leftovers(false).expect("listed").len(), 3);
         assert_eq!(names(&root).len(), 9);
         assert_eq!(other.leftovers(true).expect("removed").len(), 3);
         assert_eq!(names(&root).len(), 6);
+
         assert!(
             living
                 .persist(b"done", &plain(&own_meta(0o644)))

@@ -1,9 +1,9 @@
-//! Setting owner, mode, extended attributes and times, in the order in which none undoes another.
+//! Sets owner, mode, extended attributes and times, in an order in which no step undoes another.
 //!
-//! chown clears setuid bits and capabilities; the mode's group bits are the ACL's mask, and without
-//! the ACL they would be the owning group's rights; and none of these changes the times. So: owner,
-//! ACL, mode, other attributes, times. What cannot be set is reported, never fatal: the content is
-//! there by then.
+//! chown clears setuid bits and capabilities. The mode's group bits are the ACL's mask, and without
+//! the ACL they would be the owning group's rights. None of these calls changes the mtime. So the
+//! order is: owner, ACL, mode, other attributes, times. A part that cannot be set is reported and
+//! is never fatal, because the content is already written.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -18,18 +18,18 @@ use crate::types::{EntryKind, Metadata, Timestamp};
 
 const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
-/// Times that every file system holds: 1970 to January 2038.
+/// Times that every file system can store: 1970 to January 2038.
 const COMMON_SECONDS: std::ops::Range<i64> = 0..1 << 31;
-/// More than the coarsest grain of a file system's times (FAT: 2 s).
+/// More than the coarsest granularity of a file system's times (FAT: 2 s).
 const GRAIN_SECONDS: f64 = 4.0;
 const DAY_SECONDS: i64 = 86_400;
-/// Linux stops at 64 KiB for a list of names and for a value.
+/// Linux limits a list of names, and a value, to 64 KiB.
 const XATTR_BYTES_MAX: usize = 64 << 10;
 
-/// The metadata that a path is to have.
+/// The metadata that a path must get.
 #[derive(Debug, Clone, Copy)]
 pub struct MetaToSet<'a> {
-    /// Mode, owner and mtime are taken from here; its `xattrs` are not, as their values may lie in
+    /// Source of mode, owner and mtime. Its `xattrs` are not used, because their values may be in
     /// chunks.
     pub meta: &'a Metadata,
     /// Name and value of each extended attribute.
@@ -41,9 +41,9 @@ pub struct MetaToSet<'a> {
 pub enum MetaPart {
     /// User, group or both.
     Owner,
-    /// Permission bits; setuid and setgid are dropped where the owner is not the entry's.
+    /// Permission bits; setuid and setgid are dropped if the owner differs from the entry's.
     Mode,
-    /// The extended attribute of this name; an empty name: the attributes could not be listed.
+    /// The extended attribute of this name. An empty name: the attributes could not be listed.
     Xattr(Vec<u8>),
     /// The mtime.
     Times,
@@ -53,24 +53,24 @@ pub enum MetaPart {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaRefusal {
     pub what: MetaPart,
-    /// As in `errno.h`; `EOVERFLOW` for a time that the file system cannot hold.
+    /// As in `errno.h`; `EOVERFLOW` for a time that the file system cannot store.
     pub errno: i32,
 }
 
-/// What was not set; empty if all was.
+/// The parts that were not set; empty if all were.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MetaReport {
     pub refused: Vec<MetaRefusal>,
     /// Something was set or removed.
     pub is_changed: bool,
-    /// Which inode it was.
+    /// The path's inode.
     pub device: u64,
     pub inode: u64,
 }
 
 impl MetaReport {
-    /// True if all metadata was set.
+    /// Returns true if all metadata was set.
     pub fn is_clean(&self) -> bool {
         self.refused.is_empty()
     }
@@ -85,7 +85,7 @@ impl MetaReport {
         result.is_ok()
     }
 
-    /// True if this part was refused.
+    /// Returns true if this part was refused.
     pub fn has_refused(&self, what: &MetaPart) -> bool {
         self.refused.iter().any(|refusal| refusal.what == *what)
     }
@@ -95,37 +95,37 @@ impl MetaReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Times {
     Now,
-    /// By another call; until then it has one that differs from it.
+    /// In a later call; until then its time differs from the final one.
     Later,
 }
 
-/// How metadata is set in one tree.
+/// Rules for the metadata of one tree.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) policy: MetaPolicy,
     pub(super) owners: Owners,
 }
 
-/// What may be on a path before its metadata is set.
+/// Metadata that a path may have before it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
-    /// Just made by us: no attributes but those that a directory's default ACL gives.
+    /// This process has just made it: it has only attributes from a directory's default ACL.
     New { inherited_acl: bool },
-    /// Was there: anything.
+    /// It existed before and may have anything.
     Existing,
 }
 
-/// An open path, so that no rename can put another in its place meanwhile.
+/// An open path, so that no rename can replace it in the meantime.
 #[derive(Debug)]
 pub(super) struct Handle<'a> {
     fd: BorrowedFd<'a>,
-    /// For handles opened with `O_PATH`, on which the calls by descriptor fail: the descriptor's
-    /// name under `/proc`, which leads to the inode itself, even a link's.
+    /// The descriptor's name under `/proc`, for handles opened with `O_PATH`, on which calls by
+    /// descriptor fail. It resolves to the inode itself, even for a link.
     proc_path: Option<String>,
 }
 
 impl<'a> Handle<'a> {
-    /// A handle opened for reading or writing.
+    /// Wraps a descriptor opened for reading or writing.
     pub(super) fn open(fd: BorrowedFd<'a>) -> Self {
         Self {
             fd,
@@ -133,7 +133,7 @@ impl<'a> Handle<'a> {
         }
     }
 
-    /// A handle opened with `O_PATH | O_NOFOLLOW`.
+    /// Wraps a descriptor opened with `O_PATH | O_NOFOLLOW`.
     pub(super) fn path(fd: BorrowedFd<'a>) -> Self {
         Self {
             fd,
@@ -168,7 +168,7 @@ impl<'a> Handle<'a> {
         }
     }
 
-    /// Removes an attribute; one that is not there is no error.
+    /// Removes an attribute. A missing attribute is not an error.
     fn remove_xattr(&self, name: &[u8]) -> rustix::io::Result<()> {
         let result = match &self.proc_path {
             None => rustix::fs::fremovexattr(self.fd, name),
@@ -191,9 +191,9 @@ impl<'a> Handle<'a> {
         self.xattr_names().map_or(true, |names| !names.is_empty())
     }
 
-    /// The attributes' names, each ended by NUL.
+    /// Returns the attributes' names, each ended by NUL.
     fn xattr_names(&self) -> rustix::io::Result<Vec<u8>> {
-        // Asked for its length first: hardly any path has attributes.
+        // Query the length first: hardly any path has attributes.
         let length = match &self.proc_path {
             None => rustix::fs::flistxattr_query(self.fd),
             Some(path) => rustix::fs::listxattr_query(path),
@@ -213,30 +213,29 @@ impl<'a> Handle<'a> {
     }
 }
 
-/// The name of a descriptor under `/proc`, for calls that refuse `O_PATH` handles.
+/// Returns the name of a descriptor under `/proc`, for calls that refuse `O_PATH` handles.
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// True if new paths in this directory inherit an ACL. When in doubt, yes.
+/// Returns true if new paths in this directory inherit an ACL, or if that is unknown.
 pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
     let result = rustix::fs::fgetxattr_query(directory, acl::DEFAULT);
     !matches!(result, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
-/// Removes the ACLs that a directory just made has inherited, so that nothing made in it inherits
-/// them in turn.
+/// Removes the ACLs that a new directory has inherited, so that nothing in it inherits them.
 pub(super) fn remove_inherited_acls(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let handle = Handle::open(directory);
     handle.remove_xattr(acl::DEFAULT)?;
     handle.remove_xattr(acl::ACCESS)
 }
 
-/// Gives a path its metadata; what it has already is not set again.
+/// Sets a path's metadata; parts that are already right are not set again.
 ///
 /// # Errors
 ///
-/// Only if `handle` cannot be stat'ed, or is not of `kind` (another process swapped it).
+/// Only if `handle` cannot be stat'ed, or is not of `kind` because another process replaced it.
 pub(super) fn apply(
     rules: &Rules,
     handle: &Handle<'_>,
@@ -251,6 +250,7 @@ pub(super) fn apply(
             "another process replaced the path while it was written",
         ));
     }
+
     let report = MetaReport {
         device: now.device,
         inode: now.inode,
@@ -263,8 +263,10 @@ pub(super) fn apply(
         now,
         report,
     };
+
     let (uid, gid) = rules.owners.local_ids(&to_set.meta.owner);
     let mut mode = to_set.meta.mode & 0o7777;
+
     let is_chowned = setter.set_owner(uid, gid);
     if kind != EntryKind::Symlink {
         mode &= setter.set_acl(before, to_set.xattrs);
@@ -275,11 +277,12 @@ pub(super) fn apply(
         Times::Now => setter.set_times(before, to_set.meta.mtime),
         Times::Later => setter.keep_from(to_set.meta.mtime),
     }
+
     Ok(setter.report)
 }
 
-/// Sets the mtime of what has a name in a directory, a link too. Returns why it was refused, if it
-/// was.
+/// Sets the mtime of a name in a directory, without following links. Returns the reason if it was
+/// refused.
 pub(super) fn set_mtime_of(
     dir: BorrowedFd<'_>,
     name: &[u8],
@@ -316,13 +319,13 @@ struct Setter<'a> {
     rules: &'a Rules,
     handle: &'a Handle<'a>,
     kind: EntryKind,
-    /// What the path was found to be; user and group are kept up to date.
+    /// Status of the path before the changes; user and group are kept up to date.
     now: Existing,
     report: MetaReport,
 }
 
 impl Setter<'_> {
-    /// Returns true if user or group were changed.
+    /// Sets user and group. Returns true if either was changed.
     fn set_owner(&mut self, uid: u32, gid: u32) -> bool {
         if !self.rules.owners.are_set() || (self.now.uid, self.now.gid) == (uid, gid) {
             return false;
@@ -331,7 +334,7 @@ impl Setter<'_> {
         let group = (gid != self.now.gid).then_some(gid);
         let mut result = self.chown(user, group);
         if result.is_err() && user.is_some() && group.is_some() {
-            // An ordinary user may give a path to a group of his.
+            // An ordinary user may give a path to one of the user's groups.
             if self.chown(None, group).is_ok() {
                 self.now.gid = gid;
             }
@@ -348,7 +351,7 @@ impl Setter<'_> {
     }
 
     fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
-        // The largest number means 'leave as it is' to the kernel.
+        // To the kernel, the largest number means 'leave unchanged'.
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
             return Err(Errno::INVAL);
         }
@@ -356,8 +359,8 @@ impl Setter<'_> {
             .chown(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
     }
 
-    /// Sets the mode, without setuid and setgid bits if the path belongs to another than the
-    /// entry's owner, whose rights a program would else take.
+    /// Sets the mode. If the path's owner or group is not the entry's, the setuid or setgid bit is
+    /// dropped: a program would otherwise run with the rights of the wrong owner.
     fn set_mode(&mut self, wanted: u16, uid: u32, gid: u32, is_chowned: bool) {
         let mut mode = wanted;
         if self.kind != EntryKind::Directory {
@@ -368,14 +371,16 @@ impl Setter<'_> {
                 mode &= !SETGID;
             }
         }
+
         let is_cleared_by_chown = is_chowned && mode & (SETUID | SETGID) != 0;
         let mut result = Ok(());
         if mode != self.now.mode || is_cleared_by_chown {
             self.report.is_changed = true;
             result = self.handle.chmod(mode);
         }
+
         if result.is_ok() && !self.rules.policy.is_root && mode & SETGID != 0 {
-            // The kernel drops setgid without a word where the caller is not in the group.
+            // The kernel silently drops setgid if the caller is not in the group.
             match Existing::of_handle(self.handle.fd) {
                 Ok(found) if found.mode == mode => {}
                 _ => result = Err(Errno::PERM),
@@ -387,9 +392,9 @@ impl Setter<'_> {
         self.report.note(MetaPart::Mode, result);
     }
 
-    /// Sets or removes the ACL, before the mode: the mode's group bits may be no more than the
-    /// ACL's mask. Returns the mode bits that may be set: where the ACL is refused, the owning
-    /// group keeps to what the ACL gives it.
+    /// Sets or removes the ACL. Call it before `set_mode`: the mode's group bits must not exceed
+    /// the ACL's mask. Returns the mode bits that may be set: if the ACL is refused, the owning
+    /// group gets only the rights that the ACL gives it.
     fn set_acl(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) -> u16 {
         let Some((name, value)) = wanted.iter().find(|(name, _)| *name == acl::ACCESS) else {
             if before
@@ -412,10 +417,11 @@ impl Setter<'_> {
     }
 
     fn set_xattrs(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) {
-        // The ACL has its own place in the order.
+        // The ACL was set before the mode.
         let is_link = self.kind == EntryKind::Symlink;
         let is_set_before = |name: &[u8]| name == acl::ACCESS && !is_link;
         let is_wanted = |name: &[u8]| wanted.iter().any(|(other, _)| *other == name);
+
         match before {
             Before::New { .. } => {}
             Before::Existing => match self.handle.xattr_names() {
@@ -428,6 +434,7 @@ impl Setter<'_> {
                 }
             },
         }
+
         for (name, value) in wanted {
             let is_there = before == Before::Existing && self.has_xattr(name, value);
             if !is_set_before(name) && !is_there {
@@ -453,15 +460,15 @@ impl Setter<'_> {
     }
 
     fn has_xattr(&self, name: &[u8], value: &[u8]) -> bool {
-        // One byte more than needed tells a longer value.
+        // One byte more than needed reveals a longer value.
         let mut found = vec![0; value.len() + 1];
         self.handle
             .xattr(name, &mut found)
             .is_ok_and(|len| found.get(..len) == Some(value))
     }
 
-    /// Sees to it that the path has another time than the one that it is to get later, by more than
-    /// a file system's grain: the clock may be just there.
+    /// Makes sure that the path's time differs from its later time by more than a file system's
+    /// granularity. The current time may be close to it.
     fn keep_from(&mut self, mtime: Timestamp) {
         if mtime.seconds_since(self.now.mtime).abs() >= GRAIN_SECONDS {
             return;
@@ -483,7 +490,7 @@ impl Setter<'_> {
         self.report.is_changed = true;
         let mut result = self.handle.set_mtime(mtime);
         if result.is_ok() && !COMMON_SECONDS.contains(&mtime.seconds()) {
-            // A file system clamps what it cannot hold, without a word.
+            // A file system silently clamps a time that it cannot store.
             match Existing::of_handle(self.handle.fd) {
                 Ok(found) if found.mtime.seconds() == mtime.seconds() => {}
                 _ => result = Err(Errno::OVERFLOW),
@@ -493,16 +500,15 @@ impl Setter<'_> {
     }
 }
 
-/// The mode bits left where an ACL is refused: the owning group gets what the ACL gives it, not the
-/// mask's rights.
+/// Returns the mode bits that remain if an ACL is refused: the owning group gets the rights that
+/// the ACL gives it, not those of the mask.
 fn bits_without_acl(acl_value: &[u8]) -> u16 {
     let rights = acl::owning_group_rights(acl_value).unwrap_or(0);
     0o7707 | rights << 3
 }
 
-/// True for attributes that are part of what a backup holds and are removed where the entry lacks
-/// them; labels of security modules and attributes that a file system makes up are left to the
-/// machine.
+/// Returns true for attributes that belong to a backup and are removed if the entry lacks them.
+/// Labels of security modules, and attributes that a file system makes up, are left to the machine.
 fn is_managed(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"trusted.")

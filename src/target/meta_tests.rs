@@ -1,4 +1,4 @@
-//! Owners, modes, ACLs, attributes and times, set and refused.
+//! Tests of owners, modes, ACLs, attributes and times, set and refused.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -54,6 +54,7 @@ fn attributes_and_acls_are_set() {
         (b"user.long", &long),
         (b"user.\xff", b"\0\x01"),
     ];
+
     let to_set = MetaToSet {
         meta: &meta,
         xattrs: &xattrs,
@@ -62,10 +63,12 @@ fn attributes_and_acls_are_set() {
         refused(&root.write_file(b"f", b"x", &to_set).expect("a file")),
         []
     );
+
     let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
     assert_eq!(xattrs_of(&root, b"f"), expected);
     assert_eq!(found(&root, b"f").mode, 0o770);
-    // What the entry lacks goes, what differs is changed.
+
+    // Missing attributes are removed, and different ones are changed.
     let fewer: [(&[u8], &[u8]); 1] = [(b"user.empty", b"no more")];
     let to_set = MetaToSet {
         meta: &meta,
@@ -76,6 +79,7 @@ fn attributes_and_acls_are_set() {
             .expect("set")
             .is_clean()
     );
+
     assert_eq!(
         xattrs_of(&root, b"f"),
         [(b"user.empty".to_vec(), b"no more".to_vec())]
@@ -89,7 +93,7 @@ fn what_a_default_acl_gives_is_taken_away() {
     let root = root_of(&tree);
     let acl = acl_value(4321);
     let (directory, _) = tree.make_directory(&path("d")).expect("a directory");
-    // Known to give none, until it is given one.
+    // The handle remembers that it gives none, until the directory gets one.
     assert!(!directory.gives_acl());
     let meta = own_meta(0o750);
     let with_default: [(&[u8], &[u8]); 1] = [(acl::DEFAULT, &acl)];
@@ -103,7 +107,7 @@ fn what_a_default_acl_gives_is_taken_away() {
             .expect("set")
             .is_clean()
     );
-    // The test's own check: it does inherit.
+    // Check that it does inherit.
     rustix::fs::mkdirat(directory.fd(), c"control", Mode::RWXU).expect("a directory");
     assert_eq!(xattrs_of(&directory, b"control").len(), 2);
 
@@ -129,7 +133,7 @@ fn what_a_default_acl_gives_is_taken_away() {
     assert_eq!(xattrs_of(&directory, b"inner"), []);
     assert!(!inner.gives_acl());
 
-    // An update of the directory itself removes it.
+    // Setting the metadata of the directory itself removes it.
     assert!(
         directory
             .set_directory_meta(&plain(&own_meta(0o755)))
@@ -149,6 +153,7 @@ fn capabilities_and_setuid_survive_a_change_of_owner() {
     let root = root_of(&tree);
     let mut meta = own_meta(0o6755);
     (meta.owner.uid, meta.owner.gid) = (1000, 1000);
+
     // cap_net_raw=ep, revision 2 (linux/capability.h).
     let mut capability = 0x0200_0001_u32.to_le_bytes().to_vec();
     capability.extend_from_slice(&(1_u32 << 13).to_le_bytes());
@@ -158,12 +163,14 @@ fn capabilities_and_setuid_survive_a_change_of_owner() {
         meta: &meta,
         xattrs: &xattrs,
     };
+
     assert_eq!(
         refused(&root.write_file(b"f", b"x", &to_set).expect("a file")),
         []
     );
     let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
     assert_eq!(xattrs_of(&root, b"f"), expected);
+
     (meta.owner.uid, meta.owner.gid) = (1001, 1001);
     let to_set = MetaToSet {
         meta: &meta,
@@ -196,7 +203,7 @@ fn times_before_1970_and_after_2038_and_beyond() {
         );
         assert_eq!(found(&root, b"f").mtime, meta.mtime);
     }
-    // No file system of Linux holds this: it is told, the file is there.
+    // No file system of Linux can store this time: it is reported, and the file exists.
     meta.mtime = Timestamp::from_seconds(i64::MAX);
     let report = root
         .write_file(b"far", b"x", &plain(&meta))
@@ -222,7 +229,7 @@ fn directories_get_their_times_after_what_is_in_them() {
     );
     let found = found(&root_of(&tree), b"d");
     assert_eq!((found.mode, found.mtime), (0o2750, meta.mtime));
-    // A directory with the setgid bit gives its group to what is made in it, which is put right.
+    // A directory with the setgid bit passes its group to new paths, which is corrected.
     assert!(
         directory
             .write_file(b"g", b"", &plain(&meta))
@@ -328,7 +335,7 @@ fn an_ordinary_user_is_told_what_was_refused() {
             [(b"user.x".to_vec(), b"y".to_vec())]
         );
 
-        // A directory of one's own that one has locked is restored into.
+        // A restore can write into a user's own directory that the user has locked.
         let (inner, _) = tree.make_directory(&path("locked")).expect("a directory");
         assert!(
             inner
@@ -359,7 +366,9 @@ fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
         now: found(&root, b"f"),
         report: MetaReport::default(),
     };
-    let (uid, gid) = (setter.now.uid, setter.now.gid);
+    let uid = setter.now.uid;
+    let gid = setter.now.gid;
+
     // The kernel refuses an ACL without a version.
     let refused: [(&[u8], &[u8]); 1] = [(acl::ACCESS, b"no acl")];
     let bits = setter.set_acl(Before::Existing, &refused);

@@ -1,14 +1,14 @@
-//! Writing a file tree, never outside its root, and feeding commands.
+//! Writes a file tree, never outside its root, and feeds commands.
 //!
-//! A repository may be hostile and other processes may rearrange the target while it is written, so
-//! nothing here resolves a path of more than one component by plain system calls: directories are
-//! reached from the root's handle by `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, everything
-//! else is made in an open directory by a name that holds no slash. What to write, overwrite or
-//! delete is decided by the layers above.
+//! A repository may be hostile, and other processes may rearrange the target during a restore. So
+//! this module never resolves a path of more than one component by plain system calls. It reaches
+//! directories from the root's handle by `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, and
+//! creates everything else in an open directory by a name without a slash. The layers above decide
+//! which paths to write, overwrite or delete.
 //!
-//! Files, links and special files are made under a temporary name, get their metadata and are then
-//! renamed, so a crash leaves the old or the new path, and at worst a name that
-//! [`is_temporary_name`] tells. What was written is durable once [`Tree::sync`] has succeeded;
+//! Files, links and special files are created under a temporary name, get their metadata and are
+//! then renamed. So a crash leaves the old or the new path, and at worst a name that
+//! [`is_temporary_name`] recognizes. Written paths are durable once [`Tree::sync`] has succeeded;
 //! files get their times after that ([`Dir::settle`]).
 
 mod acl;

@@ -1,4 +1,4 @@
-//! Links and special files: made under a temporary name, given their metadata, renamed.
+//! Creates links and special files: under a temporary name, then with their metadata, then renamed.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,17 +10,18 @@ use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Times};
 use super::temp::TempName;
 use crate::types::{DeviceNumber, EntryKind};
 
-/// Special files are made for their owner alone; the entry's mode comes after its owner.
+/// Special files are first created for their owner alone; the entry's mode is set after its owner.
 const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Each replaces what has the name, as far as the handle's [`Replace`](super::Replace) allows it.
+/// Each method replaces an existing path, as far as the handle's [`Replace`](super::Replace) allows
+/// it.
 ///
 /// # Errors
 ///
-/// `EISDIR` for a directory of that name; `AlreadyExists` for something that must not be replaced;
+/// `EISDIR` if the name is a directory, `AlreadyExists` if the existing path must not be replaced,
 /// `PermissionDenied` for a device without the right to make one.
 impl Dir {
-    /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
+    /// Makes a symlink to `target`, 1–4095 bytes, which is not checked.
     pub fn symlink(
         &self,
         name: &[u8],
@@ -37,7 +38,7 @@ impl Dir {
         self.make_special(name, EntryKind::Fifo, FileType::Fifo, 0, to_set)
     }
 
-    /// Makes a socket that nobody listens on.
+    /// Makes a socket that no process listens on.
     pub fn socket(&self, name: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         self.make_special(name, EntryKind::Socket, FileType::Socket, 0, to_set)
     }
@@ -76,12 +77,12 @@ impl Dir {
         )
     }
 
-    /// Makes `name` another name of `from_name` in `from`, which is not followed if it is a link
-    /// itself.
+    /// Makes `name` another name of `from_name` in `from`. If `from_name` is a link, it is not
+    /// followed.
     ///
     /// # Errors
     ///
-    /// `EMLINK`, `EXDEV` and `EPERM` tell that this inode takes no (more) names here: write it
+    /// `EMLINK`, `EXDEV` and `EPERM` mean that this inode takes no more names here: write the file
     /// again instead.
     pub fn hard_link(&self, name: &[u8], from: &Self, from_name: &[u8]) -> io::Result<()> {
         let from_name = component(from_name)?;
@@ -91,7 +92,7 @@ impl Dir {
         })?;
         let temp_name = temp.as_bytes().to_vec();
         temp.rename(name)?;
-        // Where `name` was a name of this inode already, rename does nothing and both are left.
+        // If `name` was a name of this inode already, rename does nothing and both names remain.
         match rustix::fs::unlinkat(self.fd(), &temp_name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -161,6 +162,7 @@ mod tests {
         if is_root() {
             (meta.owner.uid, meta.owner.gid) = (1234, 5678);
         }
+
         let to_set = plain(&meta);
         let device = DeviceNumber { major: 1, minor: 3 };
         let mut made = vec![
@@ -181,6 +183,7 @@ mod tests {
                 root.write_file(b"file\xff\n", b"content", &to_set),
             ),
         ];
+
         if is_root() {
             made.push((
                 b"char",
@@ -197,6 +200,7 @@ mod tests {
                 root.block_device(b"block", wide, &to_set),
             ));
         }
+
         let count = made.len();
         for (name, kind, result) in made {
             assert!(result.expect("made").is_clean(), "{kind:?}");
@@ -217,6 +221,7 @@ mod tests {
                 "{kind:?}"
             );
             assert_eq!(found.mtime, meta.mtime, "{kind:?}");
+
             match kind {
                 EntryKind::Char => assert_eq!(found.rdev, device),
                 EntryKind::Block => assert_eq!(
@@ -229,9 +234,11 @@ mod tests {
                 _ => assert_eq!(found.rdev, DeviceNumber { major: 0, minor: 0 }),
             }
         }
+
         assert_eq!(root.read_link(b"link").expect("a target"), b"/no/where\xff");
         assert_eq!(names(&root).len(), count, "nothing temporary is left");
-        // Special files are never opened, links never followed.
+
+        // Special files are never opened; links are never followed.
         for name in [b"link".as_slice(), b"fifo", b"socket"] {
             let error = root.open_existing_file(name).expect_err("no regular file");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -254,6 +261,7 @@ mod tests {
             .expect("a link");
         let _ = root.fifo(b"x", &plain(&meta)).expect("a pipe");
         assert_eq!(found(&root, b"x").kind, Some(EntryKind::Fifo));
+
         tree.make_directory(&path("directory"))
             .expect("a directory");
         assert_eq!(
@@ -283,11 +291,11 @@ mod tests {
         directory.hard_link(b"b", &root, b"a").expect("a link");
         assert_eq!(found(&directory, b"b").inode, found(&root, b"a").inode);
         assert_eq!(found(&root, b"a").nlink, 2);
-        // Once more, where rename does nothing.
+        // Again, with a rename that does nothing.
         directory.hard_link(b"b", &root, b"a").expect("a link");
         assert_eq!(found(&root, b"a").nlink, 2);
         assert_eq!(names(&directory), [b"b"]);
-        // A symlink gets another name itself.
+        // A symlink itself gets another name.
         let _ = root.symlink(b"s", b"a", &plain(&meta)).expect("a link");
         root.hard_link(b"t", &root, b"s").expect("a link");
         assert_eq!(found(&root, b"t").kind, Some(EntryKind::Symlink));

@@ -1,4 +1,4 @@
-//! Which local numbers an entry's owner gets.
+//! Maps an entry's owner to local user and group numbers.
 
 use std::collections::HashMap;
 
@@ -6,21 +6,21 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::types::Owner;
 
-/// `/etc/passwd` and `/etc/group` are read up to this many bytes; names beyond are not mapped.
+/// Limit of the bytes read from `/etc/passwd` and `/etc/group`; later names are not mapped.
 const NAMES_FILE_BYTES_MAX: usize = 16 << 20;
 
-/// What becomes of owners.
+/// How owners are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerPolicy {
-    /// The local ids of the entry's user and group names, as `/etc/passwd` and `/etc/group` have
-    /// them; the entry's numbers where a name is empty or unknown here. Number 0 stays 0 whatever
-    /// it was called. A restore takes [`Numeric`](Self::Numeric) for sources that say that their
-    /// owners are numbers alone.
+    /// The local ids of the entry's user and group names, from `/etc/passwd` and `/etc/group`. The
+    /// entry's numbers are used if a name is empty or unknown here. Number 0 stays 0 regardless of
+    /// its name. A restore uses [`Numeric`](Self::Numeric) for sources that record owners only as
+    /// numbers.
     #[default]
     Names,
     /// The entry's numbers.
     Numeric,
-    /// Owners are not set: new paths belong to whoever restores.
+    /// Owners are not set: new paths belong to the restoring user.
     Keep,
 }
 
@@ -28,13 +28,13 @@ pub enum OwnerPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetaPolicy {
     pub owner: OwnerPolicy,
-    /// True if the effective user is root. An ordinary user's own directories are made writable
-    /// while they are written, and bits that the kernel drops silently are looked for.
+    /// True if the effective user is root. For an ordinary user, own directories are made writable
+    /// during the restore, and the mode is checked for bits that the kernel drops silently.
     pub is_root: bool,
 }
 
 impl MetaPolicy {
-    /// The policy for the effective user of this thread.
+    /// Returns the policy for the effective user of this thread.
     pub fn of_this_user(owner: OwnerPolicy) -> Self {
         Self {
             owner,
@@ -64,12 +64,12 @@ impl Owners {
         }
     }
 
-    /// True if owners are to be set at all.
+    /// Returns true if owners are set at all.
     pub(super) fn are_set(&self) -> bool {
         self.policy != OwnerPolicy::Keep
     }
 
-    /// The user and group number that the entry's owner has on this machine.
+    /// Returns the user and group number that the entry's owner has on this machine.
     pub(super) fn local_ids(&self, owner: &Owner) -> (u32, u32) {
         (
             local_id(&self.users, owner.uid, &owner.user),
@@ -79,16 +79,16 @@ impl Owners {
 }
 
 fn local_id(names: &HashMap<Vec<u8>, u32>, number: u32, name: &[u8]) -> u32 {
-    // A file of root's must not become another's because root has another name here, nor the other
-    // way round.
+    // A file of root's must not go to another user because root has another name here, and vice
+    // versa.
     match names.get(name) {
         Some(&local) if number != 0 && local != 0 => local,
         _ => number,
     }
 }
 
-/// Names and numbers of a file in the form of `passwd(5)`; none if it cannot be read: numbers are
-/// used then.
+/// Reads names and numbers from a file in the format of `passwd(5)`. Returns an empty map if it
+/// cannot be read; then numbers are used.
 fn read_names(path: &str) -> HashMap<Vec<u8>, u32> {
     let mut text = Vec::new();
     if let Ok(fd) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
@@ -115,7 +115,7 @@ fn parse_names(text: &[u8]) -> HashMap<Vec<u8>, u32> {
             .ok()
             .and_then(|digits| digits.parse().ok());
         if let (Some(number), false) = (number, name.is_empty()) {
-            // As getpwnam: the first line of a name counts.
+            // As with getpwnam, the first line of a name counts.
             names.entry(name.to_vec()).or_insert(number);
         }
     }

@@ -1,8 +1,8 @@
-//! What no restore enters, replaces or deletes: the directories and files that the program itself
-//! needs.
+//! Directories and files that the program itself needs, and that no restore enters, replaces or
+//! deletes.
 //!
-//! They are known by device and inode, so by whatever path they are met: at any depth, below
-//! another mount of the same file system, through a name that is a link to them.
+//! They are recognized by device and inode, so by every path that leads to them: at any depth,
+//! below another mount of the same file system, or by a link.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::dir::Existing;
 use crate::types::EntryKind;
 
-/// Directories and files that are left alone.
+/// Directories and files that restores leave alone.
 #[derive(Debug, Clone, Default)]
 pub struct Protection {
     held: Vec<Held>,
@@ -24,15 +24,15 @@ pub struct Protection {
 struct Held {
     /// Device and inode.
     identity: (u64, u64),
-    /// `the repository in use` or the like.
+    /// Description, such as `the repository in use`.
     what: &'static str,
-    /// A file's own name: a file is only compared under this one.
+    /// Name of a file: only paths with this name are compared with it.
     file_name: Option<Vec<u8>>,
-    /// Nothing may be restored into it either.
+    /// A restore into it is refused too.
     is_closed: bool,
 }
 
-/// Why something was left alone.
+/// Why a path was left alone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is {what}, which a restore never changes: restore into another directory and copy from there"
@@ -42,7 +42,7 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// The reason, if an error of this layer has it.
+    /// Returns the reason, if an error of this layer has it.
     pub fn of(err: &io::Error) -> Option<&Self> {
         err.get_ref()?.downcast_ref()
     }
@@ -55,18 +55,18 @@ impl From<InUse> for io::Error {
 }
 
 impl Protection {
-    /// Adds the directory or file at a path, links followed; nothing if there is none.
+    /// Adds the directory or file at a path, following links. A missing path is ignored.
     pub fn add(&mut self, path: &Path, what: &'static str) {
         self.hold(path, what, true);
     }
 
-    /// Adds a directory into which a restore may go if it is asked to: it is only not entered from
+    /// Adds a directory into which the user may restore explicitly. It is only not entered from
     /// above.
     pub fn add_open(&mut self, path: &Path, what: &'static str) {
         self.hold(path, what, false);
     }
 
-    /// As [`add`](Self::add), a directory by its device and inode.
+    /// Adds a directory by its device and inode, like [`add`](Self::add).
     pub fn add_directory(&mut self, identity: (u64, u64), what: &'static str) {
         self.push(Held {
             identity,
@@ -77,7 +77,7 @@ impl Protection {
     }
 
     fn hold(&mut self, path: &Path, what: &'static str, is_closed: bool) {
-        // What is not there, or not to be reached by this user, is not to be met below a target
+        // A path that is missing, or that this user cannot reach, cannot be found below a target
         // either.
         let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else {
             return;
@@ -85,12 +85,14 @@ impl Protection {
         let Ok(found) = Existing::of_handle(fd.as_fd()) else {
             return;
         };
+
         let is_directory = found.kind == Some(EntryKind::Directory);
         let file_name = if is_directory {
             None
         } else {
             path.file_name().map(|name| name.as_bytes().to_vec())
         };
+
         self.push(Held {
             identity: (found.device, found.inode),
             what,
@@ -110,7 +112,7 @@ impl Protection {
         }
     }
 
-    /// Fails if what was found is one of them.
+    /// Returns an error if the path is protected.
     pub fn check(&self, found: &Existing) -> Result<(), InUse> {
         match self
             .held
@@ -122,27 +124,29 @@ impl Protection {
         }
     }
 
-    /// True unless nothing is protected.
+    /// Returns true if anything is protected.
     pub(super) fn is_any(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// True if a file of this name may be one of them.
+    /// Returns true if a protected file has this name.
     pub(super) fn may_be_file(&self, name: &[u8]) -> bool {
         self.held
             .iter()
             .any(|held| held.file_name.as_deref() == Some(name))
     }
 
-    /// Fails if a path is one of them, or lies in one, whether it is there or not.
+    /// Returns an error if a path is protected or inside a protected directory. The path need not
+    /// exist.
     ///
     /// # Errors
-    /// [`InUse`], in the way that [`InUse::of`] tells; what the system says of the directories
-    /// above it.
+    /// [`InUse`], as [`InUse::of`] finds it, and errors of the system for the directories above it.
     pub fn check_around(&self, path: &Path) -> io::Result<()> {
         if !self.held.iter().any(|held| held.is_closed) {
             return Ok(());
         }
+
+        // Find the deepest existing directory.
         let there = path.ancestors().map(|above| {
             if above.as_os_str().is_empty() {
                 Path::new(".")
@@ -165,9 +169,12 @@ impl Protection {
                 Err(err) => return Err(err),
             }
         }
+
         let Some(mut directory) = directory else {
             return Ok(());
         };
+
+        // Go up from there to the root.
         let mut found = Existing::of_handle(directory.as_fd())?;
         if found.kind != Some(EntryKind::Directory) {
             return Ok(self.check_closed(&found)?);

@@ -1,4 +1,4 @@
-//! Removing a directory with all below it, at any depth with one open handle.
+//! Removes a directory with everything below it, at any depth with one open handle.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,54 +12,54 @@ use super::durable::{Way, sync_dir};
 use super::protect::InUse;
 use crate::types::EntryKind;
 
-/// Names of directories still to be removed that are held at once, over all depths; each depth
-/// holds at least one.
+/// Limit of the pending directory names in memory, over all depths. Each depth may hold at least
+/// one.
 const PENDING_NAMES_MAX: usize = 512;
 
-/// Says of a path whether it stays, with all below it: its components joined by 0x00, from the name
-/// that is removed on, and its kind.
+/// Decides whether a path stays, with everything below it. Arguments: the path's components from
+/// the removed name on, joined by 0x00, and its kind.
 pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
 
-/// What became of a tree that was removed.
+/// Result of the removal of a tree.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Names that are gone, directories among them.
+    /// Removed names, including directories.
     pub names: u64,
-    /// Something that stayed, and so do the directories above it: the path, as [`Stays`] gets it,
-    /// and why. None: all is gone.
+    /// A path that stayed, as [`Stays`] gets it, and the reason. The directories above it stay too.
+    /// `None`: everything is gone.
     pub kept: Option<(Vec<u8>, Kept)>,
 }
 
-/// Why something was not removed; the more surprising the greater.
+/// Why a path was not removed. The more surprising reason is the greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kept {
-    /// The caller said that it stays.
+    /// The caller wants it to stay.
     Asked,
     /// It is protected.
     InUse(&'static str),
-    /// Something is mounted there, which is not ours.
+    /// Something is mounted there, which the removal must not touch.
     Mount,
 }
 
-/// An open directory under removal, or one above it.
+/// An open directory that is being removed, or one above it.
 struct Level {
     name: Vec<u8>,
     /// Length of its path in [`Removal::key`].
     key_len: usize,
-    /// Device and inode, by which the way up is checked.
+    /// Device and inode, to check the way up.
     identity: (u64, u64),
-    /// Directories in it that were seen and are still there; the last is removed next.
+    /// Its known subdirectories that are not yet removed; the last is removed next.
     pending: Vec<Vec<u8>>,
     /// The listing was cut short.
     has_more: bool,
     /// Something in it stays.
     has_kept: bool,
-    /// Directories up to this name were dealt with. Set once something stays: then listings are
-    /// taken in order, as what stays would be met again and again.
+    /// Subdirectories up to this name are done. Set once something stays: then listings are
+    /// processed in order of names, because a kept path would otherwise be found again and again.
     after: Option<Vec<u8>>,
 }
 
-/// What a name turned out to be.
+/// Result of opening a name.
 enum Opened {
     Directory(OwnedFd),
     NoDirectory,
@@ -70,21 +70,21 @@ enum Opened {
 struct Removal<'r> {
     root: &'r Dir,
     stays: &'r mut Stays<'r>,
-    /// The path of the directory at hand.
+    /// The path of the current directory.
     key: Vec<u8>,
     pending_total: usize,
     done: Removed,
 }
 
 impl Dir {
-    /// Removes a directory and all below it, or whatever else has the name, but for what `stays`,
-    /// what is protected, and what is mounted below. Links are removed, never followed. What a
-    /// crash leaves is a part of the tree.
+    /// Removes a directory and everything below it, or any other kind of path. Paths for which
+    /// `stays` returns true, protected paths, and mounts below stay. Links are removed, never
+    /// followed. After a crash, a part of the tree remains.
     ///
     /// # Errors
     ///
-    /// Stops at the first thing that cannot be removed. If another process moves a directory from
-    /// under the removal, that is an error too, and nothing outside is touched.
+    /// The first path that cannot be removed stops the removal. It is also an error if another
+    /// process moves a directory during the removal; nothing outside is touched.
     pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
         let name = component(name)?;
         let mut removal = Removal {
@@ -94,6 +94,7 @@ impl Dir {
             pending_total: 0,
             done: Removed::default(),
         };
+
         match removal.open(self.fd(), name)? {
             Opened::Directory(directory) => {
                 self.changed();
@@ -106,6 +107,7 @@ impl Dir {
             Opened::Gone => return Err(Errno::NOENT.into()),
             Opened::Kept(why) => removal.done.kept = Some((name.to_vec(), why)),
         }
+
         Ok(removal.done)
     }
 }
@@ -132,6 +134,7 @@ impl Removal<'_> {
                 rustix::fs::seek(&current, SeekFrom::Start(0))?;
                 self.fill(level, current.as_fd())?;
             } else {
+                // The directory is finished: go up, and remove it there if it is empty.
                 let Some(done) = levels.pop() else { break };
                 if done.has_kept && self.root.way() == Way::EachFile {
                     sync_dir(&current)?;
@@ -183,12 +186,13 @@ impl Removal<'_> {
         Ok(level)
     }
 
-    /// Removes all that is no directory and notes directories, until there are too many of these.
+    /// Removes everything except directories, and collects directories up to the limit.
     fn fill(&mut self, level: &mut Level, directory: BorrowedFd<'_>) -> io::Result<()> {
         let room = PENDING_NAMES_MAX.saturating_sub(self.pending_total).max(1);
         let in_order = level.has_kept;
         let mut noted = BTreeSet::new();
         level.has_more = false;
+
         list(directory, |name, kind| {
             self.key.truncate(level.key_len);
             push(&mut self.key, name);
@@ -209,6 +213,7 @@ impl Removal<'_> {
             }
             Ok(in_order || !level.has_more)
         })?;
+
         self.key.truncate(level.key_len);
         if in_order {
             level.after = noted.last().cloned().or(level.after.take());
@@ -218,7 +223,7 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes what is no directory; true if it is protected and stays.
+    /// Removes a path that is not a directory. Returns true if it is protected and stays.
     fn remove_leaf(
         &mut self,
         key_len: usize,
@@ -250,7 +255,7 @@ impl Removal<'_> {
         }
     }
 
-    /// Notes what stays in a directory, if it is more surprising than what is noted.
+    /// Records a path that stays, if its reason is more surprising than the recorded one.
     fn keep(&mut self, key_len: usize, name: &[u8], why: Kept) {
         if self
             .done
@@ -279,7 +284,7 @@ fn remove_empty(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Opens the directory above, which must be the one that was come from.
+/// Opens the directory above, and checks that it has the expected identity.
 fn open_parent(directory: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(directory, c"..", flags, Mode::empty())?;
@@ -314,6 +319,7 @@ mod tests {
         symlink(outside.path(), at("a/out")).expect("a link");
         symlink(outside.path(), at("a/b/out")).expect("a link");
         symlink(outside.path(), at("top")).expect("a link");
+
         let root = root_of(&tree);
         assert_eq!(
             removed(&root, b"a"),
@@ -329,6 +335,7 @@ mod tests {
                 kept: None
             }
         );
+
         assert!(names(&root).is_empty());
         assert!(outside.path().join("keep").exists());
         assert_eq!(
@@ -384,8 +391,8 @@ mod tests {
         assert!(!at("a").exists());
     }
 
-    /// What stays must not be met for ever, nor hide what comes after it: there are more
-    /// directories with something that stays than are noted at once.
+    /// A path that stays must not be processed for ever, nor hide later ones: there are more
+    /// directories with kept paths than fit in memory.
     #[test]
     fn what_stays_does_not_keep_the_rest() {
         let (directory, tree) = fixture();
@@ -397,6 +404,7 @@ mod tests {
                     .expect("a file");
             }
         }
+
         let root = root_of(&tree);
         let removed = root
             .remove_tree(b"a", &mut |path, _| path.ends_with(b"keep"))
@@ -405,6 +413,7 @@ mod tests {
             matches!(removed.kept, Some((_, Kept::Asked))),
             "{removed:?}"
         );
+
         for number in 0..PENDING_NAMES_MAX + 100 {
             let at = directory.path().join(format!("a/{number}"));
             assert_eq!(at.join("keep").exists(), number % 5 != 0, "{number}");
@@ -428,9 +437,11 @@ mod tests {
         ] {
             std::fs::write(at(name), b"x").expect("a file");
         }
+
         let mut protection = crate::target::Protection::default();
         protection.add(&at("a/b/repo"), "the repository");
         protection.add(&at("a/c/icecore.toml"), "the settings");
+
         let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
         let tree = Tree::open_with(
             directory.path(),
@@ -440,6 +451,7 @@ mod tests {
             protection.clone(),
         )
         .expect("a target");
+
         let root = root_of(&tree);
 
         let removed = root.remove_tree(b"a", &mut |_, _| false).expect("removed");

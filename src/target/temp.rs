@@ -1,4 +1,4 @@
-//! Files written under a temporary name and renamed when they are whole.
+//! Files that are written under a temporary name and renamed when they are complete.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,11 +13,10 @@ use super::meta::{self, Before, Handle, MetaRefusal, MetaReport, MetaToSet, Time
 use crate::types::{EntryKind, Timestamp};
 
 const PREFIX: &[u8] = b".icecore-";
-/// Names that are taken are passed over this often.
+/// Limit of the attempts to find a free name.
 const NAME_TRIES_MAX: usize = 64;
 
-/// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits in lower
-/// case.
+/// Returns true for names of unfinished paths: `.icecore-` and 16 lower-case hexadecimal digits.
 pub fn is_temporary_name(name: &[u8]) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|digits| {
         digits.len() == 16
@@ -27,15 +26,15 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
     })
 }
 
-/// What may be replaced by something that gets its name. A directory never is.
+/// What a path may replace when it gets its name. It never replaces a directory.
 ///
-/// It keeps a file system that takes two names for one (without case, or with names that it
-/// normalizes) from replacing what the same restore has just written: what was looked up under a
-/// name is no longer what has it.
+/// On a file system that treats two names as one (without case, or with normalized names), this
+/// keeps a restore from replacing a file that it has just written: the name then no longer belongs
+/// to the inode that was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
     Anything,
-    /// Nothing has the name.
+    /// Nothing may have the name.
     Nothing,
     /// Only this inode, if anything has the name.
     Only {
@@ -45,7 +44,7 @@ pub enum Replace {
 }
 
 impl Replace {
-    /// What was found may be replaced, and nothing that came later.
+    /// Allows replacing the file that was found, and nothing that appeared later.
     pub fn found(found: Option<&Existing>) -> Self {
         found.map_or(Self::Nothing, |found| Self::Only {
             device: found.device,
@@ -54,22 +53,21 @@ impl Replace {
     }
 }
 
-/// A file that has its name and all but its time, which waits until its content is durable:
-/// whatever becomes of the machine, a file with the time that it had when it was backed up is
-/// whole.
+/// A file that has everything but its time, which is set once its content is durable. So even after
+/// a power failure, a file with its original time is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unsettled {
     pub device: u64,
     pub inode: u64,
-    /// The time that it is to have.
+    /// The time that it must get.
     pub mtime: Timestamp,
-    /// Others may write to its directory, so it is looked at before it gets its time.
+    /// Other processes may write to its directory, so check the inode before setting the time.
     pub is_shared: bool,
 }
 
 impl Shared {
     fn next_temporary_name(&self) -> Vec<u8> {
-        // An odd factor gives every count its own number; the random start keeps runs apart.
+        // An odd factor gives each count a different number; the random start separates runs.
         let count = self.temp_count.fetch_add(1, Ordering::Relaxed);
         let number = self
             .temp_seed
@@ -80,7 +78,7 @@ impl Shared {
     }
 }
 
-/// A temporary name in use, removed when dropped unless renamed.
+/// A temporary name in use. Dropping it removes the name, unless it was renamed.
 #[derive(Debug)]
 pub(super) struct TempName {
     dir: Dir,
@@ -89,7 +87,7 @@ pub(super) struct TempName {
 }
 
 impl TempName {
-    /// Finds a free name by calling `make` until it meets none that exists.
+    /// Calls `make` with temporary names until one is free.
     pub(super) fn make<T>(
         dir: &Dir,
         mut make: impl FnMut(&[u8]) -> rustix::io::Result<T>,
@@ -117,7 +115,7 @@ impl TempName {
         &self.name
     }
 
-    /// Puts what was made in the place of `name`.
+    /// Renames the temporary path to `name`.
     pub(super) fn rename(mut self, name: &[u8]) -> io::Result<()> {
         let protection = &self.dir.shared().protection;
         if protection.may_be_file(name)
@@ -132,7 +130,7 @@ impl TempName {
     }
 }
 
-/// Renames within a directory, replacing only what the handle says.
+/// Renames within a directory, replacing only what the handle's rule allows.
 fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
     let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
     let is_free = match dir.replace() {
@@ -144,11 +142,12 @@ fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
             Some(_) => return Err(taken()),
         },
     };
+
     if is_free {
         match rustix::fs::renameat_with(dir.fd(), from, dir.fd(), to, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => return Err(taken()),
-            // Not every file system knows it.
+            // Not every file system supports RENAME_NOREPLACE.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if dir.stat(to)?.is_some() => {
                 return Err(taken());
             }
@@ -162,14 +161,14 @@ fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
 impl Drop for TempName {
     fn drop(&mut self) {
         if !self.name.is_empty() {
-            // Best effort: a left-over is recognised by its name.
+            // Best effort: a leftover is recognized by its name.
             let _ = rustix::fs::unlinkat(self.dir.fd(), &self.name, AtFlags::empty());
         }
     }
 }
 
-/// A regular file under way; mode 0600 and the restoring user's until it is whole. Removed when
-/// dropped.
+/// A regular file that is being written. Until it is complete it has mode 0600 and belongs to the
+/// restoring user. Dropping it removes it.
 #[derive(Debug)]
 pub struct TempFile {
     fd: OwnedFd,
@@ -177,7 +176,7 @@ pub struct TempFile {
 }
 
 impl Dir {
-    /// Makes an empty file under a temporary name in this directory.
+    /// Creates an empty file under a temporary name in this directory.
     pub fn temp_file(&self) -> io::Result<TempFile> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -187,12 +186,12 @@ impl Dir {
         Ok(TempFile { fd, name })
     }
 
-    /// Writes a whole file that is at hand: seven system calls where neither owner nor attributes
-    /// are to be set.
+    /// Writes a complete file from memory, with seven system calls if neither owner nor attributes
+    /// must be set.
     ///
     /// # Errors
     ///
-    /// As [`TempFile::persist`]; `name` is as it was then.
+    /// As [`TempFile::persist`]; `name` is then unchanged.
     pub fn write_file(
         &self,
         name: &[u8],
@@ -205,7 +204,7 @@ impl Dir {
     }
 }
 
-/// The open file, to read back what was written.
+/// The open file, to read back written data.
 impl AsFd for TempFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -213,14 +212,14 @@ impl AsFd for TempFile {
 }
 
 impl TempFile {
-    /// Shows other restores that this file is not a remnant: for files that keep their temporary
-    /// name longer than a moment.
+    /// Locks the file, to show other restores that it is not a leftover. For files that keep their
+    /// temporary name longer than a moment.
     pub fn hold(&self) {
-        // Not every file system has locks; then its age has to tell.
+        // Not every file system has locks; there, only the file's age counts.
         let _ = rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive);
     }
 
-    /// Writes all bytes at an offset, from any thread; what is never written is a hole.
+    /// Writes all bytes at an offset, from any thread. Ranges that are never written are holes.
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
             match rustix::io::pwrite(&self.fd, bytes, offset) {
@@ -236,8 +235,8 @@ impl TempFile {
         Ok(())
     }
 
-    /// Reads what lies at an offset, to compare it: as many bytes as there are, up to the buffer's
-    /// length.
+    /// Reads bytes at an offset, to compare them: up to the buffer's length, or to the end of the
+    /// file.
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < bytes.len() {
@@ -251,26 +250,26 @@ impl TempFile {
         Ok(done)
     }
 
-    /// Sets the file's length in bytes: a hole at its end is made so.
+    /// Sets the file's length in bytes, which makes a hole at its end.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         Ok(rustix::fs::ftruncate(&self.fd, size)?)
     }
 
-    /// Sets metadata and gives the file its name; what may be replaced is the directory handle's
-    /// rule. Not synced.
+    /// Sets metadata and gives the file its name, subject to the directory handle's rule for
+    /// replacing. Does not sync.
     ///
     /// # Errors
     ///
-    /// `EISDIR` for a directory of that name, `AlreadyExists` for something that must not be
-    /// replaced. The temporary file is removed then, `name` is as it was.
+    /// `EISDIR` if the name is a directory, `AlreadyExists` if the existing path must not be
+    /// replaced. The temporary file is then removed, and `name` is unchanged.
     pub fn persist(self, name: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         self.put(name, to_set, Times::Now).map(|(report, _)| report)
     }
 
-    /// As [`persist`](Self::persist), but a crash leaves no file of this name that looks finished
-    /// and is not: where files are synced together it gets its time by [`Dir::settle`], after
-    /// [`Tree::sync`](super::Tree::sync); elsewhere it is synced before it gets its name, and
-    /// nothing is returned to settle.
+    /// Does what [`persist`](Self::persist) does, but a crash never leaves an incomplete file that
+    /// looks finished. Where files are synced together, the file gets its time by [`Dir::settle`]
+    /// after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it gets its name, and
+    /// `None` is returned.
     pub fn persist_unsettled(
         self,
         name: &[u8],
@@ -283,9 +282,9 @@ impl TempFile {
         self.put(name, to_set, times)
     }
 
-    /// Sets all metadata and leaves the temporary name, until
-    /// [`Tree::sync_files`](super::Tree::sync_files) has made the content durable: for files that
-    /// count as whole once they have their name, whatever their time.
+    /// Sets all metadata but keeps the temporary name, until
+    /// [`Tree::sync_files`](super::Tree::sync_files) has made the content durable. For files that
+    /// are trusted by their name, regardless of their time.
     pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
         let before = Before::New {
             inherited_acl: self.name.dir.gives_acl(),
@@ -333,7 +332,7 @@ impl TempFile {
     }
 }
 
-/// A file with content and metadata that has its temporary name still; removed when dropped.
+/// A file with content and metadata that still has its temporary name. Dropping it removes it.
 #[derive(Debug)]
 pub struct WholeFile(TempFile);
 
@@ -349,12 +348,11 @@ impl WholeFile {
 }
 
 impl Dir {
-    /// Gives a file the time that waited until its content was durable. Returns why that was
-    /// refused, if it was.
+    /// Sets the time of a file whose content is durable. Returns the reason if it was refused.
     ///
     /// # Errors
     ///
-    /// `NotFound` if another process has put something else in its place.
+    /// `NotFound` if another process has replaced it.
     pub fn settle(&self, name: &[u8], file: &Unsettled) -> io::Result<Option<MetaRefusal>> {
         let is_it = |found: Existing| (found.device, found.inode) == (file.device, file.inode);
         if file.is_shared && !self.stat(name)?.is_some_and(is_it) {

@@ -1,4 +1,4 @@
-//! What the tests of this layer share.
+//! Helpers for the tests of this layer.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::{Dir, Existing, MetaPolicy, MetaToSet, OwnerPolicy, Removed, Tree};
 use crate::types::{Metadata, Owner, RelPath, Timestamp};
 
-/// An ACL attribute: owner rwx, a user of this id rwx, owning group r, mask rwx, others none.
+/// Returns an ACL attribute: owner rwx, a user of this id rwx, owning group r, mask rwx, others
+/// none.
 pub(super) fn acl_value(uid: u32) -> Vec<u8> {
     let mut value = 2_u32.to_le_bytes().to_vec();
     for (tag, rights, id) in [
@@ -26,7 +27,7 @@ pub(super) fn acl_value(uid: u32) -> Vec<u8> {
     value
 }
 
-/// A new directory and a tree open on it, as this user with numeric owners.
+/// Creates a directory and opens a tree on it, as this user with numeric owners.
 pub(super) fn fixture() -> (TempDir, Tree) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let tree = open(directory.path(), OwnerPolicy::Numeric);
@@ -49,12 +50,10 @@ pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Metadata owned by this user.
+/// Returns metadata owned by this user.
 pub(super) fn own_meta(mode: u16) -> Metadata {
-    let (uid, gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
     Metadata {
         mode,
         owner: Owner {
@@ -75,7 +74,7 @@ pub(super) fn found(dir: &Dir, name: &[u8]) -> Existing {
     dir.stat(name).expect("stat").expect("something is there")
 }
 
-/// The names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     dir.names(|name, _| {
@@ -87,7 +86,7 @@ pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
     names
 }
 
-/// Removes a tree, of which everything goes.
+/// Removes a whole tree.
 pub(super) fn removed(dir: &Dir, name: &[u8]) -> Removed {
     let removed = dir.remove_tree(name, &mut |_, _| false).expect("removed");
     assert_eq!(removed.kept, None);
@@ -98,8 +97,8 @@ pub(super) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Er
     Errno::from_io_error(&result.expect_err("an error"))
 }
 
-/// Runs `work` as user and group 65534 without any right of root's, in a thread of its own: the
-/// calls used change one thread alone. As an ordinary user it simply runs.
+/// Runs `work` as user and group 65534 without root's rights, in a separate thread, because these
+/// calls change only one thread. If the test is not run as root, the user stays the same.
 pub(super) fn as_ordinary_user(work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {

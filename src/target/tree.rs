@@ -1,4 +1,4 @@
-//! The root of a target and the way from it to any directory below.
+//! The root of a target, and access to any directory below it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,31 +19,31 @@ use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
 use crate::types::RelPath;
 
-/// Open directories kept at hand.
+/// Limit of the open directories in the cache.
 const CACHED_DIRECTORIES_MAX: usize = 64;
-/// Bytes of a path given to the kernel at once; it takes 4,096 with the NUL.
+/// Bytes of a path resolved in one call; the kernel's limit is 4,096 with the NUL.
 const PATH_STEP_BYTES_MAX: usize = 4000;
 
-/// An open target; shared by threads.
+/// An open target, shared by threads.
 #[derive(Debug)]
 pub struct Tree {
     root: Dir,
     /// Path key and handle, the last used at the end.
     cached: Mutex<Vec<(Vec<u8>, Dir)>>,
-    /// The root was made when the tree was opened.
+    /// Opening the tree made the root.
     is_made: bool,
-    /// Directories outside of the tree in which one on the way to the root was made, until they are
+    /// Directories outside of the tree in which a directory above the root was made, until they are
     /// synced.
     above: Mutex<Vec<Dir>>,
 }
 
 impl Tree {
-    /// Opens the directory that all is written below. Links in `root` itself are followed: it is
-    /// the user's word. With `create`, missing directories on the way are made, mode 0700.
+    /// Opens the root directory. Links in `root` itself are followed, because the user chose the
+    /// path. With `create`, missing directories of `root` are made with mode 0700.
     ///
     /// # Errors
     ///
-    /// `Unsupported` where the kernel, or a sandbox around us, does not offer `openat2`.
+    /// `Unsupported` if the kernel or a sandbox does not offer `openat2`.
     pub fn open(root: &Path, create: bool, policy: MetaPolicy) -> Result<Self, PathError> {
         Self::open_with(
             root,
@@ -54,9 +54,9 @@ impl Tree {
         )
     }
 
-    /// [`Tree::open`] with a choice of how writes are made durable. Below the root, nothing that is
-    /// protected is entered, replaced or removed ([`super::InUse`]); whether the root itself lies
-    /// in something protected, the caller asks before ([`Protection::check_around`]).
+    /// Does what [`Tree::open`] does with a choice of durability and protection. Nothing protected
+    /// below the root is entered, replaced or removed ([`super::InUse`]). The caller checks first
+    /// whether the root itself is inside something protected ([`Protection::check_around`]).
     pub fn open_with(
         root: &Path,
         create: bool,
@@ -64,11 +64,12 @@ impl Tree {
         durability: Durability,
         protection: Protection,
     ) -> Result<Self, PathError> {
+        // Open the root, and check that openat2 works.
         let made = if create { make_all(root)? } else { Vec::new() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty()).context("open the target", root)?;
         match open_beneath(fd.as_fd(), b".", flags, ResolveFlags::empty()) {
-            // EPERM is what older container runtimes answer to calls that they do not know.
+            // Older container runtimes return EPERM for calls that they do not know.
             Err(Errno::NOSYS | Errno::PERM) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the system call openat2 is not offered: Linux 5.6 or later is needed, or a container runtime that lets it through",
@@ -77,6 +78,7 @@ impl Tree {
             Ok(_) => Ok(()),
         }
         .context("open the target safely", root)?;
+
         let shared = Shared {
             rules: Rules {
                 policy,
@@ -91,6 +93,8 @@ impl Tree {
             protection,
         };
         let shared = Arc::new(shared);
+
+        // New directories must be synced through the directories above them.
         let mut above = Vec::new();
         for path in &made {
             let parent = path
@@ -102,6 +106,7 @@ impl Tree {
             dir.changed();
             above.push(dir);
         }
+
         Ok(Self {
             root: Dir::new(fd, shared),
             cached: Mutex::new(Vec::new()),
@@ -110,18 +115,18 @@ impl Tree {
         })
     }
 
-    /// Opens a directory that is there.
+    /// Opens an existing directory. Never leads outside the root.
     ///
     /// # Errors
     ///
-    /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual. Never leads outside the
-    /// root.
+    /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual.
     pub fn directory(&self, path: &RelPath) -> io::Result<Dir> {
         let (mut directory, mut done) = self.deepest_cached(path);
         let key = path.key();
         while done < key.len() {
             let rest = &key[done..];
-            // One at a time where any may have to be unlocked for its owner.
+            // An ordinary user may have to unlock each directory, so resolve one component at a
+            // time.
             let is_root = directory.rules().policy.is_root;
             let step = if is_root {
                 step_len(rest)
@@ -147,8 +152,8 @@ impl Tree {
         Ok(directory)
     }
 
-    /// [`Dir::make_directory`] by path; the directory above must be there. The root is always
-    /// there, and counts as made if opening the tree has made it.
+    /// Does what [`Dir::make_directory`] does, by path; the directory above must exist. The root
+    /// always exists, and counts as made if opening the tree has made it.
     pub fn make_directory(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.root.clone(), self.is_made));
@@ -158,8 +163,8 @@ impl Tree {
         Ok((directory, is_new))
     }
 
-    /// Lets an ordinary user write into his own root, as into every directory below it. Returns its
-    /// mode where that was changed: it is to be set again if nothing else sets it.
+    /// Makes the root writable for the ordinary user who owns it, as for every directory below it.
+    /// Returns the previous mode if it was changed; restore it if nothing else sets the mode.
     pub fn unlock_root(&self) -> io::Result<Option<u16>> {
         let found = self.root.stat_self()?;
         let shared = self.root.shared();
@@ -177,20 +182,20 @@ impl Tree {
         Ok(())
     }
 
-    /// True if root restores.
+    /// Returns true if the restoring user is root.
     pub fn is_roots(&self) -> bool {
         self.root.rules().policy.is_root
     }
 
-    /// Makes all that was written through this tree durable, on every file system below its root.
-    /// Handles to directories that are still held elsewhere must be dropped first.
+    /// Makes everything written through this tree durable, on every file system below its root. The
+    /// caller must drop other handles to directories first.
     ///
     /// # Errors
     ///
-    /// A write that failed, now or in the background: what was written since the last call may be
-    /// lost in a crash.
+    /// A write failed, now or in the background: data written since the last call may be lost in a
+    /// crash.
     pub fn sync(&self) -> io::Result<()> {
-        // Dropped handles sync their directories where that is done one by one.
+        // Dropped handles sync their directories where directories are synced individually.
         self.cached
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -203,8 +208,7 @@ impl Tree {
         self.root.shared().writes.sync()
     }
 
-    /// Makes the content of files durable that were written through this tree, their names left
-    /// out.
+    /// Makes the content of files written through this tree durable, but not their names.
     ///
     /// # Errors
     ///
@@ -213,15 +217,15 @@ impl Tree {
         self.root.shared().writes.sync()
     }
 
-    /// As [`sync`](Self::sync), and what others wrote on the root's file system with it: a file
-    /// that was there and is kept may not be durable yet.
+    /// Does what [`sync`](Self::sync) does, and syncs the root's file system even if nothing was
+    /// written: a kept file may not be durable yet.
     pub fn sync_all(&self) -> io::Result<()> {
         self.root.changed();
         self.sync()
     }
 
-    /// The deepest open directory on the way to `path`, and how many bytes of its key (with the
-    /// separator) lead there.
+    /// Returns the deepest cached directory above `path`, and the number of bytes of its key,
+    /// including the separator, that lead there.
     fn deepest_cached(&self, path: &RelPath) -> (Dir, usize) {
         let key = path.key();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,8 +243,8 @@ impl Tree {
                 return (self.root.clone(), 0);
             };
             let (known, directory) = cached.remove(at);
-            // A directory that was removed meanwhile has no name left; another may have been made
-            // in its place.
+            // A directory that was removed in the meantime has no name left, and another one may
+            // have its path.
             if directory.stat_self().is_ok_and(|found| found.nlink > 0) {
                 let done = known.len() + 1;
                 cached.push((known, directory.clone()));
@@ -259,12 +263,13 @@ impl Tree {
     }
 }
 
-/// The length of the first component in bytes.
+/// Returns the length of the first component in bytes.
 fn first_len(rest: &[u8]) -> usize {
     rest.iter().position(|&b| b == 0).unwrap_or(rest.len())
 }
 
-/// How many bytes of a path's key to resolve in one call: whole components, at least one.
+/// Returns the number of bytes of a path's key to resolve in one call: whole components, at least
+/// one.
 fn step_len(rest: &[u8]) -> usize {
     if rest.len() <= PATH_STEP_BYTES_MAX {
         return rest.len();
@@ -277,7 +282,7 @@ fn step_len(rest: &[u8]) -> usize {
         .unwrap_or(rest.len())
 }
 
-/// Makes a directory and those above it that are missing; returns the ones that were made.
+/// Makes a directory and the missing ones above it; returns those that were made.
 fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     let mut sofar = PathBuf::new();
     let mut made = Vec::new();
@@ -287,8 +292,8 @@ fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
             match rustix::fs::mkdir(sofar.as_os_str().as_bytes(), Mode::RWXU) {
                 Ok(()) => made.push(sofar.clone()),
                 Err(Errno::EXIST) => {}
-                // Part of a read-only or foreign tree that is there: whether it is all there,
-                // opening it tells.
+                // Part of a read-only or foreign tree that exists. If it does not, opening it
+                // fails.
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if sofar != path => {}
                 Err(errno) => return Err(errno).context("create the target directory", &sofar),
             }
@@ -322,7 +327,7 @@ mod tests {
             .expect_err("a link in the way");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(errno(tree.make_directory(&path("a/b"))), Some(Errno::LOOP));
-        // A link that stays inside is refused as well.
+        // A link that stays inside is refused too.
         let _ = root_of(&tree)
             .symlink(b"here", b".", &plain(&meta))
             .expect("a link");
@@ -389,12 +394,12 @@ mod tests {
         std::fs::rename(directory.path().join("a"), directory.path().join("moved"))
             .expect("a move");
         symlink(outside.path(), directory.path().join("a")).expect("a link");
-        // What is open stays the directory that it was.
+        // An open handle stays on the directory that was opened.
         let _ = below
             .write_file(b"f", b"x", &plain(&own_meta(0o600)))
             .expect("a file");
         assert!(directory.path().join("moved/b/f").exists());
-        // What is not open is refused.
+        // A directory that is not open is refused.
         let fresh = crate::target::testing::open(directory.path(), OwnerPolicy::Numeric);
         assert_eq!(errno(fresh.directory(&path("a/b"))), Some(Errno::LOOP));
         assert_eq!(
@@ -453,8 +458,8 @@ mod tests {
     #[test]
     fn any_depth_is_reached_and_removed() {
         let (_directory, tree) = fixture();
-        // 300 levels of short names; 250 of long ones make 60 KB, fifteen times what one call
-        // takes.
+        // 300 levels of short names, and 250 levels of long ones: 60 KB, fifteen times the limit of
+        // one call.
         for (levels, name) in [(300, "d".to_owned()), (250, "n".repeat(240))] {
             let mut deep = RelPath::root();
             for _ in 0..levels {
@@ -465,7 +470,7 @@ mod tests {
             let _ = file
                 .write_file(b"f", b"x", &plain(&own_meta(0o600)))
                 .expect("a file");
-            // Without any handle at hand.
+            // Without any cached handle.
             tree.cached.lock().expect("the cache").clear();
             assert_eq!(names(&tree.directory(&deep).expect("the deepest")), [b"f"]);
             removed(&root_of(&tree), name.as_bytes());
@@ -478,7 +483,7 @@ mod tests {
         assert_eq!(step_len(b"a\0b"), 3);
         let long = [vec![b'x'; 3000], vec![b'y'; 3000], vec![b'z'; 10]].join(&0);
         assert_eq!(step_len(&long), 3000);
-        // A component that no file system takes goes to the kernel whole, for its error.
+        // A component too long for any file system is passed to the kernel whole, for its error.
         let longest = [vec![b'x'; 4095], vec![b'y'; 10]].join(&0);
         assert_eq!(step_len(&longest), 4095);
         let (_directory, tree) = fixture();
