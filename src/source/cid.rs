@@ -1,20 +1,22 @@
-//! CIDs, as databases name files of IPFS, and where kubo keeps the block that one names.
+//! CIDs, which databases use as names of IPFS files, and the path of the block that a CID names in
+//! kubo.
 
 use crate::source::hashname::{IDENTITY, base32, base58, multihash, to_base32, varint};
 use crate::types::RelPath;
 
-/// Longest text looked at.
+/// Longest text that is parsed.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// A CID: version 0 (`Qm…`), or version 1 in base32 (`b…`) or, of the usual length, base58 (`z…`).
+/// A CID: version 0 (`Qm…`), or version 1 in base32 (`b…`) or, with the usual length, base58
+/// (`z…`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cid {
-    /// None if the data stand in the CID itself.
+    /// `None` if the data are in the CID itself.
     multihash: Option<Vec<u8>>,
 }
 
 impl Cid {
-    /// Reads a CID in canonical spelling.
+    /// Parses a CID in canonical spelling.
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
@@ -45,8 +47,8 @@ impl Cid {
         })
     }
 
-    /// Where kubo's flatfs keeps the root block, from the repository's directory:
-    /// `blocks/XX/<multihash>.data`. None if the data stand in the CID itself.
+    /// Returns the path of the root block in kubo's flatfs, relative to the repository's directory:
+    /// `blocks/XX/<multihash>.data`. `None` if the data are in the CID itself.
     pub fn block_path(&self, sharding: Sharding) -> Option<RelPath> {
         let key = to_base32(self.multihash.as_ref()?, b'A');
         let directory = sharding.directory(&key);
@@ -55,26 +57,26 @@ impl Cid {
     }
 }
 
-/// Which letters of a block's key name its directory in flatfs, and how many.
+/// The letters of a block's key that name its directory in flatfs, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharding {
-    /// The first ones.
+    /// The first letters.
     Prefix(usize),
-    /// The last ones.
+    /// The last letters.
     Suffix(usize),
-    /// Those before the last one.
+    /// The letters before the last one.
     NextToLast(usize),
 }
 
 impl Default for Sharding {
-    /// What kubo makes if nothing else is asked for.
+    /// Kubo's default.
     fn default() -> Self {
         Self::NextToLast(2)
     }
 }
 
 impl Sharding {
-    /// Reads what the file `SHARDING` holds: `/repo/flatfs/shard/v1/next-to-last/2`.
+    /// Parses the content of the file `SHARDING`: `/repo/flatfs/shard/v1/next-to-last/2`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, count) = text
             .trim()
@@ -92,7 +94,7 @@ impl Sharding {
         }
     }
 
-    /// The directory of a key; one that is too short is filled up with `_`.
+    /// Returns the directory of a key. A key that is too short is padded with `_`.
     fn directory(self, key: &[u8]) -> Vec<u8> {
         let padded = |count: usize| [&vec![b'_'; count][..], key].concat();
         match self {
@@ -140,7 +142,7 @@ mod tests {
         );
     }
 
-    /// As go-ds-flatfs does it.
+    /// The same results as in go-ds-flatfs.
     #[test]
     fn a_repository_may_have_other_directories() {
         let cid = Cid::parse(b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn").expect("a CID");
@@ -157,6 +159,7 @@ mod tests {
             let path = String::from_utf8(path).expect("ASCII");
             assert_eq!(path.split('/').nth(1), Some(directory), "{text}");
         }
+
         assert_eq!(Sharding::NextToLast(3).directory(b"AB"), b"__A");
         assert_eq!(Sharding::Prefix(3).directory(b"A"), b"A__");
         for text in [

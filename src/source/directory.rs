@@ -1,5 +1,5 @@
-//! Directories by handle: a tree is walked name by name from its root's handle, so its depth has no
-//! limit and nothing is followed out of it.
+//! Reads directories by handle. A tree is walked name by name from its root's handle, so its depth
+//! is not limited, and no link leads out of it.
 
 use std::collections::HashSet;
 use std::io;
@@ -20,12 +20,13 @@ use crate::source::xattr::{self, Attributes};
 use crate::sys::{PathContext, PathError, open_beneath};
 use crate::types::RelPath;
 
-/// From this many names on, `stat_many` uses all cores.
+/// From this number of names on, `stat_many` uses all cores.
 const PARALLEL_STATS_MIN: usize = 256;
-/// A file under a lease (Samba, NFS server) refuses a non-blocking open until its holder gives way.
+/// A non-blocking open of a file under a lease (Samba, NFS server) fails until its holder releases
+/// it.
 const LEASE_RETRIES: u32 = 20;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of a path that are resolved at once; the kernel takes 4095.
+/// Bytes of a path resolved in one call; the kernel's limit is 4095.
 const RESOLVED_BYTES: usize = 2048;
 
 /// An open directory. Clones share one descriptor, which closes with the last of them.
@@ -39,12 +40,12 @@ struct Inner {
     fd: OwnedFd,
     id: DirectoryId,
     mount_id: u64,
-    /// Clones share the descriptor's offset: one listing at a time.
+    /// Clones share the descriptor's offset, so only one listing runs at a time.
     listing: Mutex<()>,
 }
 
 impl SourceDir {
-    /// Opens a source's root; here, and only here, symlinks in the path are followed.
+    /// Opens a source's root. Symlinks in the path are followed here, and nowhere else.
     pub fn open_root(path: &Path) -> Result<Self, PathError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         open_noatime(flags, |flags| openat(CWD, path, flags, Mode::empty()))
@@ -57,13 +58,13 @@ impl SourceDir {
         self.open_directory(check(name)?)
     }
 
-    /// Opens the directory that holds this one, by `..`, so that a walk of any depth needs but a
+    /// Opens the directory that holds this one, by `..`, so that a walk of any depth needs only a
     /// few descriptors.
     ///
     /// # Errors
-    /// `StaleNetworkFileHandle` if it is not the directory `expect`: something was moved.
-    /// `PermissionDenied` if this directory may be listed but not searched: hold on to the parent's
-    /// handle in that case.
+    /// `StaleNetworkFileHandle` if it is not the directory `expect`, because one was moved.
+    /// `PermissionDenied` if this directory may be listed but not searched: then keep the parent's
+    /// handle.
     pub fn reopen_parent(&self, expect: DirectoryId) -> io::Result<Self> {
         let parent = self.open_directory(b"..")?;
         if parent.id() == expect {
@@ -93,13 +94,13 @@ impl SourceDir {
         })
     }
 
-    /// Device and inode, as they were when the directory was opened.
+    /// Returns device and inode, as they were when the directory was opened.
     pub fn id(&self) -> DirectoryId {
         self.inner.id
     }
 
-    /// The mount that holds this directory; 0 before Linux 5.8. With the device it tells where
-    /// another file system or a bind mount begins.
+    /// Returns the id of the mount that holds this directory; 0 before Linux 5.8. Together with the
+    /// device, it shows where another file system or a bind mount begins.
     pub fn mount_id(&self) -> u64 {
         self.inner.mount_id
     }
@@ -109,9 +110,9 @@ impl SourceDir {
         Stat::of(self.inner.fd.as_fd(), b"")
     }
 
-    /// Reads all names, sorted as unsigned bytes. Above 4 MiB of names (or `memory_bytes` if that
-    /// is less) they are sorted outside memory: about `memory_bytes` in memory, the rest in
-    /// unlinked files in the directory `scratch`.
+    /// Reads all names, sorted as unsigned bytes. More than 4 MiB of names (or `memory_bytes` if
+    /// that is less) are sorted with the help of unlinked files in the directory `scratch`: about
+    /// `memory_bytes` stay in memory.
     ///
     /// # Errors
     /// A failure of the scratch directory carries a [`PathError`] that names it.
@@ -124,21 +125,20 @@ impl SourceDir {
         Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
     }
 
-    /// Looks for a name of a listing. None only if it is gone: `statx` does not find it, and a
-    /// second listing does not show it either. One file system lists names that it cannot find (SMB
-    /// names that end in a dot), another loses one for a moment.
+    /// Stats a name of a listing. Returns `None` only if it is gone: `statx` does not find it, and
+    /// a second listing does not contain it. Some file systems list names that they cannot find
+    /// (SMB names that end in a dot), and others lose a name for a moment.
     ///
     /// # Errors
-    /// Why it cannot be reached; a name that is listed again and again and cannot be found is
-    /// `Other`.
+    /// The reason why the name cannot be reached. `Other` if it is listed but cannot be found.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Stat>> {
         self.confirm(&[name], vec![self.stat(name)])
             .pop()
             .unwrap_or(Ok(None))
     }
 
-    /// True if an error can mean that a name is gone, and calls for a second look. `STALE`: another
-    /// machine removed what was found before.
+    /// Returns true if an error can mean that a name is gone, and a second look is needed. `STALE`
+    /// means that another machine removed a file that was found before.
     pub fn is_missing(err: &io::Error) -> bool {
         matches!(
             err.kind(),
@@ -146,8 +146,8 @@ impl SourceDir {
         )
     }
 
-    /// As [`SourceDir::look`] for many names, on all cores where that pays; what is missing costs
-    /// one listing in all.
+    /// Does what [`SourceDir::look`] does for many names, on all cores where that pays. All missing
+    /// names together cost one listing.
     pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
         self.confirm(names, self.stat_many(names))
     }
@@ -183,11 +183,11 @@ impl SourceDir {
         looked.collect()
     }
 
-    /// Looks for a name that a listing does not show: none if it is gone, or if what it leads to is
-    /// listed by another name, as on a file system without case.
+    /// Stats a name that a listing does not contain. Returns `None` if it is gone, or if the
+    /// listing has the same file by another name, as on a case-insensitive file system.
     ///
     /// # Errors
-    /// Why it cannot be reached.
+    /// The reason why the name cannot be reached.
     pub fn look_unlisted(&self, name: &[u8]) -> io::Result<Option<Stat>> {
         let stat = match self.stat(name) {
             Err(err) if Self::is_missing(&err) => return Ok(None),
@@ -195,7 +195,9 @@ impl SourceDir {
         };
         let has_one_name = stat.kind == Kind::Directory || stat.nlink == 1;
         let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
-        let (wanted, mut is_listed, mut is_other) = (folded(name), false, false);
+        let wanted = folded(name);
+        let mut is_listed = false;
+        let mut is_other = false;
         let _one_at_a_time = self
             .inner
             .listing
@@ -210,7 +212,7 @@ impl SourceDir {
         Ok((is_listed || !is_other).then_some(stat))
     }
 
-    /// Those of the names that a listing shows now.
+    /// Returns those of the names that a new listing contains.
     fn listed_of<'n>(&self, names: impl Iterator<Item = &'n [u8]>) -> io::Result<HashSet<Vec<u8>>> {
         let wanted: HashSet<&[u8]> = names.collect();
         let _one_at_a_time = self
@@ -234,12 +236,11 @@ impl SourceDir {
         Stat::of(self.inner.fd.as_fd(), check(name)?)
     }
 
-    /// Looks whether there is anything at a path below this directory, without listing what lies on
-    /// the way.
+    /// Checks that a path below this directory exists, without listing the directories above it.
     ///
     /// # Errors
-    /// Why it cannot be reached; `FilesystemLoop` where the way leads through a symlink, which a
-    /// walk does not follow.
+    /// The reason why the path cannot be reached; `FilesystemLoop` if it leads through a symlink,
+    /// which a walk does not follow.
     pub fn find(&self, path: &RelPath) -> io::Result<()> {
         let mut at: Option<OwnedFd> = None;
         let mut piece: Vec<u8> = Vec::new();
@@ -259,7 +260,7 @@ impl SourceDir {
         Ok(())
     }
 
-    /// Stats many names, on all cores where that pays; results in the order of the names.
+    /// Stats many names, on all cores where that pays. Results are in the order of the names.
     pub fn stat_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Stat>> {
         if names.len() < PARALLEL_STATS_MIN {
             return names.iter().map(|name| self.stat(name.as_ref())).collect();
@@ -271,36 +272,36 @@ impl SourceDir {
             .collect()
     }
 
-    /// The target of the symlink `name`: any bytes but NUL.
+    /// Returns the target of the symlink `name`: any bytes except NUL.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         Ok(readlinkat(&self.inner.fd, check(name)?, Vec::new())?.into_bytes())
     }
 
-    /// Extended attributes of `name` itself, not of what a symlink points to, with values up to 64
-    /// KiB; none where the file system has no such thing.
+    /// Reads the extended attributes of `name` itself, without following a symlink, with values up
+    /// to 64 KiB. Returns no attributes if the file system does not support them.
     ///
-    /// Goes through `/proc/self/fd`, which must be mounted.
+    /// Uses `/proc/self/fd`, which must be mounted.
     ///
     /// # Errors
-    /// Only for what is no name.
+    /// Only if `name` is not a single component.
     pub fn xattrs(&self, name: &[u8]) -> io::Result<Attributes> {
-        // User attributes lie on files and directories alone, but security labels and trusted ones
-        // on every kind, so the stat's kind spares no question.
+        // User attributes exist only on files and directories, but security labels and trusted ones
+        // on every kind, so every kind must be queried.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
         Ok(xattr::read_all(&xattr::Of::Path(&path)))
     }
 
-    /// Extended attributes of this directory itself.
+    /// Reads the extended attributes of this directory itself.
     pub fn xattrs_self(&self) -> Attributes {
         xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
     }
 
-    /// Opens the regular file `name` for reading; never blocks on a FIFO, leaves the access time
-    /// alone where it may.
+    /// Opens the regular file `name` for reading. Never blocks on a FIFO, and does not change the
+    /// access time if permitted.
     ///
     /// # Errors
-    /// A symlink is `FilesystemLoop`; any other kind is `InvalidInput`.
+    /// `FilesystemLoop` for a symlink, `InvalidInput` for any other kind.
     pub fn open_file(&self, name: &[u8]) -> io::Result<SourceFile> {
         let name = check(name)?;
         let flags =
@@ -321,14 +322,14 @@ impl SourceDir {
         }
     }
 
-    /// Tells what kind of file system holds the directory.
+    /// Returns the kind of file system that holds the directory.
     pub fn fs_kind(&self) -> io::Result<FsKind> {
-        // Magic numbers are 32 bits wide and sign-extended on some machines.
+        // Magic numbers are 32 bits wide, and sign-extended on some machines.
         Ok(FsKind::of(fstatfs(&self.inner.fd)?.f_type as u32))
     }
 }
 
-/// Refuses what is no single component, so that no call can leave the directory.
+/// Rejects anything but a single component, so that no call can leave the directory.
 fn check(name: &[u8]) -> io::Result<&[u8]> {
     match name {
         b"" | b"." | b".." => Err(Errno::INVAL.into()),
@@ -337,14 +338,14 @@ fn check(name: &[u8]) -> io::Result<&[u8]> {
     }
 }
 
-/// A handle that only says where: nothing is opened for reading, no device is woken.
+/// Opens a handle that only marks the place, without opening a file for reading or waking a device.
 fn reach(directory: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(open_beneath(directory, path, flags, ResolveFlags::empty())?)
 }
 
-/// Opens without touching the access time; the kernel allows that to owners and root alone, so
-/// others try again.
+/// Opens without changing the access time. The kernel permits that only to owners and root, so for
+/// other users it tries again without the flag.
 fn open_noatime(
     flags: OFlags,
     open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,

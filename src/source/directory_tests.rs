@@ -16,7 +16,8 @@ use crate::source::stat::Kind;
 use crate::types::Timestamp;
 
 fn all_names(listing: &mut Listing, batch: usize) -> Vec<ListedName> {
-    let (mut out, mut all) = (Vec::new(), Vec::new());
+    let mut out = Vec::new();
+    let mut all = Vec::new();
     while listing.next_batch(&mut out, batch).expect("a batch") > 0 {
         all.append(&mut out);
     }
@@ -25,10 +26,9 @@ fn all_names(listing: &mut Listing, batch: usize) -> Vec<ListedName> {
 
 #[test]
 fn names_come_sorted_from_memory_and_from_scratch_alike() {
-    let (dir, scratch) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let scratch = tempfile::tempdir().expect("a directory");
+
     let mut expected = BTreeSet::new();
     for i in 0..3000u32 {
         let name = format!("{:08x}", i.wrapping_mul(2_654_435_761));
@@ -41,6 +41,7 @@ fn names_come_sorted_from_memory_and_from_scratch_alike() {
     }
     fs::create_dir(dir.path().join("sub")).expect("made");
     expected.insert(b"sub".to_vec());
+
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     let mut in_memory = directory.list(scratch.path(), 32 << 20).expect("listed");
     assert_eq!(in_memory.total(), expected.len() as u64);
@@ -55,11 +56,13 @@ fn names_come_sorted_from_memory_and_from_scratch_alike() {
         names,
         "twice from one handle, sorted outside memory"
     );
+
     for listed in &names {
         let stat = directory.stat(&listed.name).expect("stat");
         assert_eq!(stat.inode, listed.inode);
         assert!(listed.kind_hint.is_none_or(|kind| kind == stat.kind));
     }
+
     let batch: Vec<&[u8]> = names.iter().map(|listed| listed.name.as_slice()).collect();
     let stats = directory.stat_many(&batch);
     assert!(
@@ -91,7 +94,8 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
     let dir = tempfile::tempdir().expect("a directory");
     let root = SourceDir::open_root(dir.path()).expect("opened");
     let name = [b'n'; 200];
-    let (mut here, mut ids) = (root.clone(), vec![root.id()]);
+    let mut here = root.clone();
+    let mut ids = vec![root.id()];
     for _ in 0..60 {
         mkdirat(&here.inner.fd, name.as_slice(), Mode::RWXU).expect("made");
         here = here.open_child(&name).expect("opened");
@@ -123,11 +127,10 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
     fs::set_permissions(dir.path().join("f"), fs::Permissions::from_mode(0o6751)).expect("set");
     fs::hard_link(dir.path().join("f"), dir.path().join("g")).expect("linked");
     symlink("/nonexistent/target", dir.path().join("l")).expect("linked");
+
     let directory = SourceDir::open_root(dir.path()).expect("opened");
-    let (stat, expected) = (
-        directory.stat(b"f").expect("stat"),
-        fs::metadata(dir.path().join("f")).expect("stat"),
-    );
+    let stat = directory.stat(b"f").expect("stat");
+    let expected = fs::metadata(dir.path().join("f")).expect("stat");
     assert_eq!(
         (stat.kind, stat.mode, stat.size, stat.nlink),
         (Kind::File, 0o6751, 5, 2)
@@ -141,6 +144,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
         Some(stat.mtime)
     );
     assert_eq!(directory.mount_id(), stat.mount_id);
+
     let link = directory.stat(b"l").expect("stat");
     assert_eq!((link.kind, link.size), (Kind::Symlink, 19));
     assert_eq!(
@@ -151,6 +155,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
     for outside in [&b".."[..], b".", b"", b"a/b", b"/etc", b"a\0"] {
         assert!(directory.stat(outside).is_err() && directory.open_child(outside).is_err());
     }
+
     let null = SourceDir::open_root(Path::new("/dev"))
         .expect("opened")
         .stat(b"null")
@@ -190,10 +195,12 @@ fn holes_are_found_wherever_they_lie() {
     file.write_all_at(&[1; 4096], mib).expect("written");
     file.write_all_at(&[2; 4096], 5 * mib).expect("written");
     file.set_len(9 * mib).expect("set");
+
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     let mut source = directory.open_file(b"f").expect("opened");
     source.advise_sequential();
-    let (mut at, mut data) = (0, 0);
+    let mut at = 0;
+    let mut data = 0;
     let mut found = Vec::new();
     while let Some(range) = source.next_data(at).expect("sought") {
         assert!(range.start >= at && range.end > range.start);
@@ -201,11 +208,13 @@ fn holes_are_found_wherever_they_lie() {
         data += range.end - range.start;
         found.push(range);
     }
-    // A file system without holes gives one range of all: then there is nothing to be told apart.
+    // A file system without holes returns the whole file as one range; then there is nothing to
+    // compare.
     if source.opened_stat().may_have_holes() {
         assert_eq!(found.len(), 2);
         assert!(found[0].contains(&mib) && found[1].contains(&(5 * mib)) && data < mib);
     }
+
     assert_eq!(source.next_data(9 * mib).expect("the end"), None);
     assert_eq!(source.next_data(99 * mib).expect("past the end"), None);
     let mut all = Vec::new();
@@ -216,6 +225,7 @@ fn holes_are_found_wherever_they_lie() {
         (all.len() as u64, all[mib as usize], all[0]),
         (9 * mib, 1, 0)
     );
+
     let mut piece = [0; 10];
     assert_eq!(source.read_at(&mut piece, 9 * mib - 4).expect("read"), 4);
     source.set_position(5 * mib);
@@ -241,6 +251,7 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
             other => other.expect("set"),
         }
     }
+
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     let name = "f\u{e9}\n".as_bytes();
     let user = |xattrs: Attributes| -> Vec<_> {

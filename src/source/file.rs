@@ -11,12 +11,12 @@ use rustix::io::{Errno, pread};
 use crate::source::stat::{Kind, Stat};
 use crate::source::xattr::{self, Attributes};
 
-/// What a look for zeros reads at once, and the block that it tells apart.
+/// Bytes that a search for zeros reads at once, and the size of the blocks that it distinguishes.
 const ZERO_READ_BYTES: u64 = 1 << 20;
 const ZERO_BLOCK_BYTES: usize = 4 << 10;
 
-/// A regular file opened for reading. Its offset is our own: `read` and `next_data` do not disturb
-/// one another.
+/// A regular file opened for reading. It keeps its own offset, so `read` and `next_data` do not
+/// disturb each other.
 #[derive(Debug)]
 pub struct SourceFile {
     fd: OwnedFd,
@@ -28,7 +28,7 @@ impl SourceFile {
     /// Wraps an opened file.
     ///
     /// # Errors
-    /// Anything but a regular file is `InvalidInput`: it was exchanged since it was listed.
+    /// `InvalidInput` for anything but a regular file: it was replaced after it was listed.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let opened = Stat::of(fd.as_fd(), b"")?;
         if opened.kind != Kind::File {
@@ -44,22 +44,23 @@ impl SourceFile {
         })
     }
 
-    /// The stat taken right after the file was opened.
+    /// Returns the stat made when the file was opened.
     pub fn opened_stat(&self) -> &Stat {
         &self.opened
     }
 
-    /// Stats the open file anew.
+    /// Stats the open file again.
     pub fn stat(&self) -> io::Result<Stat> {
         Stat::of(self.fd.as_fd(), b"")
     }
 
-    /// Extended attributes; none where the file system has no such thing.
+    /// Reads the extended attributes. Returns no attributes if the file system does not support
+    /// them.
     pub fn xattrs(&self) -> Attributes {
         xattr::read_all(&xattr::Of::Handle(self.fd.as_fd()))
     }
 
-    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file. Returns their
+    /// Reads up to `buf.len()` bytes at `offset`, fewer only at the end of the file. Returns their
     /// number.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
@@ -74,14 +75,14 @@ impl SourceFile {
         Ok(done)
     }
 
-    /// Moves the place where `read` goes on.
+    /// Sets the position where `read` continues.
     pub fn set_position(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// Finds the next data at or after `offset`: what lies between is a hole. None if only a hole
-    /// follows, or nothing. A file system that knows no holes gives everything up to the size of
-    /// now.
+    /// Finds the next data at or after `offset`; the range before it is a hole. Returns `None` if
+    /// only a hole follows, or nothing. A file system without support for holes returns everything
+    /// up to the current size.
     pub fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let start = match seek(&self.fd, SeekFrom::Data(offset)) {
             Ok(start) => start,
@@ -95,27 +96,28 @@ impl SourceFile {
         match seek(&self.fd, SeekFrom::Hole(start)) {
             // The file's end counts as a hole.
             Ok(end) => Ok((start < end).then_some(start..end)),
-            // Cut shorter in between.
+            // The file was truncated in between.
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Looks how far from the beginning of `range` the file holds zeros: the offset of the first
-    /// block of 4 KiB with anything else in it, or the end of the range. `stop` is asked before
-    /// each MiB.
+    /// Returns the offset of the first block of 4 KiB in `range` with a byte other than zero, or
+    /// the end of the range. Calls `stop` before each MiB.
     ///
     /// # Errors
-    /// `Interrupted` once `stop` is true.
+    /// `Interrupted` once `stop` returns true.
     pub fn zeros_until(&self, range: Range<u64>, stop: &dyn Fn() -> bool) -> io::Result<u64> {
         let mut buf = vec![0; ZERO_READ_BYTES.min(range.end.saturating_sub(range.start)) as usize];
         let mut at = range.start;
+
         while at < range.end {
             if stop() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             let wanted = (range.end - at).min(buf.len() as u64) as usize;
             let read = self.read_at(&mut buf[..wanted], at)?;
+
             let blocks = buf[..read].chunks(ZERO_BLOCK_BYTES);
             if let Some(block) = blocks
                 .into_iter()
@@ -124,20 +126,21 @@ impl SourceFile {
                 return Ok(at + (block * ZERO_BLOCK_BYTES) as u64);
             }
             if read < wanted {
-                // Cut shorter: the next stat tells.
+                // The file was truncated; the next stat shows that.
                 return Ok(range.end);
             }
-            // Pages of a hole are of no use to anybody.
+
+            // Cached pages of a hole are useless.
             let _ = fadvise(&self.fd, at, NonZeroU64::new(read as u64), Advice::DontNeed);
             at += read as u64;
         }
         Ok(range.end)
     }
 
-    /// Tells the kernel that the file is read from front to back, so that it reads ahead further.
-    /// What others have in the page cache stays there.
+    /// Advises the kernel that the file is read from front to back, so that it reads ahead further.
+    /// Pages that other processes have in the page cache stay there.
     pub fn advise_sequential(&self) {
-        // Advice: a kernel that does not take it reads the file all the same.
+        // Only advice: the kernel reads the file without it too.
         let _ = fadvise(&self.fd, 0, None, Advice::Sequential);
     }
 }

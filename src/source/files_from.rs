@@ -1,4 +1,4 @@
-//! `--files-from`: the list of paths that alone are captured.
+//! `--files-from`: a list of paths that restricts a source to them.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::SourceDir;
 use crate::sys::{PathError, read_bounded};
 use crate::types::{PathProblem, RelPath};
 
-/// A longer list is refused: it is held in memory.
+/// Limit of a list, which is held in memory.
 const LIST_BYTES_MAX: usize = 32 << 20;
 
 /// Why a list cannot be used.
@@ -15,33 +15,33 @@ const LIST_BYTES_MAX: usize = 32 << 20;
 pub enum FilesFromError {
     #[error(transparent)]
     File(#[from] PathError),
-    /// A listed path is not one below the root (it holds `..`, a name too long). `number` counts
-    /// from 1.
+    /// A listed path is not below the root (it contains `..`, or a name that is too long). `number`
+    /// counts from 1.
     #[error("path {number} of the list cannot be used: {problem}")]
     Path { number: usize, problem: PathProblem },
-    /// The list names nothing: capturing an empty tree is not what anyone meant.
+    /// The list is empty: no user wants to capture an empty tree.
     #[error("the list of files names no path")]
     Empty,
 }
 
-/// What a list says of a path.
+/// The role of a path for a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Neither listed nor on the way to a listed path.
+    /// Neither listed nor above a listed path.
     No,
-    /// A directory on the way: its entry is captured, and of its contents what is wanted.
+    /// A directory above a listed path: its entry is captured, and the listed part of its contents.
     Parent,
     /// Listed, or below a listed directory.
     Yes,
 }
 
-/// Paths below the source's root, sorted, each once. A listed directory stands for all that is
-/// below it.
+/// Paths below the source's root, sorted, without duplicates. A listed directory includes
+/// everything below it.
 #[derive(Debug, Clone)]
 pub struct FilesFrom {
-    /// The paths' keys, one after another in order.
+    /// The paths' keys, concatenated in order.
     keys: Vec<u8>,
-    /// Where each key ends in `keys`.
+    /// The end of each key in `keys`.
     ends: Vec<u32>,
 }
 
@@ -51,21 +51,24 @@ impl FilesFrom {
         Self::parse(&read_bounded(path, LIST_BYTES_MAX)?)
     }
 
-    /// Takes a list of paths relative to the root (a leading `/` or `./` is allowed): NUL-separated
-    /// if it holds any NUL, else one a line, which may end as in Windows.
+    /// Parses a list of paths relative to the root; a leading `/` or `./` is allowed. Paths are
+    /// separated by NUL if the list contains any NUL, otherwise by line ends, which may be those of
+    /// Windows.
     pub fn parse(list: &[u8]) -> Result<Self, FilesFromError> {
         let separator = if list.contains(&0) { 0 } else { b'\n' };
-        // Editors of Windows put a byte order mark in front.
+        // Windows editors put a byte order mark at the beginning.
         let list = if separator == 0 {
             list
         } else {
             list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list)
         };
+
         let line = |line| match separator {
             0 => line,
             _ => <[u8]>::strip_suffix(line, b"\r").unwrap_or(line),
         };
         let lines = list.split(|&byte| byte == separator).map(line).enumerate();
+
         let mut paths = Vec::new();
         for (i, line) in lines.filter(|(_, line)| !line.is_empty()) {
             let bad = |problem| FilesFromError::Path {
@@ -81,36 +84,41 @@ impl FilesFrom {
             }
             paths.push(path);
         }
+
         if paths.is_empty() {
             return Err(FilesFromError::Empty);
         }
+
         paths.sort_unstable();
         paths.dedup();
+
         let mut out = Self {
             keys: Vec::new(),
             ends: Vec::with_capacity(paths.len()),
         };
+
         for path in &paths {
             out.keys.extend_from_slice(path.key());
-            // 32 MiB of text at most, and keys are no longer than the text.
+            // At most 32 MiB of text, and keys are not longer than the text.
             out.ends
                 .push(u32::try_from(out.keys.len()).unwrap_or(u32::MAX));
         }
+
         Ok(out)
     }
 
-    /// How many paths are listed.
+    /// Returns the number of listed paths.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// False: an empty list is refused.
+    /// Always returns false: an empty list is rejected.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The listed paths' keys ([`RelPath::key`]), ascending: also what a digest of the list is made
-    /// of.
+    /// Returns the listed paths' keys ([`RelPath::key`]) in ascending order. A digest of the list
+    /// covers them too.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.key(i))
     }
@@ -120,7 +128,7 @@ impl FilesFrom {
         &self.keys[start..self.ends[i] as usize]
     }
 
-    /// Says whether `path` is captured.
+    /// Returns whether `path` is captured.
     pub fn wanted(&self, path: &RelPath) -> Wanted {
         let mut above = Some(path.clone());
         while let Some(listed) = above {
@@ -129,7 +137,7 @@ impl FilesFrom {
             }
             above = listed.parent();
         }
-        // What is below a path comes right after it.
+        // Paths below a path come directly after it.
         let Err(next) = self.position(path.key()) else {
             return Wanted::Yes;
         };
@@ -142,7 +150,8 @@ impl FilesFrom {
         }
     }
 
-    /// What the first of the listed paths below `path` is from there; none if none is below it.
+    /// Returns the first listed path below `path`, relative to it. `None` if no listed path is
+    /// below.
     pub fn first_below(&self, path: &RelPath) -> Option<RelPath> {
         if path.is_root() {
             return None;
@@ -153,21 +162,21 @@ impl FilesFrom {
         RelPath::from_key(rest).ok()
     }
 
-    /// True unless each listed path is missing below this root.
+    /// Returns true unless every listed path is missing below this root.
     pub fn any_is_there(&self, root: &SourceDir) -> bool {
         let paths = self.keys().filter_map(|key| RelPath::from_key(key).ok());
         let mut found = paths.map(|path| root.find(&path));
         found.any(|found| !found.is_err_and(|err| is_absence(&err)))
     }
 
-    /// Tells of each listed path that is not there, or cannot be reached without following a
-    /// symlink, and why. What is listed below a listed directory that is there is of the
-    /// directory's contents, which come and go.
+    /// Calls `each` for each listed path that does not exist or cannot be reached without following
+    /// a symlink, with the error. Paths below an existing listed directory are skipped: they are
+    /// contents of that directory, which may change.
     ///
-    /// Looks at the file system path by path, so that nothing is held of millions of them.
+    /// Checks the file system path by path, so memory does not grow with the list.
     ///
     /// # Errors
-    /// That of `each`, which ends it.
+    /// An error of `each`, which ends the check.
     pub fn missing<E>(
         &self,
         root: &SourceDir,
@@ -187,7 +196,8 @@ impl FilesFrom {
     }
 
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
-        let (mut low, mut high) = (0, self.len());
+        let mut low = 0;
+        let mut high = self.len();
         while low < high {
             let middle = low + (high - low) / 2;
             match self.key(middle).cmp(key) {
@@ -200,7 +210,7 @@ impl FilesFrom {
     }
 }
 
-/// True if nothing is there for a walk; anything else is a failure to look.
+/// Returns true if the error means that a walk would find nothing there.
 fn is_absence(err: &io::Error) -> bool {
     matches!(
         err.kind(),
@@ -248,7 +258,7 @@ mod tests {
         assert_eq!(list.wanted(&path("b")), Wanted::No);
     }
 
-    /// A list that was written on Windows named no file that there was, and the backup was empty.
+    /// A list written on Windows matched no existing file, and the backup was empty.
     #[test]
     fn lines_may_end_as_in_windows() {
         let list = FilesFrom::parse(b"a\r\nb/c\r\n\r\n").expect("a list");
@@ -282,6 +292,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
             std::fs::write(path, b"x").expect("written");
         }
+
         std::os::unix::fs::symlink("a", directory.path().join("link")).expect("made");
         std::os::unix::fs::symlink("nowhere", directory.path().join("broken")).expect("made");
         let root = SourceDir::open_root(directory.path()).expect("opens");
@@ -295,6 +306,7 @@ mod tests {
             assert_eq!(told, Ok(()));
             out
         };
+
         assert_eq!(
             missing("a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink"),
             ["a/x", "file/x", "z"]
@@ -314,6 +326,7 @@ mod tests {
             [deep.as_str()],
             "longer than the kernel takes at once"
         );
+
         assert!(
             list("z\nfile").any_is_there(&root)
                 && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)

@@ -1,25 +1,25 @@
-//! What kind of file system holds a directory, and what follows from it for a backup.
+//! The kind of file system that holds a directory, and its consequences for a backup.
 
-/// Seconds within which a change of a directory, a link or a device may leave its times as they
-/// are: what clocks of file systems (2 s on FAT) and of the kernel are coarse by.
+/// Seconds within which a change of a directory, a link or a device may leave its times unchanged:
+/// the granularity of file system clocks (2 s on FAT) and of the kernel's.
 const NAME_SECONDS: i64 = 3;
-/// The same where another machine keeps the clock.
+/// The same, if another machine keeps the clock.
 const NETWORK_SECONDS: i64 = 60;
 
-/// Whose changes and clocks a file system shows.
+/// The kinds of file systems, by the origin of their changes and clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsKind {
     Local,
-    /// Also FUSE: another machine may stand behind it.
+    /// Includes FUSE: its data may be on another machine.
     Network,
-    /// Objects of the kernel that look like files, made while they are read: procfs, sysfs, cgroups
-    /// and the like.
+    /// Kernel objects that look like files and are generated when they are read: procfs, sysfs,
+    /// cgroups and similar.
     Kernel,
 }
 
 impl FsKind {
-    /// How close to now, in seconds, the times of something without content are not to be trusted
-    /// (PROTOCOL R17).
+    /// Returns how close to now, in seconds, the times of a path without content are unreliable
+    /// ([R17](docs/protocol.md#r17)).
     pub fn name_window_seconds(self) -> i64 {
         match self {
             Self::Local | Self::Kernel => NAME_SECONDS,
@@ -27,9 +27,9 @@ impl FsKind {
         }
     }
 
-    /// The same for a file that holds something. A page of a shared mapping that was written gets
-    /// no new time for further writes until the kernel has stored it, at most `writeback_seconds`
-    /// later.
+    /// Returns the same for a file with content. After a write to a page of a shared mapping,
+    /// further writes do not change the time until the kernel has stored the page, at most
+    /// `writeback_seconds` later.
     pub fn content_window_seconds(self, writeback_seconds: i64) -> i64 {
         match self {
             Self::Local => writeback_seconds.max(NAME_SECONDS),
@@ -37,7 +37,7 @@ impl FsKind {
         }
     }
 
-    /// By the type that `statfs` tells.
+    /// Returns the kind for the type that `statfs` reports.
     pub(super) fn of(magic: u32) -> Self {
         match magic {
             0x6969            // NFS

@@ -1,4 +1,5 @@
-//! What of a source is captured: gitignore rules, sizes, file systems, cache directories.
+//! Decides which paths of a source are captured: gitignore rules, sizes, file systems, cache
+//! directories.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,44 +16,44 @@ use crate::source::stat::{DirectoryId, Kind, Stat};
 use crate::sys::{PathError, read_bounded};
 use crate::types::RelPath;
 
-/// The file that marks a cache directory, and what it must begin with
+/// The file that marks a cache directory, and the required beginning of its content
 /// (<https://bford.info/cachedir/>).
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
-/// Raised when the same options come to capture something else, so that nothing is carried over
-/// unseen.
+/// Increased when the same options select different paths, so that entries are not carried over
+/// unchecked.
 const RULES_VERSION: u32 = 2;
-/// A longer file of patterns is refused: all patterns are held in memory.
+/// Limit of a file of patterns: all patterns are held in memory.
 const EXCLUDE_FILE_BYTES_MAX: usize = 4 << 20;
 
-/// What is left out, as the user gave it.
+/// Options that exclude paths, as the user gave them.
 #[derive(Debug, Clone, Default)]
 pub struct FilterOptions {
-    /// Patterns by gitignore's rules, from the source's root. They come after those of the files,
-    /// so they win.
+    /// Patterns with gitignore's rules, from the source's root. They come after those of the files,
+    /// so they take precedence.
     pub excludes: Vec<OsString>,
-    /// Files of patterns, one a line. They are read for each source: none of them may be a pipe
-    /// where there are several.
+    /// Files of patterns, one per line. They are read again for each source, so with several
+    /// sources none of them may be a pipe.
     pub exclude_files: Vec<PathBuf>,
-    /// Files of patterns that were read, whose patterns come after those of `exclude_files`.
+    /// Files of patterns that have been read; they come after those of `exclude_files`.
     pub exclude_texts: Vec<PatternText>,
-    /// Leave out what lies in directories marked as caches.
+    /// Leave out the contents of directories marked as caches.
     pub exclude_caches: bool,
     /// Leave out regular files larger than this, in bytes.
     pub exclude_larger_than: Option<u64>,
-    /// Do not enter other file systems than the root's.
+    /// Do not enter file systems other than the root's.
     pub one_file_system: bool,
-    /// Directories that are never captured, whatever their path: the repository and the cache
+    /// Directories that are never captured, by any path: the repository and the cache
     /// directory.
     pub never: Vec<DirectoryId>,
-    /// What errors call the patterns of `excludes`.
+    /// How errors describe the patterns of `excludes`.
     pub given_as: GivenAs,
 }
 
-/// A file of patterns that was read once for all sources, since a pipe holds nothing a second time.
+/// A file of patterns, read once for all sources, since a pipe cannot be read twice.
 #[derive(Debug, Clone)]
 pub struct PatternText {
-    /// What errors call it.
+    /// The file's name in errors.
     path: PathBuf,
     bytes: Arc<[u8]>,
 }
@@ -71,15 +72,15 @@ impl PatternText {
     }
 }
 
-/// What a pattern is to who gave it, since not every one excludes.
+/// The purpose of a pattern, since not every one excludes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GivenAs {
-    /// One of several to leave out.
+    /// One of several patterns to exclude.
     #[default]
     Exclude,
-    /// One of several to select.
+    /// One of several patterns to select.
     Include,
-    /// The only one, to search for.
+    /// The only pattern of a search.
     Search,
 }
 
@@ -93,7 +94,7 @@ pub enum FilterError {
         pattern: Vec<u8>,
         problem: PatternProblem,
     },
-    /// A pattern holds a NUL, which no path does.
+    /// A pattern contains a NUL, which no path does.
     #[error("{place}, '{}', holds a NUL", shown(pattern))]
     Nul {
         place: PatternPlace,
@@ -110,7 +111,7 @@ pub enum FilterError {
         root: PathBuf,
         advice: String,
     },
-    /// A pattern begins with `~/`, which only a shell replaces.
+    /// A pattern begins with `~/`, which only a shell expands.
     #[error(
         "{place}, '{}', begins with '~', which stands for no home directory here; patterns begin at the source's \
          root: write '/NAME', or '\\~/NAME' for a directory named '~'",
@@ -125,7 +126,7 @@ pub enum FilterError {
     File(#[from] PathError),
 }
 
-/// A pattern for people. A backslash stays as it is, since patterns are full of them.
+/// Returns a pattern for display. Backslashes are kept, since patterns have many of them.
 pub(super) fn shown(pattern: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(pattern).chars() {
@@ -138,10 +139,10 @@ pub(super) fn shown(pattern: &[u8]) -> String {
     text
 }
 
-/// Where a pattern stands.
+/// The origin of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternPlace {
-    /// The n-th that was given in a list of options, counted from 1.
+    /// The n-th pattern of a list of options, counted from 1.
     Option { given_as: GivenAs, number: usize },
     /// A line of a file, counted from 1.
     Line { file: PathBuf, line: usize },
@@ -174,7 +175,7 @@ struct GivenPattern {
     text: Vec<u8>,
 }
 
-/// A line of an exclude file that can match nothing, which git passes over in silence.
+/// A line of an exclude file that can match nothing; git ignores such lines silently.
 #[derive(Debug)]
 pub struct VainLine {
     place: PatternPlace,
@@ -198,8 +199,7 @@ impl fmt::Display for VainLine {
 #[derive(Debug)]
 pub struct Filter {
     patterns: PatternList,
-    /// The patterns as they were read, comments and blank lines left out: what the digest is made
-    /// of.
+    /// The patterns as they were read, without comments and blank lines. The digest covers them.
     given: Vec<GivenPattern>,
     vain_lines: Vec<VainLine>,
     exclude_caches: bool,
@@ -239,22 +239,24 @@ impl Filter {
         })
     }
 
-    /// Lines of the exclude files that can match nothing: a mistake that the caller should report.
+    /// Returns the lines of the exclude files that can match nothing: a mistake that the caller
+    /// should report.
     pub fn vain_lines(&self) -> &[VainLine] {
         &self.vain_lines
     }
 
-    /// Refuses patterns that were written for absolute paths, as other programs take them: below
-    /// the root they match nothing, and what was to be left out would be captured.
+    /// Rejects patterns written for absolute paths, as other programs expect them. Below the root
+    /// they match nothing, and the paths to exclude would be captured.
     ///
-    /// `root` is the absolute path of the source. `has_name` returns whether the source's root
-    /// holds a name; a pattern that begins with such a name is taken as it stands.
+    /// `root` is the absolute path of the source. `has_name` returns whether the source's root has
+    /// a name; a pattern that begins with such a name is accepted.
     pub fn refuse_absolute(
         &self,
         root: &Path,
         has_name: impl Fn(&[u8]) -> bool,
     ) -> Result<(), FilterError> {
         let components = components_of(root);
+
         for GivenPattern { place, text } in &self.given {
             let body = text.strip_prefix(b"!").unwrap_or(text);
             if body.starts_with(b"~/") && !has_name(b"~") {
@@ -273,21 +275,21 @@ impl Filter {
                 Some(rest) => format!("write '/{}'", shown(rest)),
                 None => "it would leave out the source itself".to_owned(),
             };
-            let (place, pattern, root) = (place.clone(), text.clone(), root.to_owned());
             return Err(FilterError::OwnPath {
-                place,
-                pattern,
-                root,
+                place: place.clone(),
+                pattern: text.clone(),
+                root: root.to_owned(),
                 advice,
             });
         }
+
         Ok(())
     }
 
-    /// What to warn of: patterns that are legal, match nothing as things are, and look as if they
-    /// were written by another program's rules, or take back what nothing leaves out. `root` and
-    /// `has_name` as for [`refuse_absolute`](Self::refuse_absolute); `name` is the source's, which
-    /// listings print in front of its paths.
+    /// Returns warnings about legal patterns that currently match nothing and look as if they
+    /// follow another program's rules, and about negated patterns without an earlier pattern.
+    /// `root` and `has_name` are as in [`refuse_absolute`](Self::refuse_absolute). `name` is the
+    /// source's name, which listings print before its paths.
     pub fn misread(
         &self,
         name: &str,
@@ -319,41 +321,42 @@ impl Filter {
         advised.chain(vain).collect()
     }
 
-    /// True if the patterns leave this path out. A directory left out is not to be entered: what
-    /// lies in it is not looked at, and no negated pattern brings it back (as with gitignore). The
-    /// root is never left out.
+    /// Returns true if the patterns leave this path out. The caller must not enter an excluded
+    /// directory: its contents are excluded too, and no negated pattern brings them back, as in
+    /// gitignore. The root is never left out.
     pub fn excludes(&self, path: &RelPath, is_directory: bool) -> bool {
         !self.patterns.is_empty()
             && !path.is_root()
             && self.patterns.excludes(path.key(), is_directory)
     }
 
-    /// True if a regular file of `size` bytes is left out.
+    /// Returns true if a regular file of `size` bytes is left out.
     pub fn excludes_size(&self, size: u64) -> bool {
         self.exclude_larger_than.is_some_and(|max| size > max)
     }
 
-    /// True if this directory lies on another file system than the source's root and is not to be
-    /// entered; its own entry is kept. Told by the device, as `find -xdev` does: Btrfs subvolumes
-    /// count as other file systems, bind mounts of the root's file system do not.
+    /// Returns true if this directory is on a different file system than the source's root and must
+    /// not be entered; its own entry is kept. Devices are compared, as in `find -xdev`: Btrfs
+    /// subvolumes are other file systems, bind mounts of the root's file system are not.
     pub fn excludes_mount(&self, root: &Stat, directory: &Stat) -> bool {
         self.one_file_system && directory.device != root.device
     }
 
-    /// True if this directory is the repository or a cache of ours: left out with its entry.
+    /// Returns true if this directory is the repository or an icecore cache: left out with its
+    /// entry.
     pub fn is_never(&self, id: DirectoryId) -> bool {
         self.never.binary_search(&id).is_ok()
     }
 
-    /// True if the directory is marked as a cache and caches are left out: its entry and the tag
-    /// file ([`CACHE_TAG_NAME`]) are kept, all else in it is not. A tag that cannot be read marks
-    /// nothing.
+    /// Returns true if the directory is marked as a cache and caches are left out. Only its entry
+    /// and the tag file ([`CACHE_TAG_NAME`]) are kept. A tag that cannot be read marks nothing.
     pub fn is_cache_directory(&self, directory: &SourceDir) -> bool {
         self.exclude_caches && has_cache_tag(directory)
     }
 
-    /// A text that is equal for two filters exactly if they leave out the same (R17): the caller
-    /// hashes it. Device numbers, which change across boots, are not part of it.
+    /// Returns a text that is equal for two filters exactly if they exclude the same paths
+    /// ([R17](docs/protocol.md#r17)); the caller hashes it. It omits device numbers, which change
+    /// across boots.
     pub fn digest_text(&self) -> String {
         let mut text = format!(
             "filter {RULES_VERSION}\ncaches {}\nlarger {:?}\none-file-system {}\n",
@@ -451,8 +454,9 @@ fn components_of(root: &Path) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Compares a pattern that begins with `/` with the components of the source's own path. None if it
-/// is about something else. Otherwise what the pattern has after that path, if it is that long.
+/// Compares a pattern that begins with `/` with the components of the source's own path. Returns
+/// `None` if it does not begin with that path. Otherwise returns the rest of the pattern after the
+/// path, or `Some(None)` if the pattern is not longer than the path.
 fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8]>> {
     let mut rest = pattern.strip_prefix(b"/")?;
     for (i, component) in root.iter().enumerate() {
@@ -463,7 +467,8 @@ fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8
         let (name, after) = rest.split_at(len);
         let is_same = match name {
             _ if name == *component => true,
-            // A wildcard in front says nothing about what was meant: '/*' is an ordinary pattern.
+            // A wildcard as the first component is ordinary: '/*' is not meant for the source's
+            // path.
             _ if i == 0 => false,
             b"**" => return Some(None),
             _ => {
@@ -511,7 +516,7 @@ mod tests {
 
     #[test]
     fn patterns_follow_gitignore() {
-        // Pattern list, path (a trailing slash: a directory), left out?
+        // Pattern list, path (a directory if it ends with a slash), excluded?
         let cases: &[(&[&str], &[u8], bool)] = &[
             (&["*.o"], b"a/b.o", true),
             (&["*.o"], b"a/b.oo", false),
@@ -658,7 +663,7 @@ mod tests {
 
     #[test]
     fn patterns_for_absolute_paths_are_refused() {
-        // Source, pattern, names in its root, what the error says to write (none: accepted).
+        // Source, pattern, names in its root, expected text of the error (`None`: accepted).
         let cases: &[(&str, &str, &[&str], Option<&str>)] = &[
             (
                 "/srv/app",

@@ -1,27 +1,27 @@
-//! Names that are hashes of the content (R19): what an immutable source may skip, and what its
-//! first capture checks.
+//! Names that are hashes of the content ([R19](docs/protocol.md#r19)). An immutable source may skip
+//! such files, and its first capture checks them.
 //!
-//! Only canonical spellings count; whatever else looks like a hash is an ordinary name. Recognised
-//! are
+//! Only canonical spellings count; any other name that looks like a hash is an ordinary name. These
+//! are recognized:
 //! - 64 lower-case hex digits: the SHA-256 of the file;
 //! - `<multihash>.data`, base32 in upper case without padding: a block of kubo's flatfs, with the
 //!   block's own hash;
 //! - CIDv0 (`Qm…`, base58) and CIDv1 (`b…`, base32 in lower case). Only a CIDv1 of codec *raw* with
 //!   SHA-256 is the hash of the bytes; other CIDs name the root of a tree of blocks and cannot be
-//!   decided from the file alone.
+//!   checked from the file alone.
 
 use aws_lc_rs::digest;
 
 /// Multihash code of SHA-256.
 const SHA2_256: u64 = 0x12;
-/// Multihash code of the identity "hash", whose name is the content: never a file of its own.
+/// Multihash code of the identity "hash", whose name is the content: it never has a file.
 pub(super) const IDENTITY: u64 = 0x00;
 /// Multicodec code of raw bytes.
 const RAW: u64 = 0x55;
-/// Digest lengths in bytes that kubo accepts: shorter ones prove little and would catch ordinary
-/// names.
+/// Digest lengths in bytes that kubo accepts. Shorter digests prove little, and ordinary names
+/// would match.
 const DIGEST_BYTES: std::ops::RangeInclusive<u64> = 20..=128;
-/// Longest name looked at: base32 of a 128-byte digest with its prefixes, and `.data`.
+/// Longest possible name: base32 of a 128-byte digest with its prefixes, and `.data`.
 const NAME_BYTES_MAX: usize = 240;
 
 /// The spelling of a hash name.
@@ -45,11 +45,12 @@ pub struct HashName {
 }
 
 impl HashName {
-    /// Reads a file's name; none if it is not a hash in canonical spelling.
+    /// Parses a file's name. `None` if it is not a hash in canonical spelling.
     pub fn parse(name: &[u8]) -> Option<Self> {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
+
         if let Some(key) = name.strip_suffix(b".data") {
             let (code, digest) = multihash(&base32(key, b'A')?)?;
             return Some(Self {
@@ -57,6 +58,7 @@ impl HashName {
                 sha256: sha256_of(code, &digest),
             });
         }
+
         if name.len() == 64
             && let Some(sha256) = hex(name)
         {
@@ -65,6 +67,7 @@ impl HashName {
                 sha256: Some(sha256),
             });
         }
+
         match name {
             [b'b', rest @ ..] => cid_v1(rest),
             [b'Q', b'm', ..] if name.len() == 46 => {
@@ -78,18 +81,18 @@ impl HashName {
         }
     }
 
-    /// How the name is spelled.
+    /// Returns the spelling of the name.
     pub fn form(&self) -> HashForm {
         self.form
     }
 
-    /// The SHA-256 that the file's bytes must have; none if the name cannot be decided from the
-    /// bytes.
+    /// Returns the SHA-256 that the file's bytes must have. `None` if the bytes cannot prove the
+    /// name.
     pub fn expected_sha256(&self) -> Option<[u8; 32]> {
         self.sha256
     }
 
-    /// A checker to be fed the file's bytes; none if the name cannot be decided from them.
+    /// Returns a checker for the file's bytes. `None` if the bytes cannot prove the name.
     pub fn checker(&self) -> Option<HashChecker> {
         self.sha256.map(|expected| HashChecker {
             expected,
@@ -98,19 +101,19 @@ impl HashName {
     }
 }
 
-/// Compares a file's bytes, fed in order, with the hash in its name.
+/// Compares a file's bytes, passed in order, with the hash in its name.
 pub struct HashChecker {
     expected: [u8; 32],
     context: digest::Context,
 }
 
 impl HashChecker {
-    /// Takes the next bytes; of a hole, as many zeros.
+    /// Adds the next bytes. A hole counts as zeros.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
     }
 
-    /// True if all bytes together have the hash.
+    /// Returns true if all bytes together have the hash.
     pub fn finish(self) -> bool {
         self.context.finish().as_ref() == self.expected
     }
@@ -153,7 +156,7 @@ fn sha256_of(code: u64, digest: &[u8]) -> Option<[u8; 32]> {
     }
 }
 
-/// Splits a multihash into code and digest; nothing may follow.
+/// Splits a multihash into code and digest. Nothing may follow the digest.
 pub(super) fn multihash(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (code, rest) = varint(bytes)?;
     let (len, digest) = varint(rest)?;
@@ -167,18 +170,19 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     for (i, &byte) in bytes.iter().enumerate().take(9) {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
-            // A last byte of zero adds nothing: not minimal.
+            // A last byte of zero adds nothing, so the encoding is not minimal.
             return (byte != 0 || i == 0).then_some((value, &bytes[i + 1..]));
         }
     }
     None
 }
 
-/// Decodes base32 (RFC 4648) without padding; `first` is `A` or `a`, the alphabet's case. Left-over
+/// Decodes base32 (RFC 4648) without padding; `first` is `A` or `a`, the alphabet's case. Spare
 /// bits must be zero and too few for another byte, so that each value has one spelling.
 pub(super) fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() * 5 / 8);
-    let (mut bits, mut count) = (0u32, 0u32);
+    let mut bits = 0u32;
+    let mut count = 0u32;
     for &byte in text {
         let digit = match byte {
             b'2'..=b'7' => byte - b'2' + 26,
@@ -206,7 +210,8 @@ pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
             b'2' + (digit - 26) as u8
         }
     };
-    let (mut bits, mut count) = (0u32, 0u32);
+    let mut bits = 0u32;
+    let mut count = 0u32;
     for &byte in bytes {
         bits = bits << 8 | u32::from(byte);
         count += 8;
@@ -222,7 +227,7 @@ pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
     out
 }
 
-/// Decodes base58 (Bitcoin's alphabet) of `N` bytes whose first is not zero.
+/// Decodes base58 (Bitcoin's alphabet) of `N` bytes, the first of which is not zero.
 pub(super) fn base58<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let mut out = [0u8; N];
@@ -245,14 +250,14 @@ mod tests {
     use super::*;
 
     const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    /// Kubo's empty directory in its three spellings.
+    /// Kubo's empty directory in three spellings.
     const BLOCK: &[u8] = b"CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
     const V0: &[u8] = b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
     const V1: &[u8] = b"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
-    /// Raw, of no bytes at all and of `hello world`.
+    /// Raw CIDs of no bytes at all and of `hello world`.
     const RAW_EMPTY: &[u8] = b"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
     const RAW_HELLO: &[u8] = b"bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
-    /// The block that those spellings name: an empty directory in protobuf.
+    /// The block that these spellings name: an empty directory in protobuf.
     const EMPTY_DIRECTORY_BLOCK: &[u8] = b"\x0a\x02\x08\x01";
 
     fn parse(name: &[u8]) -> HashName {
@@ -347,6 +352,7 @@ mod tests {
         ] {
             assert_eq!(HashName::parse(&name), None, "the other case");
         }
+
         for name in [EMPTY_SHA256, BLOCK, V0, V1, RAW_HELLO] {
             for (cut, added) in [
                 (1, &b""[..]),
@@ -364,7 +370,8 @@ mod tests {
                 );
             }
         }
-        // The last letter's spare bits must be zero: 36 bytes leave 2 bits, 34 leave 3.
+
+        // The spare bits of the last letter must be zero: 36 bytes leave 2 bits, 34 leave 3.
         let mut odd = RAW_HELLO.to_vec();
         *odd.last_mut().expect("a letter") += 1;
         assert_eq!(HashName::parse(&odd), None);
@@ -399,12 +406,14 @@ mod tests {
             .concat();
             assert_eq!(HashName::parse(&name), None, "{head:?}");
         }
+
         let version_2 = [&[2, 0x55, 0x12, 0x20][..], &digest].concat();
         assert_eq!(
             HashName::parse(&[b"b".to_vec(), to_base32(&version_2, b'a')].concat()),
             None
         );
-        // 46 letters that are too large a number, or hold a letter outside the alphabet.
+
+        // 46 letters that are too large a number, or contain a letter outside the alphabet.
         assert_eq!(
             HashName::parse(&[b"Qm".to_vec(), vec![b'0'; 44]].concat()),
             None

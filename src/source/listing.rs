@@ -1,5 +1,5 @@
-//! The names of one directory in order, in memory while they are few, sorted outside memory when
-//! they are millions.
+//! The names of one directory in order: few names are sorted in memory, millions with scratch
+//! files.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,24 +12,24 @@ use rustix::io::Errno;
 use crate::source::stat::Kind;
 use crate::sys::{PathError, Sorted, Sorter};
 
-/// Names and their places up to this many bytes are sorted without the sorter.
+/// Names and their slots up to this many bytes are sorted without the sorter.
 const IN_MEMORY_BYTES_MAX: usize = 4 << 20;
-/// What one `getdents64` fills.
+/// Buffer size of one `getdents64` call.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// One name of a directory, as the listing gave it: no stat was made.
+/// One name of a directory, as the listing returned it, without a stat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedName {
     pub name: Vec<u8>,
     pub inode: u64,
-    /// None where the file system does not tell: stat it.
+    /// `None` if the file system does not report kinds: stat the name.
     pub kind_hint: Option<Kind>,
 }
 
-/// A directory's names, each once, ascending as unsigned bytes, without `.` and `..`.
+/// A directory's names without duplicates, ascending as unsigned bytes, without `.` and `..`.
 pub struct Listing {
     names: Names,
-    /// The name given last, to leave out one that the file system listed twice.
+    /// The name returned last, to skip a duplicate from the file system.
     last: Option<Vec<u8>>,
     total: u64,
 }
@@ -57,14 +57,15 @@ impl Slot {
 }
 
 impl Listing {
-    /// Reads all of a directory from its beginning.
+    /// Reads a directory from the beginning to the end.
     pub(super) fn read(
         fd: BorrowedFd<'_>,
         scratch: &Path,
         memory_bytes: usize,
     ) -> io::Result<Self> {
         let in_memory_max = memory_bytes.min(IN_MEMORY_BYTES_MAX);
-        let (mut arena, mut slots) = (Vec::new(), Vec::<Slot>::new());
+        let mut arena = Vec::new();
+        let mut slots = Vec::<Slot>::new();
         let mut sorter: Option<Sorter> = None;
         let mut total = 0;
         each_name(fd, |entry| {
@@ -77,9 +78,11 @@ impl Listing {
                 len: u16::try_from(name.len()).map_err(io::Error::other)?,
                 kind,
             };
+
             if let Some(sorter) = &mut sorter {
                 return push(sorter, name, &slot);
             }
+
             arena.extend_from_slice(name);
             slots.push(slot);
             if arena.len() + slots.len() * size_of::<Slot>() > in_memory_max {
@@ -92,6 +95,7 @@ impl Listing {
             }
             Ok(())
         })?;
+
         let names = match sorter {
             Some(sorter) => Names::Sorted(sorter.finish().map_err(scratch_error)?),
             None => {
@@ -110,12 +114,12 @@ impl Listing {
         })
     }
 
-    /// How many names were read; a name that the file system gave twice counts twice.
+    /// Returns the number of names read; duplicates from the file system count twice.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Puts the next names, at most `max`, in place of what `out` holds; returns their number, 0 at
+    /// Replaces the contents of `out` by the next names, at most `max`. Returns their number, 0 at
     /// the end.
     pub fn next_batch(&mut self, out: &mut Vec<ListedName>, max: usize) -> io::Result<usize> {
         out.clear();
@@ -164,8 +168,8 @@ impl Names {
     }
 }
 
-/// Reads all names of a directory from its beginning, `.` and `..` left out, in the order of the
-/// file system.
+/// Calls `each` for every name of a directory except `.` and `..`, from the beginning, in the order
+/// of the file system.
 pub(super) fn each_name(
     fd: BorrowedFd<'_>,
     mut each: impl FnMut(&RawDirEntry<'_>) -> io::Result<()>,
@@ -178,8 +182,8 @@ pub(super) fn each_name(
             Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
             Ok(entry) => each(&entry)?,
             Err(Errno::INTR) => {}
-            // Removed while we hold it, and so empty, if it has no link left. Else it is an error
-            // like others.
+            // A directory without links was removed while it is open, and so is empty. Otherwise
+            // this is an error like any other.
             Err(Errno::NOENT) if fstat(fd)?.st_nlink == 0 => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -194,7 +198,7 @@ fn push(sorter: &mut Sorter, name: &[u8], slot: &Slot) -> io::Result<()> {
     sorter.push(name, &value).map_err(scratch_error)
 }
 
-/// Keeps the scratch directory's path in the error: it is not the source that failed.
+/// Keeps the scratch directory's path in the error, because the source is not the cause.
 fn scratch_error(error: PathError) -> io::Error {
     io::Error::new(error.kind(), error)
 }

@@ -1,4 +1,4 @@
-//! From what the file system says to an entry's metadata.
+//! Converts stats and attributes to an entry's metadata.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,15 +10,15 @@ use crate::types::{Metadata, Owner, Xattr, XattrValue};
 
 /// Attribute values up to this length stay in the entry; longer ones are stored as chunks.
 pub const XATTR_INLINE_BYTES_MAX: usize = 4096;
-/// Longest name of a user or group that an entry carries.
+/// Longest name of a user or group in an entry.
 const NAME_BYTES_MAX: usize = 255;
-/// A passwd or group file larger than this is refused.
+/// Limit of a passwd or group file.
 const DATABASE_BYTES_MAX: usize = 16 << 20;
 
 /// The names of users and groups, read once.
 ///
-/// From `/etc/passwd` and `/etc/group` alone: users known only to a directory service (LDAP,
-/// systemd's dynamic users) have no name here, and their entries carry the numbers.
+/// They come only from `/etc/passwd` and `/etc/group`. Users known only to a directory service
+/// (LDAP, systemd's dynamic users) have no name here, and their entries hold only the numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
     users: HashMap<u32, Vec<u8>>,
@@ -26,7 +26,7 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Reads this machine's files; one that does not exist is empty.
+    /// Reads this machine's files. A missing file counts as empty.
     pub fn read() -> Result<Self, PathError> {
         let read = |path: &str| match read_bounded(Path::new(path), DATABASE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -35,8 +35,8 @@ impl Owners {
         Ok(Self::parse(&read("/etc/passwd")?, &read("/etc/group")?))
     }
 
-    /// Takes the contents of a passwd and a group file. Of two lines with one number the first
-    /// counts; lines that make no sense are passed over.
+    /// Parses the contents of a passwd and a group file. If two lines have the same number, the
+    /// first one counts; invalid lines are ignored.
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
         Self {
             users: names(passwd),
@@ -44,7 +44,7 @@ impl Owners {
         }
     }
 
-    /// The owner of a path, with names where there are any.
+    /// Returns the owner of a path, with its names if known.
     pub fn owner(&self, uid: u32, gid: u32) -> Owner {
         let name = |names: &HashMap<u32, Vec<u8>>, id| names.get(&id).cloned().unwrap_or_default();
         Owner {
@@ -56,7 +56,7 @@ impl Owners {
     }
 }
 
-/// Number to name of lines `name:password:number…`, the shape that both files share.
+/// Maps numbers to names. Both files have lines `name:password:number…`.
 fn names(file: &[u8]) -> HashMap<u32, Vec<u8>> {
     let mut out = HashMap::new();
     for line in file.split(|&byte| byte == b'\n') {
@@ -79,19 +79,19 @@ fn names(file: &[u8]) -> HashMap<u32, Vec<u8>> {
     out
 }
 
-/// Metadata, and the attributes that are too long to be part of it.
+/// Metadata, and the attributes that are too long for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub meta: Metadata,
-    /// Name and value of the attributes over [`XATTR_INLINE_BYTES_MAX`], sorted by name: the caller
-    /// stores the values as chunks and puts them into `meta.xattrs` in the order of names.
+    /// Name and value of the attributes over [`XATTR_INLINE_BYTES_MAX`], sorted by name. The caller
+    /// stores the values as chunks and inserts them into `meta.xattrs` in the order of names.
     pub long_xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Builds an entry's metadata from a stat and the attributes, which are sorted by name.
 ///
-/// The device is kept only where hard links need it (it changes across boots); a directory's link
-/// count, which counts its subdirectories, is kept as 1.
+/// The device is kept only if hard links need it, because it changes across boots. A directory's
+/// link count, which counts its subdirectories, is recorded as 1.
 pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Described {
     let nlink = if stat.kind == Kind::Directory {
         1

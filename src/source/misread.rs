@@ -1,13 +1,13 @@
-//! Exclude patterns that look as if they were written by another program's rules, and then leave
-//! out nothing.
+//! Finds exclude patterns that look as if they follow another program's rules, and then exclude
+//! nothing.
 //!
-//! They are legal, and may be meant as they stand, so a backup goes ahead and warns. What cannot be
-//! meant is refused elsewhere: see [`Filter::refuse_absolute`](super::Filter::refuse_absolute).
+//! They are legal and may be intended, so a backup only warns. Patterns that cannot be intended are
+//! rejected elsewhere: see [`Filter::refuse_absolute`](super::Filter::refuse_absolute).
 
 use super::filter::shown;
 
-/// What to say of a pattern, if it seems to be written by other rules. `root`: the components of
-/// the source's absolute path. `has_name` returns whether the source's root holds a name.
+/// Returns a warning if a pattern seems to follow other rules. `root` is the components of the
+/// source's absolute path. `has_name` returns whether the source's root has a name.
 pub(super) fn advice(
     pattern: &[u8],
     root: &[&[u8]],
@@ -21,6 +21,7 @@ pub(super) fn advice(
     if has_name(first) {
         return None;
     }
+
     for style in [b"sh:", b"re:", b"pp:", b"pf:", b"fm:"] {
         if pattern.starts_with(style) {
             return Some(format!(
@@ -41,8 +42,8 @@ pub(super) fn advice(
     ))
 }
 
-/// What a pattern has after its first components, if these are the last ones of `root`. A wildcard
-/// in front stands for the components before these.
+/// Returns the rest of a pattern after its first components, if these are the last ones of `root`.
+/// A leading wildcard stands for the components before them.
 fn below_end_of<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<&'p [u8]> {
     let pattern = [&b"**/"[..], b"*/"]
         .iter()
@@ -117,7 +118,7 @@ mod tests {
         ] {
             assert_eq!(advised(pattern, &[]), None, "{pattern}");
         }
-        // The source holds a directory of this name.
+        // The source has a directory of this name.
         assert_eq!(advised("app/cache", &["app"]), None);
         assert_eq!(advised("sh:cache", &["sh:cache"]), None);
     }

@@ -1,5 +1,5 @@
-//! The outside world, read: directories and files by handle, metadata, what is left out, names that
-//! are hashes, and commands whose output is captured.
+//! Reads the outside world: directories and files by handle, metadata, filters, names that are
+//! hashes, and commands whose output is captured.
 
 mod stat;
 

@@ -1,27 +1,27 @@
-//! One exclude pattern, with exactly the meaning that git gives a line of `.gitignore`.
+//! One exclude pattern, with exactly the meaning of a line of `.gitignore` in git.
 //!
-//! The rules are those of gitignore(5) and of git's `dir.c` and `wildmatch.c`: what ends a line,
-//! when a pattern is anchored, where `**` crosses directories, what a bracket expression holds.
-//! `tests/patterns.rs` compares each of them with `git check-ignore`. Matching takes at most the
-//! product of the lengths of pattern and path and never recurses, so no pattern and no path can
-//! make it hang or overflow the stack.
+//! The rules are those of gitignore(5) and of git's `dir.c` and `wildmatch.c`: the end of a line,
+//! the anchoring of patterns, the places where `**` crosses directories, and the contents of
+//! bracket expressions. `tests/patterns.rs` compares each rule with `git check-ignore`. Matching
+//! takes at most the product of the lengths of pattern and path and never recurses, so no pattern
+//! and no path can make it hang or overflow the stack.
 //!
-//! Paths are matched in the form of [`crate::types::RelPath::key`]: components joined by 0x00. A
-//! `/` in a pattern therefore stands for the byte [`SEPARATOR`].
+//! Paths are matched in the form of [`crate::types::RelPath::key`]: components joined by 0x00. So a
+//! `/` in a pattern stands for the byte [`SEPARATOR`].
 
 use std::fmt;
 
-/// Joins the components of a path's key.
+/// The separator of components in a path's key.
 const SEPARATOR: u8 = 0;
 
-/// Why a pattern can match nothing at all. git passes over such a line in silence.
+/// Why a pattern can match nothing at all. git ignores such a line silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatternProblem {
     /// A `[` without its `]`.
     OpenClass,
-    /// `[[:name:]]` of a name that does not exist.
+    /// `[[:name:]]` with an unknown name.
     UnknownClass,
-    /// A class that holds no character of a name, such as `[/]`.
+    /// A class without any character that a name can have, such as `[/]`.
     EmptyClass,
     /// A `\` with nothing after it.
     TrailingBackslash,
@@ -46,7 +46,7 @@ impl fmt::Display for PatternProblem {
     }
 }
 
-/// A piece of a pattern after its literal beginning.
+/// A part of a pattern after its literal beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Byte(u8),
@@ -62,10 +62,10 @@ enum Token {
     Components,
 }
 
-/// What a pattern is compared with.
+/// The part of a path that a pattern is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// The last component: the pattern holds no `/` but perhaps one at its end.
+    /// The last component: the pattern has no `/`, except perhaps at its end.
     Name,
     /// The whole path from the root.
     Path,
@@ -74,9 +74,9 @@ pub enum Subject {
 /// One pattern, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// `!`: takes back what earlier patterns left out.
+    /// `!`: takes back the exclusion by earlier patterns.
     pub is_negated: bool,
-    /// A `/` at its end: matches directories alone.
+    /// A `/` at its end: matches only directories.
     pub only_directories: bool,
     pub subject: Subject,
     /// The literal beginning, in key form.
@@ -86,17 +86,17 @@ pub struct Pattern {
     suffix: Vec<u8>,
 }
 
-/// What a line of an exclude file says.
+/// A parsed line of an exclude file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// A comment, or nothing.
     Nothing,
     Pattern(Pattern),
-    /// The line can match nothing; git passes over it.
+    /// The line can match nothing; git ignores it.
     Never(PatternProblem),
 }
 
-/// Reads one line of an exclude file, its line feed removed. It must not hold a NUL.
+/// Parses one line of an exclude file, without its line feed. It must not contain a NUL.
 pub fn parse_line(line: &[u8]) -> Line {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(b"#") {
@@ -105,7 +105,7 @@ pub fn parse_line(line: &[u8]) -> Line {
     parse(line)
 }
 
-/// Reads a pattern as it stands on a command line, where a leading `#` is a character like others.
+/// Parses a pattern of a command line, where a leading `#` is an ordinary character.
 pub fn parse(text: &[u8]) -> Line {
     let text = trim_trailing_spaces(text);
     if text.is_empty() {
@@ -115,6 +115,7 @@ pub fn parse(text: &[u8]) -> Line {
         Some(rest) => (true, rest),
         None => (false, text),
     };
+
     let (only_directories, text) = match text.strip_suffix(b"/") {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -125,13 +126,14 @@ pub fn parse(text: &[u8]) -> Line {
     } else {
         Subject::Name
     };
-    // git cuts the literal beginning off before it looks for wildcards, so a `**` right after it
+    // git removes the literal beginning before it looks for wildcards, so a `**` right after it
     // counts as one at the beginning of a component.
     let text = text.strip_prefix(b"/").unwrap_or(text);
     let literal = text
         .iter()
         .position(|byte| b"*?[\\".contains(byte))
         .unwrap_or(text.len());
+
     let (prefix, rest) = if subject == Subject::Path {
         text.split_at(literal)
     } else {
@@ -148,6 +150,7 @@ pub fn parse(text: &[u8]) -> Line {
         Ok(tokens) => tokens,
         Err(problem) => return Line::Never(problem),
     };
+
     let literal_end = tokens.iter().rev().map_while(|token| match token {
         Token::Byte(byte) => Some(*byte),
         _ => None,
@@ -165,7 +168,7 @@ pub fn parse(text: &[u8]) -> Line {
     })
 }
 
-/// git takes unescaped spaces off the end of a line, and no other white space.
+/// Removes unescaped spaces from the end of a line, but no other white space, as git does.
 fn trim_trailing_spaces(text: &[u8]) -> &[u8] {
     let mut end = 0;
     let mut at = 0;
@@ -186,8 +189,8 @@ fn trim_trailing_spaces(text: &[u8]) -> &[u8] {
     &text[..end.min(text.len())]
 }
 
-/// Finds a component that no path can have. Only plain text is judged: a class or an escape is left
-/// to the matcher.
+/// Finds a component that no path can have. Only plain text is checked; a pattern with a class or
+/// an escape is left to the matcher.
 fn impossible_component(text: &[u8]) -> Option<PatternProblem> {
     if text.iter().any(|byte| b"[\\".contains(byte)) {
         return None;
@@ -251,8 +254,8 @@ fn tokenize(text: &[u8], subject: Subject) -> Result<Vec<Token>, PatternProblem>
     Ok(tokens)
 }
 
-/// Reads the bracket expression that `text` begins with: the set of bytes it matches, and its
-/// length.
+/// Reads the bracket expression at the beginning of `text`. Returns the set of bytes that it
+/// matches, and its length.
 fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
     let mut set = [0u64; 4];
     let mut add = |byte: u8| set[usize::from(byte >> 6)] |= 1 << (byte & 63);
@@ -260,7 +263,7 @@ fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
 
     let is_negated = matches!(byte_at(1)?, b'!' | b'^');
     let mut at = 1 + usize::from(is_negated);
-    // The first byte is a member whatever it is, a `]` too.
+    // The first byte is always a member, even a `]`.
     let mut previous = None;
     let mut byte = byte_at(at)?;
     loop {
@@ -308,7 +311,7 @@ fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
     if is_negated {
         set = set.map(|bits| !bits);
     }
-    // A bracket never matches what separates names.
+    // A bracket never matches a separator of names.
     for separator in [SEPARATOR, b'/'] {
         set[usize::from(separator >> 6)] &= !(1 << (separator & 63));
     }
@@ -317,8 +320,8 @@ fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
 
 type Contains = fn(&u8) -> bool;
 
-/// Reads `[:name:]` at `at`: its members and the place of its `]`. None if it is not closed by
-/// `:]`, and thus is a `[` among other members.
+/// Reads `[:name:]` at `at`. Returns its members and the position of its `]`, or `None` if it is
+/// not closed by `:]` and so is a `[` among other members.
 fn named_class(text: &[u8], at: usize) -> Result<Option<(Contains, usize)>, PatternProblem> {
     let start = at + 2;
     let len = text[start..]
@@ -328,6 +331,7 @@ fn named_class(text: &[u8], at: usize) -> Result<Option<(Contains, usize)>, Patt
     let Some(name) = text[start..start + len].strip_suffix(b":") else {
         return Ok(None);
     };
+
     let contains: Contains = match name {
         b"alnum" => u8::is_ascii_alphanumeric,
         b"alpha" => u8::is_ascii_alphabetic,
@@ -348,7 +352,8 @@ fn named_class(text: &[u8], at: usize) -> Result<Option<(Contains, usize)>, Patt
 }
 
 impl Pattern {
-    /// True if the pattern matches the path whose key is `key` and whose last component is `name`.
+    /// Returns true if the pattern matches the path whose key is `key` and whose last component is
+    /// `name`.
     pub fn matches(&self, key: &[u8], name: &[u8], is_directory: bool) -> bool {
         if self.only_directories && !is_directory {
             return false;
@@ -364,9 +369,9 @@ impl Pattern {
         }
     }
 
-    /// What the pattern matches if it holds no wildcard: a name or a path in key form.
+    /// Returns the only name, or path in key form, that a pattern without wildcards matches.
     pub fn literal(&self) -> Option<Vec<u8>> {
-        // All of its tokens are bytes, and so stand in `suffix`.
+        // All of its tokens are bytes, and so `suffix` contains them.
         (self.suffix.len() == self.tokens.len())
             .then(|| [&self.prefix[..], &self.suffix[..]].concat())
     }
@@ -375,10 +380,11 @@ impl Pattern {
 /// Matches the whole of `text`.
 ///
 /// After a mismatch the last `*` takes one byte more, up to the end of its component, and then the
-/// last `**` one component more. Earlier wildcards need no second try: whatever they could reach, a
-/// later one of their kind reaches.
+/// last `**` one component more. Earlier wildcards need no second try: a later one of the same kind
+/// can reach everything that they could.
 fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
-    let (mut at_token, mut at_text) = (0, 0);
+    let mut at_token = 0;
+    let mut at_text = 0;
     let mut star: Option<(usize, usize)> = None;
     let mut crossing: Option<(usize, usize)> = None;
     loop {

@@ -1,17 +1,17 @@
-//! Several exclude patterns, of which the last that matches decides.
+//! Several exclude patterns; the last one that matches decides.
 
 use std::collections::HashMap;
 
 use super::pattern::{Pattern, Subject};
 
-/// Patterns in the order in which they were given.
+/// Patterns in the given order.
 #[derive(Debug, Default)]
 pub(super) struct PatternList {
-    /// Patterns without wildcards, by the name or path that they match: looked up, however many
-    /// there are.
+    /// Patterns without wildcards, by the name or path that they match: one lookup finds them,
+    /// however many there are.
     names: HashMap<Vec<u8>, Vec<Literal>>,
     paths: HashMap<Vec<u8>, Vec<Literal>>,
-    /// All others, the last one first.
+    /// All other patterns, the last one first.
     wildcards: Vec<(usize, Pattern)>,
     len: usize,
 }
@@ -59,7 +59,7 @@ impl PatternList {
         self.len == 0
     }
 
-    /// True if the last pattern that matches the path of this key leaves it out.
+    /// Returns true if the last pattern that matches the path of this key excludes it.
     pub fn excludes(&self, key: &[u8], is_directory: bool) -> bool {
         let name = key.rsplit(|&byte| byte == 0).next().unwrap_or(key);
         let literals = [(&self.names, name), (&self.paths, key)]

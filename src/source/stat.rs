@@ -1,4 +1,4 @@
-//! What the file system says of a path, by `statx`.
+//! The status of a path, from `statx`.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::types::{DeviceNumber, Timestamp};
 
-/// What lies at a path of the outside world.
+/// The kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     File,
@@ -21,7 +21,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a directory entry or a mode; none if the file system did not say (`DT_UNKNOWN`).
+    /// Converts the type of a directory entry or a mode. `None` if the file system did not report
+    /// it (`DT_UNKNOWN`).
     pub(super) fn from_type(file_type: FileType) -> Option<Self> {
         Some(match file_type {
             FileType::RegularFile => Self::File,
@@ -35,7 +36,7 @@ impl Kind {
         })
     }
 
-    /// A number for spilled listings; 0 is left for "unknown".
+    /// Returns a number for spilled listings; 0 is reserved for "unknown".
     pub(super) fn to_byte(self) -> u8 {
         match self {
             Self::File => 1,
@@ -48,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// Undoes [`Kind::to_byte`]; none for 0 and whatever is no kind.
+    /// Inverse of [`Kind::to_byte`]; returns `None` for 0 and unknown numbers.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         [
             Self::File,
@@ -64,22 +65,22 @@ impl Kind {
     }
 }
 
-/// Which directory or file this is, as long as it exists and the machine is up.
+/// Identity of a directory or file, as long as it exists and the machine is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DirectoryId {
     pub device: u64,
     pub inode: u64,
 }
 
-/// What `statx` tells of a path, without following a symlink.
+/// The status of a path from `statx`, without following a symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     pub kind: Kind,
-    /// The 12 permission bits, setuid, setgid and sticky included.
+    /// The 12 permission bits, including setuid, setgid and sticky.
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
-    /// Bytes; a symlink's is its target's length.
+    /// Bytes; for a symlink the length of its target.
     pub size: u64,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
@@ -87,17 +88,17 @@ pub struct Stat {
     /// The device that holds the inode; may change across boots.
     pub device: u64,
     pub nlink: u32,
-    /// The numbers of a device node; zeros for all else.
+    /// The numbers of a device node; zeros for other kinds.
     pub rdev: DeviceNumber,
-    /// Allocated, in units of 512 bytes.
+    /// Allocated space in units of 512 bytes.
     pub blocks: u64,
-    /// The mount that holds the path; 0 before Linux 5.8. Tells bind mounts apart, which `device`
-    /// does not.
+    /// The mount that holds the path; 0 before Linux 5.8. It distinguishes bind mounts, which
+    /// `device` does not.
     pub mount_id: u64,
 }
 
 impl Stat {
-    /// The identity of what was stat'ed.
+    /// Returns the identity of the path.
     pub fn id(&self) -> DirectoryId {
         DirectoryId {
             device: self.device,
@@ -105,15 +106,15 @@ impl Stat {
         }
     }
 
-    /// True if less is allocated than the size says: holes are worth asking for (or the file system
+    /// Returns true if less is allocated than the size, so there may be holes (or the file system
     /// compresses).
     pub fn may_have_holes(&self) -> bool {
         self.blocks.saturating_mul(512) < self.size
     }
 
-    /// True if a change since this stat could be invisible to the next one: the file was modified
-    /// or changed within `grain_seconds` of `now` (the clock just before the stat), or in the
-    /// future.
+    /// Returns true if a change after this stat could be invisible to the next one: the file was
+    /// modified or changed within `grain_seconds` of `now` (the clock just before the stat), or in
+    /// the future.
     pub fn is_racy(&self, now: Timestamp, grain_seconds: i64) -> bool {
         self.mtime.max(self.ctime) > now.plus_seconds(-grain_seconds)
     }
@@ -124,6 +125,7 @@ impl Stat {
         if name.is_empty() {
             flags |= AtFlags::EMPTY_PATH;
         }
+
         let x = loop {
             match statx(
                 fd,
@@ -135,6 +137,7 @@ impl Stat {
                 other => break other?,
             }
         };
+
         let kind = Kind::from_type(FileType::from_raw_mode(u32::from(x.stx_mode)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a file of unknown type"))?;
         let has_mount_id = StatxFlags::from_bits_retain(x.stx_mask).contains(StatxFlags::MNT_ID);
@@ -159,8 +162,8 @@ impl Stat {
     }
 }
 
-/// File systems with broken clocks give nanoseconds of a second or more: these are cut off, the
-/// same each time.
+/// Converts a time. File systems with broken clocks return nanoseconds of a second or more; these
+/// are dropped, with the same result each time.
 fn timestamp(time: &StatxTimestamp) -> Timestamp {
     Timestamp::new(time.tv_sec, time.tv_nsec).unwrap_or(Timestamp::from_seconds(time.tv_sec))
 }

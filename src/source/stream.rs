@@ -1,7 +1,7 @@
-//! Streams: what a command writes to its standard output, or what comes on ours.
+//! Streams: the standard output of a command, or icecore's own standard input.
 //!
-//! A command runs without a shell in a session of its own, so without a terminal, with nothing on
-//! its standard input.
+//! A command runs without a shell, in a separate session and so without a terminal, with an empty
+//! standard input.
 
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,16 +22,16 @@ pub struct StreamCommand {
     words: Vec<String>,
 }
 
-/// What is left of a command that exited with 0.
+/// Output of a command that exited with 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitReport {
-    /// The last 8 KiB of standard error; stray bytes are replaced.
+    /// The last 8 KiB of standard error; invalid bytes are replaced.
     pub stderr_tail: String,
 }
 
 impl StreamCommand {
-    /// Splits a text as POSIX shells split words; nothing is expanded, and what only a shell
-    /// understands is refused.
+    /// Splits a text into words like POSIX shells. Nothing is expanded, and syntax that only a
+    /// shell understands is rejected.
     pub fn parse(words: &str) -> Result<Self, CommandError> {
         if let Some(syntax) = shell_syntax(words) {
             return Err(CommandError::Shell(syntax));
@@ -39,7 +39,7 @@ impl StreamCommand {
         Self::from_words(shell_words::split(words).map_err(|_| CommandError::Words)?)
     }
 
-    /// Takes words as they are; the first is the program.
+    /// Uses words as they are; the first is the program.
     pub fn from_words(words: Vec<String>) -> Result<Self, CommandError> {
         match words.first() {
             Some(program) if !program.is_empty() => Ok(Self { words }),
@@ -47,22 +47,22 @@ impl StreamCommand {
         }
     }
 
-    /// The words.
+    /// Returns the words.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// The words for people, secrets masked.
+    /// Returns the words for display, with secrets masked.
     pub fn shown(&self) -> String {
         shown(&self.words)
     }
 
-    /// Runs the command until it exits; what it prints is dropped. A process that it leaves behind
-    /// (a service that it started) is not waited for, and goes on. `stop` is asked again and again:
-    /// once it is true the command is ended.
+    /// Runs the command until it exits, and discards its output. A process that it leaves behind,
+    /// such as a service that it started, continues and is not waited for. `stop` is polled: once
+    /// it returns true, the command is killed.
     ///
     /// # Errors
-    /// Anything but exit code 0, with the end of standard error.
+    /// Any exit code but 0, with the end of standard error.
     pub fn run_to_end(
         &self,
         options: &SpawnOptions,
@@ -81,8 +81,8 @@ impl StreamCommand {
     }
 }
 
-/// A command under way. Reading gives its standard output; the stream is good only once
-/// [`RunningCommand::finish`] has said so. Dropping it kills the command and its process group.
+/// A running command. Reading returns its standard output. The stream is complete only if
+/// [`RunningCommand::finish`] succeeds. Dropping it kills the command and its process group.
 #[derive(Debug)]
 pub struct RunningCommand {
     child: ChildProcess,
@@ -90,21 +90,21 @@ pub struct RunningCommand {
 }
 
 impl RunningCommand {
-    /// A handle to end the command from another thread.
+    /// Returns a handle to stop the command from another thread.
     pub fn canceller(&self) -> Canceller {
         self.child.canceller()
     }
 
-    /// As [`Canceller::kill_group`].
+    /// Does what [`Canceller::kill_group`] does.
     pub fn kill_group(&self) {
         self.child.canceller().kill_group();
     }
 
-    /// Waits for the command to exit, after its output was read to the end. It may take as long as
-    /// the command likes; cancelling ends the wait. Processes that it left behind are left alone.
+    /// Waits for the command to exit, after its output was read to the end. There is no time limit;
+    /// cancelling ends the wait. Processes that the command left behind are not touched.
     ///
     /// # Errors
-    /// Anything but exit code 0, with the end of standard error.
+    /// Any exit code but 0, with the end of standard error.
     pub fn finish(self) -> Result<ExitReport, CommandError> {
         if !self.at_end && !self.child.is_cancelled() {
             return Err(CommandError::NotDrained {
@@ -118,7 +118,8 @@ impl RunningCommand {
 }
 
 impl Read for RunningCommand {
-    /// Blocks until there is output. The end is the end of the output: the command may still run.
+    /// Blocks until there is output. The end of the output is not the end of the command, which may
+    /// still run.
     ///
     /// # Errors
     /// `BrokenPipe` after the command was cancelled: never a clean end.
@@ -129,25 +130,25 @@ impl Read for RunningCommand {
     }
 }
 
-/// How long standard input is waited for at once.
+/// Longest wait for standard input in one read.
 const INPUT_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
-/// Our own standard input as a stream.
+/// icecore's own standard input as a stream.
 #[derive(Debug)]
 pub struct StdinStream {
     fd: OwnedFd,
 }
 
 impl StdinStream {
-    /// Takes standard input, which nothing else should read from then on; a pipe is enlarged to 1
-    /// MiB if allowed.
+    /// Takes over standard input; nothing else should read from it afterwards. A pipe is enlarged
+    /// to 1 MiB if permitted.
     ///
     /// # Errors
-    /// `BADF` if standard input is closed, or is open for writing alone; `InvalidInput` for a
-    /// terminal and a directory, on which no dump comes.
+    /// `BADF` if standard input is closed or open only for writing. `InvalidInput` for a terminal
+    /// or a directory, which cannot be the source of a dump.
     pub fn open() -> io::Result<Self> {
         Self::of(io::stdin().as_fd().try_clone_to_owned()?)
     }
@@ -158,8 +159,7 @@ impl StdinStream {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
 
-        // The runtime puts `/dev/null`, open for reading and writing, in the place of a closed
-        // descriptor.
+        // The runtime replaces a closed descriptor by `/dev/null`, open for reading and writing.
         let is_null = kind == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
         if mode == OFlags::WRONLY || is_null && mode == OFlags::RDWR {
             return Err(Errno::BADF.into());
@@ -177,10 +177,10 @@ impl StdinStream {
 }
 
 impl Read for StdinStream {
-    /// Waits a moment.
+    /// Waits for input, at most 100 ms.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing has come: who reads can look whether to stop, and read again.
+    /// `WouldBlock` if there is no input yet: the caller can check for cancellation and read again.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             match poll(

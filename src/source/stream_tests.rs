@@ -1,4 +1,4 @@
-//! Tests of commands: real processes, short times.
+//! Tests of commands, with real processes and short times.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,9 +31,10 @@ fn gone_within(pid: i32, limit: Duration) -> bool {
     true
 }
 
-/// The first line of output, a process number.
+/// Returns the first line of output, a process id.
 fn first_number(running: &mut RunningCommand) -> i32 {
-    let (mut line, mut byte) = (String::new(), [0]);
+    let mut line = String::new();
+    let mut byte = [0];
     while running.read(&mut byte).expect("read") == 1 && byte[0] != b'\n' {
         line.push(char::from(byte[0]));
     }
@@ -106,7 +107,7 @@ fn the_command_has_no_terminal_no_input_and_no_secrets() {
     };
     let script = "cat; echo ${PATH-unset}; (: </dev/tty) 2>/dev/null || echo no-tty; \
                   read -r _ _ _ _ pgrp session _ </proc/$$/stat; [ $pgrp = $$ ] && [ $session = $$ ] && echo leads";
-    // A shell without PATH sets its own default: `env` shows what was handed over.
+    // A shell without PATH sets a default of its own; `env` shows the inherited environment.
     let words = vec![
         "/bin/sh".to_owned(),
         "-c".to_owned(),
@@ -120,6 +121,7 @@ fn the_command_has_no_terminal_no_input_and_no_secrets() {
     running.read_to_string(&mut out).expect("read");
     running.finish().expect("exit 0");
     assert!(out.contains("no-tty") && out.ends_with("leads\n"), "{out}");
+
     let command = StreamCommand::parse("/usr/bin/env").expect("words");
     let mut running = command.spawn(&options).expect("started");
     let mut out = String::new();
@@ -167,8 +169,8 @@ fn dropping_ends_the_whole_group() {
 
 #[test]
 fn cancelling_wakes_a_reader_whom_an_escaped_grandchild_holds() {
-    // The grandchild leads a session of its own and keeps the output open: the group's death does
-    // not close it.
+    // The grandchild leads a separate session and keeps the output open, so the death of the group
+    // does not close it.
     let mut running = StreamCommand::parse("sh -c 'setsid sleep 20 & echo $!; wait'")
         .and_then(|command| command.spawn(&SpawnOptions::default()))
         .expect("started");
@@ -223,7 +225,7 @@ fn a_command_outlives_the_thread_that_asked_for_it() {
     running.finish().expect("exit 0");
 }
 
-/// Runs a command to its end in a thread of its own: none if it is still at it after a minute.
+/// Runs a command to its end in a separate thread. Returns `None` if it still runs after a minute.
 fn run_to_end(words: &[&str], stop: fn() -> bool) -> Option<Result<(), CommandError>> {
     let words = words.iter().map(|&word| word.to_owned()).collect();
     let command = StreamCommand::from_words(words).expect("words");
@@ -240,12 +242,13 @@ fn appears(path: &std::path::Path) -> bool {
     path.exists()
 }
 
-/// A hook that starts a service: the service has the hook's output open for as long as it lives.
+/// A hook that starts a service. The service keeps the hook's output open as long as it lives.
 #[test]
 fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path().to_str().expect("text");
-    // It says its line only once the hook was waited for, and tells if it outlives that.
+    // The service writes its line only after the wait for the hook, and creates a file if it
+    // survives that.
     let script =
         "(while [ -d $1 ] && ! [ -e $1/go ]; do sleep 0.02; done; echo late; echo late >&2; : >$1/wrote) &
         echo why >&2; exit $2";
@@ -288,7 +291,7 @@ fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
     );
 }
 
-/// A read of standard input lasted until something came: nobody could be asked to stop meanwhile.
+/// A read of standard input used to block until input came, so it could not be cancelled.
 #[test]
 fn standard_input_says_when_it_has_nothing_for_now() {
     let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
@@ -299,14 +302,14 @@ fn standard_input_says_when_it_has_nothing_for_now() {
     rustix::io::write(&to, b"some").expect("written");
     assert_eq!(input.read(&mut buf).expect("read"), 4);
     drop(to);
-    // A child of another test may hold the other end until it is another program.
+    // A child process of another test may hold the other end until it has called exec.
     let mut answers = std::iter::repeat_with(|| input.read(&mut buf));
     let end = answers
         .find(|answer| !matches!(answer, Err(err) if err.kind() == io::ErrorKind::WouldBlock));
     assert_eq!(end.expect("without end").expect("the end"), 0);
 }
 
-/// A closed descriptor read as an empty stream, which was kept as a dump of no bytes.
+/// A closed descriptor used to read as an empty stream, which was stored as a dump of no bytes.
 #[test]
 fn standard_input_must_be_something_to_read() {
     let open = |path: &str, write: bool| {

@@ -1,4 +1,4 @@
-//! Which of several patterns have matched nothing.
+//! Finds patterns that have matched nothing.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,17 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use super::pattern::{self, Line, Pattern, Subject};
 use crate::types::RelPath;
 
-/// The patterns that have matched no path so far. Negated patterns are not among them: they select
-/// nothing.
+/// The patterns that have matched no path so far, except negated patterns, which select nothing.
 #[derive(Debug, Default)]
 pub struct Unmatched {
     given: Vec<OsString>,
-    /// One for each pattern that was given: it is negated or has matched something.
+    /// For each given pattern: it is negated or has matched a path.
     done: Vec<bool>,
-    /// How many are not done.
+    /// Number of patterns that are not done.
     left: usize,
-    /// Patterns without wildcards by the name or path that they match: looked up, however many
-    /// there are.
+    /// Patterns without wildcards, by the name or path that they match: one lookup finds them,
+    /// however many there are.
     names: HashMap<Vec<u8>, Vec<Literal>>,
     paths: HashMap<Vec<u8>, Vec<Literal>>,
     wildcards: Vec<(usize, Pattern)>,
@@ -30,8 +29,8 @@ struct Literal {
 }
 
 impl Unmatched {
-    /// None of these patterns has matched anything yet. Those that cannot match are refused by
-    /// [`Filter::new`](super::Filter::new), and left out here.
+    /// Creates the state in which no pattern has matched. Patterns that cannot match are ignored
+    /// here; [`Filter::new`](super::Filter::new) rejects them.
     pub fn new(patterns: &[OsString]) -> Self {
         let mut new = Self {
             given: patterns.to_vec(),
@@ -42,11 +41,13 @@ impl Unmatched {
             let Line::Pattern(pattern) = pattern::parse(text.as_bytes()) else {
                 continue;
             };
+
             if pattern.is_negated {
                 continue;
             }
             new.done[number] = false;
             new.left += 1;
+
             match pattern.literal() {
                 None => new.wildcards.push((number, pattern)),
                 Some(key) => {
@@ -66,12 +67,13 @@ impl Unmatched {
         new
     }
 
-    /// Notes which patterns match a path.
+    /// Records the patterns that match a path.
     pub fn note(&mut self, path: &RelPath, is_directory: bool) {
         if self.left == 0 || path.is_root() {
             return;
         }
-        let (key, name) = (path.key(), path.name().unwrap_or_default());
+        let key = path.key();
+        let name = path.name().unwrap_or_default();
         let done = &mut self.done;
         let mut left = self.left;
         let mut matched = |number: usize| {
@@ -94,6 +96,7 @@ impl Unmatched {
                 literals.remove(text);
             }
         }
+
         self.wildcards.retain(|(number, pattern)| {
             let is_match = pattern.matches(key, name, is_directory);
             if is_match {
@@ -104,7 +107,7 @@ impl Unmatched {
         self.left = left;
     }
 
-    /// The patterns that matched nothing, in the order in which they were given.
+    /// Returns the patterns that matched nothing, in the given order.
     pub fn patterns(&self) -> impl Iterator<Item = &OsString> {
         self.given
             .iter()
@@ -155,8 +158,8 @@ mod tests {
         assert_eq!(left(&["**"], &[("", true)]), ["**"], "the root is no match");
     }
 
-    /// Random patterns and paths: a pattern is left if and only if a filter of it alone leaves out
-    /// none of the paths.
+    /// With random patterns and paths, a pattern is left if and only if a filter with this pattern
+    /// alone excludes no path.
     #[test]
     fn it_agrees_with_the_filter() {
         let mut state = 1_u64;

@@ -1,4 +1,4 @@
-//! Extended attributes, read by path or by handle, in the face of a file system that changes.
+//! Reads extended attributes by path or by handle, while the file system may change.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -6,14 +6,14 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
 use rustix::io::Errno;
 
-/// Linux's own bound for a value and for a list of names.
+/// Linux's limit for a value and for a list of names.
 const XATTR_BYTES_MAX: usize = 64 << 10;
-/// First try; most files have no attribute at all.
+/// First try; most files have no attributes.
 const FIRST_BYTES: usize = 512;
 
-/// What attributes are read of.
+/// The object whose attributes are read.
 pub(super) enum Of<'a> {
-    /// A path below `/proc/self/fd`, its last component not followed.
+    /// A path below `/proc/self/fd`; its last component is not followed.
     Path(&'a [u8]),
     Handle(BorrowedFd<'a>),
 }
@@ -37,22 +37,22 @@ impl Of<'_> {
 /// A path's extended attributes, as far as they can be read.
 #[derive(Debug, Default)]
 pub struct Attributes {
-    /// Names and values, sorted by name, no name twice.
+    /// Names and values, sorted by name, without duplicates.
     pub values: Vec<(Vec<u8>, Vec<u8>)>,
     pub unread: Option<Unread>,
 }
 
-/// What kept attributes from being read.
+/// A failure to read attributes.
 #[derive(Debug)]
 pub struct Unread {
-    /// Those whose values cannot be read, sorted; none if nobody knows which there are.
+    /// The attributes whose values cannot be read, sorted. `None` if the names could not be listed.
     pub names: Option<Vec<Vec<u8>>>,
     /// The first error.
     pub error: io::Error,
 }
 
-/// Reads all attributes that can be read. A file system without attributes has none; one that
-/// vanishes between the list and the read is left out.
+/// Reads all attributes that can be read. On a file system without attributes there are none. An
+/// attribute that vanishes between the list and the read is left out.
 pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     let names = match growing(|buffer| of.list(buffer)) {
         Ok(names) => names,
@@ -69,7 +69,8 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
         }
     };
 
-    let (mut values, mut unread): (_, Option<Unread>) = (Vec::new(), None);
+    let mut values = Vec::new();
+    let mut unread: Option<Unread> = None;
     for name in names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
@@ -95,8 +96,7 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     Attributes { values, unread }
 }
 
-/// Calls `read` with a larger buffer when what it reads does not fit; what grew meanwhile is asked
-/// for again.
+/// Calls `read` again with a larger buffer if the result does not fit.
 fn growing(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut first = [0; FIRST_BYTES];
     match read(&mut first) {

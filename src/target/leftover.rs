@@ -26,9 +26,9 @@ impl Dir {
     /// Returns their names.
     ///
     /// A path is a leftover only if its name has exactly the form of a temporary name, it is not a
-    /// directory, no running restore holds it, and it belongs to this user. Root, who gives files
-    /// away, accepts any owner unless the directory is writable by everyone. A running restore
-    /// locks the file, or renames it within a moment.
+    /// directory, no running restore holds it, and it belongs to this user. Root gives files
+    /// away, so as root any owner counts unless the directory is writable by everyone. A running
+    /// restore locks the file, or renames it within a moment.
     pub fn leftovers(&self, remove: bool) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         self.names(|name, _| {

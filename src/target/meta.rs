@@ -1,7 +1,7 @@
 //! Sets owner, mode, extended attributes and times, in an order in which no step undoes another.
 //!
 //! chown clears setuid bits and capabilities. The mode's group bits are the ACL's mask, and without
-//! the ACL they would be the owning group's rights. None of these calls changes the mtime. So the
+//! the ACL they would be the owning group's rights. These calls do not change the mtime. So the
 //! order is: owner, ACL, mode, other attributes, times. A part that cannot be set is reported and
 //! is never fatal, because the content is already written.
 

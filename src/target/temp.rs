@@ -26,7 +26,7 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
     })
 }
 
-/// What a path may replace when it gets its name. It never replaces a directory.
+/// The existing paths that a new path may replace. It never replaces a directory.
 ///
 /// On a file system that treats two names as one (without case, or with normalized names), this
 /// keeps a restore from replacing a file that it has just written: the name then no longer belongs
@@ -130,7 +130,7 @@ impl TempName {
     }
 }
 
-/// Renames within a directory, replacing only what the handle's rule allows.
+/// Renames within a directory, subject to the handle's rule for replacing.
 fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
     let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
     let is_free = match dir.replace() {

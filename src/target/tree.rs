@@ -163,7 +163,7 @@ impl Tree {
         Ok((directory, is_new))
     }
 
-    /// Makes the root writable for the ordinary user who owns it, as for every directory below it.
+    /// Makes the root writable for an ordinary user that owns it, as for every directory below it.
     /// Returns the previous mode if it was changed; restore it if nothing else sets the mode.
     pub fn unlock_root(&self) -> io::Result<Option<u16>> {
         let found = self.root.stat_self()?;
