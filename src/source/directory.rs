@@ -163,10 +163,12 @@ impl SourceDir {
             if !stat.as_ref().is_err_and(Self::is_missing) {
                 return stat.map(Some);
             }
+
             let listed = listed.get_or_insert_with(|| {
                 let names = names.iter().map(AsRef::as_ref);
                 self.listed_of(names).map_err(|err| err.to_string())
             });
+
             match listed {
                 Ok(listed) if !listed.contains(name) => Ok(None),
                 Ok(_) => match self.stat(name) {
@@ -180,6 +182,7 @@ impl SourceDir {
                 ))),
             }
         });
+
         looked.collect()
     }
 

@@ -32,8 +32,8 @@ pub struct FilterOptions {
     /// Patterns with gitignore's rules, from the source's root. They come after those of the files,
     /// so they take precedence.
     pub excludes: Vec<OsString>,
-    /// Files of patterns, one per line. They are read again for each source, so with several
-    /// sources none of them may be a pipe.
+    /// Files of patterns, one per line. They are read again for each source, so a pipe works only
+    /// with a single source.
     pub exclude_files: Vec<PathBuf>,
     /// Files of patterns that have been read; they come after those of `exclude_files`.
     pub exclude_texts: Vec<PatternText>,
@@ -308,6 +308,7 @@ impl Filter {
                     shown(text)
                 ))
             });
+
         let negated = self
             .given
             .iter()
@@ -318,6 +319,7 @@ impl Filter {
                 shown(text)
             )
         });
+
         advised.chain(vain).collect()
     }
 
@@ -391,12 +393,14 @@ impl PatternReader {
                 file: text.path.clone(),
                 line: i + 1,
             };
+
             if line.contains(&0) {
                 return Err(FilterError::Nul {
                     place,
                     pattern: line.to_owned(),
                 });
             }
+
             match pattern::parse_line(line) {
                 Line::Nothing => {}
                 Line::Pattern(pattern) => self.add(pattern, place, line),
@@ -592,6 +596,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+
         for pattern in ["", "  ", "./a", "a\\"] {
             let options = FilterOptions {
                 excludes: vec![pattern.into()],
@@ -600,6 +605,7 @@ mod tests {
             let error = Filter::new(&options).expect_err("it matches nothing");
             assert!(error.to_string().contains("exclude option 1"), "{error}");
         }
+
         let options = FilterOptions {
             exclude_files: vec!["/nonexistent".into()],
             ..Default::default()
@@ -740,6 +746,7 @@ mod tests {
         assert_eq!(text("a\nb\n"), text("# why\n\na\r\nb"));
         assert_ne!(text("a\nb\n"), text("b\na\n"));
         assert_eq!(text("a\nb\n"), filter(&["a", "b"]).digest_text());
+
         let with = |change: fn(&mut FilterOptions)| {
             let mut options = FilterOptions::default();
             change(&mut options);
@@ -758,6 +765,7 @@ mod tests {
             }),
             with(|options| options.excludes = vec!["a\npattern \"b\"".into()]),
         ];
+
         assert!(texts.iter().all(|text| *text != plain));
         assert_eq!(
             texts[3],

@@ -418,6 +418,7 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             continue;
         }
 
+        // A mismatch: let the last `*` take one byte more.
         if let Some((token, start)) = star
             && text.get(start).is_some_and(|&byte| byte != SEPARATOR)
         {
@@ -425,6 +426,8 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             (at_token, at_text) = (token, start + 1);
             continue;
         }
+
+        // Otherwise let the last `**` take one component more.
         star = None;
         let Some((token, start)) = crossing else {
             return false;
@@ -438,6 +441,7 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             Some(_) => Some(start + 1),
             None => None,
         };
+
         let Some(restart) = restart else { return false };
         crossing = Some((token, restart));
         (at_token, at_text) = (token, restart);

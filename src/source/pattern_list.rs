@@ -29,11 +29,13 @@ impl PatternList {
             len: patterns.len(),
             ..Self::default()
         };
+
         for (number, pattern) in patterns.into_iter().enumerate() {
             let Some(key) = pattern.literal() else {
                 list.wildcards.push((number, pattern));
                 continue;
             };
+
             let Pattern {
                 is_negated,
                 only_directories,
@@ -51,6 +53,7 @@ impl PatternList {
                 only_directories,
             });
         }
+
         list.wildcards.reverse();
         list
     }

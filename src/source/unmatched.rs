@@ -171,6 +171,7 @@ mod tests {
         };
         let pieces = ["a", "b", "ab", "*", "?", "[ab]", "**", "a*", "é"];
         let names = ["a", "b", "ab", "ba", "é"];
+
         for _ in 0..2000 {
             let mut text = String::new();
             text.push_str(["", "/", "**/"][draw(3)]);
@@ -191,6 +192,7 @@ mod tests {
                     )
                 })
                 .collect();
+
             let excludes = vec![OsString::from(&text)];
             let mut unmatched = Unmatched::new(&excludes);
             let filter = Filter::new(&FilterOptions {
@@ -201,6 +203,7 @@ mod tests {
             for (path, is_directory) in &paths {
                 unmatched.note(path, *is_directory);
             }
+
             let is_matched = paths
                 .iter()
                 .any(|(path, is_directory)| filter.excludes(path, *is_directory));

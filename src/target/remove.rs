@@ -139,6 +139,7 @@ impl Removal<'_> {
                 if done.has_kept && self.root.way() == Way::EachFile {
                     sync_dir(&current)?;
                 }
+
                 let above = match levels.last_mut() {
                     None => self.root.fd(),
                     Some(above) => {
@@ -148,6 +149,7 @@ impl Removal<'_> {
                         current.as_fd()
                     }
                 };
+
                 if !done.has_kept {
                     remove_empty(above, &done.name)?;
                     self.done.names += 1;

@@ -133,6 +133,7 @@ impl Tree {
             } else {
                 first_len(rest)
             };
+
             let slashed: Vec<u8> = rest[..step]
                 .iter()
                 .map(|&b| if b == 0 { b'/' } else { b })
@@ -143,6 +144,7 @@ impl Tree {
                 &slashed,
                 ResolveFlags::empty(),
             )?;
+
             directory = Dir::new(fd, Arc::clone(self.root.shared()));
             done += step;
             self.remember(&key[..done], &directory);

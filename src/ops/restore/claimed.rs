@@ -219,10 +219,12 @@ mod tests {
         for n in 0..20_000 {
             assert!(claimed.add(&dir(n % 50), (1, n)), "{n}");
         }
+
         assert!(!claimed.add_name(&dir(1), b"README") && claimed.add_name(&dir(1), b"readme"));
         assert!(!claimed.add_name(&dir(2), b"readme"), "another directory");
         assert!(!claimed.add_name(&dir(1), "caf\u{e9}".as_bytes()));
         assert!(claimed.add_name(&dir(1), "CAFE\u{301}".as_bytes()));
+
         for (composed, apart) in [
             ("\u{439}", "\u{438}\u{306}"),
             ("\u{304c}", "\u{304b}\u{3099}"),
@@ -237,6 +239,7 @@ mod tests {
                 "{composed}"
             );
         }
+
         assert_ne!(folded("и".as_bytes()), folded("н".as_bytes()));
         assert_ne!(folded("か".as_bytes()), folded("き".as_bytes()));
         assert!(!claimed.add(&dir(1), (1, 0)), "another directory");

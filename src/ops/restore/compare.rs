@@ -105,6 +105,7 @@ impl Job<'_> {
         let mut at = 0;
         let mut extents = ContentReader::new(self.reader, content);
         let mut buffer = Vec::new();
+
         loop {
             self.cancel.check()?;
             let extent = match extents.next_extent() {
@@ -115,6 +116,7 @@ impl Job<'_> {
                 }
                 Err(err) => return Err(err.into()),
             };
+
             let is_equal = match self.is_equal(file, at, &extent, &mut buffer) {
                 Ok(is_equal) => is_equal,
                 Err(err) => return Ok(Err(err)),
@@ -122,6 +124,7 @@ impl Job<'_> {
             if !is_equal {
                 return Ok(Ok(Compared::Differs));
             }
+
             at += extent.len();
             self.observer.add(Counter::BytesRead, extent.len());
         }

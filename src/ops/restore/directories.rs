@@ -244,6 +244,7 @@ impl Walk<'_> {
         let found = self
             .target_of(path)
             .and_then(|target| tree.directory(&target)?.leftovers(!is_dry));
+
         match found {
             Ok(names) => {
                 for name in names {

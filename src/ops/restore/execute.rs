@@ -343,6 +343,7 @@ impl Execution<'_> {
             while to < numbers.end && adjoin(&opened.wants[to - 1], &opened.wants[to]) {
                 to += 1;
             }
+
             match opened.joined(from..to) {
                 Some(bytes) => self.write(item, &temp, bytes, opened.wants[from].at)?,
                 None => {
@@ -356,6 +357,7 @@ impl Execution<'_> {
             }
             from = to;
         }
+
         Ok(())
     }
 

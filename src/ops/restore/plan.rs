@@ -544,6 +544,7 @@ impl<'w> Walk<'w> {
         ) {
             return false;
         }
+
         match node {
             Node::File { meta, content } => {
                 found.kind == Some(EntryKind::File)

@@ -71,18 +71,21 @@ pub(in crate::ops) fn meant(
 ) -> Option<OsString> {
     let text = pattern.as_bytes();
     let anchored = |rest: &[u8]| OsString::from_vec([b"/", rest].concat());
+
     let from_path = || {
         sources.iter().find_map(|source| match &source.kind {
             SourceKind::Tree { path, .. } => below(text, path).map(anchored),
             SourceKind::Stream { .. } => None,
         })
     };
+
     let from_name = || {
         let relative = text.strip_prefix(b"/").unwrap_or(text);
         sources
             .iter()
             .find_map(|source| below(relative, source.name.as_bytes()).map(anchored))
     };
+
     let from_sub = || {
         let rest = text
             .strip_prefix(b"/")
@@ -92,6 +95,7 @@ pub(in crate::ops) fn meant(
             .is_none()
             .then(|| anchored(&[&sub[..], b"/", rest].concat()))
     };
+
     from_path().or_else(from_name).or_else(from_sub)
 }
 
