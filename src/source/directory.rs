@@ -146,8 +146,8 @@ impl SourceDir {
         )
     }
 
-    /// Does what [`SourceDir::look`] does for many names, on all cores where that pays. All missing
-    /// names together cost one listing.
+    /// Stats many names of a listing like [`SourceDir::look`], on all cores where that pays. All
+    /// missing names together cost one listing.
     pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
         self.confirm(names, self.stat_many(names))
     }

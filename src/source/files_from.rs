@@ -19,12 +19,12 @@ pub enum FilesFromError {
     /// counts from 1.
     #[error("path {number} of the list cannot be used: {problem}")]
     Path { number: usize, problem: PathProblem },
-    /// The list is empty: no user wants to capture an empty tree.
+    /// The list names no path. A user cannot want an empty tree.
     #[error("the list of files names no path")]
     Empty,
 }
 
-/// The role of a path for a list.
+/// The relation of a path to a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Neither listed nor above a listed path.

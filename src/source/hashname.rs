@@ -86,13 +86,13 @@ impl HashName {
         self.form
     }
 
-    /// Returns the SHA-256 that the file's bytes must have. `None` if the bytes cannot prove the
-    /// name.
+    /// Returns the SHA-256 that the file's bytes must have. `None` if the bytes alone cannot
+    /// confirm the name.
     pub fn expected_sha256(&self) -> Option<[u8; 32]> {
         self.sha256
     }
 
-    /// Returns a checker for the file's bytes. `None` if the bytes cannot prove the name.
+    /// Returns a checker for the file's bytes. `None` if the bytes alone cannot confirm the name.
     pub fn checker(&self) -> Option<HashChecker> {
         self.sha256.map(|expected| HashChecker {
             expected,

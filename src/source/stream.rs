@@ -59,7 +59,7 @@ impl StreamCommand {
 
     /// Runs the command until it exits, and discards its output. A process that it leaves behind,
     /// such as a service that it started, continues and is not waited for. `stop` is polled: once
-    /// it returns true, the command is killed.
+    /// it returns true, the command is stopped.
     ///
     /// # Errors
     /// Any exit code but 0, with the end of standard error.
@@ -95,7 +95,7 @@ impl RunningCommand {
         self.child.canceller()
     }
 
-    /// Does what [`Canceller::kill_group`] does.
+    /// Kills the command's process group; see [`Canceller::kill_group`].
     pub fn kill_group(&self) {
         self.child.canceller().kill_group();
     }

@@ -55,9 +55,9 @@ impl Existing {
             .map(|found| Self::from(&found))
     }
 
-    /// Returns true if it has this modification time, possibly truncated by the file system. Some
-    /// store only seconds (ext3, HFS+), even seconds (FAT) or parts of a second (SMB, NTFS). The
-    /// ctime, which the file system sets itself, shows whether this one truncates.
+    /// Returns true if the path has this modification time, possibly truncated by the file system.
+    /// Some store only seconds (ext3, HFS+), even seconds (FAT) or parts of a second (SMB, NTFS).
+    /// The ctime, which the file system sets itself, shows whether this one truncates.
     pub fn has_mtime(&self, wanted: Timestamp) -> bool {
         self.mtime == wanted
             || GRAINS.into_iter().any(|(seconds, nanos)| {
@@ -365,8 +365,8 @@ impl Dir {
     }
 
     /// Calls `each` with every name and its kind, in no order, until it fails. Names that are
-    /// created or removed during the listing may or may not be included. Removing the names that it
-    /// returns is safe.
+    /// created or removed during the listing may or may not be included. `each` may remove the name
+    /// that it gets.
     pub fn names(
         &self,
         mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>,

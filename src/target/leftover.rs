@@ -150,7 +150,6 @@ mod tests {
         living.hold();
 
         // Another restore, with its own handle.
-
         let other = root_of(&open(directory.path(), OwnerPolicy::Numeric));
         assert_eq!(other.leftovers(false).expect("listed").len(), 3);
         assert_eq!(names(&root).len(), 9);

@@ -60,8 +60,8 @@ impl Protection {
         self.hold(path, what, true);
     }
 
-    /// Adds a directory into which the user may restore explicitly. It is only not entered from
-    /// above.
+    /// Adds a directory that is not entered from above, but into which the user may restore
+    /// explicitly.
     pub fn add_open(&mut self, path: &Path, what: &'static str) {
         self.hold(path, what, false);
     }
@@ -140,7 +140,7 @@ impl Protection {
     /// exist.
     ///
     /// # Errors
-    /// [`InUse`], as [`InUse::of`] finds it, and errors of the system for the directories above it.
+    /// [`InUse`] (see [`InUse::of`]), or an error of the system for a directory above the path.
     pub fn check_around(&self, path: &Path) -> io::Result<()> {
         if !self.held.iter().any(|held| held.is_closed) {
             return Ok(());

@@ -393,7 +393,7 @@ mod tests {
         assert!(!at("a").exists());
     }
 
-    /// A path that stays must not be processed for ever, nor hide later ones: there are more
+    /// A path that stays must not be processed forever, nor hide later ones: there are more
     /// directories with kept paths than fit in memory.
     #[test]
     fn what_stays_does_not_keep_the_rest() {

@@ -266,10 +266,10 @@ impl TempFile {
         self.put(name, to_set, Times::Now).map(|(report, _)| report)
     }
 
-    /// Does what [`persist`](Self::persist) does, but a crash never leaves an incomplete file that
-    /// looks finished. Where files are synced together, the file gets its time by [`Dir::settle`]
-    /// after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it gets its name, and
-    /// `None` is returned.
+    /// Gives the file its name like [`persist`](Self::persist), but a crash never leaves an
+    /// incomplete file that looks finished. Where files are synced together, the file gets its time
+    /// by [`Dir::settle`] after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it
+    /// gets its name, and `None` is returned.
     pub fn persist_unsettled(
         self,
         name: &[u8],

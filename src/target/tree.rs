@@ -39,7 +39,7 @@ pub struct Tree {
 
 impl Tree {
     /// Opens the root directory. Links in `root` itself are followed, because the user chose the
-    /// path. With `create`, missing directories of `root` are made with mode 0700.
+    /// path. With `create`, missing directories are made with mode 0700.
     ///
     /// # Errors
     ///
@@ -54,9 +54,10 @@ impl Tree {
         )
     }
 
-    /// Does what [`Tree::open`] does with a choice of durability and protection. Nothing protected
-    /// below the root is entered, replaced or removed ([`super::InUse`]). The caller checks first
-    /// whether the root itself is inside something protected ([`Protection::check_around`]).
+    /// Opens the root directory like [`Tree::open`], with a choice of durability and protection.
+    /// Nothing protected below the root is entered, replaced or removed ([`super::InUse`]). The
+    /// caller checks first whether the root itself is inside something protected
+    /// ([`Protection::check_around`]).
     pub fn open_with(
         root: &Path,
         create: bool,
@@ -154,8 +155,8 @@ impl Tree {
         Ok(directory)
     }
 
-    /// Does what [`Dir::make_directory`] does, by path; the directory above must exist. The root
-    /// always exists, and counts as made if opening the tree has made it.
+    /// Makes a directory by path, like [`Dir::make_directory`]; the directory above must exist. The
+    /// root always exists, and counts as made if opening the tree has made it.
     pub fn make_directory(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.root.clone(), self.is_made));
@@ -219,8 +220,8 @@ impl Tree {
         self.root.shared().writes.sync()
     }
 
-    /// Does what [`sync`](Self::sync) does, and syncs the root's file system even if nothing was
-    /// written: a kept file may not be durable yet.
+    /// Makes everything durable like [`sync`](Self::sync), and syncs the root's file system even if
+    /// nothing was written: a kept file may not be durable yet.
     pub fn sync_all(&self) -> io::Result<()> {
         self.root.changed();
         self.sync()

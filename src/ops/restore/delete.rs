@@ -2,11 +2,11 @@
 //! absent.
 //!
 //! A name that the snapshot lacks may have existed: a rule, another file system, an error or an
-//! unfinished walk may have kept it out. Such names are left alone and reported; docs/format.md,
-//! "What a snapshot lacks", has the conditions.
+//! unfinished walk may have kept it out. Such names are left alone and reported. The conditions are
+//! in docs/format.md, "What a snapshot lacks".
 //!
-//! The names found in existing directories come out of the sorter in the order of the runs, which
-//! are walked a second time in parallel. So no directory's names are held in memory.
+//! The names found in existing directories come out of the sorter in the order of the runs, and the
+//! runs are walked a second time beside them. So no directory's names are held in memory.
 
 use std::io;
 

@@ -51,8 +51,7 @@ fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
     assert!(!is_there, "it was not there when it was backed up");
     assert_eq!((report.deleted, report.not_deleted), (1, 0));
 
-    // Captured before directories were marked, or copied from an earlier snapshot without a look at
-    // the tree.
+    // Captured before directories were marked, or carried over without a scan of the tree.
     again(&world, |snapshot| {
         snapshot
             .sources

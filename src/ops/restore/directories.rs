@@ -270,7 +270,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Does the same for the directory that a single file or stream is restored to.
+    /// Removes leftovers from the directory that a single file or stream is restored to.
     pub(super) fn clear_beside_a_file(&mut self, first: Option<&Entry>) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());

@@ -8,7 +8,7 @@ use super::window::Leader;
 use crate::format::encode_list_node;
 use crate::types::{EntryKind, Metadata, Node, RelPath};
 
-/// A group of hard links of which at least one name was restored.
+/// A group of hard links with at least one name that the walk has met.
 pub(super) struct Group {
     leader: Arc<Leader>,
     digest: [u8; 32],

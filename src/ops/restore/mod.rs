@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! runs ─walk─▶ directories are made; files, links and special files fill a window
-//!                 window full ─▶ looked up, sorted by pack and frame, each frame opened once, files written
-//! end ─▶ synced ─▶ files' times ─▶ names that the snapshot lacks deleted (--delete) ─▶ directories' metadata, deepest first
-//!     ─▶ synced
+//!     window full ─▶ looked up, sorted by pack and frame, each frame opened once, files written
+//! end ─▶ synced ─▶ files' times ─▶ names that the snapshot lacks deleted (--delete)
+//!     ─▶ directories' metadata, deepest first ─▶ synced
 //! ```
 //!
 //! Memory: a window of at most 40 MiB; for each thread a frame and its stored bytes; the state of
@@ -97,14 +97,14 @@ pub enum Overwrite {
 }
 
 impl Overwrite {
-    /// Returns true if anything but a regular file, and the metadata of directories, is left as it
-    /// is.
+    /// Returns true if existing paths other than regular files, and the metadata of directories,
+    /// are left as they are.
     fn leaves_most(self) -> bool {
         matches!(self, Self::IfSizeDiffers | Self::Never)
     }
 
-    /// Returns true if the next restore would not rewrite a file whose time a crash left different
-    /// from the snapshot's. Each file then gets its name only once it is durable.
+    /// Returns true if the next restore would keep a file that a crash left with a different time
+    /// than the snapshot's. Each file then gets its name only once it is durable.
     fn trusts_names(self) -> bool {
         self.leaves_most() || self == Self::IfNewer
     }
@@ -137,7 +137,7 @@ pub struct RestoreOptions {
     /// Delete every name that the snapshot lacks, even where it does not account for absent names.
     /// For directories whose files must all be of the same time.
     pub replace_whole: bool,
-    /// Directories that the restore never enters, replaces or deletes, in addition to the
+    /// Directories and files that the restore never enters, replaces or deletes, in addition to the
     /// repository, its cache and the state directory.
     pub protect: Protection,
     pub owner: OwnerPolicy,
@@ -226,7 +226,7 @@ pub fn restore(
     )
 }
 
-/// Does what [`restore`] does with windows of a given size, for tests.
+/// Restores like [`restore`] with windows of a given size, for tests.
 fn restore_with(
     repo: &Repository,
     what: &What,

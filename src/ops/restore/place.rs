@@ -109,8 +109,8 @@ impl Place {
         }
     }
 
-    /// Returns the target path of a source path. `sub` is the path in the source that `base` is
-    /// made of.
+    /// Returns the target path of a source path. `sub` is the path in the source that is restored
+    /// to `base`.
     pub fn target_of(&self, sub: &RelPath, path: &RelPath) -> io::Result<RelPath> {
         swap_prefix(path, sub, &self.base).map_err(io::Error::other)
     }
@@ -184,7 +184,7 @@ fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
     }
 }
 
-/// Refuses to delete in a directory above the one that the snapshot shows: the user meant that one,
+/// Refuses to delete in a directory above the captured one: the user meant the captured directory,
 /// and everything beside it would be deleted. `sub` is the restored path of the source.
 pub(super) fn refuse_above(
     target: &Path,

@@ -324,7 +324,7 @@ impl<'w> Walk<'w> {
         {
             return true;
         }
-        // The filter follows gitignore's rules: a path that it would exclude is one that the
+        // The filter follows gitignore's rules: the paths that it would exclude are those that the
         // patterns match.
         let matches = include.excludes(path, is_directory);
         if matches && is_directory {

@@ -2,7 +2,8 @@
 //! finished is complete after any crash, and a restore that reported success survives one.
 //!
 //! ```text
-//! files written, renamed, with the time of now ─▶ sync ─▶ files' times ─▶ directories' metadata ─▶ sync ─▶ success
+//! files written, renamed, with the current time ─▶ sync ─▶ files' times
+//!     ─▶ directories' metadata ─▶ sync ─▶ success
 //! ```
 //!
 //! The first two steps are repeated when enough files wait, so that an interrupted restore keeps
