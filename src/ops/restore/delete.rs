@@ -6,7 +6,7 @@
 //! in docs/format.md, "What a snapshot lacks".
 //!
 //! The names found in existing directories come out of the sorter in the order of the runs, and the
-//! runs are walked a second time beside them. So no directory's names are held in memory.
+//! runs are walked a second time alongside. So no directory's names are held in memory.
 
 use std::io;
 

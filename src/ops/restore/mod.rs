@@ -90,7 +90,7 @@ pub enum Overwrite {
     /// snapshot's modification time is newer. Directories are entered, and their metadata is set.
     IfNewer,
     /// Replace regular files of a different size; leave everything else as it is. Directories are
-    /// entered. For content-named files beside a running program.
+    /// entered. For files named by their hash in a directory that a program is using.
     IfSizeDiffers,
     /// Leave everything that exists as it is; directories are entered.
     Never,
