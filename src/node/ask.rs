@@ -1,7 +1,7 @@
-//! Programs that answer a question: what they print, within a time that is not endless.
+//! Programs that answer a question: reads their output within a time limit.
 //!
-//! A server whose disk is gone, or an engine that hangs, takes a connection and never says a word:
-//! without a limit one such question would hold a backup for ever, and all those that follow it.
+//! A server whose disk is gone, or an engine that hangs, accepts a connection and never answers.
+//! Without a limit, one such question would block a backup for ever, and all backups after it.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::ops::Cancel;
 use crate::source::{CommandError, SpawnOptions, StreamCommand, watched};
 
-/// How long an answer is waited for: far longer than the busiest machine takes for what is asked
-/// here.
+/// Default time limit for an answer. Even the busiest machine answers the questions asked here far
+/// sooner.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long an answer is waited for, and who ends the waiting.
+/// Limits of the wait for an answer: a time limit and a cancellation token.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
     pub limit: Duration,
@@ -33,21 +33,21 @@ impl Default for Patience {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    /// With what it printed before it failed.
+    /// The command failed. `said` is the output up to the failure.
     Command {
         err: CommandError,
         said: Vec<u8>,
     },
     Read(std::io::Error),
-    /// It is longer than what is read.
+    /// The answer is longer than the limit.
     TooLong,
-    /// It took too long; the program was ended.
+    /// The time limit passed; the program was ended.
     Late,
-    /// We were asked to stop; the program was ended.
+    /// The operation was cancelled; the program was ended.
     Interrupted,
 }
 
-/// What a program prints, which must be less than `longest` bytes.
+/// Returns the output of a program, which must be shorter than `longest` bytes.
 pub(super) fn answer(
     command: &StreamCommand,
     options: &SpawnOptions,
@@ -59,11 +59,15 @@ pub(super) fn answer(
         said: Vec::new(),
     };
     let mut running = command.spawn(options).map_err(none)?;
-    let (start, is_late) = (Instant::now(), AtomicBool::new(false));
+    let start = Instant::now();
+    let is_late = AtomicBool::new(false);
+
+    // `watched` ends the program when this returns true.
     let stop = || {
         is_late.store(start.elapsed() >= patience.limit, Ordering::Relaxed);
         is_late.load(Ordering::Relaxed) || patience.cancel.is_cancelled()
     };
+
     let answered = watched(&running.canceller(), &stop, || {
         let mut answer = Vec::new();
         let read = (&mut running)
@@ -78,6 +82,7 @@ pub(super) fn answer(
             Err(err) => Err(NoAnswer::Command { err, said: answer }),
         }
     });
+
     match answered {
         Err(_) if patience.cancel.is_cancelled() => Err(NoAnswer::Interrupted),
         Err(_) if is_late.load(Ordering::Relaxed) => Err(NoAnswer::Late),
@@ -89,7 +94,7 @@ pub(super) fn answer(
 mod tests {
     use super::*;
 
-    /// The answer of `words`; `None` if nothing has ended the waiting after a minute.
+    /// Returns the answer of `words`; `None` if the wait was not ended within a minute.
     fn asked(
         words: &'static str,
         limit: Duration,
@@ -113,7 +118,7 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_given_up() {
         let short = Duration::from_millis(10);
-        // It says nothing, or is not done saying it; or says it and does not end.
+        // The programs print nothing, print only a part, or print all and do not exit.
         for words in [
             "sleep 1000",
             "sh -c 'echo x; sleep 1000'",

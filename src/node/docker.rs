@@ -1,7 +1,8 @@
-//! The Docker engine, by the `docker` program: containers and volumes looked up, volumes made.
+//! The Docker engine, through the `docker` program: looks up containers and volumes, and creates
+//! volumes.
 //!
-//! The program is used rather than the engine's socket because it knows contexts, `DOCKER_HOST` and
-//! rootless engines as the operator has them.
+//! The program is used rather than the engine's socket because it supports contexts, `DOCKER_HOST`
+//! and rootless engines as the operator has set them up.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,22 +14,22 @@ use crate::ops::Cancel;
 use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
 use crate::sys::{is_directory, is_mount_point};
 
-/// Longest answer that is read.
+/// Upper limit of an answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
-/// Why the engine did not do what was asked.
+/// The reason why a request to the engine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     /// There is no `docker` program.
     #[error("the 'docker' program is not installed")]
     NotInstalled,
-    /// The program is there, the engine does not answer.
+    /// The program is installed, but the engine does not answer.
     #[error("the Docker engine does not answer: {why}")]
     Unreachable { why: String },
-    /// The program hangs: it was given up.
+    /// The program did not answer in time and was ended.
     #[error("docker {what} gave no answer within {seconds} s")]
     NoAnswer { what: String, seconds: u64 },
-    /// We were asked to stop meanwhile.
+    /// The operation was cancelled.
     #[error("docker {what} was interrupted")]
     Interrupted { what: String },
     #[error("there is no container '{name}'{}", also(.tried))]
@@ -37,17 +38,17 @@ pub enum DockerError {
     NotRunning { name: String, state: String },
     #[error("there is no Docker volume '{name}'")]
     NoVolume { name: String },
-    /// Its files are not where they should be now.
+    /// The volume's files are not at its directory now.
     #[error("the directory of the Docker volume '{name}', {}, {why}", .directory.display())]
     VolumeNotHere {
         name: String,
         directory: PathBuf,
         why: String,
     },
-    /// The program said no for another reason.
+    /// The program failed for another reason.
     #[error("docker {what} failed: {why}")]
     Failed { what: String, why: String },
-    /// Its answer is not what it should be.
+    /// The output of the program cannot be parsed.
     #[error("the answer to docker {what} cannot be read: {why}")]
     BadAnswer { what: String, why: String },
 }
@@ -59,7 +60,7 @@ fn also(tried: &Option<String>) -> String {
 }
 
 impl DockerError {
-    /// What to do about it, where that can be said.
+    /// Returns advice for the operator, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotInstalled => Some(
@@ -79,41 +80,41 @@ impl DockerError {
     }
 }
 
-/// A container, as far as it matters here.
+/// A container, with the properties that icecore uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     pub name: String,
-    /// As it was named when the container was made.
+    /// The image's name, as given when the container was created.
     pub image: String,
-    /// The engine's own name of that image: `sha256:…`.
+    /// The image's id in the engine: `sha256:…`.
     pub image_id: String,
     /// `running`, `exited`, `paused` …
     pub state: String,
     pub labels: BTreeMap<String, String>,
-    /// `NAME=value`, as the container's processes get it.
+    /// `NAME=value`, as passed to the container's processes.
     pub env: Vec<String>,
     pub mounts: Vec<Mount>,
 }
 
 impl Container {
-    /// True if its processes are at work.
+    /// Returns true if the container is running or restarting.
     pub fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "running" | "restarting")
     }
 
-    /// A variable that the container's processes get.
+    /// Returns the value of an environment variable of the container's processes.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.env
             .iter()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// True if this is its name, in the spelling of either version of compose.
+    /// Returns true if this is the container's name, in the spelling of either version of compose.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || other_spelling(name).is_some_and(|other| other == self.name)
     }
 
-    /// The compose project and service that it belongs to.
+    /// Returns the compose project and service that the container belongs to.
     pub fn service(&self) -> Option<(&str, &str)> {
         let label = |name: &str| self.labels.get(name).map(String::as_str);
         Some((
@@ -132,7 +133,7 @@ pub struct Mount {
     /// The directory or file on this machine.
     #[serde(rename = "Source", default)]
     pub source: PathBuf,
-    /// Where it is in the container.
+    /// The path in the container.
     #[serde(rename = "Destination")]
     pub destination: PathBuf,
 }
@@ -147,18 +148,18 @@ pub struct Volume {
     pub mountpoint: PathBuf,
     #[serde(rename = "Driver", default)]
     pub driver: String,
-    /// What the driver was given: a file system, a directory or a share that lies elsewhere.
+    /// The options of the driver: a file system, a directory or a share to mount.
     #[serde(rename = "Options", default)]
     pub options: Option<BTreeMap<String, String>>,
 }
 
 impl Volume {
-    /// The directory on this machine that holds the volume's files now.
+    /// Returns the directory on this machine that holds the volume's files now.
     ///
     /// # Errors
-    /// The engine mounts some volumes (a share, a disk, another driver's) only while a container
-    /// uses them. Until then their directory is an empty one of the disk below, which nobody would
-    /// ever look into again.
+    /// The engine mounts some volumes (a share, a disk, or a volume of another driver) only while a
+    /// container uses them. Until then the directory is an empty one of the disk below, and data
+    /// written there would be hidden by the next mount.
     pub fn directory(&self) -> Result<PathBuf, DockerError> {
         let option = |name: &str| {
             self.options
@@ -166,25 +167,28 @@ impl Volume {
                 .and_then(|options| options.get(name))
                 .map_or("", String::as_str)
         };
-        let (device, is_bind) = (
-            option("device"),
-            option("o").split(',').any(|word| word == "bind"),
-        );
+        let device = option("device");
+        let is_bind = option("o").split(',').any(|word| word == "bind");
         let is_local = matches!(self.driver.as_str(), "" | "local");
-        let directory = match is_local && is_bind && device.starts_with('/') {
-            true => PathBuf::from(device),
-            false => self.mountpoint.clone(),
+        let directory = if is_local && is_bind && device.starts_with('/') {
+            PathBuf::from(device)
+        } else {
+            self.mountpoint.clone()
         };
+
         let not_here = |why: &str| DockerError::VolumeNotHere {
             name: self.name.clone(),
             directory: directory.clone(),
             why: why.to_owned(),
         };
+
         if !is_directory(&directory) {
             return Err(not_here(
                 "is not on this machine, or this user may not look at it",
             ));
         }
+
+        // A plain directory needs no mount.
         let is_plain = is_local && (is_bind || device.is_empty() && option("type").is_empty());
         if is_plain || is_mount_point(&directory) {
             Ok(directory)
@@ -225,13 +229,13 @@ struct InspectedConfig {
 /// The engine that the `docker` program reaches.
 #[derive(Debug, Clone, Default)]
 pub struct Docker {
-    /// Environment variables that the program does not get: those that hold our own secrets.
+    /// Environment variables to hide from the program, because they hold icecore's own secrets.
     env_remove: Vec<String>,
     patience: Patience,
 }
 
 impl Docker {
-    /// The engine of this machine, or that of the user's Docker context.
+    /// Uses the engine of this machine, or that of the user's Docker context.
     pub fn new(env_remove: Vec<String>) -> Self {
         Self {
             env_remove,
@@ -239,43 +243,47 @@ impl Docker {
         }
     }
 
-    /// The same, who waits for no answer once `cancel` is set.
+    /// Returns the same engine, which stops waiting for answers once `cancel` is set.
     pub fn until(mut self, cancel: &Cancel) -> Self {
         self.patience.cancel = cancel.clone();
         self
     }
 
-    /// How long its answers are waited for, and those of programs in its containers.
+    /// Returns the limits of the wait for the engine's answers. They also apply to programs in its
+    /// containers.
     pub(super) fn patience(&self) -> &Patience {
         &self.patience
     }
 
-    /// Runs `docker` with these words and returns what it printed. One that hangs is ended after a
+    /// Runs `docker` with these words and returns its output. A command that hangs is ended after a
     /// minute.
     ///
     /// # Errors
-    /// Anything but exit code 0, with the end of what it said.
+    /// Any exit code but 0 is an error, which has the end of the standard error stream.
     pub fn run(&self, words: &[&str]) -> Result<Vec<u8>, DockerError> {
         self.run_partly(words).map_err(|(err, _)| err)
     }
 
-    /// The same; an error comes with what the program printed before it.
+    /// As [`Self::run`], but an error comes with the output of the program before it.
     pub(super) fn run_partly(&self, words: &[&str]) -> Result<Vec<u8>, (DockerError, Vec<u8>)> {
         let what = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
         let failed = |why: String| DockerError::Failed {
             what: what.clone(),
             why,
         };
+
         let all = std::iter::once("docker")
             .chain(words.iter().copied())
             .map(str::to_owned)
             .collect();
         let command =
             StreamCommand::from_words(all).map_err(|err| (failed(err.to_string()), Vec::new()))?;
+
         let options = SpawnOptions {
             env_remove: self.env_remove.clone(),
             ..Default::default()
         };
+
         answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| {
             let mut printed = Vec::new();
             let err = match none {
@@ -306,13 +314,13 @@ impl Docker {
         })
     }
 
-    /// True if the engine answers.
+    /// Returns true if the engine answers.
     pub fn is_there(&self) -> bool {
         self.run(&["version", "--format", "{{.Server.Version}}"])
             .is_ok()
     }
 
-    /// The container of exactly this name or id; none if there is none.
+    /// Returns the container of exactly this name or id; `None` if there is no such container.
     pub fn container(&self, name: &str) -> Result<Option<Container>, DockerError> {
         let answer = match self.run(&["inspect", "--type", "container", "--", name]) {
             Err(DockerError::Failed { why, .. }) if is_missing(&why) => return Ok(None),
@@ -321,8 +329,8 @@ impl Docker {
         Ok(containers(&answer, "inspect")?.pop())
     }
 
-    /// The container of this name, or of the name that another version of compose would have given
-    /// it: `pyaleph_postgres_1` and `pyaleph-postgres-1` are the same one.
+    /// Returns the container of this name, or of the name that another version of compose would
+    /// have given it: `pyaleph_postgres_1` and `pyaleph-postgres-1` are the same container.
     pub fn find_container(&self, name: &str) -> Result<Container, DockerError> {
         if let Some(found) = self.container(name)? {
             return Ok(found);
@@ -339,7 +347,7 @@ impl Docker {
         })
     }
 
-    /// As [`Docker::find_container`], and it runs.
+    /// As [`Docker::find_container`], but the container must be running.
     pub fn running_container(&self, name: &str) -> Result<Container, DockerError> {
         let found = self.find_container(name)?;
         if found.state == "running" {
@@ -351,20 +359,20 @@ impl Docker {
         })
     }
 
-    /// All containers of a compose project, running or not.
+    /// Returns all containers of a compose project, running or not.
     pub fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
         let label = format!("label=com.docker.compose.project={project}");
         self.listed(&["ps", "-aq", "--no-trunc", "--filter", &label])
     }
 
-    /// All running containers that use a volume.
+    /// Returns all running containers that use a volume.
     pub fn users_of_volume(&self, volume: &str) -> Result<Vec<Container>, DockerError> {
         let filter = format!("volume={volume}");
         self.listed(&["ps", "-q", "--no-trunc", "--filter", &filter])
     }
 
-    /// The containers of these names, running or not, in the spelling of either version of compose.
-    /// Names of which there is no container are passed over.
+    /// Returns the containers of these names, running or not. Names may be in the spelling of
+    /// either version of compose. Names without a container are skipped.
     pub fn named(&self, names: &[&str]) -> Result<Vec<Container>, DockerError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -395,7 +403,7 @@ impl Docker {
         containers(&self.run(&words)?, "inspect")
     }
 
-    /// The volume of this name; none if there is none.
+    /// Returns the volume of this name; `None` if there is no such volume.
     pub fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
         let answer = match self.run(&["volume", "inspect", "--", name]) {
             Err(DockerError::Failed { why, .. }) if is_missing(&why) => return Ok(None),
@@ -405,7 +413,7 @@ impl Docker {
         Ok(found.pop())
     }
 
-    /// Makes a volume with these labels, as compose would label it.
+    /// Creates a volume with these labels, as compose would label it.
     pub fn create_volume(
         &self,
         name: &str,
@@ -425,7 +433,8 @@ impl Docker {
     }
 }
 
-/// What clients, old and new ones and podman, say in any case if the engine does not answer.
+/// Messages, in any letter case, of old and new clients and of podman, for an engine that does not
+/// answer.
 const UNREACHABLE: [&str; 5] = [
     "cannot connect to the docker daemon",
     "failed to connect to the docker api",
@@ -434,8 +443,8 @@ const UNREACHABLE: [&str; 5] = [
     "permission denied while trying",
 ];
 
-/// What they say if what was asked about is not there. Not "no such file": that may be the engine's
-/// socket.
+/// Messages for an object that does not exist. "No such file" is not among them: it may refer to
+/// the engine's socket.
 const MISSING: [&str; 5] = [
     "no such container",
     "no such volume",
@@ -444,20 +453,21 @@ const MISSING: [&str; 5] = [
     "image not known",
 ];
 
-/// What `docker` said, as an error: the engine out of reach is told apart.
+/// Turns the messages of `docker` into an error. An unreachable engine has its own variant.
 fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
     let mut said: Vec<&str> = stderr
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    // The same for each of many things that were asked about.
+    // `docker` repeats a message for each of several objects.
     said.dedup();
     let why = if said.is_empty() {
         ending.to_string()
     } else {
         said.join("; ")
     };
+
     let lower = why.to_lowercase();
     if UNREACHABLE.iter().any(|sign| lower.contains(sign)) {
         return DockerError::Unreachable { why };
@@ -496,7 +506,7 @@ fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> 
         .collect())
 }
 
-/// An image's id with its algorithm, which podman leaves out.
+/// Returns an image's id with its algorithm, which podman leaves out.
 pub(super) fn full_id(id: &str) -> String {
     let is_bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_bare {
@@ -506,7 +516,7 @@ pub(super) fn full_id(id: &str) -> String {
     }
 }
 
-/// A name as a pattern that matches it alone.
+/// Returns a pattern that matches only this name.
 fn escaped(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
     name.chars()
@@ -515,9 +525,9 @@ fn escaped(name: &str) -> String {
         .collect()
 }
 
-/// The name that another version of compose gives the same container: version 1 joins project,
-/// service and number by `_`, version 2 by `-`. Only the two joints are changed where they can be
-/// told: before the last number, and before the service.
+/// Returns the name that another version of compose gives the same container: version 1 joins
+/// project, service and number by `_`, version 2 by `-`. Only two separators are changed: the first
+/// one, which precedes the service, and the one before the final number.
 fn other_spelling(name: &str) -> Option<String> {
     let (from, to) = if name.ends_with(|c: char| c.is_ascii_digit()) {
         let joint = name
@@ -532,7 +542,7 @@ fn other_spelling(name: &str) -> Option<String> {
         return None;
     };
     let (head, number) = name.rsplit_once(from)?;
-    // A service's own name may hold the joint; a project's rarely does.
+    // A service's name may contain the separator; a project's name rarely does.
     let (project, service) = head.split_once(from)?;
     Some(format!("{project}{to}{service}{to}{number}"))
 }
@@ -587,18 +597,20 @@ mod tests {
                 "{err}"
             );
         }
-        // A failure of whatever kind is no proof that something is not there.
+        // No other failure proves that an object does not exist.
         let err = complained("dial unix /x: no such host; no such file or directory\n");
         assert!(
             matches!(&err, DockerError::Failed { why, .. } if !is_missing(why)),
             "{err}"
         );
+
         let err = complaint("inspect".into(), "", Ending::Code(3));
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
     }
 
     /// The engine mounts a share only while a container uses the volume. A restore needs all of
-    /// them stopped: it wrote below the mount point, and the node that was started then was empty.
+    /// these containers stopped. It used to write below the mount point, and the node that was
+    /// started then was empty.
     #[test]
     fn a_volume_s_files_are_where_its_driver_puts_them() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -616,14 +628,17 @@ mod tests {
                 .remove(0)
                 .directory()
         };
+
         assert_eq!(volume("local", "null").expect("plain"), data);
         assert_eq!(volume("local", "{}").expect("plain"), data);
         assert_eq!(volume("local", r#"{"o":"size=1g"}"#).expect("plain"), data);
+
         let bind = format!(
             r#"{{"type":"none","o":"rw,bind","device":"{}"}}"#,
             other.display()
         );
         assert_eq!(volume("local", &bind).expect("bound"), other);
+
         let share = r#"{"type":"nfs","o":"addr=10.0.0.1","device":":/share"}"#;
         for (driver, options) in [
             ("local", share),
@@ -633,6 +648,7 @@ mod tests {
             let err = volume(driver, options).expect_err("not mounted");
             assert!(err.to_string().ends_with("is not mounted now"), "{err}");
         }
+
         std::fs::remove_dir(&data).expect("removed");
         let err = volume("local", "null").expect_err("nothing there");
         assert!(err.to_string().contains("not on this machine"), "{err}");

@@ -1,4 +1,4 @@
-//! Why a node's operation failed.
+//! The error of operations on a node.
 
 use super::compose::ComposeError;
 use super::docker::DockerError;
@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 /// Why an operation on a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The archive's own operations.
+    /// An operation of the archive itself failed.
     #[error(transparent)]
     Engine(Error),
     #[error(transparent)]
@@ -18,26 +18,26 @@ pub enum NodeError {
     Docker(DockerError),
     #[error(transparent)]
     Postgres(PostgresError),
-    /// A captured dump is not what it should be.
+    /// A captured dump is damaged or malformed.
     #[error("the dump '{name}' cannot be read")]
     Dump {
         name: String,
         source: Box<DumpError>,
     },
-    /// The database's restore ended half-way.
+    /// The restore of the database stopped half-way.
     #[error("the database is half restored: {why}")]
     HalfRestored {
         why: String,
         kind: ErrorKind,
         hint: String,
     },
-    /// It makes sense, but is not done for safety's sake.
+    /// The request makes sense, but is refused for safety.
     #[error("{why}")]
     Refused { why: String, hint: String },
 }
 
 impl NodeError {
-    /// What callers act on.
+    /// Returns the kind of the error, for callers that act on it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(err) => err.kind(),
@@ -50,7 +50,7 @@ impl NodeError {
         }
     }
 
-    /// What to do about it, where that can be said.
+    /// Returns advice for the operator, where there is any.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Engine(err) => err.hint(),

@@ -1,7 +1,7 @@
-//! Container images: which one a service runs with, and which one this machine has under a name.
+//! Container images: the image a service runs with, and the image this machine has under a name.
 //!
-//! A name such as `postgres:15` stands for whatever was pulled under it last. What stays the same
-//! is an image's digest in its registry, and within one engine its id.
+//! A name such as `postgres:15` refers to the image that was last pulled under it. The digest of an
+//! image in its registry never changes, nor does its id within one engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ use super::docker::{Container, Docker, DockerError, answer_json, full_id, is_mis
 use super::profile::{Access, Place, Profile};
 use crate::format::{ServiceImage, legal_images};
 
-/// The registry that is meant where a name has none, and its part for images without an owner.
+/// The registries implied by a name without one, and the path component implied for images without
+/// an owner.
 const USUAL_REGISTRIES: [&str; 2] = ["docker.io/", "index.docker.io/"];
 const USUAL_OWNER: &str = "library/";
 const USUAL_TAG: &str = "latest";
@@ -27,7 +28,7 @@ pub struct LocalImage {
     pub digests: Vec<String>,
 }
 
-/// What a compose file says as `image:`.
+/// An image reference, as in `image:` of a compose file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     name: String,
@@ -36,22 +37,26 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads a name; none if it is none.
+    /// Parses a reference. Returns `None` if the text is not a valid one.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.to_owned())),
             None => (text, None),
         };
-        // A colon before the last slash is a port's.
+        // A colon before the last slash belongs to a port.
         let from = name.rfind('/').map_or(0, |at| at + 1);
         let (name, tag) = match name[from..].find(':') {
             Some(at) => (&name[..from + at], Some(name[from + at + 1..].to_owned())),
             None => (name, digest.is_none().then(|| USUAL_TAG.to_owned())),
         };
+
+        // An empty component makes the reference invalid.
         let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
         if name.is_empty() || name.ends_with('/') || is_empty(&tag) || is_empty(&digest) {
             return None;
         }
+
+        // Normalize the name: `docker.io/library/postgres` and `postgres` are the same.
         let usual = USUAL_REGISTRIES
             .iter()
             .find_map(|registry| name.strip_prefix(registry));
@@ -60,6 +65,7 @@ impl Reference {
             .strip_prefix(USUAL_OWNER)
             .filter(|rest| !rest.contains('/'))
             .unwrap_or(name);
+
         Some(Self {
             name: short.to_owned(),
             tag,
@@ -67,12 +73,13 @@ impl Reference {
         })
     }
 
-    /// The digest that it names, if it names one: then it never stands for another image.
+    /// Returns the digest, if the reference has one. Such a reference never refers to another
+    /// image.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }
 
-    /// The engine has this image under the name.
+    /// Returns true if the engine has the image under this reference.
     fn is_of(&self, image: &LocalImage) -> bool {
         let is_same = |text: &String| match (&self.digest, Self::parse(text)) {
             (Some(_), Some(other)) => other.name == self.name && other.digest == self.digest,
@@ -83,7 +90,7 @@ impl Reference {
     }
 }
 
-/// The image that this machine has under a name of the compose file.
+/// Returns the image that this machine has under a name of the compose file.
 pub fn found<'i>(name: &str, images: &'i [LocalImage]) -> Option<&'i LocalImage> {
     let by_id = images.iter().find(|image| image.id == full_id(name));
     let reference = Reference::parse(name);
@@ -94,7 +101,7 @@ pub fn found<'i>(name: &str, images: &'i [LocalImage]) -> Option<&'i LocalImage>
     })
 }
 
-/// `sha256:…` of `NAME@sha256:…`.
+/// Returns the `sha256:…` of `NAME@sha256:…`.
 pub fn bare_digest(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, digest)| digest)
 }
@@ -120,8 +127,8 @@ fn local_images(answer: &[u8]) -> Result<Vec<LocalImage>, DockerError> {
 }
 
 impl Docker {
-    /// The images of these names or ids, in one question; those that the engine does not have are
-    /// passed over.
+    /// Returns the images of these names or ids, with one query. Names that the engine does not
+    /// have are skipped.
     pub fn images(&self, names: &BTreeSet<&str>) -> Result<Vec<LocalImage>, DockerError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -142,20 +149,20 @@ impl Docker {
     }
 }
 
-/// What the engine says of a name that no image can have.
+/// Returns true if the engine rejected a name as an invalid image reference.
 fn is_no_name(why: &str) -> bool {
     why.to_lowercase().contains("invalid reference format")
 }
 
-/// The images that the node's services run with: those of its compose project, and of the
-/// containers that the profile names. A container need not run; one that `docker compose run` made
-/// does not count.
+/// Returns the images that the node's services run with: those of its compose project, and of the
+/// containers that the profile names. A container need not be running. Containers of `docker
+/// compose run` do not count.
 ///
-/// Three questions to the engine, whatever the number of services. Where the last one has no
-/// answer, what the others told is returned with the error.
+/// The number of queries does not depend on the number of services. If the last query, for digests,
+/// fails, its error is returned together with the results of the others.
 ///
 /// # Errors
-/// The engine has no answer at all.
+/// Returns an error if the engine does not answer at all.
 pub fn images_in_use(
     profile: &Profile,
     docker: &Docker,
@@ -175,7 +182,7 @@ pub fn images_in_use(
     Ok((legal_images(used), err))
 }
 
-/// The containers of the node.
+/// Returns the containers of the node, running or not.
 pub(super) fn containers(
     profile: &Profile,
     docker: &Docker,
@@ -202,7 +209,7 @@ fn database_container(profile: &Profile) -> Option<&str> {
     }
 }
 
-/// One container a service: one that runs rather than one that does not, else the first by name.
+/// Chooses one container for each service: running containers come first, then order by name.
 fn by_service(mut containers: Vec<Container>) -> BTreeMap<String, Container> {
     let is_once = |container: &Container| {
         container
@@ -239,25 +246,26 @@ fn in_use(
     }
 }
 
-/// The digest in the registry that a name is of, else the first.
+/// Returns the digest from the registry of this name, or else the first.
 pub fn digest_of<'d>(name: &str, digests: &'d [String]) -> Option<&'d String> {
     let name = Reference::parse(name).map(|reference| reference.name);
     let is_of = |digest: &&String| Reference::parse(digest).map(|reference| reference.name) == name;
     digests.iter().find(is_of).or_else(|| digests.first())
 }
 
-/// The node's sources that a container uses, in the order in which parts come back.
+/// Returns the node's sources that a container uses, in the order in which a restore writes them.
 fn sources_of(container: &Container, profile: &Profile) -> Vec<String> {
     let uses = |place: &Place| {
         container.mounts.iter().any(|mount| match place {
             Place::Volume(name) => mount.volume == *name,
-            // Whoever has the whole machine, such as what measures it, uses none of it.
+            // A container that mounts `/`, such as one that collects metrics, uses no source.
             Place::Path(path) => {
                 let is_all = mount.source.parent().is_none();
                 !is_all && (mount.source.starts_with(path) || path.starts_with(&mount.source))
             }
         })
     };
+
     let parts = [
         &profile.keys,
         &profile.config,
@@ -269,12 +277,14 @@ fn sources_of(container: &Container, profile: &Profile) -> Vec<String> {
         .flatten()
         .filter(|part| uses(&part.place))
         .map(|part| part.source.clone());
+
     let is_server = database_container(profile).is_some_and(|name| container.is_called(name));
     let database = profile
         .database
         .as_ref()
         .filter(|_| is_server)
         .map(|database| database.source.clone());
+
     parts.chain(database).collect()
 }
 

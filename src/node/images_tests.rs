@@ -1,4 +1,4 @@
-//! Tests of images: what the engine says of them, and what names stand for.
+//! Tests of images: answers of the engine, and the meaning of names.
 
 use super::super::docker::Mount;
 use super::super::profile::{Database, Part, Server};
@@ -74,7 +74,7 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
         digest("other"),
         Some(format!("mirror.example:5000/postgres@{DIGEST}").as_str())
     );
-    // What was built or loaded here is in no registry.
+    // Images that were built or loaded on this machine are in no registry.
     for none in [
         "",
         r#","RepoTags":null,"RepoDigests":null"#,
@@ -86,7 +86,7 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
             [image(&[], &[])]
         );
     }
-    // As podman says it.
+    // Podman prints the id without its algorithm.
     let bare = format!(r#"[{{"Id":"{}"}}]"#, &ID[7..]);
     assert_eq!(local_images(bare.as_bytes()).expect("read")[0].id, ID);
     assert_eq!(local_images(b"[]").expect("read"), []);
@@ -175,13 +175,13 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
             sources
         }
     );
-    // The server is known by its container's name, in the other spelling.
+    // The server is found by its container's name, in the other spelling.
     let server = container("postgres", "running", &[("p_data", "/v2/_data")]);
     let used = in_use("postgres", &server, &[], &profile());
     assert_eq!((used.digest, used.sources), (None, vec!["db".to_owned()]));
 }
 
-/// An engine that is not there is an error for the caller, who only reports it.
+/// An unreachable engine is an error for the caller, which only reports it.
 #[test]
 fn a_node_without_containers_asks_nobody() {
     let access = Access::Direct {

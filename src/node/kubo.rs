@@ -1,4 +1,4 @@
-//! kubo's repository: where its blocks lie, and what in it is no backup's business.
+//! kubo's repository: the layout of its blocks, and the paths that a backup leaves out.
 
 use std::path::Path;
 
@@ -7,24 +7,24 @@ use serde_json::Value;
 use crate::source::Sharding;
 use crate::sys::read_bounded;
 
-/// Files that say how blocks are kept, below the repository's directory.
+/// Files that describe how blocks are stored, relative to the repository's directory.
 pub const SHARDING: &str = "blocks/SHARDING";
 pub const SPEC: &str = "datastore_spec";
-/// They are longer in no repository.
+/// Upper limit of their length, in bytes. No repository has longer ones.
 pub const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// What a running kubo makes anew, and rewrites all the time: what it still has to announce, what
-/// it fetched from the network, the name under which it reports itself.
+/// Paths that a running kubo keeps rewriting, and creates again if they are missing: the queue of
+/// blocks to announce, configuration fetched from the network, and the id for its telemetry.
 pub const PASSING: [&str; 3] = ["/provider-keystore/", "/autoconf/", "/telemetry_uuid"];
 
-/// How a repository keeps its blocks.
+/// How a repository stores its blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocks {
-    /// A file each.
+    /// One file for each block.
     Flatfs(Sharding),
-    /// In a database of this kind, such as `pebbleds`: no file has the name of a block.
+    /// A database of this kind, such as `pebbleds`. No file has the name of a block.
     Database(String),
-    /// A file each, in directories that this version cannot tell.
+    /// One file for each block, in a directory layout that this version does not know.
     Unknown(String),
 }
 
@@ -35,7 +35,8 @@ impl Default for Blocks {
 }
 
 impl Blocks {
-    /// Reads what the two files say; one that is not there, or makes no sense, says nothing.
+    /// Determines how blocks are stored from the contents of the two files. A missing file is
+    /// ignored, and so is a specification that cannot be parsed.
     pub fn read(sharding: Option<&[u8]>, spec: Option<&[u8]>) -> Self {
         let spec: Option<Value> = spec.and_then(|text| serde_json::from_slice(text).ok());
         let mount = spec.as_ref().map(|spec| mount_of_blocks(spec, 0));
@@ -45,6 +46,8 @@ impl Blocks {
         if let Some(kind) = kind.filter(|&kind| kind != "flatfs") {
             return Self::Database(kind.to_owned());
         }
+
+        // `SHARDING` takes precedence over the specification's `shardFunc`.
         let told = mount
             .and_then(|mount| mount.get("shardFunc"))
             .and_then(Value::as_str);
@@ -58,13 +61,14 @@ impl Blocks {
         }
     }
 
-    /// Those of a repository on this machine.
+    /// Determines how a repository on this machine stores its blocks.
     pub fn at(repository: &Path) -> Self {
         let read = |name: &str| read_bounded(&repository.join(name), FILE_BYTES_MAX as usize).ok();
         Self::read(read(SHARDING).as_deref(), read(SPEC).as_deref())
     }
 
-    /// Where files of blocks lie; of a database that says nothing.
+    /// Returns the directory layout of block files. For [`Self::Database`] and [`Self::Unknown`]
+    /// this is the default layout, which means nothing.
     pub fn sharding(&self) -> Sharding {
         if let Self::Flatfs(sharding) = self {
             *sharding
@@ -73,7 +77,7 @@ impl Blocks {
         }
     }
 
-    /// Why they cannot be captured one by one, nor looked for, if so.
+    /// Returns the reason why blocks cannot be captured or looked up one by one, if there is one.
     pub fn trouble(&self) -> Option<String> {
         match self {
             Self::Flatfs(_) => None,
@@ -87,8 +91,8 @@ impl Blocks {
     }
 }
 
-/// The part of a specification that is about blocks. Measuring and the like stand around another
-/// one.
+/// Returns the part of a specification that describes blocks. Wrappers, such as one that measures,
+/// hold it in `child`.
 fn mount_of_blocks(spec: &Value, depth: u32) -> &Value {
     const DEPTH_MAX: u32 = 8;
     if depth > DEPTH_MAX {
@@ -114,7 +118,7 @@ fn mount_of_blocks(spec: &Value, depth: u32) -> &Value {
 mod tests {
     use super::*;
 
-    /// As kubo writes it with its profiles `flatfs`, `pebbleds` and `badgerds`.
+    /// The specifications are those of kubo's profiles `flatfs`, `pebbleds` and `badgerds`.
     #[test]
     fn what_keeps_the_blocks_is_read() {
         let flatfs = br#"{"mounts":[{"mountpoint":"/blocks","path":"blocks","shardFunc":"/repo/flatfs/shard/v1/next-to-last/2","type":"flatfs"},{"mountpoint":"/","path":"datastore","type":"levelds"}],"type":"mount"}"#;

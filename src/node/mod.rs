@@ -1,8 +1,8 @@
-//! What knows of Core Channel Nodes: compose files, Docker, PostgreSQL, and which files a database
-//! speaks of.
+//! Support for Core Channel Nodes: compose files, Docker, PostgreSQL, and the files that a database
+//! refers to.
 //!
-//! Everything here goes through the operations below it and through the `docker` and PostgreSQL
-//! programs of the machine, run without a shell and without a terminal.
+//! This layer is built on the operations below it and on the `docker` and PostgreSQL programs of
+//! the machine, run without a shell and without a terminal.
 
 mod ask;
 pub mod check;

@@ -1,5 +1,5 @@
-//! PostgreSQL's own programs: which words run them, inside a container or here, and what they can
-//! do.
+//! PostgreSQL's own programs: how to run them, inside a container or on this machine, and what they
+//! support.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use super::docker::{Docker, DockerError};
 use super::profile::{Access, Server};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
-/// How long a dump waits for the lock of one table: a statement that has it may take its time, one
-/// that was forgotten in somebody's session would hold the backup for ever.
+/// Time that a dump waits for the lock of one table. A statement that holds the lock may take this
+/// long. Without a limit, a session that was left open would block the backup for ever.
 const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
-/// Seconds for the programs to connect, of an address each: a server may take a connection and
-/// never say a word.
+/// Seconds for the programs to connect, for each address. A server may accept a connection and
+/// never answer.
 const CONNECT_SECONDS: &str = "15";
 const CONNECT_TIMEOUT: &str = "PGCONNECT_TIMEOUT";
-/// What the programs ask for when they connect: settings of the session.
+/// The variable for the session settings that the programs request when they connect.
 const OPTIONS: &str = "PGOPTIONS";
-/// It would be asked for when the programs connect, and not every database has a conversion to it.
+/// Removed from the environment: the programs would request this encoding when they connect, and
+/// not every database can convert to it.
 const CLIENT_ENCODING: &str = "PGCLIENTENCODING";
-/// Longest answer that is read.
+/// Upper limit of an answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Why one of PostgreSQL's programs cannot be used.
@@ -34,13 +35,13 @@ pub enum PostgresError {
     },
     #[error("{program} printed more than a MiB")]
     TooLong { program: String },
-    /// It hangs: it was given up.
+    /// The program did not answer in time and was ended.
     #[error("{program} gave no answer within {seconds} s")]
     NoAnswer { program: String, seconds: u64 },
-    /// We were asked to stop meanwhile.
+    /// The operation was cancelled.
     #[error("{program} was interrupted")]
     Interrupted { program: String },
-    /// Its answer is not what it should be.
+    /// The program printed no version.
     #[error("{program} --version printed '{said}', which names no version")]
     NoVersion { program: String, said: String },
 }
@@ -59,7 +60,7 @@ impl std::fmt::Display for Version {
 }
 
 impl Version {
-    /// Reads `psql (PostgreSQL) 15.14 (Debian …)`; of a beta the minor number is 0.
+    /// Parses `psql (PostgreSQL) 15.14 (Debian …)`. The minor number of a beta is 0.
     pub fn parse(said: &str) -> Option<Self> {
         let number = said
             .split_whitespace()
@@ -73,8 +74,8 @@ impl Version {
         Some(Self { major, minor })
     }
 
-    /// True if the programs of this version write and know `\restrict` and `\unrestrict`, which
-    /// came with the releases of 2025-08-14 (CVE-2025-8714).
+    /// Returns true if the programs of this version write and understand `\restrict` and
+    /// `\unrestrict`, which came with the releases of 2025-08-14 (CVE-2025-8714).
     pub fn knows_restrict(self) -> bool {
         let first = match self.major {
             ..13 => return false,
@@ -93,19 +94,19 @@ impl Version {
 #[derive(Debug, Clone)]
 pub struct Programs<'a> {
     server: &'a Server,
-    /// The container as the engine knows it; none: the machine's own programs.
+    /// The container's name in the engine. `None`: the programs of this machine.
     container: Option<String>,
-    /// `PGOPTIONS` as the container has it.
+    /// The value of `PGOPTIONS` inside the container.
     container_options: Option<String>,
-    /// Sessions begin with settings of their own.
+    /// True after [`Self::with_options`].
     has_options: bool,
     spawn: SpawnOptions,
     patience: Patience,
 }
 
 impl<'a> Programs<'a> {
-    /// Finds the server's container, which must run. `env_remove`: variables that no program gets
-    /// to see.
+    /// Finds the server's container, which must be running. `env_remove`: variables to hide from
+    /// every program.
     pub fn find(
         server: &'a Server,
         docker: &Docker,
@@ -119,6 +120,7 @@ impl<'a> Programs<'a> {
             .as_ref()
             .and_then(|found| found.variable(OPTIONS))
             .map(str::to_owned);
+
         let mut env = Vec::new();
         if let Access::Direct { password_file, .. } = &server.access {
             env.push((CONNECT_TIMEOUT.to_owned(), CONNECT_SECONDS.into()));
@@ -128,10 +130,12 @@ impl<'a> Programs<'a> {
                     .map(|file| ("PGPASSFILE".to_owned(), file.into())),
             );
         }
+
         let spawn = SpawnOptions {
             env_remove: env_remove.to_vec(),
             env,
         };
+
         Ok(Self {
             server,
             container: container.map(|found| found.name),
@@ -142,8 +146,8 @@ impl<'a> Programs<'a> {
         })
     }
 
-    /// The same programs, whose sessions begin with these settings: `options` makes them from what
-    /// the operator has set, in the container, or for the programs of this machine `here`.
+    /// Returns the same programs with settings for each session. `options` derives them from the
+    /// operator's settings: those inside the container, or `here` for the programs of this machine.
     #[must_use]
     pub fn with_options(
         mut self,
@@ -162,13 +166,13 @@ impl<'a> Programs<'a> {
         self
     }
 
-    /// How the programs are to be started.
+    /// Returns the options for starting the programs.
     pub fn spawn_options(&self) -> &SpawnOptions {
         &self.spawn
     }
 
-    /// The words that run a program with these arguments; it connects as the server's user and
-    /// never asks for a password.
+    /// Returns the command line of a program with these arguments. The program connects as the
+    /// server's user and never asks for a password.
     pub fn words(&self, program: &str, arguments: &[&str]) -> Vec<String> {
         let mut words = self.bare(program);
         if let Access::Direct { address, port, .. } = &self.server.access {
@@ -186,15 +190,16 @@ impl<'a> Programs<'a> {
         words
     }
 
-    /// The words that run a program where the server's programs are; nothing connects. Never with a
-    /// terminal, which would turn every newline into two bytes.
+    /// Returns the command line that runs a program where the server's programs are, without
+    /// options for a connection. It never asks for a terminal, which would turn every newline into
+    /// two bytes.
     fn bare(&self, program: &str) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         if let Some(container) = &self.container {
             let timeout = format!("--env={CONNECT_TIMEOUT}={CONNECT_SECONDS}");
             words.extend(["docker", "exec", "-i", &timeout].map(str::to_owned));
             if self.has_options {
-                // Its value is in the environment of `docker` itself.
+                // `docker` passes on the value from its own environment.
                 words.push(format!("--env={OPTIONS}"));
             }
             words.push(container.clone());
@@ -203,7 +208,8 @@ impl<'a> Programs<'a> {
         words
     }
 
-    /// What a program prints, less than 1 MiB. One that hangs is ended after a minute.
+    /// Returns the output of a command, less than 1 MiB. A command that hangs is ended after a
+    /// minute.
     pub fn output(&self, words: Vec<String>) -> Result<String, PostgresError> {
         let command = StreamCommand::from_words(words)?;
         let program = command.shown();
@@ -221,7 +227,7 @@ impl<'a> Programs<'a> {
         Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// The version of a program.
+    /// Returns the version of a program.
     pub fn version(&self, program: &str) -> Result<Version, PostgresError> {
         let mut words = self.bare(program);
         words.push("--version".to_owned());
@@ -232,9 +238,9 @@ impl<'a> Programs<'a> {
         })
     }
 
-    /// A dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key
-    /// where the program takes one, so that an unchanged database gives an unchanged stream. A
-    /// table that somebody keeps locked ends it.
+    /// Returns the command that dumps the whole cluster. The dump drops the old objects first. Its
+    /// `\restrict` key is fixed, if the program supports one, so that an unchanged database gives
+    /// an unchanged stream. The dump fails if a table stays locked.
     pub fn dump_command(&self, restrict_key: &str) -> Result<StreamCommand, PostgresError> {
         let knows_restrict = self.version("pg_dumpall")?.knows_restrict();
         let arguments = dump_arguments(knows_restrict.then_some(restrict_key));
@@ -245,7 +251,7 @@ impl<'a> Programs<'a> {
     }
 }
 
-/// What `pg_dumpall` is told; it passes the time for locks on to each `pg_dump`.
+/// Returns the arguments of `pg_dumpall`, which passes the lock timeout on to each `pg_dump`.
 fn dump_arguments(restrict_key: Option<&str>) -> Vec<String> {
     let lock_wait = format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis());
     let key = restrict_key.map(|key| format!("--restrict-key={key}"));
@@ -284,6 +290,7 @@ mod tests {
             access,
             user: Some("aleph".into()),
         };
+
         let spawn = SpawnOptions::default();
         let inside = Programs {
             server: &server,
@@ -298,6 +305,7 @@ mod tests {
             words.join(" "),
             "docker exec -i --env=PGCONNECT_TIMEOUT=15 c psql --username=aleph --no-password -X"
         );
+
         let inside = inside.with_options(Some("-c here=1"), |own| {
             format!("{} -c a=b", own.unwrap_or("none"))
         });
@@ -316,6 +324,7 @@ mod tests {
                 .map(|(_, value)| value)
         };
         assert_eq!(value(&inside), Some("-c work_mem=1GB -c a=b".into()));
+
         let access = Access::Direct {
             address: Some("/run/pg".into()),
             port: Some(5433),
@@ -335,6 +344,7 @@ mod tests {
             words.join(" "),
             "pg_dumpall --host=/run/pg --port=5433 --no-password --clean"
         );
+
         let here = here.with_options(Some("-c here=1"), |own| own.unwrap_or("none").to_owned());
         assert_eq!(value(&here), Some("-c here=1".into()));
     }
@@ -348,7 +358,7 @@ mod tests {
         assert_eq!(dump_arguments(Some("k"))[2], "--restrict-key=k");
     }
 
-    /// A server that hangs takes the connection and says nothing; so does `psql` then.
+    /// A server that hangs accepts the connection and never answers, and then `psql` hangs as well.
     #[test]
     fn a_program_that_hangs_is_given_up_and_one_that_connects_has_a_time_for_it() {
         let access = Access::Direct {

@@ -1,36 +1,36 @@
-//! Which source is which part of a node, and where the parts live on this machine.
+//! The layout of a node: the role of each source, and the location of its data on this machine.
 
 use std::path::PathBuf;
 
 /// Where PostgreSQL's programs reach the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Inside a container, by `docker exec`; either spelling of a compose container's name.
+    /// Inside a container, with `docker exec`. The container's name may be in the spelling of
+    /// either version of compose.
     Docker { container: String },
     /// Directly, with the programs of this machine.
     Direct {
-        /// Host name, address or the directory of the server's socket; none: the programs' own
-        /// default.
+        /// Host name, address, or directory of the server's socket. `None`: the programs' default.
         address: Option<String>,
         port: Option<u16>,
-        /// A file in the form of `.pgpass`, for servers that want a password.
+        /// A file in `.pgpass` format, for servers that require a password.
         password_file: Option<PathBuf>,
     },
 }
 
-/// How the database is dumped and brought back.
+/// How the database is dumped and restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub access: Access,
-    /// The role that connects; none: the programs' own default.
+    /// The role to connect as. `None`: the programs' default.
     pub user: Option<String>,
 }
 
-/// Where a tree source lives.
+/// Location of a tree source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     Path(PathBuf),
-    /// A Docker volume; its directory is asked from the engine.
+    /// A Docker volume. The engine reports its directory.
     Volume(String),
 }
 
@@ -50,8 +50,8 @@ pub struct Database {
     pub server: Server,
 }
 
-/// A node: what there is of it in the configuration. Every part may be missing, a bare installation
-/// has other ones.
+/// The parts of a node that the configuration names. Every part may be missing: an installation
+/// without Docker has other parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
     pub database: Option<Database>,
@@ -61,9 +61,9 @@ pub struct Profile {
     pub ipfs: Option<Part>,
     pub keys: Option<Part>,
     pub config: Option<Part>,
-    /// Compose's project name, for the labels of volumes that are made anew.
+    /// Compose's project name, for the labels of volumes that a restore creates.
     pub project: Option<String>,
-    /// Containers that write to the node's data and must not run while it is restored; either
-    /// spelling.
+    /// Containers that write to the node's data and must not run while it is restored. Names may be
+    /// in either spelling.
     pub writers: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Writes the `icecore.toml` of a node that was found, with comments for whoever reads it next.
+//! Writes `icecore.toml` for a discovered node, with comments for the operator.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,19 +7,19 @@ use super::discover::{Discovery, FoundFiles, FoundTree};
 use super::kubo::PASSING;
 use super::profile::Place;
 
-/// What goes into the file beside the node's parts.
+/// The settings of the file apart from the node's parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// The repository's address; a path is absolute.
+    /// The repository's address. If it is a path, it is absolute.
     pub repository: Option<String>,
-    /// The id of the repository there, where it is known.
+    /// The id of the repository at that address, if it is known.
     pub repository_id: Option<String>,
     pub passphrase_file: Option<String>,
     pub passphrase_command: Option<String>,
     pub host: String,
 }
 
-/// Sources and their names, in the order of their capture.
+/// Names of the sources, in the order of their capture.
 const DATABASE: &str = "db";
 const LOCAL_STORAGE: &str = "local-storage";
 const IPFS: &str = "ipfs";
@@ -27,8 +27,8 @@ const KEYS: &str = "keys";
 const CONFIG: &str = "config";
 const COMPOSE: &str = "compose";
 
-/// Left out of kubo's repository beside [`PASSING`]: its lock and addresses, and what it is still
-/// writing.
+/// Paths to leave out of kubo's repository in addition to [`PASSING`]: its lock and addresses, and
+/// unfinished files.
 const IPFS_EXCLUDES: [&str; 7] = [
     "/repo.lock",
     "/api",
@@ -99,21 +99,25 @@ pub fn render(node: &Discovery, settings: &Settings) -> String {
         }
         None => out.push_str(NO_REPOSITORY),
     }
+
     match (&settings.passphrase_file, &settings.passphrase_command) {
         (Some(file), _) => line(&mut out, "passphrase_file", &quoted(file)),
         (None, Some(command)) => line(&mut out, "passphrase_command", &quoted(command)),
         (None, None) => out.push_str(NO_PASSPHRASE),
     }
+
     out.push_str(HOST);
     match settings.host.as_str() {
         "" => out.push_str("# host = \"node-1\"\n"),
         host => line(&mut out, "host", &quoted(host)),
     }
+
     out.push_str(ORDER);
     database(&mut out, node);
     storage(&mut out, node);
     other_ipfs(&mut out, node);
     keys_and_config(&mut out, node);
+
     out.push_str(RETENTION);
     parts(&mut out, node);
     out
@@ -177,8 +181,8 @@ fn storage(out: &mut String, node: &Discovery) {
     }
 }
 
-/// Repositories of other kubo services. They are no part of the node to `node restore`: 'icecore
-/// restore' brings them back.
+/// Writes the repositories of other kubo services. `node restore` does not treat them as parts of
+/// the node: 'icecore restore' restores them.
 fn other_ipfs(out: &mut String, node: &Discovery) {
     for (number, found) in node.other_ipfs.iter().enumerate() {
         out.push_str("\n# Another kubo's repository. 'icecore node restore' leaves it in the repository; 'icecore restore' brings it back.\n");
@@ -209,6 +213,7 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
             &tree(KEYS, "path", "/opt/pyaleph/keys"),
         ),
     }
+
     match &node.config {
         Some(found) => {
             out.push_str(
@@ -226,13 +231,14 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
             );
         }
     }
+
     if let Some(found) = &node.compose {
         out.push_str("\n# What compose needs to start the node again.\n");
         files(out, COMPOSE, found);
     }
 }
 
-/// Which source is which part of the node.
+/// Writes the table that assigns sources to the parts of the node.
 fn parts(out: &mut String, node: &Discovery) {
     out.push_str("\n# Which source is which part of the node, and the containers that must not run while it is restored.\n");
     out.push_str("[node]\n");
@@ -249,6 +255,7 @@ fn parts(out: &mut String, node: &Discovery) {
         }
         line(out, key, &quoted(name));
     }
+
     line(out, "project", &quoted(&node.project));
     line(
         out,
@@ -278,7 +285,7 @@ fn files(out: &mut String, name: &str, found: &FoundFiles) {
 
 fn immutable(out: &mut String, node: &Discovery) {
     line(out, "immutable", "true");
-    // A source that is not there cannot be named.
+    // A key may not name a source that was not found: the file does not have it.
     if node.database.is_none() {
         out.push_str("# ");
     }
@@ -293,7 +300,7 @@ fn tree(name: &str, place: &'static str, value: &str) -> Vec<(&'static str, Stri
     ]
 }
 
-/// A source that was not found, as a comment.
+/// Writes a source that was not found, as a comment.
 fn missing(out: &mut String, why: &str, lines: &[(&str, String)]) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "\n# {why}");
@@ -317,7 +324,7 @@ fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-/// A text as TOML's basic string, on one line whatever is in it.
+/// Returns the text as a basic string of TOML, always on one line.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
@@ -418,7 +425,7 @@ mod tests {
         let table = read(&text);
         assert!(!table.contains_key("source") && !table.contains_key("repository"));
         assert_eq!(table["node"].as_table().map(toml::Table::len), Some(2));
-        // Without the signs of comments it would be a whole file.
+        // Without the comment signs, the file would be complete.
         for name in ["db", "local-storage", "ipfs", "keys", "config"] {
             assert!(text.contains(&format!("# name = \"{name}\"")), "{name}");
         }
