@@ -1,4 +1,4 @@
-//! Finds the parts of a node in a compose project, and asks the engine how they are called there.
+//! Finds the parts of a node in a compose project, and asks the engine for their names.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use crate::sys::{Dir, FileKind};
 
 mod places;
 
-/// Where pyaleph keeps its files, in its container.
+/// The directory of pyaleph's files, in its container.
 const LOCAL_STORAGE: &str = "/var/lib/pyaleph";
-/// Where kubo keeps its repository, in its container.
+/// The directory of kubo's repository, in its container.
 const IPFS: &str = "/data/ipfs";
-/// Where pyaleph finds its keys and its configuration, in its container.
+/// The paths of pyaleph's keys and configuration, in its container.
 const KEYS: &str = "/opt/pyaleph/keys";
 const CONFIG: &str = "/opt/pyaleph/config.yml";
-/// Where PostgreSQL keeps its databases, in its container.
+/// The directory of PostgreSQL's databases, in its container.
 const DATABASE: &str = "/var/lib/postgresql";
-/// PostgreSQL's user if nothing says otherwise.
+/// PostgreSQL's user, if neither the container nor the compose file names one.
 const DEFAULT_USER: &str = "postgres";
 
-/// What is asked of an engine.
+/// The queries that discovery makes of an engine.
 pub trait Engine {
-    /// All containers of a compose project.
+    /// Returns all containers of a compose project.
     fn project(&self, project: &str) -> Result<Vec<Container>, DockerError>;
-    /// The volume of this name; none if there is none.
+    /// Returns the volume of this name; `None` if there is no such volume.
     fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError>;
-    /// The compose projects whose containers bear this label.
+    /// Returns the compose projects that have a container with this label.
     fn projects_with_label(
         &self,
         label: &str,
@@ -62,7 +62,7 @@ impl Engine for Docker {
     }
 }
 
-/// A node as it was found.
+/// The parts of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Discovery {
     pub project: String,
@@ -70,22 +70,22 @@ pub struct Discovery {
     pub directory: PathBuf,
     /// The compose files that were read.
     pub files: Vec<PathBuf>,
-    /// Why the engine was not asked.
+    /// The reason why the engine was not asked or did not answer.
     pub no_engine: Option<String>,
     pub database: Option<FoundDatabase>,
     pub local_storage: Option<FoundTree>,
-    /// The repository of the kubo that files are added to.
+    /// The repository of the kubo service that pyaleph adds files to.
     pub ipfs: Option<FoundTree>,
-    /// Those of other services with one.
+    /// The repositories of other kubo services.
     pub other_ipfs: Vec<FoundTree>,
     pub keys: Option<FoundTree>,
-    /// The configuration, and what else of its directory is worth keeping.
+    /// The configuration, and other files of its directory that are worth keeping.
     pub config: Option<FoundFiles>,
-    /// The compose file's directory, where the configuration is not in it.
+    /// Files of the compose file's directory, if the configuration is elsewhere.
     pub compose: Option<FoundFiles>,
     /// Containers that write to the node's data.
     pub writers: Vec<String>,
-    /// What may matter, each a sentence.
+    /// Notes for the operator, each a sentence.
     pub notes: Vec<String>,
 }
 
@@ -94,12 +94,12 @@ pub struct Discovery {
 pub struct FoundDatabase {
     pub service: String,
     pub container: String,
-    /// `running`, `exited` …; none if there is no such container, or nobody could be asked.
+    /// `running`, `exited` …; `None` if there is no such container, or no engine answered.
     pub state: Option<String>,
     pub user: String,
-    /// The database that the image makes at first.
+    /// The database that the image creates when it first starts.
     pub database: String,
-    /// Where the server's files are.
+    /// The location of the server's files.
     pub data: Option<Place>,
 }
 
@@ -109,7 +109,7 @@ pub struct FoundTree {
     pub place: Place,
     /// The service that uses it, if one does.
     pub service: Option<String>,
-    /// The directory on this machine, where that is known.
+    /// The directory on this machine, if it is known.
     pub directory: Option<PathBuf>,
 }
 
@@ -123,8 +123,8 @@ pub struct FoundFiles {
 
 /// Finds the node's parts in a project.
 ///
-/// `engine`: who is asked for containers and volumes; none, or one that does not answer, leaves the
-/// names that compose would give.
+/// `engine` is asked for containers and volumes. Without an engine, or if it does not answer, the
+/// names are those that compose would give.
 pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery {
     let mut finder = Finder {
         containers: Vec::new(),
@@ -144,7 +144,7 @@ pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery 
 
 struct Finder<'a> {
     engine: Option<&'a dyn Engine>,
-    /// The project's, as the engine knows them.
+    /// The project's containers, as the engine knows them.
     containers: Vec<Container>,
     out: Discovery,
 }
@@ -154,7 +154,8 @@ impl Finder<'_> {
         self.out.notes.push(what.into());
     }
 
-    /// The engine's answer; none if there is none, and then it is not asked again.
+    /// Returns the engine's answer, or `None` if there is no engine. After an error, the engine is
+    /// not asked again.
     fn ask<T>(
         &mut self,
         question: impl FnOnce(&dyn Engine) -> Result<T, DockerError>,
@@ -168,7 +169,8 @@ impl Finder<'_> {
             .ok()
     }
 
-    /// Asks for the project's containers; a project that runs under another name gives its name.
+    /// Asks for the project's containers. If the project runs under another name, its name is
+    /// changed to that.
     fn containers(&mut self, project: &mut Project) {
         let name = project.name.clone();
         let Some(found) = self.ask(|engine| engine.project(&name)) else {
@@ -199,7 +201,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Projects whose containers say that they come from this directory.
+    /// Returns the projects that have a container started from this directory, by its labels.
     fn running_here(&mut self, project: &Project) -> BTreeSet<String> {
         let mut directories = vec![project.directory.clone()];
         directories.extend(
@@ -208,6 +210,8 @@ impl Finder<'_> {
                 .map(|dir| dir.path().to_owned()),
         );
         directories.dedup();
+
+        // Match by directory, with and without symlinks resolved, and by the list of compose files.
         let files = project
             .files
             .iter()
@@ -223,6 +227,7 @@ impl Finder<'_> {
             })
             .collect();
         labels.push(("com.docker.compose.project.config_files", files.join(",")));
+
         let mut found = BTreeSet::new();
         for (label, value) in labels {
             let more = self.ask(|engine| engine.projects_with_label(label, &value));
@@ -241,7 +246,8 @@ impl Finder<'_> {
         self.uncovered(project);
     }
 
-    /// The containers of a service, as the engine knows them.
+    /// Returns the containers of a service, as the engine knows them. Containers of `docker compose
+    /// run` do not count.
     fn of_service(&self, service: &Service) -> impl Iterator<Item = &Container> {
         let name = service.name.clone();
         self.containers.iter().filter(move |container| {
@@ -254,6 +260,8 @@ impl Finder<'_> {
     }
 
     fn database(&mut self, project: &Project) {
+        // Choose the service: the image counts most, then the variables, then a mount of the
+        // directory.
         let score = |service: &Service| {
             let names = ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"];
             let told = names
@@ -264,8 +272,8 @@ impl Finder<'_> {
                 .iter()
                 .any(|mount| mount.target.starts_with(DATABASE));
             let image = has_postgres_image(service);
-            // A directory of that name alone is no sign: whoever copies the files away mounts it
-            // too.
+            // A mount of that directory alone is not enough: a service that copies the files has
+            // one too.
             if image || told {
                 4 * u8::from(image) + 2 * u8::from(told) + u8::from(data)
             } else {
@@ -278,9 +286,11 @@ impl Finder<'_> {
             .iter()
             .filter(|service| best > 0 && score(service) == best)
             .collect();
+
         let Some(&service) = found.first() else {
             return;
         };
+
         if found.len() > 1 {
             let names: Vec<&str> = found.iter().map(|service| service.name.as_str()).collect();
             self.note(format!(
@@ -288,10 +298,14 @@ impl Finder<'_> {
                 names.join("', '")
             ));
         }
+
+        // A container that runs shows the actual user and database. Its variables take precedence
+        // over those of the compose file.
         let container = self
             .of_service(service)
             .min_by_key(|container| !container.is_running())
             .cloned();
+
         let told = |name: &str| {
             service
                 .environment
@@ -300,6 +314,7 @@ impl Finder<'_> {
                 .flatten()
                 .filter(|v| !v.is_empty())
         };
+
         let runs_with = |name: &str| {
             let lines = &container.as_ref()?.env;
             let value = lines
@@ -307,7 +322,11 @@ impl Finder<'_> {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.filter(|value| !value.is_empty()).map(str::to_owned)
         };
-        let (written, running) = (told("POSTGRES_USER"), runs_with("POSTGRES_USER"));
+        let written = told("POSTGRES_USER");
+        let running = runs_with("POSTGRES_USER");
+
+        // An image without these variables has the default user, and a database with the user's
+        // name.
         let user = running
             .or_else(|| written.clone())
             .unwrap_or_else(|| DEFAULT_USER.to_owned());
@@ -319,14 +338,17 @@ impl Finder<'_> {
         if written.is_none() && service.environment.contains_key("POSTGRES_USER_FILE") {
             self.note("the database's user stands in a file (POSTGRES_USER_FILE): fill it in");
         }
+
         let database = runs_with("POSTGRES_DB")
             .or_else(|| told("POSTGRES_DB"))
             .unwrap_or_else(|| user.clone());
+
         let mount = service
             .mounts
             .iter()
             .find(|mount| mount.target.starts_with(DATABASE));
         let data = mount.and_then(|mount| self.place(project, service, mount));
+
         self.out.database = Some(FoundDatabase {
             service: service.name.clone(),
             container: match &container {
@@ -340,13 +362,14 @@ impl Finder<'_> {
         });
     }
 
-    /// What is mounted at a directory of a container.
+    /// Finds the files mounted at a directory of a container.
     fn tree(&mut self, project: &Project, target: &str) -> Option<FoundTree> {
         let (service, mount) = mounted_at(project, target)?;
         self.place(project, service, mount)
     }
 
-    /// What a service's container has at this directory, if there is such a container.
+    /// Returns the mount that a service's container has at this directory, if there is such a
+    /// container.
     fn real(&self, service: &Service, target: &str) -> Option<Mount> {
         let mut mounts = self
             .of_service(service)
@@ -356,7 +379,7 @@ impl Finder<'_> {
             .cloned()
     }
 
-    /// What a service mounts; none if it has no name.
+    /// Returns the location of a service's mount; `None` for a volume without a name.
     fn mounted(&self, project: &Project, service: &Service, mount: &ServiceMount) -> Option<Place> {
         let key = match &mount.source {
             MountSource::Nameless => return None,
@@ -377,7 +400,7 @@ impl Finder<'_> {
         })
     }
 
-    /// Where a mount's files are, as the engine or the compose file says.
+    /// Finds the location of a mount's files, from the engine or from the compose file.
     fn place(
         &mut self,
         project: &Project,
@@ -386,11 +409,13 @@ impl Finder<'_> {
     ) -> Option<FoundTree> {
         let real = self.real(service, &mount.target);
         let service = Some(service.name.clone());
+
         let at = |directory: PathBuf| FoundTree {
             place: Place::Path(directory.clone()),
             service: service.clone(),
             directory: Some(directory),
         };
+
         let key = match &mount.source {
             MountSource::Nameless => {
                 let real = real.filter(|real| !real.volume.is_empty())?;
@@ -413,6 +438,7 @@ impl Finder<'_> {
             }
             MountSource::Volume(key) => key,
         };
+
         if let Some(device) = project
             .volumes
             .get(key)
@@ -421,6 +447,7 @@ impl Finder<'_> {
             self.look_for(&device);
             return Some(at(device));
         }
+
         if let Some(real) = real {
             if real.volume.is_empty() {
                 self.differs(&mount.target, &real.source.display().to_string());
@@ -432,6 +459,8 @@ impl Finder<'_> {
                 directory: Some(real.source),
             });
         }
+
+        // No container has the volume yet: ask for it by the name that compose would give.
         let name = project.volume_name(key);
         let answer = self.ask(|engine| engine.volume(&name));
         if matches!(answer, Some(None)) {
@@ -457,13 +486,14 @@ impl Finder<'_> {
         }
     }
 
-    /// The keys: what is mounted where pyaleph looks for them, a directory of that name, or the one
-    /// beside the compose file.
+    /// Finds the keys: a mount at pyaleph's path for them, a mounted directory with that name (or a
+    /// mounted file in one), or the directory `keys` beside the compose file.
     fn keys(&mut self, project: &Project) {
         if let Some(found) = self.tree(project, KEYS) {
             self.out.keys = Some(found);
             return;
         }
+
         let named = |path: &Path| path.file_name().is_some_and(|name| name == "keys");
         let mounted = paths(project).find_map(|(service, path)| {
             let directory = if named(path) {
@@ -473,12 +503,14 @@ impl Finder<'_> {
             };
             Some((service.name.clone(), directory.to_owned()))
         });
+
         let beside = project.directory.join("keys");
         let (service, directory) = match mounted {
             Some((service, directory)) => (Some(service), directory),
             None if kind(&beside) == Some(FileKind::Directory) => (None, beside),
             None => return,
         };
+
         self.look_for(&directory);
         self.out.keys = Some(FoundTree {
             place: Place::Path(directory.clone()),
@@ -487,9 +519,11 @@ impl Finder<'_> {
         });
     }
 
-    /// The configuration, and the files beside the compose file without which it does not start
+    /// Finds the configuration, and the files beside the compose file that the node needs to start
     /// again.
     fn configuration(&mut self, project: &Project) {
+        // Find the configuration: mounted at its path, mounted elsewhere, or beside the compose
+        // file.
         let named = |path: &Path| {
             path.file_name()
                 .is_some_and(|n| n == "config.yml" || n == "config.yaml")
@@ -503,6 +537,8 @@ impl Finder<'_> {
         };
         let beside = project.directory.join("config.yml");
         let config = mounted.or_else(|| kind(&beside).is_some().then_some(beside));
+
+        // Keep the compose files, and the mounted files of their directory except the keys.
         let mut kept: BTreeSet<PathBuf> = project
             .files
             .iter()
@@ -523,10 +559,12 @@ impl Finder<'_> {
             .filter(|path| !in_keys(path));
         kept.extend(mounted.filter(|path| is_file(path)).map(Path::to_owned));
         kept.retain(|path| path.starts_with(&project.directory));
+
         let Some(config) = config else {
             self.out.compose = files_in(&project.directory, kept);
             return;
         };
+
         if config.starts_with(&project.directory) {
             kept.insert(config.clone());
             self.out.config = files_in(&project.directory, kept);
@@ -534,6 +572,7 @@ impl Finder<'_> {
             self.out.config = files_in(directory, BTreeSet::from([config.clone()]));
             self.out.compose = files_in(&project.directory, kept);
         }
+
         match kind(&config) {
             None => self.note(format!("{} cannot be found", config.display())),
             Some(FileKind::Symlink) => self.note(format!(
@@ -544,13 +583,15 @@ impl Finder<'_> {
         }
     }
 
-    /// Containers of services that use the node's data, the database's own left out.
+    /// Finds the containers of services that use the node's data, except the database's own.
     fn writers(&mut self, project: &Project) {
         let database = self
             .out
             .database
             .as_ref()
             .map(|database| database.service.clone());
+
+        // Collect the locations of the node's data.
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
         let mut places: Vec<Place> = parts
             .into_iter()
@@ -564,12 +605,15 @@ impl Finder<'_> {
                 .as_ref()
                 .and_then(|database| database.data.clone()),
         );
+
         let is_config =
             |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
         if let Some(config) = &self.out.config {
             let files = config.names.iter().filter(|name| is_config(name));
             places.extend(files.map(|name| Place::Path(config.directory.join(name))));
         }
+
+        // A service without a container counts with the name that compose would give.
         let mut writers = Vec::new();
         for service in &project.services {
             let mut mounts = service.mounts.iter();
@@ -581,9 +625,11 @@ impl Finder<'_> {
                         .any(|place| touches(&mounted, mount.read_only, place))
                 })
             });
+
             if !uses || Some(&service.name) == database.as_ref() {
                 continue;
             }
+
             let mut names: Vec<String> = self
                 .of_service(service)
                 .map(|found| found.name.clone())
@@ -594,11 +640,12 @@ impl Finder<'_> {
             }
             writers.extend(names);
         }
+
         self.out.writers = writers;
     }
 }
 
-/// True if what is mounted is the place or a part of it, or holds it and can be written to.
+/// Returns true if a mount is at the place or below it, or contains it and is writable.
 fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
     match (mounted, place) {
         (Place::Volume(mounted), Place::Volume(name)) => mounted == name,
@@ -609,7 +656,7 @@ fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
     }
 }
 
-/// The service that mounts something at this directory of its container.
+/// Returns the service that has a mount at this directory of its container.
 fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'p ServiceMount)> {
     project.services.iter().find_map(|service| {
         let mount = service.mounts.iter().find(|mount| mount.target == target)?;
@@ -617,7 +664,7 @@ fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'
     })
 }
 
-/// Every path of this machine that a service mounts.
+/// Returns every path of this machine that a service mounts.
 fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
     project.services.iter().flat_map(|service| {
         service
@@ -630,7 +677,7 @@ fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
     })
 }
 
-/// True for `postgres:15`, `registry/library/postgres@sha256:…` and the like.
+/// Returns true for `postgres:15`, `registry/library/postgres@sha256:…` and the like.
 fn has_postgres_image(service: &Service) -> bool {
     let Some(image) = &service.image else {
         return false;
@@ -645,7 +692,7 @@ fn has_postgres_image(service: &Service) -> bool {
     name.split(':').next() == Some("postgres")
 }
 
-/// What lies there; a symlink is not followed, and none is nothing.
+/// Returns the kind of file at a path; `None` if there is none. Symlinks are not followed.
 fn kind(path: &Path) -> Option<FileKind> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Some(Dir::open(parent).ok()?.stat(name).ok()?.kind),

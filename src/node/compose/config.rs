@@ -1,23 +1,23 @@
-//! pyaleph's `config.yml`, as far as it says which kubo is the node's.
+//! Reads from pyaleph's `config.yml` which kubo belongs to the node.
 
 use std::path::Path;
 
 use super::yaml::{self, Node, Value};
 use crate::sys::read_bounded;
 
-/// Longer ones are not read.
+/// Upper limit of the file's length, in bytes.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// The hosts under which pyaleph reaches kubo; in a compose project, names of services.
+/// The hosts under which pyaleph reaches kubo. In a compose project these are names of services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpfsHosts {
     /// `ipfs.host`.
     pub host: Option<String>,
-    /// `ipfs.pinning.host`: files are added and pinned there, where it is set.
+    /// `ipfs.pinning.host`. If it is set, files are added and pinned there.
     pub pinning: Option<String>,
 }
 
-/// Reads them; a file that cannot be read says nothing.
+/// Reads the hosts. They are empty if the file cannot be read or parsed.
 pub fn ipfs_hosts(config: &Path) -> IpfsHosts {
     let text = read_bounded(config, FILE_BYTES_MAX)
         .ok()

@@ -1,7 +1,7 @@
-//! Compose files: the services of a project, what they mount and how their containers are called.
+//! Compose files: the services of a project, their mounts, and the names of their containers.
 //!
-//! What matters for a node is read, strictly; the rest of a file is passed over. Reading is
-//! bounded, for a compose file may come from anywhere.
+//! The keys that matter for a node are read strictly; the rest of a file is skipped. Reading is
+//! bounded because a compose file may come from anywhere.
 
 mod config;
 mod read;
@@ -18,7 +18,7 @@ pub use config::{IpfsHosts, ipfs_hosts};
 pub(super) use read::clean;
 pub use read::{load, load_with, read_text};
 
-/// Names under which compose looks for its file, and those of the file that is laid over it.
+/// Names of the compose file, and of the file that overrides it, in the order of search.
 const FILES: [&str; 4] = [
     "compose.yaml",
     "compose.yml",
@@ -32,30 +32,30 @@ const OVERRIDES: [&str; 4] = [
     "docker-compose.override.yaml",
 ];
 
-/// Why a project is not read.
+/// The reason why a project cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// Something in a file is wrong.
+    /// A file has an error.
     #[error("{}{why}", place(file, *line, key))]
     Wrong {
         file: PathBuf,
         line: usize,
-        /// From the top: `services.postgres.image`.
+        /// The key's path from the top: `services.postgres.image`.
         key: String,
         why: String,
     },
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A directory without a compose file.
+    /// A directory has no compose file.
     #[error("there is no compose file in {}", .directory.display())]
     NoFile { directory: PathBuf },
-    /// Neither options nor files give the project a name, and the directory's cannot be one.
+    /// Neither options nor files name the project, and no name can be derived from the directory's.
     #[error("the directory {} gives the project no name", .directory.display())]
     NoName { directory: PathBuf },
 }
 
 impl ComposeError {
-    /// What to do about it, where that can be said.
+    /// Returns advice for the operator, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Wrong { .. } | Self::Path(_) => None,
@@ -76,27 +76,27 @@ fn place(file: &Path, line: usize, key: &str) -> String {
     format!("{}:{line}: {key}", file.display())
 }
 
-/// What to read, and with which variables.
+/// The project to read, and the variables to read it with.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// A compose file, or a directory that has one; absolute.
+    /// The absolute path of a compose file, or of a directory that has one.
     pub path: &'a Path,
     /// The environment that compose would have.
     pub environment: &'a BTreeMap<String, String>,
-    /// The project's name, if it is told.
+    /// The project's name, if the caller sets one.
     pub project: Option<&'a str>,
 }
 
-/// Files that a project is read from as if they were there already, before those that are: what a
-/// restore is about to write.
+/// Files in memory that take precedence over those on disk. A restore passes the files that it is
+/// about to write.
 #[derive(Clone, Copy, Default)]
 pub struct Files<'a>(Option<&'a ReadFile<'a>>);
 
-/// The content of a file by its absolute path; none where it has none.
+/// Returns the content of a file by its absolute path; `None` if the file is not in memory.
 pub type ReadFile<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
 impl<'a> Files<'a> {
-    /// The files that `read` has.
+    /// Wraps a function that returns files.
     pub fn new(read: &'a ReadFile<'a>) -> Self {
         Self(Some(read))
     }
@@ -106,22 +106,22 @@ impl<'a> Files<'a> {
     }
 }
 
-/// A compose project, as far as it matters here.
+/// A compose project, with the properties that icecore uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Project {
     pub name: String,
-    /// True if `--project` or a variable gave the name.
+    /// True if `--project` or a variable set the name.
     pub named: bool,
-    /// The directory that relative paths begin at.
+    /// The directory that relative paths refer to.
     pub directory: PathBuf,
-    /// The compose files that were read, the first one first.
+    /// The compose files that were read, in order.
     pub files: Vec<PathBuf>,
-    /// Files of variables that were read: `.env` and those of services.
+    /// Files of variables that were read: `.env`, and the `env_file` of services.
     pub env_files: Vec<PathBuf>,
     pub services: Vec<Service>,
-    /// The volumes of the top level.
+    /// The volumes of the top level, by key.
     pub volumes: BTreeMap<String, VolumeDefinition>,
-    /// What was passed over and might matter, each a sentence.
+    /// Notes about skipped parts that may matter, each a sentence.
     pub notes: Vec<String>,
 }
 
@@ -131,12 +131,12 @@ pub struct Service {
     pub name: String,
     pub image: Option<String>,
     pub container_name: Option<String>,
-    /// The variables of PostgreSQL's image, those that hold a password without their value.
+    /// The variables of PostgreSQL's image. Those that hold a password have no value.
     pub environment: BTreeMap<String, Option<String>>,
     pub mounts: Vec<ServiceMount>,
 }
 
-/// Values may be secret.
+/// Prints no values of variables, which may be secret.
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
@@ -153,35 +153,35 @@ impl fmt::Debug for Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceMount {
     pub source: MountSource,
-    /// Where it is in the container, without a slash at its end.
+    /// The path in the container, without a trailing slash.
     pub target: String,
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
-    /// A volume, by its name in the compose file.
+    /// A volume, by its key in the compose file.
     Volume(String),
-    /// A directory or file of this machine, absolute.
+    /// A directory or file on this machine, by its absolute path.
     Path(PathBuf),
-    /// A volume without a name, or memory.
+    /// A volume without a name, or a mount in memory.
     Nameless,
 }
 
 /// A volume of the top level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeDefinition {
-    /// Its name in the engine, if it is told.
+    /// Its name in the engine, if the file sets one.
     pub name: Option<String>,
-    /// Not made by this project.
+    /// True if the project does not create the volume.
     pub external: bool,
-    /// The directory of this machine that it is another name of.
+    /// The directory on this machine that the volume binds to.
     pub device: Option<PathBuf>,
 }
 
 impl Project {
-    /// The name that a volume of the compose file has in the engine.
+    /// Returns the name that a volume of the compose file has in the engine.
     pub fn volume_name(&self, key: &str) -> String {
         let found = self.volumes.get(key);
         let told = found.and_then(|found| found.name.clone());
@@ -194,7 +194,7 @@ impl Project {
         })
     }
 
-    /// The name of a service's first container, as version 2 of compose gives it.
+    /// Returns the name of a service's first container, as version 2 of compose gives it.
     pub fn container_name(&self, service: &Service) -> String {
         service
             .container_name
@@ -203,7 +203,7 @@ impl Project {
     }
 }
 
-/// Makes of a directory's name what compose makes of it; empty if nothing is left.
+/// Normalizes a directory's name to a project's name, as compose does. The result may be empty.
 fn normalised(name: &str) -> String {
     let kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let name: String = name.to_lowercase().chars().filter(kept).collect();

@@ -1,4 +1,4 @@
-//! Reads the files of a project: finds them, fills in variables, lays one over the other.
+//! Reads the files of a project: finds them, substitutes variables, and merges them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::sys::{Dir, PathError, read_bounded};
 
-/// Longest file that is read.
+/// Upper limit of a file's length, in bytes.
 const FILE_BYTES_MAX: usize = 1 << 20;
-/// Most services of a project.
+/// Upper limit of the services of a project.
 const SERVICES_MAX: usize = 1000;
-/// Most files that are read.
+/// Upper limit of the files of a project, for compose files and for files of variables each.
 const FILES_MAX: usize = 64;
 
-/// Reads a project: its compose file, what is laid over it, and the `.env` file beside it.
+/// Reads a project: its compose file, the override file, and the `.env` file beside it.
 pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
     load_with(request, Files::default())
 }
 
-/// The same as the project will be once `files` are written.
+/// Reads a project as it will be once `files` are written.
 pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, ComposeError> {
     let path = clean(request.path);
     let is_directory = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
@@ -32,6 +32,7 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
     } else {
         directory_of(&path)
     };
+
     let mut reader = Reader {
         variables: Variables::new(request.environment),
         project: Project {
@@ -47,6 +48,8 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
             .map(PathBuf::from)
             .filter(|home| home.is_absolute()),
     };
+
+    // The `.env` file comes first: it may name the compose files.
     reader.dot_env(&directory.join(".env"))?;
     let read = if is_directory {
         reader.files_of_directory()?
@@ -57,11 +60,12 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
         let text = bounded_text(files, &file)?;
         reader.read(&file, &text)?;
     }
+
     reader.finish(request.project)
 }
 
 /// Reads one compose file from memory, as if it were `docker-compose.yml` in that directory. Files
-/// that it names are read.
+/// that it names are read from disk.
 pub fn read_text(
     text: &str,
     directory: &Path,
@@ -82,7 +86,7 @@ pub fn read_text(
     reader.finish(None)
 }
 
-/// A file that was named, and what is laid over it if it has one of the usual names.
+/// Returns a named compose file and, if it has a usual name, its override file.
 fn with_override(files: Files<'_>, file: PathBuf) -> Vec<PathBuf> {
     let usual = file
         .file_name()
@@ -111,7 +115,7 @@ fn first_of(files: Files<'_>, directory: &Path, names: &[&str]) -> Option<PathBu
         .map(|(file, _)| file)
 }
 
-/// A file's text.
+/// Returns a file's text.
 fn bounded_text(files: Files<'_>, file: &Path) -> Result<String, ComposeError> {
     let bytes = match files.get(file) {
         Some(bytes) => bytes,
@@ -136,7 +140,7 @@ struct Reader<'a> {
     laid_over: Files<'a>,
     /// The file that is being read.
     file: PathBuf,
-    /// What a file says as `name:`.
+    /// The value of `name:` in a file.
     named: Option<String>,
     home: Option<PathBuf>,
 }
@@ -151,7 +155,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The compose files of a directory: those that `COMPOSE_FILE` names, else the usual ones.
+    /// Returns the compose files of a directory: those that `COMPOSE_FILE` names, or else the usual
+    /// ones.
     fn files_of_directory(&self) -> Result<Vec<PathBuf>, ComposeError> {
         let directory = &self.project.directory;
         if let Some(named) = self
@@ -180,7 +185,7 @@ impl Reader<'_> {
         Ok([Some(file), over].into_iter().flatten().collect())
     }
 
-    /// The variables of the `.env` file, if there is one.
+    /// Adds the variables of the `.env` file, if there is one.
     fn dot_env(&mut self, file: &Path) -> Result<(), ComposeError> {
         match self.env_file(file) {
             Ok(lines) => {
@@ -209,7 +214,7 @@ impl Reader<'_> {
         Ok(lines)
     }
 
-    /// Reads a compose file and lays it over those before.
+    /// Reads a compose file and merges it into those before.
     fn read(&mut self, file: &Path, text: &str) -> Result<(), ComposeError> {
         self.file = file.to_owned();
         self.project.files.push(file.to_owned());
@@ -220,6 +225,7 @@ impl Reader<'_> {
         if !matches!(root.value, Value::Map(_)) {
             return Err(self.wrong(root.line, "", "a compose file is a map: services, volumes"));
         }
+
         if let Some(name) = root.get("name") {
             self.named = self.text(name, "name")?;
         }
@@ -229,9 +235,11 @@ impl Reader<'_> {
                 "'include' is not followed: what stands in other files is not known",
             );
         }
+
         for volume in self.entries(root.get("volumes"), "volumes")? {
             self.volume(volume)?;
         }
+
         match root.get("services") {
             Some(services) => {
                 for service in self.entries(Some(services), "services")? {
@@ -241,12 +249,14 @@ impl Reader<'_> {
                     self.service(service)?;
                 }
             }
-            // The first version of the format had services alone, at the top.
+            // The first version of the format had only services, at the top level. An override may
+            // have none.
             None if self.project.files.len() == 1 => {
                 return Err(self.wrong(root.line, "services", "there are no services"));
             }
             None => {}
         }
+
         Ok(())
     }
 
@@ -255,7 +265,7 @@ impl Reader<'_> {
         self.project.notes.push(note);
     }
 
-    /// The entries of a map; none if it is left out.
+    /// Returns the entries of a map; an empty slice if the map is missing.
     fn entries<'n>(
         &self,
         entry: Option<&'n Entry>,
@@ -268,7 +278,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A text with its variables put in; none if nothing is said.
+    /// Returns a text with its variables substituted; `None` for a null value.
     fn text(&mut self, entry: &Entry, key: &str) -> Result<Option<String>, ComposeError> {
         self.node_text(&entry.value, entry.line, key)
     }
@@ -311,6 +321,7 @@ impl Reader<'_> {
             .get(&entry.key)
             .cloned()
             .unwrap_or_default();
+
         self.entries(Some(entry), &key)?;
         let node = &entry.value;
         if let Some(name) = node.get("name") {
@@ -318,7 +329,7 @@ impl Reader<'_> {
         }
         if let Some(external) = node.get("external") {
             let key = format!("{key}.external");
-            // Older files name it there.
+            // Older files set the name there.
             match external.value.get("name") {
                 Some(name) => {
                     volume.external = true;
@@ -331,11 +342,12 @@ impl Reader<'_> {
         if let Some(options) = node.get("driver_opts") {
             volume.device = self.device(options, &format!("{key}.driver_opts"))?;
         }
+
         self.project.volumes.insert(entry.key.clone(), volume);
         Ok(())
     }
 
-    /// The directory that a volume is another name of: `o: bind` and `device: /srv/x`.
+    /// Returns the directory that a volume binds to, as in `o: bind` and `device: /srv/x`.
     fn device(&mut self, options: &Entry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
         self.entries(Some(options), key)?;
         let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device"))
@@ -360,11 +372,14 @@ impl Reader<'_> {
             .services
             .iter()
             .position(|known| known.name == entry.key);
+
         if entry.value.merging == Merging::Reset {
             at.map(|at| self.project.services.remove(at));
             return Ok(());
         }
         self.entries(Some(entry), &key)?;
+
+        // `!override` starts from an empty service.
         let known = at.filter(|_| entry.value.merging == Merging::Usual);
         let mut service = match known {
             Some(at) => self.project.services[at].clone(),
@@ -373,6 +388,8 @@ impl Reader<'_> {
                 ..Service::default()
             },
         };
+
+        // `env_file` comes before `environment`, whose values take precedence.
         let node = &entry.value;
         if let Some(extends) = node.get("extends") {
             let what = format!(
@@ -396,6 +413,7 @@ impl Reader<'_> {
         if let Some(volumes) = node.get("volumes") {
             self.mounts(volumes, &format!("{key}.volumes"), &mut service)?;
         }
+
         match at {
             Some(at) => self.project.services[at] = service,
             None => self.project.services.push(service),
@@ -403,7 +421,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What the files of variables say; `environment` comes later and outweighs it.
+    /// Reads files of variables. The caller reads `environment` afterwards, which takes precedence.
     fn env_files(
         &mut self,
         entry: &Entry,
@@ -414,6 +432,8 @@ impl Reader<'_> {
             Value::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(&entry.value),
         };
+
+        // An entry is a path, or a map of `path` and `required`.
         for node in nodes {
             let mut required = true;
             let path = match (&node.value, node.get("path")) {
@@ -428,15 +448,18 @@ impl Reader<'_> {
                 }
                 _ => self.node_text(node, node.line, key)?,
             };
+
             let Some(path) = path.filter(|path| !path.is_empty()) else {
                 continue;
             };
+
             if self.project.env_files.len() >= FILES_MAX {
                 return Err(self.wrong(node.line, key, "too many files"));
             }
             let path = self
                 .absolute(&path)
                 .map_err(|why| self.wrong(node.line, key, why))?;
+
             match self.env_file(&path) {
                 Ok(lines) => self.keep_variables(lines, service),
                 Err(ComposeError::Path(PathError { source, .. })) if !required => drop(source),
@@ -458,10 +481,12 @@ impl Reader<'_> {
         if entry.value.merging != Merging::Usual {
             service.environment.clear();
         }
+
         let mut lines = Vec::new();
         match &entry.value.value {
             Value::Null => {}
             Value::Map(entries) => {
+                // Values of passwords are not read.
                 for entry in entries.iter().filter(|entry| is_kept(&entry.key)) {
                     let value = if is_secret(&entry.key) {
                         Some(String::new())
@@ -500,11 +525,12 @@ impl Reader<'_> {
                 return Err(self.wrong(entry.line, key, "this must be a map or a list"));
             }
         }
+
         self.keep_variables(lines, service);
         Ok(())
     }
 
-    /// Keeps PostgreSQL's variables; a name alone takes its value from the environment.
+    /// Keeps PostgreSQL's variables. A name without a value takes it from the environment.
     fn keep_variables(&self, lines: Lines, service: &mut Service) {
         for (name, value) in lines {
             if !is_kept(&name) {
@@ -530,7 +556,7 @@ impl Reader<'_> {
             Value::List(nodes) => nodes,
             _ => return Err(self.wrong(entry.line, key, "this must be a list")),
         };
-        // A later mount takes the place of an earlier one at the same directory.
+        // A later mount replaces an earlier one of the same directory.
         let mut at: BTreeMap<String, usize> = BTreeMap::new();
         at.extend(
             service
@@ -539,6 +565,7 @@ impl Reader<'_> {
                 .enumerate()
                 .map(|(n, mount)| (mount.target.clone(), n)),
         );
+
         for node in nodes {
             let mount = match &node.value {
                 Value::Text(text) => {
@@ -549,6 +576,7 @@ impl Reader<'_> {
                 Value::Map(_) => self.long_mount(node, key)?,
                 _ => return Err(self.wrong(node.line, key, "this is no mount")),
             };
+
             match at.get(&mount.target) {
                 Some(&n) => service.mounts[n] = mount,
                 None => {
@@ -560,7 +588,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `TARGET`, `SOURCE:TARGET` or `SOURCE:TARGET:MODE`.
+    /// Parses `TARGET`, `SOURCE:TARGET` or `SOURCE:TARGET:MODE`.
     fn short_mount(&self, text: &str) -> Result<ServiceMount, String> {
         let mut parts = text.splitn(3, ':');
         let (first, second) = (parts.next().unwrap_or_default(), parts.next());
@@ -595,9 +623,11 @@ impl Reader<'_> {
             Some(entry) => self.truth(entry, &format!("{key}.read_only"))?,
             None => false,
         };
+
         let Some(target) = target else {
             return Err(self.wrong(node.line, key, "a mount without a target"));
         };
+
         let source = match (kind.as_deref(), source) {
             (Some("bind"), Some(source)) => MountSource::Path(
                 self.absolute(&source)
@@ -609,6 +639,7 @@ impl Reader<'_> {
             (Some("volume") | None, Some(source)) => MountSource::Volume(source),
             _ => MountSource::Nameless,
         };
+
         Ok(ServiceMount {
             source,
             target: clean_target(&target),
@@ -616,7 +647,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A path of the compose file, from the project's directory or the user's home on.
+    /// Resolves a path of the compose file, relative to the project's directory or the user's home.
     fn absolute(&self, path: &str) -> Result<PathBuf, String> {
         if path.contains('\0') {
             return Err("a path with a zero byte".to_owned());
@@ -641,8 +672,9 @@ impl Reader<'_> {
         Ok(clean(&self.project.directory.join(path)))
     }
 
-    /// Gives the project its name, and tells which variables stand for nothing.
+    /// Sets the project's name, and adds a note for each variable that is not set.
     fn finish(mut self, told: Option<&str>) -> Result<Project, ComposeError> {
+        // Options and variables take precedence over `name:` and the directory's name.
         let variable = || {
             self.variables
                 .get("COMPOSE_PROJECT_NAME")
@@ -653,6 +685,7 @@ impl Reader<'_> {
             .map(normalised)
             .filter(|name| !name.is_empty());
         self.project.named = given.is_some();
+
         let directory = self
             .project
             .directory
@@ -666,6 +699,7 @@ impl Reader<'_> {
         });
         let directory = self.project.directory.clone();
         self.project.name = name.ok_or(ComposeError::NoName { directory })?;
+
         let unset: BTreeSet<String> = std::mem::take(&mut self.variables.unset)
             .into_iter()
             .collect();
@@ -674,11 +708,12 @@ impl Reader<'_> {
                 .notes
                 .push(format!("the variable {name} is not set: read as nothing"));
         }
+
         Ok(self.project)
     }
 }
 
-/// Only what PostgreSQL's image takes is kept, so that no other secret is.
+/// Only variables of PostgreSQL's image are kept, so that no other secret is.
 fn is_kept(name: &str) -> bool {
     name.starts_with("POSTGRES_")
 }
@@ -687,8 +722,8 @@ fn is_secret(name: &str) -> bool {
     name.contains("PASSWORD") && !name.ends_with("_FILE")
 }
 
-/// Takes `.`, `..` and doubled slashes out of an absolute path, as compose does: by its words
-/// alone.
+/// Removes `.`, `..` and doubled slashes from an absolute path, as compose does: only by the text,
+/// without following symlinks.
 pub(in super::super) fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {

@@ -1,10 +1,10 @@
-//! Compose files of many shapes.
+//! Compose files of many forms.
 
 use std::fs;
 
 use super::*;
 
-/// As operators have it: named volumes, keys and configuration beside the file.
+/// A common layout: named volumes, with keys and configuration beside the file.
 const USUAL: &str = r#"---
 volumes:
   node-ipfs:
@@ -60,7 +60,7 @@ fn wrong(compose: &str) -> (usize, String, String) {
     }
 }
 
-/// A directory with these files, read as a project.
+/// Writes these files into a directory and reads it as a project.
 fn directory(
     files: &[(&str, &str)],
     environment: &[(&str, &str)],
@@ -111,7 +111,7 @@ fn a_usual_file_is_read() {
         Some("aleph")
     );
     assert_eq!(project.container_name(postgres), "pyaleph-postgres-1");
-    // What is not needed is not read, and no password is kept.
+    // Keys that are not needed are skipped, and no password is kept.
     assert_eq!(project.notes, Vec::<String>::new());
     assert_eq!(postgres.environment["POSTGRES_PASSWORD"], None);
     let shown = format!("{project:?}");
@@ -309,7 +309,8 @@ fn an_override_is_laid_over() {
     );
     assert_eq!(project.services.len(), 4);
 
-    // Named by its usual name it is the same; a file of another name stands alone.
+    // Naming the usual file gives the same project. A file of another name is read without an
+    // override.
     let path = root.path().join("docker-compose.yml");
     let named = load(Request {
         path: &path,

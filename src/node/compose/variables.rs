@@ -1,25 +1,25 @@
-//! Variables in compose files and in `.env` files, as compose puts them in.
+//! Variables in compose files and in `.env` files, with the syntax of compose.
 
 use std::collections::BTreeMap;
 
-/// Longest text that one place may become.
+/// Upper limit of the text of one value, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Most bytes that all places of a project may become.
+/// Upper limit of the text of all values of a project, in bytes.
 const ALL_BYTES_MAX: usize = 16 << 20;
-/// Most defaults within each other: `${A:-${B:-…}}`.
+/// Upper limit of nested defaults: `${A:-${B:-…}}`.
 const DEPTH_MAX: usize = 16;
 
-/// Names and values of a `.env` file; a name alone takes its value from the environment.
+/// Names and values of a `.env` file. A name without a value takes it from the environment.
 pub(super) type Lines = Vec<(String, Option<String>)>;
 
-/// What variables stand for: the environment first, then the `.env` file.
+/// The values of variables. The environment takes precedence over the `.env` file.
 #[derive(Default)]
 pub(super) struct Variables<'a> {
     environment: BTreeMap<&'a str, &'a str>,
     file: BTreeMap<String, String>,
-    /// What the lines before say, while a file is read.
+    /// Values of the previous lines, while a file is read.
     earlier: BTreeMap<String, String>,
-    /// Names that stand for nothing, and were used.
+    /// Names of variables that were used and are not set.
     pub unset: Vec<String>,
     bytes: usize,
 }
@@ -36,7 +36,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Adds what a `.env` file says, for what the environment does not.
+    /// Adds the variables of a `.env` file. The environment takes precedence.
     pub fn add_file(&mut self, lines: Lines) {
         self.file.extend(
             lines
@@ -51,10 +51,10 @@ impl<'a> Variables<'a> {
         given.or_else(|| file().map(String::as_str))
     }
 
-    /// Puts variables into a text.
+    /// Substitutes the variables in a text.
     ///
     /// # Errors
-    /// Why it cannot be done, as a sentence.
+    /// Returns the reason, as a sentence.
     pub fn fill(&mut self, text: &str) -> Result<String, String> {
         let mut out = String::new();
         let rest = self.fill_until(text, &mut out, false, 0)?;
@@ -66,7 +66,8 @@ impl<'a> Variables<'a> {
         Ok(out)
     }
 
-    /// Fills until the end, or until the brace that closes a default. Returns what stands behind.
+    /// Substitutes variables up to the end, or up to the brace that closes a default. Returns the
+    /// rest of the text after it.
     fn fill_until<'t>(
         &mut self,
         mut text: &'t str,
@@ -111,7 +112,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Puts in what `${…` stands for. Returns what stands behind its brace.
+    /// Substitutes `${…}`. Returns the rest of the text after its closing brace.
     fn braced<'t>(
         &mut self,
         inside: &'t str,
@@ -127,10 +128,12 @@ impl<'a> Variables<'a> {
             out.push_str(&value);
             return Ok(behind);
         }
+
         let (colon, rest) = match rest.strip_prefix(':') {
             Some(rest) => (true, rest),
             None => (false, rest),
         };
+
         let mut chars = rest.chars();
         let operator = chars.next().filter(|c| matches!(c, '-' | '?' | '+'));
         let Some(operator) = operator else {
@@ -138,14 +141,17 @@ impl<'a> Variables<'a> {
                 "'${{{name}' is followed by neither '}}' nor a default"
             ));
         };
+
         let value = self
             .get(name)
             .filter(|value| !(colon && value.is_empty()))
             .map(str::to_owned);
+
         let mut word = String::new();
-        // A default that is not needed may name variables that are not set.
+        // An unused default may refer to variables that are not set: forget them then.
         let unset = self.unset.len();
         let behind = self.fill_until(chars.as_str(), &mut word, true, depth + 1)?;
+
         match (operator, value) {
             ('-' | '?', Some(value)) => {
                 self.unset.truncate(unset);
@@ -171,10 +177,10 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Reads the lines of a `.env` file: names with values, or alone.
+    /// Reads the lines of a `.env` file: names with or without values.
     ///
     /// # Errors
-    /// The line and what is wrong there.
+    /// Returns the line number and the reason.
     pub fn read_file(&mut self, text: &str) -> Result<Lines, (usize, String)> {
         self.earlier.clear();
         let lines = self.file_lines(text);
@@ -191,15 +197,20 @@ impl<'a> Variables<'a> {
             if rest.is_empty() {
                 return Ok(lines);
             }
+
             let at = text.len() - rest.len();
+
+            // Count lines up to the current one. A quoted value may span several.
             line += text[counted..at].matches('\n').count();
             counted = at;
             let here = |why: String| (line, why);
+
             let (first, behind) = rest.split_once('\n').unwrap_or((rest, ""));
             if first.starts_with('#') {
                 rest = behind;
                 continue;
             }
+
             let first = first.strip_prefix("export ").unwrap_or(first);
             let Some((name, _)) = first.split_once('=') else {
                 let name = first.split('#').next().unwrap_or_default().trim();
@@ -207,17 +218,18 @@ impl<'a> Variables<'a> {
                 rest = behind;
                 continue;
             };
+
             let value = rest.split_once('=').map_or("", |(_, value)| value);
             let (value, behind) = self.file_value(value).map_err(here)?;
             rest = behind;
             let name = env_name(name.trim()).map_err(here)?;
-            // Later lines may use it, if the environment does not say otherwise.
+            // Later lines may refer to the value, unless the environment sets the variable.
             self.earlier.insert(name.clone(), value.clone());
             lines.push((name, Some(value)));
         }
     }
 
-    /// A value of a `.env` file, and the lines behind it.
+    /// Returns a value of a `.env` file, and the lines after it.
     fn file_value<'t>(&mut self, text: &'t str) -> Result<(String, &'t str), String> {
         let text = text.trim_start_matches([' ', '\t']);
         let after_line = |text: &'t str| text.split_once('\n').map_or("", |(_, behind)| behind);
@@ -238,8 +250,8 @@ impl<'a> Variables<'a> {
         Ok((self.fill_leniently(value)?, behind))
     }
 
-    /// Versions of compose differ in what they take for a variable here: what is none stays as it
-    /// is.
+    /// Substitutes variables in a value of a `.env` file. Versions of compose differ in the syntax
+    /// that they accept here, so a value with invalid syntax is left as it is.
     fn fill_leniently(&mut self, value: &str) -> Result<String, String> {
         let filled = self.fill(value).unwrap_or_else(|_| value.to_owned());
         self.bytes += filled.len();
@@ -250,7 +262,8 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// The text of a double-quoted value, and what stands behind it; a `\$` becomes `$$`.
+/// Returns the text of a double-quoted value, and the rest after the closing quote. `\$` becomes
+/// `$$`.
 fn double_quoted(text: &str) -> Option<(String, &str)> {
     let mut out = String::new();
     let mut chars = text.char_indices();
@@ -273,13 +286,13 @@ fn double_quoted(text: &str) -> Option<(String, &str)> {
 fn env_name(name: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name.is_empty() || !name.chars().all(good) {
-        // What stands there may be a password: it is not repeated.
+        // The text may be a password, so the message does not repeat it.
         return Err("this is no NAME=VALUE".into());
     }
     Ok(name.to_owned())
 }
 
-/// A variable's name at the beginning, perhaps of no length, and the rest.
+/// Splits a text into the variable's name at its beginning, which may be empty, and the rest.
 fn split_name(text: &str) -> (&str, &str) {
     let begins = text.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
     let end = text
@@ -362,7 +375,7 @@ mod tests {
             .collect();
         let environment = BTreeMap::new();
         let mut variables = Variables::new(&environment);
-        // What is no longer put in stays as it is written.
+        // Values that exceed the limit keep their variables.
         let lines = variables
             .read_file(&format!("V0=12345678\n{doubling}"))
             .expect("read");

@@ -1,36 +1,36 @@
-//! YAML as a tree of text with line numbers, bounded in every direction: a hostile file costs no
-//! more than an honest one of the same size.
+//! Parses YAML into a tree of text with line numbers. Memory and depth are bounded: a hostile file
+//! costs no more than an honest one of the same size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
-/// Most collections within each other, those that aliases bring in counted.
+/// Upper limit of nested collections, including those from aliases.
 const DEPTH_MAX: usize = 64;
-/// What a node counts beside the bytes of its text.
+/// Cost of a node in addition to the bytes of its text.
 const NODE_COST: usize = 64;
-/// Most that all nodes may count, copies that aliases make included.
+/// Upper limit of the cost of all nodes, including copies made for aliases.
 const COST_MAX: usize = 16 << 20;
 
-/// Why a text is not read, and the line where it is wrong.
+/// The reason why a text cannot be parsed, and the line of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct YamlError {
     pub line: usize,
     pub why: String,
 }
 
-/// What a tag says about merging with an earlier file.
+/// How a tag merges a value with an earlier file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Merging {
     #[default]
     Usual,
-    /// `!reset`: what an earlier file said is forgotten, and so is this.
+    /// `!reset`: the value of an earlier file is removed, and this one is ignored.
     Reset,
-    /// `!override`: what an earlier file said is forgotten.
+    /// `!override`: this value replaces that of an earlier file.
     Override,
 }
 
-/// A value and the line it begins on.
+/// A value and its first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     pub line: usize,
@@ -38,7 +38,7 @@ pub(super) struct Node {
     pub value: Value,
 }
 
-/// Scalars are text, whatever type YAML would give them.
+/// A value. Scalars are text, even where YAML has another type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Null,
@@ -56,7 +56,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// The value of a key; none if this is no map.
+    /// Returns the entry of a key; `None` if there is no such key or the node is not a map.
     pub fn get(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
@@ -65,7 +65,7 @@ impl Node {
     }
 }
 
-/// Reads the one document of a text; none if there is nothing in it.
+/// Parses a text with one document; `None` if it is empty.
 pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
     let mut builder = Builder::default();
     let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str(text);
@@ -79,14 +79,14 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
     Ok(builder.document)
 }
 
-/// A collection that is not at its end yet.
+/// A collection whose end has not been reached.
 struct Open {
     line: usize,
     anchor: usize,
     merging: Merging,
-    /// What its nodes count so far.
+    /// The cost of its nodes so far.
     cost: usize,
-    /// Collections within each other in its nodes.
+    /// The greatest depth of nested collections in its nodes.
     height: usize,
     nodes: Nodes,
 }
@@ -96,14 +96,14 @@ enum Nodes {
     Map {
         entries: Vec<Entry>,
         seen: BTreeSet<String>,
-        /// The key whose value comes next.
+        /// The key of the next value, with its line.
         key: Option<(String, usize)>,
-        /// What `<<` brings in.
+        /// The maps to merge for `<<`.
         merged: Vec<Node>,
     },
 }
 
-/// A node, what it counts, and the collections within each other in it.
+/// A node with its cost and its depth of nested collections.
 #[derive(Clone)]
 struct Weighed {
     node: Node,
@@ -237,7 +237,7 @@ impl Builder {
         )
     }
 
-    /// Keeps a node that has an anchor, and puts it where it belongs.
+    /// Stores a copy of a node that has an anchor, and adds the node to its collection.
     fn done(&mut self, node: Weighed, anchor: usize) -> Result<(), YamlError> {
         if anchor != 0 {
             self.pay(node.cost, node.node.line)?;
@@ -254,9 +254,11 @@ impl Builder {
             self.document = Some(weighed.node);
             return Ok(());
         };
+
         open.cost += weighed.cost;
         open.height = open.height.max(weighed.height);
         let node = weighed.node;
+
         match &mut open.nodes {
             Nodes::List(nodes) => nodes.push(node),
             Nodes::Map {
@@ -286,7 +288,7 @@ impl Builder {
     }
 }
 
-/// Adds what `<<` brings in, where the map does not say it itself.
+/// Adds the entries that `<<` merges into a map. The map's own entries take precedence.
 fn bring_in(
     node: Node,
     entries: &mut Vec<Entry>,
@@ -358,7 +360,7 @@ fn too_deep(line: usize) -> YamlError {
     )
 }
 
-/// At most 40 characters, for messages.
+/// Returns at most 40 characters of a text, for messages.
 pub(super) fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {
@@ -475,14 +477,14 @@ mod tests {
             .map(|depth| format!("{}a:\n", " ".repeat(depth)))
             .collect();
         assert!(why(&staircase).1.contains("within each other"));
-        // Each line stands for ten of the one before.
+        // Each line expands to ten copies of the one before.
         let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
         for n in 1..20 {
             let ten = vec![format!("*a{}", n - 1); 10].join(", ");
             laughs.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
         }
         assert!(why(&laughs).1.contains("too much"));
-        // Each line stands for the one before, in a list.
+        // Each line holds the one before in a list.
         let mut chain = "a0: &a0 [x]\n".to_owned();
         for n in 1..1000 {
             chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));

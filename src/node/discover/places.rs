@@ -1,4 +1,4 @@
-//! kubo's repositories, where there are several, and volumes that no source covers.
+//! Finds kubo's repositories, of which there may be several, and volumes that no source covers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,20 +8,23 @@ use super::super::kubo::Blocks;
 use super::super::profile::Place;
 use super::{CONFIG, Finder, IPFS, mounted_at, paths};
 
-/// How long the name is that the engine gives to a volume without one.
+/// Length of the name that the engine gives to a volume without one.
 const NAMELESS_DIGITS: usize = 64;
 
 impl Finder<'_> {
-    /// kubo's repository: of several that of the service which pyaleph's configuration names.
+    /// Finds kubo's repositories. Of several, the node's is that of the service which pyaleph's
+    /// configuration names.
     pub(super) fn ipfs(&mut self, project: &Project) {
         let hosts = config_file(project).map_or_else(IpfsHosts::default, |file| ipfs_hosts(&file));
         let wanted = hosts.pinning.as_ref().or(hosts.host.as_ref());
+
         let mut found: Vec<(&Service, &ServiceMount)> = Vec::new();
         for service in &project.services {
             let mounts = service.mounts.iter().filter(|mount| mount.target == IPFS);
             found.extend(mounts.map(|mount| (service, mount)));
         }
-        // A service beside kubo may mount the same repository.
+        // Another service may mount the same repository as kubo. Count a repository once, for the
+        // service that the configuration names, if any.
         let mut seen = BTreeSet::new();
         let is_wanted = |service: &Service| wanted.is_some_and(|host| is_called(service, host));
         found.sort_by_key(|(service, _)| !is_wanted(service));
@@ -31,6 +34,7 @@ impl Finder<'_> {
                 .map(|place| format!("{place:?}"));
             seen.insert(place.unwrap_or_else(|| service.name.clone()))
         });
+
         let names: Vec<&str> = found
             .iter()
             .map(|(service, _)| service.name.as_str())
@@ -56,10 +60,12 @@ impl Finder<'_> {
             )),
             _ => {}
         }
+
         let mut trees: Vec<_> = found
             .into_iter()
             .filter_map(|(service, mount)| self.place(project, service, mount))
             .collect();
+
         for tree in &trees {
             let trouble = tree
                 .directory
@@ -69,13 +75,14 @@ impl Finder<'_> {
                 self.note(trouble);
             }
         }
+
         if !trees.is_empty() {
             self.out.ipfs = Some(trees.remove(0));
         }
         self.out.other_ipfs = trees;
     }
 
-    /// A note for each volume of the project that no source covers.
+    /// Adds a note for each volume of the project that no source covers.
     pub(super) fn uncovered(&mut self, project: &Project) {
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
         let mut covered: Vec<Place> = parts
@@ -90,15 +97,17 @@ impl Finder<'_> {
                 .as_ref()
                 .and_then(|database| database.data.clone()),
         );
+
         let mut told: BTreeSet<String> = BTreeSet::new();
         let mut notes = Vec::new();
+
         for service in &project.services {
             for mount in &service.mounts {
                 let target = &mount.target;
                 match &mount.source {
                     MountSource::Path(_) => {}
                     MountSource::Nameless => {
-                        // What the engine has there is told below.
+                        // If the container exists, the loop over its mounts reports the volume.
                         if self.real(service, target).is_none() && !self.is_of_a_part(target) {
                             notes.push(format!(
                                 "{target} of '{}' is in a volume without a name, which no source covers",
@@ -121,6 +130,8 @@ impl Finder<'_> {
                     }
                 }
             }
+
+            // Containers may have volumes without a name that the compose file does not show.
             for container in self.of_service(service) {
                 for mount in container
                     .mounts
@@ -138,17 +149,18 @@ impl Finder<'_> {
                 }
             }
         }
+
         self.out.notes.extend(notes);
     }
 
-    /// True for what one of the parts has at this path of its container.
+    /// Returns true if a part of the node is at this path of its container.
     fn is_of_a_part(&self, target: &str) -> bool {
         [super::LOCAL_STORAGE, IPFS, super::KEYS].contains(&target)
             || target.starts_with(super::DATABASE)
     }
 }
 
-/// pyaleph's configuration on this machine, if it can be found.
+/// Returns the path of pyaleph's configuration on this machine, mounted or beside the compose file.
 fn config_file(project: &Project) -> Option<std::path::PathBuf> {
     let named = |path: &Path| {
         path.file_name()
@@ -165,7 +177,7 @@ fn config_file(project: &Project) -> Option<std::path::PathBuf> {
     }
 }
 
-/// True if other containers of the project reach the service by this name.
+/// Returns true if other containers of the project reach the service by this name.
 fn is_called(service: &Service, host: &str) -> bool {
     service.name == host || service.container_name.as_deref() == Some(host)
 }

@@ -1,4 +1,4 @@
-//! Nodes of many shapes, with an engine that answers from memory.
+//! Nodes of many layouts, with an engine that answers from memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,7 +83,7 @@ impl Fixture {
 struct Fake {
     containers: Vec<Container>,
     volumes: Vec<&'static str>,
-    /// Label's value, and the projects that bear it.
+    /// A label's value, and the project that has it.
     labels: Vec<(String, &'static str)>,
     dead: bool,
 }
@@ -244,7 +244,7 @@ fn the_engine_knows_the_names_of_either_version() {
             Some("/v/node_files".into())
         );
         assert_eq!(place(&found.ipfs), volume("old_ipfs"));
-        // A service without a container keeps the name that it would get.
+        // A service without a container has the name that compose would give.
         let writers = [
             name("core", 1),
             name("core", 2),
@@ -286,7 +286,7 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
     assert_eq!(place(&found.local_storage), volume("pyaleph_files"));
     assert!(found.notes[0].contains("runs as 'pyaleph', not as 'node'"));
 
-    // A name that was told is kept; of two nobody knows which.
+    // A name that was given is kept. Of two projects, neither is chosen.
     let told = discover(node.project(Some("mine")), Some(&engine));
     assert_eq!(
         (
@@ -359,7 +359,7 @@ volumes:
         files(&node.directory().to_string_lossy(), "docker-compose.yml")
     );
     assert_eq!(found.writers, ["node-core-1", "kubo", "node-backup-1"]);
-    // What is not there is told.
+    // Missing paths are reported.
     for missing in [
         "/srv/files",
         "/mnt/ipfs",
@@ -385,7 +385,7 @@ fn what_is_not_there_is_not_found() {
     assert!(found.keys.is_none() && found.config.is_none() && found.writers.is_empty());
     assert_eq!(found.compose.expect("the file").names, ["compose.yml"]);
 
-    // Beside the compose file they are found without a mount; a service may be known by its
+    // Without a mount, files beside the compose file are found. A service may be recognized by its
     // variables alone.
     let node = Fixture::new(&[
         (
@@ -453,7 +453,7 @@ fn of_several_databases_the_likeliest_is_taken() {
     );
     let same = "environment: [POSTGRES_DB=x], volumes: ['/d:/var/lib/postgresql/data']";
     let (service, notes, _) = found(same);
-    // The other database, its volume that no source covers, and the directory that is not there.
+    // The notes: the other database, its volume that no source covers, and the missing directory.
     assert_eq!((service.as_str(), notes), ("a", 3));
 }
 
@@ -483,8 +483,8 @@ fn images_of_postgresql_are_known() {
     }
 }
 
-/// Storage goes to the daemon that config.yml names, and the first of two services was taken
-/// without a word.
+/// Files are added to the daemon that config.yml names. Discovery used to take the first of two
+/// services without a note.
 #[test]
 fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_too() {
     let node = NODE.replace(
@@ -609,7 +609,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
     }
 }
 
-/// Images of PostgreSQL 18 and later have their volume one directory up.
+/// Images of PostgreSQL 18 and later mount their volume one directory higher.
 #[test]
 fn a_database_s_volume_is_found_where_newer_images_have_it() {
     let node = NODE
