@@ -1,24 +1,24 @@
-//! The commands of `psql` that a cluster's dump holds. `psql` runs programs by others of them
-//! (`\!`, `\copy`, `\g |…`, and what stands in backticks in any): a line that is none of these is
-//! not what `pg_dumpall` wrote (CVE-2025-8714).
+//! The commands of `psql` that a cluster's dump may contain. Other commands run programs (`\!`,
+//! `\copy`, `\g |…`, and backticks in any command), so a line that is none of these was not written
+//! by `pg_dumpall` (CVE-2025-8714).
 
 use super::filter::Name;
 
 /// A whole line that begins with a backslash where a statement could begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PsqlCommand<'a> {
-    /// From here to the `\unrestrict` with the same key `psql` takes no other command.
+    /// `psql` accepts no other command until the `\unrestrict` with the same key.
     Restrict(&'a [u8]),
     Unrestrict(&'a [u8]),
-    /// How names of databases are to be taken.
+    /// Sets the encoding of database names.
     Encoding,
-    /// To a database of the same server, as the same user.
+    /// Connects to a database of the same server, as the same user.
     Connect,
 }
 
 impl<'a> PsqlCommand<'a> {
-    /// Reads a line with or without its end; none if it is anything but what `pg_dump` and
-    /// `pg_dumpall` write.
+    /// Parses a line with or without its line ending. Returns `None` unless the line has a form
+    /// that `pg_dump` and `pg_dumpall` write.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -32,8 +32,8 @@ impl<'a> PsqlCommand<'a> {
             return (!name.is_empty() && is_plain_name(name)).then_some(Self::Encoding);
         }
         let database = line.strip_prefix(b"\\connect ")?;
-        // `-reuse-previous=on` with a connection string where the name is more than letters,
-        // digits, '_' and '.'.
+        // A name with characters other than letters, digits, '_' and '.' is in a connection string
+        // after `-reuse-previous=on`.
         let is_database = match database.strip_prefix(b"-reuse-previous=on ") {
             Some(quoted) => {
                 quoted.starts_with(b"\"") && is_connection_string(&Name::parse(quoted)?.plain())
@@ -53,7 +53,7 @@ fn is_plain_name(name: &[u8]) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
 }
 
-/// True for `dbname='…'` and nothing behind it: another word might name another server.
+/// Returns true for exactly `dbname='…'`. A further word could name another server.
 fn is_connection_string(text: &[u8]) -> bool {
     let Some(mut rest) = text.strip_prefix(b"dbname='") else {
         return false;

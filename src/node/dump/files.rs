@@ -1,5 +1,5 @@
-//! What pyaleph's database says of stored files: the rows of `files` and of `file_pins`, brought
-//! together by hash.
+//! Reads the stored files that pyaleph's database lists: the rows of `files` and `file_pins`,
+//! joined by hash.
 
 use std::fmt;
 use std::path::Path;
@@ -15,9 +15,10 @@ use crate::source::{Cid, Sharding};
 use crate::sys::{PathError, Sorted, Sorter};
 use crate::types::{Content, RelPath};
 
-/// Memory for sorting the rows.
+/// Memory for sorting the rows, in bytes.
 const SORT_BYTES: usize = 48 << 20;
-/// Files named by a CID of up to this many bytes lie in local storage, longer ones in kubo.
+/// Files of up to this many bytes that are named by a CID are in local storage, larger ones in
+/// kubo.
 const LOCAL_BYTES_MAX: i64 = 1 << 20;
 
 const WANTED: [Wanted; 2] = [
@@ -31,17 +32,17 @@ const WANTED: [Wanted; 2] = [
     },
 ];
 
-/// Why a file is kept.
+/// The reason why a node keeps a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum PinKind {
-    /// The content of a message that does not stand in the message.
+    /// It is the content of a message, stored apart from the message.
     Content,
-    /// A message names it.
+    /// A message refers to it.
     Message,
-    /// A sync archive of a chain.
+    /// It is a sync archive of a chain.
     Tx,
-    /// Nobody pays for it any more; it goes when the time is up.
+    /// It is no longer paid for, and will be deleted when the period ends.
     GracePeriod,
     /// A kind that this version does not know.
     Other,
@@ -64,7 +65,7 @@ impl PinKind {
             .unwrap_or(Self::Other)
     }
 
-    /// As the database has it.
+    /// Returns the name of the kind in the database.
     pub fn name(self) -> &'static str {
         match self {
             Self::Content => "content",
@@ -81,23 +82,23 @@ impl PinKind {
 pub struct Pins(u8);
 
 impl Pins {
-    /// True if there is a pin of this kind.
+    /// Returns true if there is a pin of this kind.
     pub fn has(self, kind: PinKind) -> bool {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// This set with one more.
+    /// Returns this set with one more kind.
     #[must_use]
     pub fn with(self, kind: PinKind) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 
-    /// True if the node must hold the file: something other than a grace period pins it.
+    /// Returns true if the node must have the file: a pin other than a grace period exists.
     pub fn must_be_there(self) -> bool {
         self.0 & !Self::default().with(PinKind::GracePeriod).0 != 0
     }
 
-    /// The kinds in it.
+    /// Returns the kinds in the set.
     pub fn kinds(self) -> impl Iterator<Item = PinKind> {
         PinKind::ALL.into_iter().filter(move |&kind| self.has(kind))
     }
@@ -112,7 +113,7 @@ impl Pins {
 }
 
 impl fmt::Display for Pins {
-    /// `content,tx`; `-` for none.
+    /// Formats as `content,tx`, or `-` for an empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut kinds = self.kinds();
         f.write_str(kinds.next().map_or("-", PinKind::name))?;
@@ -120,44 +121,47 @@ impl fmt::Display for Pins {
     }
 }
 
-/// What a row's `type` says.
+/// The `type` of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FileType {
     File,
     Directory,
-    /// A type that this version does not know: as a file, whose size says nothing.
+    /// A type that this version does not know. It is treated as a file of unknown size.
     Other,
 }
 
-/// Where a file lies.
+/// Where the node stores a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Home {
     /// In local storage, under its hash.
     Local,
-    /// In kubo's blocks; a copy in local storage does too, since the node looks there first.
+    /// In kubo's blocks. A copy in local storage is sufficient as well, because the node looks
+    /// there first.
     Ipfs,
     /// In both: a sync archive.
     Both,
 }
 
-/// One row of `files` with the kinds of its pins.
+/// A row of `files` with the kinds of its pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRow {
-    /// 64 hex digits or a CID: its name in local storage.
+    /// 64 hex digits or a CID. It is the file's name in local storage.
     pub hash: Vec<u8>,
-    /// Negative if it is not known; a directory's counts all that is in it.
+    /// In bytes; negative if unknown. A directory's size includes its content.
     pub size: i64,
     pub kind: FileType,
     pub pins: Pins,
 }
 
 impl FileRow {
-    /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of
-    /// at most 1 MiB lie in local storage, longer ones and every directory in kubo alone, sync
-    /// archives in both.
+    /// Returns where the node stores the file, and the path of its root block in kubo if it has
+    /// one. Files named by SHA-256, and files of at most 1 MiB or unknown size named by a CID, are
+    /// in local storage. Larger files and all directories are only in kubo. Sync archives are in
+    /// both.
     pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
-        // What is no CID can lie nowhere else; the root of an inline CID is in its name.
+        // A name that is not a CID can only be in local storage. So is the file of an inline CID,
+        // whose root block is the name itself.
         let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
             return (Home::Local, None);
         };
@@ -170,7 +174,7 @@ impl FileRow {
         (home, Some(block))
     }
 
-    /// The length that its copy in local storage must have, where the row tells.
+    /// Returns the length that the copy in local storage must have, if the row has it.
     pub fn stored_size(&self) -> Option<u64> {
         if self.kind == FileType::File {
             u64::try_from(self.size).ok()
@@ -179,25 +183,25 @@ impl FileRow {
         }
     }
 
-    /// True if the node needs it in local storage: it must be there, and lies there or may (a
-    /// message's content is read from there whatever its length).
+    /// Returns true if the node needs the file in local storage. A message's content is read from
+    /// local storage regardless of its length.
     pub fn is_wanted_locally(&self) -> bool {
         self.pins.must_be_there()
             && (self.home(Sharding::default()).0 != Home::Ipfs || self.pins.has(PinKind::Content))
     }
 }
 
-/// How many rows a dump has.
+/// The number of rows in a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
     pub files: u64,
     pub pins: u64,
 }
 
-/// The files of a dump, each once, ascending by hash: the order of names in a directory.
+/// The files of a dump, each once, in ascending order of hashes: the order of names in a directory.
 pub struct Files {
     sorted: Sorted,
-    /// Read, not given yet.
+    /// A record that was read ahead.
     ahead: Option<(Vec<u8>, Row)>,
     pub counts: RowCounts,
 }
@@ -209,7 +213,7 @@ enum Row {
     Pin(PinKind),
 }
 
-/// Before a pin in a record; a file has its type there.
+/// Tag of a pin's record. A file's record has its type in this place.
 const PIN_TAG: u8 = 255;
 
 impl Row {
@@ -236,11 +240,11 @@ impl Row {
 }
 
 impl Files {
-    /// Reads a captured dump. `source`: its name, for errors; `scratch`: where rows beyond the
-    /// memory budget go.
+    /// Reads a captured dump. `source` is its name, for errors. `scratch` is the directory for rows
+    /// beyond the memory budget.
     ///
     /// # Errors
-    /// [`NodeError::Dump`] if it is not a dump of pyaleph's database.
+    /// Returns [`NodeError::Dump`] if the content is not a dump of pyaleph's database.
     pub fn read(
         reader: &ChunkReader<'_>,
         source: &str,
@@ -257,7 +261,7 @@ impl Files {
         })
     }
 
-    /// Reads a dump that `feed` writes.
+    /// Reads the dump that `feed` writes.
     fn collect(
         scratch: &Path,
         source: &str,
@@ -275,12 +279,15 @@ impl Files {
                 .push(hash, &row.encode())
                 .map_err(|error: PathError| RowError::Other(error.into()))
         };
+
+        // The reader's own error explains why `feed` failed.
         let mut rows = CopyReader::new(&WANTED, &mut each);
         let fed = feed(&mut rows);
         let read = match rows.take_error() {
             Some(error) => Err(error),
             None => fed.map_err(DumpError::Taker).and_then(|()| rows.finish()),
         };
+
         read.map_err(|error| match error {
             DumpError::Taker(error) => NodeError::Engine(error),
             error => NodeError::Dump {
@@ -288,6 +295,7 @@ impl Files {
                 source: Box::new(error),
             },
         })?;
+
         Ok(Self {
             sorted: sorter.finish()?,
             ahead: None,
@@ -295,7 +303,7 @@ impl Files {
         })
     }
 
-    /// The next file; none at the end. Pins of a file that has no row are passed over.
+    /// Returns the next file; `None` at the end. Pins of a file without a row are skipped.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends it; Iterator would go on"
@@ -309,7 +317,10 @@ impl Files {
             else {
                 return Ok(None);
             };
-            let (mut file, mut pins) = (None, Pins::default());
+            let mut file = None;
+            let mut pins = Pins::default();
+
+            // Merge all records of this hash.
             let mut row = Some(first);
             while let Some(this) = row.take() {
                 match this {
@@ -321,6 +332,7 @@ impl Files {
                     other => self.ahead = other,
                 }
             }
+
             if let Some((size, kind)) = file {
                 return Ok(Some(FileRow {
                     hash,
@@ -341,7 +353,7 @@ impl Files {
     }
 }
 
-/// A row of `files` or `file_pins`: the file's hash, and what is said of it.
+/// Parses a row of `files` or `file_pins` into the file's hash and its record.
 fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), String> {
     let mut values = Vec::with_capacity(3);
     for (field, name) in fields.iter().zip(WANTED[table].columns) {

@@ -1,79 +1,80 @@
-//! Makes a dump of a whole cluster fit for `psql` with `ON_ERROR_STOP`.
+//! Makes a cluster's dump suitable for `psql` with `ON_ERROR_STOP`.
 //!
-//! `pg_dumpall --clean` drops databases and roles that a fresh cluster does not have, and the very
-//! role that connects, so some of its statements must fail. These alone are replaced:
+//! `pg_dumpall --clean` drops databases and roles that a fresh cluster does not have, and even the
+//! role that connects, so some of its statements must fail. Only these are replaced:
 //!
-//! | statement | becomes |
+//! | statement | replacement |
 //! |---|---|
-//! | `DROP DATABASE` | the same with `IF EXISTS`; a template is made an ordinary database before, since none is dropped |
+//! | `DROP DATABASE` | the same with `IF EXISTS`; a template is first made an ordinary database, since templates cannot be dropped |
 //! | `DROP TABLESPACE` | the same with `IF EXISTS` |
-//! | `DROP ROLE x` | the same with `IF EXISTS`; a role on which something depends stays and loses its settings |
+//! | `DROP ROLE x` | the same with `IF EXISTS`; if objects depend on the role, it stays and its settings are reset |
 //! | `CREATE ROLE x` | the same, unless the role stayed |
-//! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
-//! | `ALTER ROLE … WITH` of the connected role | moved to the end: it may take the rights or the password away that the rest needs |
-//! | the beginning of a database's part, where encodings need it | behind a connection to a database that takes any |
-//! | `REFRESH MATERIALIZED VIEW` | the same; where its query fails, which may need a search path that a dump has not, or another server, the view stays empty and a warning names it |
-//! | `CREATE EVENT TRIGGER` | the same, after a setting by which it does not fire in this session: `pg_dump` refreshes materialized views after it |
-//! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
+//! | `DROP ROLE`, `CREATE ROLE` of the connected role | the role stays and its settings are reset |
+//! | `ALTER ROLE … WITH` of the connected role | moved to the end, because it may remove rights or a password that the rest needs |
+//! | the beginning of a database's part, if encodings require it | preceded by a connection to a database that accepts every encoding |
+//! | `REFRESH MATERIALIZED VIEW` | the same; if its query fails, which may need a search path that a dump does not set, or another server, the view stays empty and a warning names it |
+//! | `CREATE EVENT TRIGGER` | the same, after a setting that keeps it from firing in this session: `pg_dump` refreshes materialized views after it |
+//! | `SET transaction_timeout = 0`, written by `pg_dump` 17 and later | left out for an older server |
 //!
-//! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does
+//! Commands of `psql` pass only if they are among the few that a dump contains. A `psql` that does
 //! not know `\restrict` gets none: the pair of lines around a section is left out. Rows of tables,
-//! literals and bodies of functions pass untouched, whatever they look like.
+//! literals and bodies of functions pass unchanged, whether or not they look like one of these.
 
 use std::io::{self, Write};
 
 use super::command::PsqlCommand;
 use super::lexer::{DumpLexer, Piece, Place};
 
-/// A line that may have to be replaced is held in memory up to here; longer ones are none of these.
+/// Lines that may have to be replaced are held in memory up to this length, in bytes. No longer
+/// line is one of these statements.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// Before the dump's first line: what `IF EXISTS` would say of each thing that is not there.
+/// Precedes the dump's first line. Suppresses the notices of `IF EXISTS` for missing objects.
 const PREFIX: &[u8] = b"SET client_min_messages = warning; ";
 
-/// How a warning begins that names a view which could not be refreshed.
+/// Prefix of the warning for a view that could not be refreshed.
 pub const EMPTY_VIEW: &[u8] = b"icecore: not refreshed: ";
 
-/// The line with which `pg_dump` begins the part of a database.
+/// The line with which `pg_dump` begins a database's part.
 pub(super) const SECTION: &[u8] = b"-- PostgreSQL database dump";
 
-/// How a dump is changed on its way.
+/// Rules for changing a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRules {
     /// The role that connects.
     pub role: String,
-    /// `psql` knows `\restrict`.
+    /// True if `psql` knows `\restrict`.
     pub knows_restrict: bool,
-    /// The server that takes the dump has the setting `transaction_timeout`: PostgreSQL 17 and
-    /// later.
+    /// True if the server that receives the dump has the setting `transaction_timeout`: PostgreSQL
+    /// 17 and later.
     pub knows_transaction_timeout: bool,
-    /// A database to which `psql` goes before the part of each database: the part sets its encoding
-    /// before it connects, and the one before may have no conversion to it.
+    /// The database that `psql` connects to before each database's part. The part sets its encoding
+    /// before it connects, and the previous database may have no conversion to it.
     pub neutral: Option<String>,
-    /// What `psql` is to say on standard error once it came to the end; letters and digits. Its
-    /// exit code does not tell: who loses the connection to it in the middle gives it the end of
-    /// its input, which is success.
+    /// A word of letters and digits that `psql` prints on standard error at the end of the dump.
+    /// The exit code is not sufficient: if the connection to `psql` breaks, `psql` sees the end of
+    /// its input and exits with 0.
     pub last_word: Option<String>,
 }
 
-/// Takes a dump's bytes and writes what `psql` is to get.
+/// Takes a dump's bytes and writes the input of `psql`.
 #[derive(Debug)]
 pub struct RestoreFilter<W> {
     out: W,
     rules: FilterRules,
     lexer: DumpLexer,
     has_begun: bool,
-    /// Roles are told of before the first connection alone.
+    /// True before the first `\connect`. Only this part has statements about roles and tablespaces.
     is_in_globals: bool,
-    /// The section's key, where its `\restrict` was left out.
+    /// The key of the current section, if its `\restrict` was left out.
     key: Option<Vec<u8>>,
-    /// The beginning of the line under way, if it may have to be replaced.
+    /// The beginning of the current line, if the line may have to be replaced.
     held: Option<Vec<u8>>,
-    /// What goes to the end.
+    /// Statements to write at the end.
     put_off: Vec<u8>,
 }
 
 impl<W: Write> RestoreFilter<W> {
-    /// At the beginning of a dump.
+    /// Creates a filter for the beginning of a dump.
     pub fn new(out: W, rules: FilterRules) -> Self {
         Self {
             out,
@@ -87,10 +88,12 @@ impl<W: Write> RestoreFilter<W> {
         }
     }
 
-    /// Ends the dump: writes what was put off.
+    /// Ends the dump and writes the deferred statements.
     ///
     /// # Errors
-    /// The output failed, or the dump ended in the middle of something: then nothing was added.
+    /// Returns an error if the output failed, or if the dump ended inside a statement, a comment,
+    /// COPY data or a restricted section. In the latter case the deferred statements are not
+    /// written.
     pub fn finish(mut self) -> io::Result<W> {
         if let Some(held) = self.held.take() {
             self.out.write_all(&held)?;
@@ -117,26 +120,30 @@ impl<W: Write> RestoreFilter<W> {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.out.write_all(PREFIX)?;
         }
-        // What was looked at and passes as it is goes out in one piece.
-        let (mut rest, mut start) = (input, 0);
+        // Lines that pass unchanged are written together, as one slice from `start` on.
+        let mut rest = input;
+        let mut start = 0;
         loop {
             let commands = self.lexer.commands();
             let Some(piece) = self.lexer.next(&mut rest) else {
                 break;
             };
-            // Those that are a line of their own are looked at when the line is whole.
+            // A command on a line of its own is checked by `instead` once the line is complete.
             let is_whole_command =
                 piece.starts && piece.place == Place::Between && piece.bytes.starts_with(b"\\");
             if self.lexer.commands() != commands && !is_whole_command {
                 return Err(unexpected_command());
             }
+
             let end = input.len() - rest.len();
             let begin = end - piece.bytes.len();
+
             if self.held.is_none() && !(piece.starts && self.is_of_interest(&piece)) {
                 continue;
             }
+
             if self.held.is_none() && piece.ends {
-                // The usual case: the whole line is here.
+                // The usual case: the whole line is in this input.
                 if let Some(instead) = self.instead(piece.bytes)? {
                     self.out.write_all(&input[start..begin])?;
                     self.out.write_all(&instead)?;
@@ -144,6 +151,7 @@ impl<W: Write> RestoreFilter<W> {
                 }
                 continue;
             }
+
             self.out.write_all(&input[start..begin])?;
             start = end;
             let mut line = self.held.take().unwrap_or_default();
@@ -163,7 +171,7 @@ impl<W: Write> RestoreFilter<W> {
         self.out.write_all(&input[start..])
     }
 
-    /// True if a line that begins so may have to be replaced.
+    /// Returns true if a line with this beginning may have to be replaced.
     fn is_of_interest(&self, piece: &Piece<'_>) -> bool {
         let is_between = piece.place == Place::Between;
         let is_comment = piece.bytes.first() == Some(&b'-') && self.rules.neutral.is_some();
@@ -175,7 +183,8 @@ impl<W: Write> RestoreFilter<W> {
                 ))
     }
 
-    /// What takes a line's place; none: it passes. The line begins between statements.
+    /// Returns the replacement of a line; `None` if the line passes. The line begins between
+    /// statements.
     fn instead(&mut self, line: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if line.starts_with(b"\\") {
             return self.command(line);
@@ -185,27 +194,35 @@ impl<W: Write> RestoreFilter<W> {
             let neutral = self.rules.neutral.as_ref().filter(|_| is_part);
             return Ok(neutral.map(|name| [b"\\connect ", name.as_bytes(), b"\n", line].concat()));
         }
+
         if line.starts_with(b"CREATE EVENT TRIGGER ") {
             return Ok(Some(
                 [b"SET session_replication_role = replica;\n", line].concat(),
             ));
         }
+
         if !self.lexer.is_at_rest() {
-            // The statement goes on in the next line: none of the others in the table does.
+            // The statement continues on the next line, so it is not one of those that are
+            // replaced.
             return Ok(None);
         }
         let Some(statement) = line.strip_suffix(b"\n").unwrap_or(line).strip_suffix(b";") else {
             return Ok(None);
         };
+
         if let Some(name) = dropped(statement, b"DROP DATABASE ") {
             return Ok(Some(drop_database(name)));
         }
+
         if statement == b"SET transaction_timeout = 0" && !self.rules.knows_transaction_timeout {
             return Ok(Some(b"--\n".to_vec()));
         }
+
         if let Some(name) = statement.strip_prefix(b"REFRESH MATERIALIZED VIEW ") {
             return Ok(refresh(name));
         }
+
+        // Statements about tablespaces and roles.
         if !self.is_in_globals {
             return Ok(None);
         }
@@ -214,6 +231,7 @@ impl<W: Write> RestoreFilter<W> {
                 [b"DROP TABLESPACE IF EXISTS ", name.spelled, b";\n"].concat(),
             ));
         }
+
         let role = self.rules.role.as_bytes();
         if let Some(name) = dropped(statement, b"DROP ROLE ") {
             if name.is(role) {
@@ -230,6 +248,8 @@ impl<W: Write> RestoreFilter<W> {
             .concat();
             return Ok(attempt(&[b"DROP ROLE IF EXISTS ", spelled].concat(), &or));
         }
+
+        // The role exists if a dependent object kept it.
         if let Some(name) = statement
             .strip_prefix(b"CREATE ROLE ")
             .and_then(Name::parse)
@@ -244,6 +264,7 @@ impl<W: Write> RestoreFilter<W> {
                 b"duplicate_object THEN NULL",
             ));
         }
+
         if let Some(rest) = statement.strip_prefix(b"ALTER ROLE ")
             && let Some((name, rest)) = Name::first(rest)
             && name.is(role)
@@ -255,14 +276,15 @@ impl<W: Write> RestoreFilter<W> {
                 b"-- What the connected role may do is set at the end.\n".to_vec(),
             ));
         }
+
         Ok(None)
     }
 
-    /// A command of `psql` that is a line of its own.
+    /// Handles a command of `psql` that is a line of its own.
     fn command(&mut self, line: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let command = PsqlCommand::parse(line).ok_or_else(unexpected_command)?;
         if let Some(key) = &self.key {
-            // `psql` would take no other one here.
+            // `psql` would accept no other command here.
             return match command {
                 PsqlCommand::Unrestrict(same) if same == key => {
                     self.key = None;
@@ -294,8 +316,8 @@ impl<W: Write> Write for RestoreFilter<W> {
     }
 }
 
-/// The name in a statement that drops something, which may say `IF EXISTS` already (`pg_dumpall
-/// --if-exists`).
+/// Returns the name in a statement that drops an object. The statement may have `IF EXISTS` already
+/// (`pg_dumpall --if-exists`).
 fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<Name<'a>> {
     let name = statement.strip_prefix(verb)?;
     Name::parse(name.strip_prefix(b"IF EXISTS ").unwrap_or(name))
@@ -308,10 +330,10 @@ fn unexpected_command() -> io::Error {
     )
 }
 
-/// As `pg_dump --clean --create` does it; `pg_dumpall` does not for the databases that it drops at
-/// its beginning.
+/// Returns statements that drop a database, even a template, as `pg_dump --clean --create` writes
+/// them. `pg_dumpall` writes only `DROP DATABASE` at the beginning of its dump.
 fn drop_database(name: Name<'_>) -> Vec<u8> {
-    // In a literal quotes alone are special: dumps set standard_conforming_strings.
+    // In a literal only quotes are special, because dumps set standard_conforming_strings.
     let literal: Vec<u8> = name
         .plain()
         .into_iter()
@@ -329,7 +351,7 @@ fn drop_database(name: Name<'_>) -> Vec<u8> {
     .concat()
 }
 
-/// A statement that may fail in one way; none if the name in it cannot be quoted so.
+/// Returns a statement that may fail in one way; `None` if its text contains the dollar quote.
 fn attempt(statement: &[u8], or: &[u8]) -> Option<Vec<u8>> {
     const QUOTE: &[u8] = b"$restore$";
     if statement.windows(QUOTE.len()).any(|part| part == QUOTE) {
@@ -351,8 +373,8 @@ fn attempt(statement: &[u8], or: &[u8]) -> Option<Vec<u8>> {
     )
 }
 
-/// Refreshes a view, or says on standard error that it stays empty; none if its name cannot be
-/// quoted so. `name`: as it is spelled, in one line.
+/// Returns a statement that refreshes a view, or warns on standard error that the view stays empty;
+/// `None` if the name contains the dollar quote. `name` is as spelled in the dump, in one line.
 fn refresh(name: &[u8]) -> Option<Vec<u8>> {
     let literal: Vec<u8> = name
         .iter()
@@ -372,19 +394,19 @@ fn refresh(name: &[u8]) -> Option<Vec<u8>> {
 /// An identifier in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name<'a> {
-    /// As it stands there, with its quotes.
+    /// As spelled in the statement, with its quotes.
     pub spelled: &'a [u8],
 }
 
 impl<'a> Name<'a> {
-    /// All of the text, if it is one name.
+    /// Parses a text that is exactly one name.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         Self::first(text)
             .filter(|(_, rest)| rest.is_empty())
             .map(|(name, _)| name)
     }
 
-    /// The name that a text begins with, and what follows.
+    /// Returns the name at the beginning of a text, and the rest of the text.
     pub fn first(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let len = if text.first() == Some(&b'"') {
             let mut at = 1;
@@ -405,12 +427,12 @@ impl<'a> Name<'a> {
         (!spelled.is_empty()).then_some((Self { spelled }, rest))
     }
 
-    /// True if it names this.
+    /// Returns true if the identifier refers to this name.
     pub fn is(&self, name: &[u8]) -> bool {
         self.plain() == name
     }
 
-    /// Without its quotes; folded to lower case if it has none.
+    /// Returns the name without quotes, in lower case if it is not quoted.
     pub fn plain(&self) -> Vec<u8> {
         let Some(inner) = self.spelled.strip_prefix(b"\"") else {
             return self.spelled.to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! What the first part of a cluster's dump tells: which databases it brings, and what it was made
-//! from.
+//! Reads the first part of a cluster's dump: the databases that the dump restores, and the version
+//! of the server that was dumped.
 
 use std::io::{self, Write};
 
@@ -7,35 +7,35 @@ use super::filter::Name;
 use super::lexer::{DumpLexer, Place};
 use crate::node::postgres::Version;
 
-/// How far the first part is looked for.
+/// Upper limit of the bytes to search for the end of the first part.
 const HEAD_BYTES_MAX: u64 = 16 << 20;
-/// A line of interest is no longer.
+/// Upper limit of the lines to look at, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The first part of a dump, up to the first connection to one of its databases.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DumpHead {
-    /// It is what `pg_dumpall` writes.
+    /// True if `pg_dumpall` wrote the dump.
     pub is_cluster: bool,
-    /// What it is by its first bytes.
+    /// The kind of the stream.
     pub kind: DumpKind,
-    /// Databases that it drops and makes again, beside `postgres` and `template1`.
+    /// Databases that the dump drops and creates again, except `postgres` and `template1`.
     pub databases: Vec<String>,
     /// The version of the server that was dumped.
     pub version: Option<Version>,
 }
 
-/// What a stream is by its first bytes.
+/// The kind of a stream, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DumpKind {
-    /// A text, or anything else.
+    /// Text, or anything else.
     #[default]
     Other,
-    /// Of one database, as a text.
+    /// A dump of one database, as text.
     Plain,
-    /// Of one database, as `pg_restore` reads it.
+    /// A dump of one database, in a format of `pg_restore`.
     Archive,
-    /// It must be unpacked by this program.
+    /// A compressed stream, with the program that decompresses it.
     Packed(&'static str),
 }
 
@@ -52,7 +52,7 @@ impl DumpKind {
         }
     }
 
-    /// For people, behind "it is not the dump of a cluster".
+    /// Returns text to append to "it is not the dump of a cluster".
     pub fn what(self) -> String {
         match self {
             Self::Other => String::new(),
@@ -64,7 +64,7 @@ impl DumpKind {
         }
     }
 
-    /// What to type. `name`: the dump on the command line.
+    /// Returns the command to type. `name` is the dump on the command line.
     pub fn by_hand(self, name: &str) -> String {
         match self {
             Self::Other => format!("icecore cat {name} writes it out"),
@@ -83,7 +83,8 @@ impl DumpKind {
     }
 }
 
-/// Takes a dump's bytes until its first part is over; then writing fails, as no more is wanted.
+/// Takes a dump's bytes until the first part ends. After that, writing fails because no more bytes
+/// are needed.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     lexer: DumpLexer,
@@ -94,17 +95,17 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// At the beginning of a dump.
+    /// Creates a reader for the beginning of a dump.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// True once a failed write only meant that no more is wanted.
+    /// Returns true if a write failed only because no more bytes are needed.
     pub fn is_done(&self) -> bool {
         self.is_done
     }
 
-    /// What was found.
+    /// Returns the first part.
     pub fn into_head(self) -> DumpHead {
         self.head
     }
@@ -154,6 +155,7 @@ impl Write for HeadReader {
                 self.line();
             }
         }
+
         self.read += bytes.len() as u64;
         self.is_done |= self.read >= HEAD_BYTES_MAX;
         if self.is_done {

@@ -1,18 +1,19 @@
-//! Where a line of a PostgreSQL dump stands: between statements, in one, or in COPY data.
+//! Splits a PostgreSQL dump into lines and finds the context of each: between statements, in a
+//! statement, or in COPY data.
 //!
 //! The rules are those by which `psql` finds the end of a statement: quotes, dollar quotes,
 //! comments, parentheses and `BEGIN ATOMIC` bodies. A line that only looks like COPY, in a
-//! function's body or a literal, begins no data.
+//! function's body or a literal, does not begin data.
 
 use std::io::BufRead;
 
-/// Longest head of a COPY statement that is kept: 1,600 columns with the longest names take a
-/// quarter of it.
+/// Upper limit of the text of a COPY statement, in bytes. 1,600 columns with the longest names take
+/// a quarter of it.
 const HEAD_BYTES_MAX: usize = 1 << 20;
-/// Words and dollar tags are remembered up to here: PostgreSQL's names are no longer.
+/// Words and dollar tags are stored up to this length, in bytes. PostgreSQL's names are not longer.
 const WORD_BYTES_MAX: usize = 64;
 
-/// Where a line begins.
+/// The context in which a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// Between statements: a comment, a blank line, a command of psql (`\connect`), or a
@@ -22,90 +23,92 @@ pub enum Place {
     Statement,
     /// A row of a table.
     CopyData,
-    /// The `\.` behind the rows; told with a line's last piece alone.
+    /// The `\.` after the rows. Only the last piece of the line has this place.
     CopyEnd,
 }
 
-/// A piece of one line: all of it, unless it was fed in parts.
+/// A piece of a line. It is the whole line, unless the line was fed in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// With the line's `\n`, if it is in this piece.
+    /// Includes the line's `\n`, if it is in this piece.
     pub bytes: &'a [u8],
     pub place: Place,
-    /// The line begins with this piece.
+    /// True if the line begins with this piece.
     pub starts: bool,
-    /// The line ends with this piece.
+    /// True if the line ends with this piece.
     pub ends: bool,
 }
 
-/// `COPY schema.table (columns) FROM stdin`: names as the dump spells them, quotes taken off.
+/// `COPY schema.table (columns) FROM stdin`, with names as the dump spells them, without quotes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CopyHeader {
-    /// None if the dump relies on the search path.
+    /// `None` if the dump relies on the search path.
     pub schema: Option<Vec<u8>>,
     pub table: Vec<u8>,
-    /// Empty if the statement names none.
+    /// Empty if the statement has no list of columns.
     pub columns: Vec<Vec<u8>>,
-    /// Something follows `stdin`: the rows may not be in text format.
+    /// True if something follows `stdin`: the rows may not be in text format.
     pub has_options: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Normal,
-    /// Behind `-` or `/` that may begin a comment.
+    /// After a `-` or `/` that may begin a comment.
     Dash,
     Slash,
     LineComment,
-    /// Block comments nest. `last` is the byte before, unless it was used.
+    /// Block comments nest. `last` is the previous byte, or 0 if that byte was part of a delimiter.
     Block {
         depth: u32,
         last: u8,
     },
-    /// A literal; with `escapes`, a backslash takes the next byte along.
+    /// In a literal. With `escapes`, a backslash escapes the next byte.
     Quote {
         escapes: bool,
     },
     Escape,
-    /// Behind a quote that may be half of a doubled one, in an `E''` literal.
+    /// After a quote in an `E''` literal, which may be the first of a doubled quote.
     QuoteEnd,
     Identifier,
-    /// In `$tag` that may begin a dollar quote.
+    /// In a `$tag` that may begin a dollar quote.
     DollarOpen,
-    /// In a dollar quote; so many bytes of its closing tag were met.
+    /// In a dollar quote. `matched` is the number of bytes of its closing tag that were matched.
     Dollar {
         matched: usize,
     },
-    /// A command of psql, to the line's end.
+    /// In a command of psql, up to the end of the line.
     Meta,
 }
 
-/// Splits a dump into lines and tells where each begins; fed in pieces of any size.
+/// Splits a dump into lines and finds the place of each. Input may be fed in pieces of any size.
 #[derive(Debug)]
 pub struct DumpLexer {
     state: State,
-    /// Some piece of the line under way was told.
+    /// True if a piece of the current line was returned.
     in_line: bool,
     place: Place,
-    /// Something of a statement was met.
+    /// True if a part of a statement was read.
     in_statement: bool,
     parens: u32,
-    /// Open `BEGIN ATOMIC` and `CASE`, and the first letters of the statement's first words: what
-    /// psql goes by.
+    /// The number of open `BEGIN ATOMIC` and `CASE`, and the first letters of the statement's first
+    /// words, from which psql recognizes a function.
     begins: u32,
     initials: [u8; 4],
     words: usize,
-    /// The word under way, in lower case, cut at its limit; then a dollar quote's tag with its `$`.
+    /// The current word in lower case, cut off at its limit, and the tag of a dollar quote with its
+    /// `$`.
     word: Vec<u8>,
     tag: Vec<u8>,
     /// The statement so far, without comments, while it may be a COPY.
     head: Vec<u8>,
     is_copy: bool,
-    /// Data begins with the next line.
+    /// Set after a COPY statement: its data begins with the next line.
     next_copy: Option<CopyHeader>,
     copy: Option<CopyHeader>,
     commands: u64,
-    /// How much of the line under way equals `\.` and a line's end; none: it is a row.
+    /// The number of bytes of the current line that match `\.` and a line's end. `None`: it is a
+    /// row.
     mark: Option<usize>,
 }
 
@@ -116,7 +119,7 @@ impl Default for DumpLexer {
 }
 
 impl DumpLexer {
-    /// At the dump's beginning.
+    /// Creates a lexer for the beginning of a dump.
     pub fn new() -> Self {
         Self {
             state: State::Normal,
@@ -138,17 +141,20 @@ impl DumpLexer {
         }
     }
 
-    /// Takes the next line, or what there is of it, off the input; none if that is empty.
+    /// Removes the next line, or the available part of it, from the input. Returns `None` if the
+    /// input is empty.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
         if input.is_empty() {
             return None;
         }
-        // The standard library looks at many bytes at once; one at a time took longer than all else
-        // that is done to rows.
-        let (all, mut rest) = (*input, *input);
+        // `skip_until` looks at many bytes at once. One byte at a time took longer than all other
+        // work on rows.
+        let all = *input;
+        let mut rest = all;
         let length = rest.skip_until(b'\n').unwrap_or(all.len());
         let (bytes, rest) = all.split_at(length);
         *input = rest;
+
         let ends = bytes.ends_with(b"\n");
         let starts = !std::mem::replace(&mut self.in_line, !ends);
         if starts {
@@ -159,6 +165,7 @@ impl DumpLexer {
             };
             self.mark = Some(0);
         }
+
         if self.place == Place::CopyData {
             self.compare_with_mark(bytes);
             if ends && self.mark.is_some() {
@@ -176,6 +183,7 @@ impl DumpLexer {
                 self.copy = self.next_copy.take();
             }
         }
+
         Some(Piece {
             bytes,
             place: self.place,
@@ -184,24 +192,25 @@ impl DumpLexer {
         })
     }
 
-    /// The table whose rows follow, from the end of its COPY statement's line to that of the `\.`.
+    /// Returns the table whose rows follow, from the end of the COPY statement's line to the end of
+    /// the `\.` line.
     pub fn copy(&self) -> Option<&CopyHeader> {
         self.copy.as_ref()
     }
 
-    /// How many commands of psql were met so far: backslashes outside of literals, names, comments
-    /// and COPY data.
+    /// Returns the number of commands of psql so far: backslashes outside of literals, names,
+    /// comments and COPY data.
     pub fn commands(&self) -> u64 {
         self.commands
     }
 
-    /// True if the dump can end here: no statement, comment or COPY data is open.
+    /// Returns true if the dump can end here: no statement, comment or COPY data is open.
     pub fn is_at_rest(&self) -> bool {
         let between = matches!(self.state, State::Normal | State::LineComment | State::Meta);
         self.copy.is_none() && self.next_copy.is_none() && !self.in_statement && between
     }
 
-    /// Goes on comparing the line with `\.`; a carriage return may stand at its end.
+    /// Continues to compare the line with `\.`, which a carriage return may follow.
     fn compare_with_mark(&mut self, bytes: &[u8]) {
         const MARK: &[u8] = b"\\.\r\n";
         for &byte in bytes {
@@ -278,9 +287,12 @@ impl DumpLexer {
             self.keep(byte);
             return;
         }
+
+        // A byte outside of words ends the current word.
         let escapes = byte == b'\'' && self.word == b"e";
         self.end_word();
         self.commands += u64::from(byte == b'\\');
+
         match byte {
             b'-' => self.state = State::Dash,
             b'/' => self.state = State::Slash,
@@ -306,7 +318,7 @@ impl DumpLexer {
         }
     }
 
-    /// The byte behind a `-` or `/`.
+    /// Handles the byte after a `-` or `/`.
     fn second(&mut self, byte: u8) {
         let (first, second, comment) = match self.state {
             State::Dash => (b'-', b'-', State::LineComment),
@@ -338,8 +350,8 @@ impl DumpLexer {
         };
     }
 
-    /// In `$tag`, before its second `$`. What proves to be no tag is an ordinary part of the
-    /// statement.
+    /// Handles a byte in `$tag`, before its second `$`. Text that turns out not to be a tag is an
+    /// ordinary part of the statement.
     fn in_tag(&mut self, byte: u8) {
         if byte == b'$' {
             self.tag.push(byte);
@@ -351,13 +363,13 @@ impl DumpLexer {
             self.tag.push(byte);
         } else {
             self.state = State::Normal;
-            // As a word, so that a `$` right behind it begins no quote.
+            // It becomes a word, so that a `$` directly after it does not begin a quote.
             self.word.clone_from(&self.tag);
             self.normal(byte);
         }
     }
 
-    /// Keeps a byte of a statement that may be a COPY.
+    /// Stores a byte of a statement that may be a COPY.
     fn keep(&mut self, byte: u8) {
         if self.is_copy && self.in_statement {
             if self.head.len() < HEAD_BYTES_MAX {
@@ -368,7 +380,7 @@ impl DumpLexer {
         }
     }
 
-    /// The statement is no COPY.
+    /// Discards the stored text: the statement is not a COPY.
     fn drop_head(&mut self) {
         self.is_copy = false;
         self.head.clear();
@@ -416,7 +428,7 @@ impl DumpLexer {
     }
 }
 
-/// Bytes of names, keywords and numbers.
+/// Returns true for bytes of names, keywords and numbers.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
@@ -424,7 +436,7 @@ fn is_word(byte: u8) -> bool {
 /// A token of a COPY statement.
 #[derive(Debug, PartialEq)]
 enum Token {
-    /// Folded to lower case unless it was quoted.
+    /// In lower case, unless it was quoted.
     Name {
         name: Vec<u8>,
         quoted: bool,
@@ -433,7 +445,7 @@ enum Token {
 }
 
 impl CopyHeader {
-    /// Reads a statement without its `;`; none if it is not `COPY … FROM stdin`.
+    /// Parses a statement without its `;`. Returns `None` if it is not `COPY … FROM stdin`.
     fn parse(statement: &[u8]) -> Option<Self> {
         let tokens = tokens(statement)?;
         let mut tokens = tokens.into_iter().peekable();
@@ -442,16 +454,20 @@ impl CopyHeader {
             Some(Token::Name { name, .. }) => Some(name),
             _ => None,
         };
+
         if !is_keyword(tokens.next().as_ref(), b"copy") {
             return None;
         }
+
         let mut header = Self {
             table: name(tokens.next())?,
             ..Self::default()
         };
+
         if tokens.next_if_eq(&Token::Sign(b'.')).is_some() {
             header.schema = Some(std::mem::replace(&mut header.table, name(tokens.next())?));
         }
+
         if tokens.next_if_eq(&Token::Sign(b'(')).is_some() {
             loop {
                 header.columns.push(name(tokens.next())?);
@@ -462,19 +478,22 @@ impl CopyHeader {
                 }
             }
         }
+
         if !is_keyword(tokens.next().as_ref(), b"from")
             || !is_keyword(tokens.next().as_ref(), b"stdin")
         {
             return None;
         }
+
         header.has_options = tokens.peek().is_some();
         Some(header)
     }
 }
 
-/// None if a quoted name does not end.
+/// Splits a COPY statement into tokens. Returns `None` if a quoted name does not end.
 fn tokens(text: &[u8]) -> Option<Vec<Token>> {
-    let (mut out, mut at) = (Vec::new(), 0);
+    let mut out = Vec::new();
+    let mut at = 0;
     while let Some(&byte) = text.get(at) {
         if byte == b'"' {
             let mut name = Vec::new();

@@ -1,5 +1,5 @@
-//! Reading a PostgreSQL dump as it streams by: statements, rows, and what pyaleph's tables say of
-//! stored files.
+//! Reads a PostgreSQL dump as a stream: its statements, its rows, and the files that pyaleph's
+//! tables list.
 
 mod command;
 mod copy;

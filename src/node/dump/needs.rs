@@ -1,8 +1,8 @@
-//! What a cluster's dump needs of the server that takes it: extensions, locales, directories,
-//! libraries …
+//! Collects the requirements of a cluster's dump on the server that receives it: extensions,
+//! locales, directories, libraries …
 //!
-//! The statements outside of rows are read as the dump streams by. Text inside of rows, literals,
-//! dollar quotes and comments is none of them, whatever it looks like.
+//! Statements are read as the dump streams by. Text inside of rows, literals, dollar quotes and
+//! comments is never taken for a statement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -12,71 +12,71 @@ use super::lexer::{DumpLexer, Piece, Place};
 use super::shape::{Misshapen, Shape};
 use super::sql::{Token, tokens};
 
-/// How much of a statement is kept: what it needs stands at its beginning, before a function's
-/// body.
+/// The number of bytes kept of a statement. Its requirements are at its beginning, before a
+/// function's body.
 const STATEMENT_BYTES_MAX: usize = 64 << 10;
-/// How many different things of a kind are kept. What is beyond is not compared.
+/// Upper limit of the names of each kind. Further names are not compared.
 const NAMES_MAX: usize = 100_000;
 
-/// A name that is needed, and the database that needs it first; empty for what belongs to the whole
-/// cluster.
+/// Required names, each with the first database that requires it. The database is empty for objects
+/// of the whole cluster.
 pub type Named = BTreeMap<String, String>;
 
-/// What a dump needs. Names are as the server has them, without quotes.
+/// The requirements of a dump. Names are as the server has them, without quotes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
     pub extensions: Named,
     /// Locales of the operating system, such as `de_DE.UTF-8`.
     pub locales: Named,
-    /// Whoever needs that the server was built with ICU.
+    /// Not empty if the server must be built with ICU. The only key is `icu`.
     pub icu: Named,
     /// Encodings of databases.
     pub encodings: Named,
     /// Directories of tablespaces, by the tablespace's name.
     pub tablespaces: BTreeMap<String, String>,
-    /// Libraries that functions in C lie in, as `CREATE FUNCTION` spells them: `$libdir/postgis-3`.
+    /// Libraries of functions in C, as `CREATE FUNCTION` spells them: `$libdir/postgis-3`.
     pub libraries: Named,
-    /// Libraries that each session of a database or role loads.
+    /// Libraries that are loaded in each session of a database or role.
     pub preloads: Named,
-    /// Files of text search dictionaries, below the server's `tsearch_data`.
+    /// Files of text search dictionaries, relative to the server's `tsearch_data`.
     pub dictionaries: Named,
-    /// Settings that databases, roles and functions have of their own.
+    /// Settings that databases, roles and functions set.
     pub settings: Named,
-    /// Ways to compress a column.
+    /// Compression methods of columns.
     pub compressions: Named,
-    /// Roles that are named and that the dump does not make.
+    /// Roles that the dump refers to and does not create.
     pub roles: Named,
     pub subscriptions: Named,
     pub publications: Named,
-    /// Databases that it makes, and those that it drops before.
+    /// Databases that the dump creates, and those that it drops first.
     pub made: BTreeSet<String>,
     pub dropped: BTreeSet<String>,
-    /// Databases that it connects to: their content is made.
+    /// Databases that the dump connects to, to create their content.
     pub filled: BTreeSet<String>,
-    /// Tablespaces that it drops before it makes them.
+    /// Tablespaces that the dump drops before it creates them.
     pub dropped_tablespaces: BTreeSet<String>,
-    /// Why it cannot bring a cluster back, whatever the server is like.
+    /// The reason why the dump cannot restore a cluster on any server.
     pub misshapen: Option<Misshapen>,
     /// The encoding of names and comments before the first database's part.
     pub globals_encoding: String,
-    /// The parts of the databases, in their order.
+    /// The databases' parts, in order.
     pub sections: Vec<Section>,
 }
 
 /// The part of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Section {
-    /// The database that it makes; empty if it makes none before it connects.
+    /// The database that it creates; empty if it creates none before it connects.
     pub database: String,
     /// The database's encoding.
     pub encoding: String,
     /// The encoding that it sets before it connects to its database; empty if it sets none.
     pub client_encoding: String,
-    /// It connects to its database itself.
+    /// True if it connects to its database itself.
     pub connects: bool,
 }
 
-/// Takes a dump's bytes and collects what it needs. Memory is bounded whatever the dump holds.
+/// Takes a dump's bytes and collects its requirements. Memory is bounded for any dump.
 #[derive(Debug, Default)]
 pub struct NeedsReader {
     lexer: DumpLexer,
@@ -90,16 +90,18 @@ pub struct NeedsReader {
 }
 
 impl NeedsReader {
-    /// At the beginning of a dump.
+    /// Creates a reader for the beginning of a dump.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What was found.
+    /// Returns the requirements.
     pub fn into_needs(mut self) -> Needs {
         self.needs.misshapen = self.shape.judge();
         let created = &self.created_roles;
         self.needs.roles.retain(|role, _| !created.contains(role));
+
+        // The set of created roles may be incomplete, so no role is known to be missing.
         if created.len() >= NAMES_MAX {
             self.needs.roles.clear();
         }
@@ -122,15 +124,19 @@ impl NeedsReader {
                 return;
             }
         }
+
         if piece.ends {
             self.shape.line();
         }
+
         let room = STATEMENT_BYTES_MAX.saturating_sub(self.statement.len());
         self.statement
             .extend_from_slice(&piece.bytes[..room.min(piece.bytes.len())]);
+
         if !piece.ends || !self.lexer.is_at_rest() {
             return;
         }
+
         let text = std::mem::take(&mut self.statement);
         self.line_or_statement(&text);
         self.statement = text;
@@ -217,8 +223,8 @@ impl NeedsReader {
         }
     }
 
-    /// Before the first part it is that of roles and tablespaces, and in a part's head it comes
-    /// before its connection.
+    /// Stores an encoding. Before the first part it applies to roles and tablespaces. In the head
+    /// of a part, it is set before the part connects.
     fn set_encoding(&mut self, value: &Token) {
         let Some(encoding) = value.value().map(str::to_uppercase) else {
             return;
@@ -235,9 +241,11 @@ impl NeedsReader {
         let Some((kind, rest)) = rest.split_first() else {
             return;
         };
+
         let named = skip(rest, &["if", "not", "exists"]);
         let name = || named.first().and_then(Token::name).map(str::to_owned);
         let Token::Word(kind) = kind else { return };
+
         match kind.as_str() {
             "role" => {
                 if let Some(name) = name().filter(|_| self.created_roles.len() < NAMES_MAX) {
@@ -247,7 +255,7 @@ impl NeedsReader {
             "extension" => self.need(|needs| &mut needs.extensions, name()),
             "subscription" => self.need(|needs| &mut needs.subscriptions, name()),
             "publication" => self.need(|needs| &mut needs.publications, name()),
-            // Without a handler it is an extension by another name.
+            // A language without a handler is an extension under an older syntax.
             "language" if !rest.iter().any(|token| token.is("handler")) => {
                 self.need(|needs| &mut needs.extensions, name());
             }
@@ -272,12 +280,15 @@ impl NeedsReader {
         if self.needs.made.len() < NAMES_MAX {
             self.needs.made.insert(name.clone());
         }
+
         if let Some(section) = self.needs.sections.last_mut().filter(|_| self.is_in_head) {
             section.database.clone_from(&name);
         }
+
         let outer = std::mem::replace(&mut self.database, name);
         let has_icu =
             assignments(rest).any(|(key, value)| key == "locale_provider" && value == "icu");
+
         for (key, value) in assignments(rest) {
             match key {
                 "encoding" => {
@@ -294,9 +305,11 @@ impl NeedsReader {
                 _ => {}
             }
         }
+
         if has_icu {
             self.need(|needs| &mut needs.icu, Some("icu".to_owned()));
         }
+
         self.database = outer;
     }
 
@@ -335,11 +348,12 @@ impl NeedsReader {
         }
     }
 
-    /// What is said of it outside of its arguments: `LANGUAGE c`, `SET name TO`, `AS 'library',
-    /// 'symbol'`.
+    /// Handles a function's clauses, outside of its arguments: `LANGUAGE c`, `SET name TO`, `AS
+    /// 'library', 'symbol'`.
     fn create_function(&mut self, rest: &[Token]) {
         let mut depth = 0_u32;
-        let (mut is_in_c, mut library) = (false, None);
+        let mut is_in_c = false;
+        let mut library = None;
         for (at, token) in rest.iter().enumerate() {
             match (token, rest.get(at + 1)) {
                 (Token::Sign(b'('), _) => depth += 1,
@@ -359,11 +373,12 @@ impl NeedsReader {
                     }
                     break;
                 }
-                // A body in the standard's form.
+                // A body in the syntax of the SQL standard.
                 _ if depth == 0 && (token.is("begin") || token.is("return")) => break,
                 _ => {}
             }
         }
+
         if is_in_c {
             self.need(|needs| &mut needs.libraries, library);
         }
@@ -422,7 +437,7 @@ impl NeedsReader {
         }
     }
 
-    /// `name [IN DATABASE name] SET setting TO value, …`
+    /// Handles `name [IN DATABASE name] SET setting TO value, …`.
     fn alter_settings(&mut self, rest: &[Token]) {
         let Some(rest) = rest.get(1..) else { return };
         let (database, rest) = match rest {
@@ -431,16 +446,20 @@ impl NeedsReader {
             }
             rest => (None, rest),
         };
+
         let [set, name, to, values @ ..] = rest else {
             return;
         };
         if !set.is("set") || !(to.is("to") || *to == Token::Sign(b'=')) {
             return;
         }
+
         let Some(name) = name.name().map(str::to_lowercase) else {
             return;
         };
+
         let outer = database.map(|database| std::mem::replace(&mut self.database, database));
+
         if matches!(
             name.as_str(),
             "session_preload_libraries" | "local_preload_libraries"
@@ -466,14 +485,15 @@ impl NeedsReader {
                 self.need(|needs| &mut needs.preloads, Some(place));
             }
         }
+
         self.need(|needs| &mut needs.settings, Some(name));
         if let Some(outer) = outer {
             self.database = outer;
         }
     }
 
-    /// `… TO role, … [WITH …] [GRANTED BY role]`; of a membership the roles before `TO` are roles
-    /// too.
+    /// Handles `… TO role, … [WITH …] [GRANTED BY role]`. In a grant of membership, the names
+    /// before `TO` are roles too.
     fn grant(&mut self, rest: &[Token]) {
         self.roles_after(rest, "to");
         if let Some(at) = rest
@@ -498,8 +518,8 @@ impl NeedsReader {
         }
     }
 
-    /// The names behind a keyword outside of parentheses, up to whatever is no further name of the
-    /// list.
+    /// Adds the roles of a list after a keyword, which must be outside of parentheses. The list
+    /// ends at the first name that no comma follows.
     fn roles_after(&mut self, rest: &[Token], keyword: &str) {
         let mut depth = 0_u32;
         let found = rest.iter().position(|token| {
@@ -544,7 +564,7 @@ impl NeedsReader {
     }
 }
 
-/// The tokens behind those of these words that stand at the beginning.
+/// Skips leading tokens that are one of these words.
 fn skip<'t>(mut tokens: &'t [Token], words: &[&str]) -> &'t [Token] {
     while let Some((first, rest)) = tokens.split_first()
         && words.iter().any(|word| first.is(word))
@@ -554,7 +574,7 @@ fn skip<'t>(mut tokens: &'t [Token], words: &[&str]) -> &'t [Token] {
     tokens
 }
 
-/// `key = value` pairs, wherever they stand; of a qualified value the last part.
+/// Returns all `key = value` pairs. If a value is qualified, only its last part is returned.
 fn assignments(tokens: &[Token]) -> impl Iterator<Item = (&str, &str)> {
     tokens.iter().enumerate().filter_map(|(at, token)| {
         let Token::Word(key) = token else { return None };
@@ -569,13 +589,14 @@ fn assignments(tokens: &[Token]) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The database of `dbname='…'`.
+/// Returns the database of `dbname='…'`.
 fn connection_string(text: &[u8]) -> Vec<u8> {
     let inner = text
         .strip_prefix(b"dbname='")
         .and_then(|rest| rest.strip_suffix(b"'"))
         .unwrap_or(text);
-    let (mut out, mut bytes) = (Vec::new(), inner.iter());
+    let mut out = Vec::new();
+    let mut bytes = inner.iter();
     while let Some(&byte) = bytes.next() {
         out.extend(if byte == b'\\' {
             bytes.next().copied()

@@ -1,29 +1,29 @@
-//! The tokens of one SQL statement, as far as it takes to tell what the statement names.
+//! Splits SQL statements into tokens, as far as needed to find the names in a statement.
 //!
-//! Comments, literals and dollar quotes are told apart by the server's rules, so that text inside
+//! Comments, literals and dollar quotes are recognized by the server's rules, so that text inside
 //! of them is never taken for a word of the statement.
 
 /// A token of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
-    /// A keyword, a name or a number, in lower case.
+    /// A keyword, name or number, in lower case.
     Word(String),
-    /// A name in double quotes, as it is.
+    /// A name in double quotes, unchanged.
     Quoted(String),
     /// The text of a literal.
     Literal(String),
-    /// A dollar quote; what it holds is not kept.
+    /// A dollar quote. Its content is not stored.
     Body,
     Sign(u8),
 }
 
 impl Token {
-    /// True for this keyword, which is given in lower case.
+    /// Returns true for this keyword, which must be in lower case.
     pub fn is(&self, word: &str) -> bool {
         matches!(self, Self::Word(text) if text == word)
     }
 
-    /// The name that it is, quoted or not.
+    /// Returns the name, quoted or not.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Word(name) | Self::Quoted(name) => Some(name),
@@ -31,7 +31,7 @@ impl Token {
         }
     }
 
-    /// What is assigned where a name, a number or a literal may stand.
+    /// Returns the value of an assignment: a name, a number or a literal.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Word(text) | Self::Quoted(text) | Self::Literal(text) => Some(text),
@@ -40,11 +40,13 @@ impl Token {
     }
 }
 
-/// Splits a statement, or several, into tokens. Whatever is cut off at its end is left out.
+/// Splits one or more statements into tokens. A token that is cut off at the end is left out.
 pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
-    let (mut out, mut at) = (Vec::new(), 0);
+    let mut out = Vec::new();
+    let mut at = 0;
     while let Some(&byte) = text.get(at) {
         let rest = &text[at..];
+
         let taken = match byte {
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Some((1, None)),
             b'-' if rest.starts_with(b"--") => {
@@ -68,16 +70,19 @@ pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
             }
             sign => Some((1, Some(Token::Sign(sign)))),
         };
+
         let Some((len, token)) = taken else { break };
         out.extend(token);
         at += len;
     }
+
     out
 }
 
-/// The length of a comment that may hold others; none if it does not end.
+/// Returns the length of a comment, in which others may nest; `None` if it does not end.
 fn block_comment(text: &[u8]) -> Option<usize> {
-    let (mut depth, mut at) = (0_u32, 0);
+    let mut depth = 0_u32;
+    let mut at = 0;
     loop {
         match text.get(at..at + 2)? {
             b"/*" => {
@@ -96,9 +101,10 @@ fn block_comment(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// What stands between two quotes, and how long it is with them; none if it does not end.
+/// Returns the length of a quoted text with its quotes, and its content; `None` if it does not end.
 fn quoted(text: &[u8], quote: u8, escapes: bool) -> Option<(usize, String)> {
-    let (mut held, mut at) = (Vec::new(), 1);
+    let mut held = Vec::new();
+    let mut at = 1;
     loop {
         let &byte = text.get(at)?;
         if byte == quote {
@@ -114,7 +120,7 @@ fn quoted(text: &[u8], quote: u8, escapes: bool) -> Option<(usize, String)> {
     }
 }
 
-/// The length of `$tag$` at the text's beginning; none if there is no such tag.
+/// Returns the length of `$tag$` at the text's beginning; `None` if there is no such tag.
 fn tag_len(text: &[u8]) -> Option<usize> {
     let inner = text.get(1..)?;
     let len = inner
@@ -125,7 +131,7 @@ fn tag_len(text: &[u8]) -> Option<usize> {
     is_tag.then_some(len + 2)
 }
 
-/// The length of a dollar quote; none if it does not end.
+/// Returns the length of a dollar quote; `None` if it does not end.
 fn body(text: &[u8]) -> Option<usize> {
     let len = tag_len(text)?;
     let (tag, rest) = text.split_at(len);
