@@ -1,5 +1,5 @@
-//! PostgreSQL's own programs: how to run them, inside a container or on this machine, and what they
-//! support.
+//! PostgreSQL's own programs: their command lines, inside a container or on this machine, and their
+//! versions.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The commands of `psql` that a cluster's dump may contain. Other commands run programs (`\!`,
-//! `\copy`, `\g |…`, and backticks in any command), so a line that is none of these was not written
-//! by `pg_dumpall` (CVE-2025-8714).
+//! `\copy`, `\g |…`, and backticks in any command), so `pg_dumpall` did not write a line of another
+//! form (CVE-2025-8714).
 
 use super::filter::Name;
 

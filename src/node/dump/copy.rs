@@ -1,7 +1,8 @@
-//! Reading rows of a few tables out of a PostgreSQL dump, while it streams by.
+//! Reads the rows of a few tables from a PostgreSQL dump, as a stream.
 //!
-//! What `pg_dump` and `pg_dumpall` write in text form: rows in COPY's text format. Memory is
-//! bounded by the longest row of a wanted table; other lines of any length pass unkept.
+//! The dump is the text output of `pg_dump` or `pg_dumpall`, with rows in COPY's text format.
+//! Memory is bounded by the longest row of a wanted table. Other lines of any length are skipped
+//! without being stored.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,18 +10,18 @@ use std::io::{self, Write};
 use super::lexer::{CopyHeader, DumpLexer, Piece, Place};
 use crate::Error;
 
-/// Longest row of a wanted table, as it stands in the dump.
+/// Upper limit of a row of a wanted table, in bytes of the dump.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 
-/// A table whose rows are wanted, and which of its columns.
+/// A table to read, and the columns to read of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// In the schema `public`.
+    /// The table's name in the schema `public`.
     pub table: &'static str,
     pub columns: &'static [&'static str],
 }
 
-/// Why a dump could not be read.
+/// The reason why a dump could not be read.
 #[derive(Debug)]
 pub enum DumpError {
     /// No database in the dump has such a table.
@@ -31,16 +32,16 @@ pub enum DumpError {
     },
     /// The rows are not in COPY's text format.
     Options(&'static str),
-    /// A row that is none.
+    /// A row is malformed.
     Row {
         table: &'static str,
         /// Counted from 1 in the table.
         number: u64,
         why: String,
     },
-    /// It ends inside a statement or a table.
+    /// The dump ends inside a statement or a table.
     Cut,
-    /// Who takes the rows failed.
+    /// The receiver of the rows failed.
     Taker(Error),
 }
 
@@ -75,47 +76,46 @@ impl std::error::Error for DumpError {
     }
 }
 
-/// Takes the rows: the wanted table's place in the list, and its fields. The text tells what is
-/// wrong with a row.
+/// Receives the rows: the table's index in the list of wanted tables, and the row's fields.
 pub type EachRow<'a> = dyn FnMut(usize, &[Option<Vec<u8>>]) -> Result<(), RowError> + 'a;
 
-/// What a taker of rows objects to.
+/// An error of the receiver of rows.
 #[derive(Debug)]
 pub enum RowError {
-    /// The row itself.
+    /// The row is malformed, for this reason.
     Bad(String),
-    /// Something else.
+    /// Another error.
     Other(Error),
 }
 
-/// Takes a dump's bytes and gives the rows of the wanted tables, of all databases in the dump.
+/// Takes a dump's bytes and passes on the rows of the wanted tables, of all databases in the dump.
 pub struct CopyReader<'a> {
     wanted: &'a [Wanted],
     each: &'a mut EachRow<'a>,
     lexer: DumpLexer,
-    /// The wanted table whose rows are passing, and where its wanted columns stand.
+    /// The wanted table whose rows are being read, if any.
     active: Option<Active>,
-    /// The row under way, if it did not come in one piece.
+    /// The current row, if it did not arrive in one piece.
     row: Vec<u8>,
     fields: Vec<Option<Vec<u8>>>,
     seen: Vec<bool>,
-    /// Columns that a table of a wanted name lacks: it is another application's, in a database
-    /// beside.
+    /// For each wanted name, a column that a table of this name lacks. Such a table belongs to
+    /// another application, in another database.
     lacking: Vec<Option<&'static str>>,
-    /// The first error: nothing is read behind it.
+    /// The first error. Nothing is read after it.
     error: Option<DumpError>,
 }
 
 struct Active {
     table: usize,
     columns: Vec<usize>,
-    /// Columns of the table.
+    /// The number of columns of the table.
     width: usize,
     row: u64,
 }
 
 impl<'a> CopyReader<'a> {
-    /// At the beginning of a dump.
+    /// Creates a reader for the beginning of a dump.
     pub fn new(wanted: &'a [Wanted], each: &'a mut EachRow<'a>) -> Self {
         Self {
             wanted,
@@ -130,7 +130,7 @@ impl<'a> CopyReader<'a> {
         }
     }
 
-    /// Takes the error that a failed write was for, if there was one.
+    /// Takes the error that made a write fail, if there was one.
     pub fn take_error(&mut self) -> Option<DumpError> {
         self.error.take()
     }
@@ -138,7 +138,7 @@ impl<'a> CopyReader<'a> {
     /// Ends the dump.
     ///
     /// # Errors
-    /// It ended in the middle, or lacks a wanted table.
+    /// Returns an error if the dump ended in the middle, or if it lacks a wanted table.
     pub fn finish(mut self) -> Result<(), DumpError> {
         if let Some(error) = self.error.take() {
             return Err(error);
@@ -194,10 +194,12 @@ impl<'a> CopyReader<'a> {
             .iter()
             .position(|wanted| wanted.table.as_bytes() == header.table);
         let Some(table) = found else { return Ok(None) };
+
         let Wanted {
             table: name,
             columns: wanted,
         } = self.wanted[table];
+
         let mut columns = Vec::with_capacity(wanted.len());
         for column in wanted {
             match header
@@ -212,9 +214,11 @@ impl<'a> CopyReader<'a> {
                 }
             }
         }
+
         if header.has_options {
             return Err(DumpError::Options(name));
         }
+
         self.seen[table] = true;
         Ok(Some(Active {
             table,
@@ -232,14 +236,19 @@ impl<'a> CopyReader<'a> {
         if piece.starts {
             active.row += 1;
         }
+
         let bad = |number, why| DumpError::Row { table, number, why };
+
         if self.row.len() + piece.bytes.len() > ROW_BYTES_MAX {
             return Err(bad(active.row, "longer than 1 MiB".to_owned()));
         }
+
         if !piece.ends {
             self.row.extend_from_slice(piece.bytes);
             return Ok(());
         }
+
+        // Most rows arrive in one piece and are decoded without a copy.
         let line = if piece.starts {
             piece.bytes
         } else {
@@ -247,6 +256,7 @@ impl<'a> CopyReader<'a> {
             &self.row
         };
         let line = line.strip_suffix(b"\n").unwrap_or(line);
+
         self.fields.resize(active.columns.len(), None);
         if let Err((has, wants)) = decode(line, active, &mut self.fields) {
             return Err(bad(
@@ -254,9 +264,11 @@ impl<'a> CopyReader<'a> {
                 format!("{has} columns where there are {wants}"),
             ));
         }
+
         let taken = (self.each)(active.table, &self.fields);
         let number = active.row;
         self.row.clear();
+
         taken.map_err(|error| match error {
             RowError::Bad(why) => bad(number, why),
             RowError::Other(error) => DumpError::Taker(error),
@@ -264,7 +276,7 @@ impl<'a> CopyReader<'a> {
     }
 }
 
-/// Decodes a row's wanted fields; else tells how many columns the row has, and should.
+/// Decodes a row's wanted fields. An error has the number of columns of the row, and of the table.
 fn decode(line: &[u8], active: &Active, out: &mut [Option<Vec<u8>>]) -> Result<(), (usize, usize)> {
     let mut count = 0;
     for (at, field) in line.split(|&byte| byte == b'\t').enumerate() {
@@ -318,7 +330,8 @@ pub fn unescape(field: &[u8], out: &mut Vec<u8>) {
                 out.push(value);
             }
             b'x' => {
-                let (mut value, mut digits) = (0, 0);
+                let mut value = 0;
+                let mut digits = 0;
                 while digits < 2
                     && let Some((&digit, after)) = rest.split_first()
                     && let Some(digit) = char::from(digit).to_digit(16)

@@ -1,5 +1,5 @@
-//! Tests of the reader: what is written in COPY's text format comes back, whatever stands around
-//! it.
+//! Tests of the reader: text in COPY's text format is decoded correctly, regardless of the
+//! surrounding statements.
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn read(text: &[u8], steps: &[usize]) -> Result<Rows, DumpError> {
     Ok(rows)
 }
 
-/// A field as the server writes it, or in one of the other forms that it reads.
+/// Encodes a field as the server writes it, or in another form that the server reads.
 fn escape(field: Option<&[u8]>, form: u8) -> Vec<u8> {
     let Some(field) = field else {
         return b"\\N".to_vec();
@@ -80,7 +80,7 @@ fn quoted(name: &str, form: u8) -> String {
     }
 }
 
-/// Bytes with many that are special; never NUL, which no text of PostgreSQL holds.
+/// Bytes, many of them special characters; never NUL, which PostgreSQL's texts cannot contain.
 fn field() -> impl Strategy<Value = Option<Vec<u8>>> {
     let byte = prop_oneof![
         3 => prop::sample::select(b"\\.\n\r\t\x08\x0b\x0cNx01789abfF'\"$;-".to_vec()),
@@ -89,7 +89,7 @@ fn field() -> impl Strategy<Value = Option<Vec<u8>>> {
     prop::option::weighted(0.9, prop::collection::vec(byte, 0..12))
 }
 
-/// What may stand between tables.
+/// Statements that may be between tables.
 fn noise() -> impl Strategy<Value = String> {
     let copy = "COPY public.files (hash, size) FROM stdin;\nx\t1\n\\.\n";
     prop::sample::select(vec![
@@ -116,7 +116,7 @@ proptest! {
         noises in [noise(), noise(), noise()],
         steps in prop::collection::vec(1usize..40, 1..6),
     ) {
-        // Columns in any order, one of which nobody wants.
+        // The columns are in any order. One of them is not wanted.
         let names = ["hash", "size", "created"];
         let list: Vec<String> =
             order.iter().zip(&forms).map(|(&at, &form)| quoted(names[at], form)).collect();
@@ -186,8 +186,8 @@ fn what_is_not_such_a_dump_says_why() {
     );
 }
 
-/// A cluster may hold another application's table of the same name: the check of a node ended
-/// there.
+/// A cluster may contain another application's table of the same name. The check of a node used to
+/// stop there.
 #[test]
 fn tables_of_other_databases_with_other_columns_are_passed_over() {
     let others = "COPY public.files (id, name) FROM stdin;\n7\tx\n\\.\nCOPY public.files (id) FROM stdin CSV;\n7\n\\.\n";

@@ -23,7 +23,7 @@ fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<Files, No
     }
     text.push_str("\\.\n");
     Files::collect(dir.path(), "db", |out| {
-        // Only the reader fails here, and keeps why.
+        // Only the reader can fail here, and it stores the reason.
         let _ = out.write_all(text.as_bytes());
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Tests of the filter: what it replaces, and that it touches nothing else.
+//! Tests of the filter: it replaces the right statements, and changes nothing else.
 
 use proptest::prelude::*;
 
@@ -50,7 +50,8 @@ fn becomes(text: &str, knows_restrict: bool, expected: &str) {
     }
 }
 
-/// What drops a database: its name as a literal's inside, and as it stands in a statement.
+/// Returns the statements that drop a database. `literal` is its name inside a literal, `name` as
+/// spelled in a statement.
 fn dropped(literal: &str, name: &str) -> String {
     let update = "UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datistemplate AND datname = ";
     format!("{update}'{literal}';\nDROP DATABASE IF EXISTS {name};\n")
@@ -97,7 +98,8 @@ fn what_only_looks_like_a_statement_passes() {
     }
 }
 
-/// `pg_dumpall --clean --if-exists` ended half-way: the connected role cannot be dropped.
+/// `pg_dumpall --clean --if-exists` used to stop half-way, because the connected role cannot be
+/// dropped.
 #[test]
 fn what_is_dropped_if_it_exists_is_treated_alike() {
     for (with, without) in [
@@ -112,7 +114,7 @@ fn what_is_dropped_if_it_exists_is_treated_alike() {
     }
 }
 
-/// Its query may need a search path, which dumps set to nothing, or another server.
+/// Its query may need a search path, which dumps set to an empty one, or another server.
 #[test]
 fn a_view_that_cannot_be_refreshed_ends_no_restore() {
     becomes(
@@ -151,9 +153,9 @@ fn the_pair_goes_where_psql_does_not_know_it() {
     }
 }
 
-/// A dump whose server was somebody else's may hold commands of psql that run programs here.
-/// Programs older than `\restrict` wrote it without, and whoever sees the key can end what it
-/// protects.
+/// A dump of a hostile server may contain commands of psql that run programs on this machine.
+/// Programs older than `\restrict` wrote dumps without it, and a server that sees the key can end
+/// the restricted section.
 #[test]
 fn no_command_of_psql_passes_but_a_dump_s_own() {
     for knows_restrict in [true, false] {
@@ -195,7 +197,7 @@ fn an_older_server_gets_no_setting_that_it_does_not_know() {
     }
 }
 
-/// `psql` that is given the end of its input too early takes what it has, and exits with 0.
+/// If its input ends too early, `psql` runs the part that it got and exits with 0.
 #[test]
 fn the_last_word_comes_behind_everything() {
     let told = FilterRules {
@@ -244,7 +246,7 @@ fn names_are_read_as_the_server_does() {
     }
 }
 
-/// Lines that would be replaced between statements.
+/// Lines that would be replaced if they were between statements.
 fn bait() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "DROP ROLE aleph;",
@@ -294,7 +296,7 @@ proptest! {
     }
 }
 
-/// The part of a database sets its encoding while `psql` is still in the database before.
+/// A database's part sets its encoding while `psql` is still connected to the previous database.
 #[test]
 fn psql_goes_to_a_neutral_database_before_each_part_where_one_is_named() {
     let part = "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\nSET client_encoding = 'LATIN1';\nCREATE DATABASE d;\n\\unrestrict k\n\\connect d\n\\restrict k\nCOPY t (a) FROM stdin;\n-- PostgreSQL database dump\n\\.\nCOMMENT ON TABLE t IS '\n-- PostgreSQL database dump\n';\n-- PostgreSQL database dump complete\n\\unrestrict k\n";
@@ -316,7 +318,7 @@ fn psql_goes_to_a_neutral_database_before_each_part_where_one_is_named() {
     }
 }
 
-/// A trigger that refuses DDL is there when the materialized views are refreshed.
+/// A trigger that refuses DDL exists when the materialized views are refreshed.
 #[test]
 fn event_triggers_do_not_fire_while_the_rest_is_restored() {
     let text = "SELECT 1;\nCREATE EVENT TRIGGER no_ddl ON ddl_command_start\n   EXECUTE FUNCTION public.refuse();\n\nREFRESH MATERIALIZED VIEW public.m;\nSELECT '\nCREATE EVENT TRIGGER x';\n";

@@ -1,8 +1,9 @@
-//! Tests of the lexer: every trap that a dump can hold, fed whole and byte by byte.
+//! Tests of the lexer with every trap that a dump can contain, fed whole and byte by byte.
 
 use super::*;
 
-/// Lines that begin between statements, in one, in COPY data, or end it: `B`, `S`, `C`, `E`.
+/// Returns the place of each line: between statements, in one, in COPY data, or its end: `B`, `S`,
+/// `C`, `E`.
 fn places(text: &str, step: usize) -> String {
     let mut lexer = DumpLexer::new();
     let mut out = String::new();
@@ -69,7 +70,7 @@ fn what_only_looks_like_copy_begins_no_data() {
         &format!("SELECT $_$ $$ $x$\n{copy}$x$_$;\nSELECT 1;\n"),
         "BSSB",
     );
-    // The `$` before `a$` closes here: `$$a$` holds `$a$`.
+    // The `$a$` in `$$a$` closes the quote.
     check("SELECT $a$ $$a$;\nSELECT 1;\n", "BB");
     check(&format!("SELECT 'it''s\n{copy}';\nSELECT 1;\n"), "BSSB");
     check(

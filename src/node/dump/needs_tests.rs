@@ -1,4 +1,4 @@
-//! Tests of the needs: each form of a need is found, and nothing that only looks like one.
+//! Tests of the requirements: each form is found, and nothing that only looks like one.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn names(named: &Named) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// As pg_dumpall writes it, but for what is of no matter here.
+/// A dump in the form that pg_dumpall writes, without statements that do not matter here.
 const DUMP: &str = r#"--
 -- PostgreSQL database cluster dump
 --
@@ -188,7 +188,7 @@ fn a_statement_of_any_length_takes_bounded_memory() {
     );
 }
 
-/// Text that would be a need if it were a statement.
+/// Texts that would be requirements if they were statements.
 fn bait() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "CREATE EXTENSION bait;",
@@ -243,7 +243,7 @@ proptest! {
                 3 => text += &format!("CREATE VIEW \"{}\" AS SELECT 1;\n", body.replace('"', "\"\"")),
                 4 => text += &format!("/* {} */\n", body.replace("/*", "").replace("*/", "")),
                 5 => text += &format!("-- {}\nSELECT E'{}';\n", body.replace('\n', " "), literal.replace('\\', "\\\\")),
-                // A need between them is found all the same.
+                // A requirement between them is still found.
                 _ => {
                     text += &format!("CREATE EXTENSION /* {} */ e{number};\n", body.replace("/*", "").replace("*/", ""));
                     wanted.push(format!("e{number}"));

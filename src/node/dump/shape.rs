@@ -1,8 +1,8 @@
-//! Whether a dump is whole, and of a kind that brings a cluster back: found while its statements
-//! are read.
+//! Checks, while the statements of a dump are read, that the dump is complete and able to restore a
+//! cluster.
 //!
-//! A dump that came through a pipe may have lost its end, hold the warnings of the program that
-//! wrote it, or have been changed on its way. The server would object to most of that, but only
+//! A dump that came through a pipe may have lost its end, contain warnings of the program that
+//! wrote it, or have been changed on the way. The server would reject most such dumps, but only
 //! after the databases were dropped.
 
 use super::lexer::CopyHeader;
@@ -11,10 +11,10 @@ use crate::ops::backup::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 
 const CLUSTER_COMPLETE: &[u8] = CLUSTER_DUMP_COMPLETE.as_bytes();
 const PART_COMPLETE: &[u8] = DATABASE_DUMP_COMPLETE.as_bytes();
-/// How much of an unexpected line is quoted.
+/// Upper limit of the quoted part of an unexpected line, in bytes.
 const QUOTED_BYTES_MAX: usize = 60;
-/// The first words of statements. A dump has a few of these; one that was changed by hand may have
-/// others.
+/// First words of statements. A dump has only a few of them; a dump that was edited by hand may
+/// have others.
 const STATEMENTS: [&str; 41] = [
     "abort",
     "alter",
@@ -59,48 +59,48 @@ const STATEMENTS: [&str; 41] = [
     "with",
 ];
 
-/// Why a dump is not restored.
+/// The reason why a dump is not restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misshapen {
-    /// Something of it is missing or was changed.
+    /// Something is missing or was changed.
     Torn(String),
-    /// It was not made to bring a cluster back.
+    /// The dump was not made to restore a cluster.
     Partial(&'static str),
 }
 
-/// What the pieces of a dump say of its shape.
+/// The properties of a dump's shape, collected from its pieces.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     lines: u64,
-    /// The first thing that is wrong.
+    /// The first error.
     torn: Option<String>,
-    /// The part of a database has begun and not ended.
+    /// True after the beginning of a database's part, until its end.
     is_part_open: bool,
     has_parts: bool,
     has_end: bool,
     has_rows: bool,
-    /// Some statement makes a table that holds rows of its own.
+    /// True if a statement creates a table that stores rows, so not a partitioned table.
     makes_tables: bool,
-    /// Some statement of a database's part makes anything.
+    /// True if a statement in a database's part creates an object other than a database.
     makes_objects: bool,
-    /// Column separators in the current row.
+    /// The number of column separators in the current row so far.
     separators: usize,
 }
 
 impl Shape {
-    /// Looks at bytes as they come.
+    /// Checks bytes as they arrive.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if bytes.contains(&0) {
             self.tear("it holds bytes of zero, which no dump has".to_owned());
         }
     }
 
-    /// The end of a line that is no row.
+    /// Counts a line that is not a row.
     pub fn line(&mut self) {
         self.lines += 1;
     }
 
-    /// A piece of a row.
+    /// Checks a piece of a row.
     pub fn row(&mut self, bytes: &[u8], starts: bool, ends: bool, copy: Option<&CopyHeader>) {
         self.has_rows = true;
         if starts {
@@ -116,20 +116,22 @@ impl Shape {
         };
         if self.separators + 1 != copy.columns.len() {
             let table = String::from_utf8_lossy(&copy.table).into_owned();
-            let (line, found, wanted) = (self.lines, self.separators + 1, copy.columns.len());
+            let line = self.lines;
+            let found = self.separators + 1;
+            let wanted = copy.columns.len();
             self.tear(format!(
                 "line {line}, a row of '{table}', has {found} columns of {wanted}"
             ));
         }
     }
 
-    /// The line after a table's rows, of which there may be none.
+    /// Counts the line after a table's rows, of which there may be none.
     pub fn rows_end(&mut self) {
         self.has_rows = true;
         self.lines += 1;
     }
 
-    /// A comment that is a line of its own.
+    /// Checks a comment that is a line of its own.
     pub fn comment(&mut self, line: &[u8]) {
         match line.trim_ascii_end() {
             CLUSTER_COMPLETE => self.has_end = true,
@@ -139,7 +141,7 @@ impl Shape {
         self.line_end(line);
     }
 
-    /// The part of a database begins.
+    /// Checks the first line of a database's part.
     pub fn part(&mut self, line: &[u8]) {
         if self.is_part_open {
             self.tear(format!(
@@ -151,7 +153,7 @@ impl Shape {
         self.line_end(line);
     }
 
-    /// A statement with its line's end, a blank line, or a command of psql.
+    /// Checks a statement with its line's end, a blank line, or a command of psql.
     pub fn statement(&mut self, text: &[u8], tokens: &[Token]) {
         self.line_end(text);
         let Some(first) = tokens.first() else { return };
@@ -179,7 +181,7 @@ impl Shape {
         self.makes_tables |= (kind.is("table") || kind.is("unlogged")) && !is_partitioned;
     }
 
-    /// What the whole of it came to.
+    /// Returns the result for the whole dump: the reason why it cannot be restored, if any.
     pub fn judge(self) -> Option<Misshapen> {
         let partial = |why| Some(Misshapen::Partial(why));
         if let Some(why) = self.torn {
@@ -206,7 +208,7 @@ impl Shape {
         }
     }
 
-    /// A line between statements has the ending that the program wrote.
+    /// Checks that a line between statements ends as the program wrote it.
     fn line_end(&mut self, text: &[u8]) {
         if text.ends_with(b"\r\n") {
             let why = "its lines end with CR LF: it came through a terminal (docker exec -t) or an editor, and text in it is changed";

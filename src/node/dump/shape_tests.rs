@@ -1,5 +1,5 @@
-//! Tests of a dump's shape: a whole one passes, and what a pipe, a terminal or an option does to
-//! one is found.
+//! Tests of a dump's shape: a complete one passes, and damage by a pipe, a terminal or an option is
+//! found.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::needs::NeedsReader;
 use super::*;
 
-/// As `pg_dumpall --clean` writes it, in short.
+/// A short dump in the form that `pg_dumpall --clean` writes.
 const DUMP: &str = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k\nSET client_encoding = 'UTF8';\nDROP DATABASE aleph;\nCREATE ROLE aleph;\n\\unrestrict k\n\n--\n-- PostgreSQL database dump\n--\n\nCREATE DATABASE aleph WITH TEMPLATE = template0;\n\\connect aleph\nCREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS $$begin\r\n  return 'x';\r\nend$$;\nCREATE TABLE t (\n    a integer,\n    b text\n);\n/* odd\n*/\nCOPY t (a, b) FROM stdin;\n1\tno statement\n2\tpg_dump: warning: x\\tx\n\\.\nSELECT pg_catalog.setval('s', 2, true);\n--\n-- PostgreSQL database dump complete\n--\n\n--\n-- PostgreSQL database cluster dump complete\n--\n\n";
 
 fn judge(dump: &[u8], step: usize) -> Option<Misshapen> {
@@ -36,7 +36,7 @@ fn a_whole_dump_passes() {
         "INSERT INTO t VALUES (1, '');\n",
     );
     assert_eq!(judge(inserts.as_bytes(), 5), None);
-    // Its tables are empty, or have no rows of their own.
+    // The tables are empty, or store no rows.
     assert_eq!(
         judge(
             DUMP.replace("1\tno statement\n2\tpg_dump: warning: x\\tx\n", "")
@@ -87,7 +87,7 @@ fn what_was_not_made_to_bring_a_cluster_back_is_told_apart() {
 }
 
 proptest! {
-    /// Whatever is missing at its end: no cut before the last line passes.
+    /// A dump that is cut anywhere before its last line does not pass.
     #[test]
     fn a_dump_that_lost_its_end_is_torn(at in 0..DUMP.len(), step in 1usize..50) {
         let complete = DUMP.find("cluster dump complete").expect("its end") + "cluster dump complete".len();
