@@ -1,4 +1,4 @@
-//! The server's catalogue and its files, asked through `psql`. Nothing of it writes.
+//! Queries the server's catalogue and its files through `psql`. No query writes.
 
 use super::super::NodeError;
 use super::super::postgres::{PostgresError, Programs};
@@ -6,7 +6,7 @@ use super::lacks::{Catalogue, Directory, Facts};
 use super::psql::{literal, query, said};
 use crate::source::{CommandError, Ending};
 
-/// Everything that can be said in one answer. A superuser may ask all of it.
+/// Returns all facts in one answer. A superuser may query all of them.
 const FACTS: &str = "select json_build_object(\
 'major', current_setting('server_version_num')::int / 10000, \
 'extensions', (select coalesce(json_agg(name), '[]') from pg_available_extensions), \
@@ -28,18 +28,19 @@ from pg_database d), \
 'share', (select setting from pg_config where name = 'SHAREDIR'), \
 'has_plpgsql', exists (select from pg_language where lanname = 'plpgsql'))";
 
-/// `psql` ends so if the server refused a statement; with others it could not ask.
+/// Exit code of `psql` if the server refused a statement. Other codes mean that `psql` could not
+/// ask the server.
 const REFUSED: i32 = 1;
 
-/// A server that answers.
+/// A reachable server.
 pub(super) struct Asked<'a> {
     pub programs: &'a Programs<'a>,
-    /// The database that is connected to.
+    /// The database to connect to.
     pub base: &'static str,
 }
 
 impl Asked<'_> {
-    /// The facts.
+    /// Queries the facts.
     pub fn facts(&self) -> Result<Facts, NodeError> {
         self.json(FACTS)
     }
@@ -54,7 +55,7 @@ impl Asked<'_> {
         })
     }
 
-    /// The answer, or why the server refused the question.
+    /// Returns the answer, or the reason why the server refused the question.
     fn answer(&self, question: &str) -> Result<Result<String, String>, NodeError> {
         match self
             .programs
@@ -71,14 +72,14 @@ impl Asked<'_> {
     }
 }
 
-/// Names as an array of SQL.
+/// Returns the names as an array in SQL.
 fn array(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
     format!("array[{}]::text[]", names.join(", "))
 }
 
 impl Catalogue for Asked<'_> {
-    /// The server checks any locale in the same way.
+    /// Tries it as `lc_monetary`. The server checks all locales in the same way.
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
         Ok(self
             .answer(&format!(
@@ -129,9 +130,9 @@ impl Catalogue for Asked<'_> {
 }
 
 impl Asked<'_> {
-    /// False if the directory belongs to another user than the server's, who could not make a
-    /// tablespace of it. No function of the server tells an owner; a shell does, where the path has
-    /// nothing in it that one could mistake.
+    /// Returns false if the directory belongs to another user than the server's, which then could
+    /// not create a tablespace there. No function of the server returns a file's owner, so a shell
+    /// checks it. Paths with characters that a shell could interpret are not checked.
     fn is_owner(&self, path: &str) -> Result<bool, NodeError> {
         let is_plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-');
@@ -139,7 +140,7 @@ impl Asked<'_> {
             return Ok(true);
         }
         let question = format!("copy (select where false) to program 'test -O {path}'");
-        // Whatever else a server has against it is no answer.
+        // Any other error leaves the owner unknown.
         Ok(self
             .answer(&question)?
             .map_or_else(|why| !why.contains("exited with exit code 1"), |_| true))

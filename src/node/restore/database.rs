@@ -1,4 +1,4 @@
-//! The database: what its server says before anything is written.
+//! The database to restore: the state of its server before the first write.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -22,25 +22,26 @@ use crate::repo::ChunkReader;
 use crate::source::CommandError;
 use crate::types::Content;
 
-/// Between two tries to reach the server, and two looks whether to stop.
+/// Pause between two attempts to reach the server.
 const POLL: Duration = Duration::from_millis(250);
-/// How long a server that takes no connections but its container's own is believed to be one that
-/// is still being set up.
+/// A server that only accepts connections from its own container may still be in setup. After this
+/// time it is used as it is.
 const SETUP_GRACE: Duration = Duration::from_secs(15);
 
-/// A database that takes any encoding, made where the dump needs one and dropped at the end.
+/// Name of a database that accepts any encoding. It is created if the dump needs one, and dropped
+/// at the end.
 const NEUTRAL: &str = "icecore_restore";
 
-/// The dump and the server that it goes to.
+/// The dump, and the server that receives it.
 pub(super) struct Database<'a> {
     pub server: &'a Server,
     pub docker: &'a Docker,
     pub env_remove: &'a [String],
-    /// `PGOPTIONS` of the operator.
+    /// The operator's `PGOPTIONS`.
     pub pgoptions: Option<&'a str>,
     /// The source's name.
     pub source: &'a str,
-    /// How it is named on the command line: `4f1c9a02:db`.
+    /// The dump's name on the command line: `4f1c9a02:db`.
     pub name: String,
     pub content: &'a Content,
     pub reader: &'a ChunkReader<'a>,
@@ -59,12 +60,14 @@ impl Database<'_> {
             self.cancel,
             &crate::observe::Counters::default(),
         );
+
         if !head.is_done() {
             read?;
         }
         let head = head.into_head();
         if !head.is_cluster {
-            let (name, is) = (&self.name, head.kind.what());
+            let name = &self.name;
+            let is = head.kind.what();
             return Err(NodeError::Refused {
                 why: format!(
                     "'{}' is not the dump of a whole cluster that pg_dumpall writes{is}",
@@ -79,10 +82,12 @@ impl Database<'_> {
         Ok(head)
     }
 
-    /// Asks the server, which is waited for so long.
+    /// Queries the server, waiting at most this long for it.
     pub fn preview(&self, head: DumpHead, wait: Duration) -> Result<Preview, NodeError> {
         let (about, base) = self.reach(wait)?;
         let programs = self.asking()?;
+
+        // Count the tables of the databases that would be replaced.
         let mut there = about.databases;
         for one in &mut there {
             one.is_replaced = head.databases.contains(&one.name)
@@ -92,6 +97,7 @@ impl Database<'_> {
                 one.tables = Some(self.tables(&programs, &one.name)?);
             }
         }
+
         Ok(Preview {
             brings: head.databases,
             dumped_from: head.version,
@@ -106,11 +112,11 @@ impl Database<'_> {
         })
     }
 
-    /// Reads the whole dump and compares what it needs with what the server has. A superuser must
-    /// connect.
+    /// Reads the whole dump and compares its requirements with the server. The role must be a
+    /// superuser.
     ///
-    /// The dump is read once more than the restore itself does: what cannot be read of it, and what
-    /// `psql` must not get, is found before anything is dropped for it.
+    /// The restore itself reads the dump again. Reading it here finds unreadable parts, and
+    /// commands that `psql` must not get, before anything is dropped.
     pub fn compare(&self, preview: &Preview) -> Result<Compared, NodeError> {
         let needs = self.needs(preview)?;
         let programs = self.asking()?;
@@ -118,7 +124,9 @@ impl Database<'_> {
             programs: &programs,
             base: preview.base,
         };
+
         let facts = server.facts().map_err(|err| self.told(err))?;
+
         let replaced: BTreeSet<&str> = preview
             .there
             .iter()
@@ -131,6 +139,7 @@ impl Database<'_> {
             .filter(|there| there.is_held())
             .map(|there| there.name.as_str())
             .collect();
+
         let mut lacks =
             lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
         lacks.extend(lacks::kept(&needs, &facts, &holding));
@@ -140,16 +149,20 @@ impl Database<'_> {
             neutral: None,
             cannot_mix: None,
         };
+
+        // Some encodings require a connection to a neutral database before each part.
         if needs_neutral(&needs, &facts.base_encoding) {
             match needs.sections.iter().find(|section| !section.connects) {
                 None => compared.neutral = Some(self.neutral(&programs, preview)?),
                 Some(section) => compared.cannot_mix = Some(section.database.clone()),
             }
         }
+
         Ok(compared)
     }
 
-    /// What the dump needs. It is passed through the filter too, which refuses what is no dump.
+    /// Collects the requirements of the dump. The dump also passes through the filter, which
+    /// rejects text that is not a dump.
     fn needs(&self, preview: &Preview) -> Result<Needs, NodeError> {
         self.observer.phase(&Phase::Dump {
             name: self.source.to_owned(),
@@ -172,6 +185,8 @@ impl Database<'_> {
             needs,
             refused,
         } = both;
+
+        // The filter's own error is more precise than that of the interrupted read.
         let ended = match refused {
             Some(why) => Err(why),
             None => {
@@ -179,6 +194,7 @@ impl Database<'_> {
                 filter.finish().map(drop).map_err(|err| err.to_string())
             }
         };
+
         ended.map_err(|why| NodeError::Refused {
             why: format!("the dump '{}' is not what pg_dumpall writes: {why}", self.source),
             hint: format!(
@@ -186,6 +202,7 @@ impl Database<'_> {
                 self.name
             ),
         })?;
+
         let needs = needs.into_needs();
         let by_hand = |before: &str| {
             format!(
@@ -193,6 +210,7 @@ impl Database<'_> {
                 self.name
             )
         };
+
         match &needs.misshapen {
             None => Ok(needs),
             Some(Misshapen::Torn(why)) => Err(NodeError::Refused {
@@ -216,8 +234,8 @@ impl Database<'_> {
         }
     }
 
-    /// A name that neither the dump nor the server has, unless it is left from a restore that was
-    /// cut short.
+    /// Returns a name that neither the dump nor the server has. An empty database of that name,
+    /// left by an interrupted restore, counts as free.
     fn neutral(&self, programs: &Programs<'_>, preview: &Preview) -> Result<String, NodeError> {
         let mut name = NEUTRAL.to_owned();
         loop {
@@ -233,13 +251,13 @@ impl Database<'_> {
         }
     }
 
-    /// The programs, for sessions that only ask.
+    /// Returns the programs, for sessions that only read.
     fn asking(&self) -> Result<Programs<'_>, DockerError> {
         let programs = Programs::find(self.server, self.docker, self.env_remove)?;
         Ok(programs.with_options(self.pgoptions, settings::asking))
     }
 
-    /// The programs, for the session that takes the dump.
+    /// Returns the programs, for the session that receives the dump.
     pub fn writing(&self, preview: &Preview) -> Result<Programs<'_>, DockerError> {
         let programs = Programs::find(self.server, self.docker, self.env_remove)?;
         Ok(programs.with_options(self.pgoptions, |own| {
@@ -247,7 +265,7 @@ impl Database<'_> {
         }))
     }
 
-    /// Asks until there is an answer, or it is too late.
+    /// Queries the server until it answers or the time is over.
     fn reach(&self, wait: Duration) -> Result<(About, &'static str), NodeError> {
         let start = Instant::now();
         let is_inside = matches!(self.server.access, Access::Docker { .. });
@@ -255,7 +273,7 @@ impl Database<'_> {
         loop {
             let late = start.elapsed() >= wait;
             match self.ask() {
-                // The image's first start runs a server for its own scripts, which goes away again.
+                // On its first start, the image runs a temporary server for its own scripts.
                 Ok((about, _))
                     if is_inside
                         && !about.listens
@@ -280,8 +298,7 @@ impl Database<'_> {
                 .output(query(&programs, base, ABOUT))
                 .map(|said| (said, base))
         };
-        // A restore that was cut short may have left the server without `postgres`, or with half of
-        // it.
+        // An interrupted restore may have left the server without `postgres`, or with half of it.
         let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
             why: format!("what the database server says of itself cannot be read: {err}"),
@@ -305,7 +322,7 @@ impl Database<'_> {
 }
 
 impl Database<'_> {
-    /// A failure to ask the server, in one line, and how to reach it.
+    /// Turns a failed query into an error of one line, with a hint on how to reach the server.
     fn told(&self, err: NodeError) -> NodeError {
         match err {
             NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
@@ -326,7 +343,7 @@ impl Database<'_> {
     }
 }
 
-/// What to do about a server that is no container's. `said`: what `psql` said.
+/// Returns a hint for an unreachable server outside of containers. `said`: the output of `psql`.
 fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
     let is_password = ["password", "pg_hba.conf", "authentication"]
         .iter()
@@ -341,23 +358,25 @@ fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
     }
 }
 
-/// What a comparison of the dump with the server came to.
+/// The result of comparing the dump with the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Compared {
     pub lacks: Vec<Lack>,
-    /// What is worth knowing.
+    /// Notes for the operator.
     pub notes: Vec<String>,
-    /// Where `psql` goes before each part of the dump, if the encodings need it.
+    /// The database that `psql` connects to before each part of the dump, if the encodings require
+    /// it.
     pub neutral: Option<String>,
-    /// The encodings need it, and this database's part has no place for it.
+    /// The encodings require a neutral database, but the part of this database does not connect by
+    /// itself.
     pub cannot_mix: Option<String>,
 }
 
-/// Passes a dump to the filter and to who collects its needs.
+/// Passes a dump to the filter and to the reader of its requirements.
 struct Both {
     filter: RestoreFilter<io::Sink>,
     needs: NeedsReader,
-    /// What the filter objects to.
+    /// The error of the filter.
     refused: Option<String>,
 }
 
@@ -376,7 +395,7 @@ impl Write for Both {
     }
 }
 
-/// True if trying again may help.
+/// Returns true if another attempt may succeed.
 fn is_passing(err: &NodeError) -> bool {
     matches!(
         err,

@@ -1,4 +1,4 @@
-//! Doing what was decided on.
+//! Executes a prepared restore.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,16 +20,17 @@ use crate::repo::{ChunkReader, HostChoice, MergedRuns, Streams};
 use crate::target::OwnerPolicy;
 use crate::types::RelPath;
 
-/// kubo's data bases: files of one belong together, so what is there is replaced as a whole. A
-/// later version of kubo may have others, which their files give away.
+/// Directories of kubo's databases. The files of a database belong together, so each directory is
+/// replaced as a whole. Later versions of kubo may have others, which are recognized by their
+/// files.
 const KUBO_DATABASES: [&str; 3] = ["/datastore/", "/badgerds/", "/pebbleds/"];
-/// kubo's blocks, and the directories that they lie in.
+/// kubo's blocks, and the directories that contain them.
 const KUBO_BLOCKS: &str = "/blocks/";
 const KUBO_BLOCK_DIRECTORIES: &str = "/blocks/*/";
-/// No kubo has so many.
+/// Upper limit of database directories. No kubo has this many.
 const DATABASES_MAX: usize = 100;
 
-/// One walk of a part: patterns, what becomes of what is there.
+/// One walk over a part: its patterns, and the handling of existing files.
 struct Pass {
     include: Vec<String>,
     exclude: Vec<String>,
@@ -48,8 +49,8 @@ impl Pass {
     }
 }
 
-/// The walks of a part. `databases`: directories of kubo's repository that are replaced as a whole,
-/// as patterns.
+/// Returns the walks of a part. `databases`: patterns of directories in kubo's repository that are
+/// replaced as a whole.
 fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     let overwrite = match scope {
         Scope::Files => Overwrite::IfSizeDiffers,
@@ -57,7 +58,7 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     };
     match (part, scope) {
         (NodePart::Ipfs, Scope::Files) => {
-            // The rest is kubo's own, and kubo may be at work.
+            // The other files belong to kubo, which may be running.
             vec![Pass {
                 include: vec![KUBO_BLOCKS.to_owned()],
                 ..Pass::all(overwrite)
@@ -71,10 +72,10 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
             }
             let databases = Pass {
                 include: databases,
-                // Not even looked at.
+                // Skips the blocks without reading their directories.
                 exclude: vec![KUBO_BLOCKS.to_owned()],
-                // A mixture would be no database, so it does not matter what the snapshot accounts
-                // for.
+                // Files of two databases do not make one, so files that are not in the snapshot are
+                // deleted even if it does not account for them.
                 replace_whole: true,
                 ..Pass::all(overwrite)
             };
@@ -90,9 +91,9 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     }
 }
 
-/// Directories at the top of a captured kubo repository that hold a database, as patterns: those
-/// that are known, and those with the files by which LevelDB, Pebble and Badger find their own.
-/// What kubo makes anew is none.
+/// Returns patterns for the directories at the top of a captured kubo repository that contain a
+/// database: the known ones, and those with the files by which LevelDB, Pebble and Badger find
+/// their data. Directories that kubo creates again by itself are left out.
 fn databases(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
@@ -104,10 +105,11 @@ fn databases(
         cancel.check()?;
         let path = entry.path.to_slashed();
         if path == b"blocks" {
-            // Behind all that is in it.
+            // Skip all entries below it.
             merged.seek(b"blocks\x01");
             continue;
         }
+
         let Some(top) = path
             .split(|&byte| byte == b'/')
             .next()
@@ -115,6 +117,7 @@ fn databases(
         else {
             continue;
         };
+
         let name = entry.path.name().unwrap_or_default();
         let is_sign =
             name == b"CURRENT" || name == b"MANIFEST" || name.starts_with(b"marker.manifest.");
@@ -131,7 +134,7 @@ fn databases(
     Ok(found)
 }
 
-/// A name as a pattern that matches it alone.
+/// Returns a pattern that matches only this name.
 fn escaped(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.chars()
@@ -141,11 +144,13 @@ fn escaped(name: &str) -> String {
 }
 
 impl Prepared<'_> {
-    /// Does it. Paths that cannot be restored are problems, not errors; see [`NodeRestoreReport`].
+    /// Executes the restore. Paths that cannot be restored are problems, not errors; see
+    /// [`NodeRestoreReport`].
     ///
     /// # Errors
-    /// The first obstacle, and what ends a restore: then parts after the one under way are
-    /// untouched. The node must not be started before a restore came to its end.
+    /// Returns the first obstacle, or the error that stopped the restore. In the latter case the
+    /// parts after the current one are unchanged. The node must not be started before a restore has
+    /// finished.
     pub fn execute(
         mut self,
         observer: &dyn Observer,
@@ -155,13 +160,14 @@ impl Prepared<'_> {
             return Err(self.obstacles.swap_remove(0));
         }
         let mut report = NodeRestoreReport::default();
-        // A dump that does not tell which files are pinned ends it here, before anything is
-        // written.
+
+        // If the dump does not list the pinned files, stop here, before the first write.
         let choosers: Vec<_> = self
             .steps
             .iter()
             .map(|placed| self.chooser(placed.step.part, observer, cancel))
             .collect::<Result<_, _>>()?;
+
         for (placed, chooser) in self.steps.iter().zip(choosers) {
             let done = match placed.step.part {
                 NodePart::Database => self.restore_database(placed, observer, cancel)?,
@@ -177,10 +183,12 @@ impl Prepared<'_> {
                 });
             }
         }
+
         if let Some(lease) = self.lease.take() {
             // A lease that cannot be deleted expires by itself.
             let _ = lease.release();
         }
+
         observer.phase(&Phase::End);
         Ok(report)
     }
@@ -196,13 +204,18 @@ impl Prepared<'_> {
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
         let directory = spot.make(self.profile.project.as_deref(), self.docker)?;
+
+        // Record the capture before the first write: a part that is half restored counts as
+        // restored.
         self.remember(step, observer);
+
         let databases = match &step.record().kind {
             SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
                 databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, cancel)?
             }
             _ => Vec::new(),
         };
+
         for pass in passes(step.part, self.options.scope, databases) {
             let patterns =
                 |patterns: Vec<String>| patterns.into_iter().map(OsString::from).collect();
@@ -212,7 +225,8 @@ impl Prepared<'_> {
                 select: chooser.clone().map(|chooser| chooser as _),
                 overwrite: pass.overwrite,
                 replace_whole: pass.replace_whole,
-                // Containers have users of their own: names of this machine mean nothing to them.
+                // Containers have their own users, so the names of users on this machine do not
+                // apply.
                 owner: OwnerPolicy::Numeric,
                 memory: self.options.memory,
                 protect: self.options.protect.clone(),
@@ -233,11 +247,13 @@ impl Prepared<'_> {
                 cancel,
             )?);
         }
+
         if let Some(chooser) = chooser {
             let left_out = chooser.left_out();
             report.left_out = left_out.count;
             tell_left_out(&report.source, &left_out.paths, left_out.count, observer);
         }
+
         if step.part == NodePart::Ipfs && self.options.scope == Scope::Files {
             tell_of_kubo(&report.source, &directory, observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
@@ -249,10 +265,11 @@ impl Prepared<'_> {
                 );
             }
         }
+
         Ok(report)
     }
 
-    /// What chooses single files of a part.
+    /// Returns the filter for single files of a part.
     pub(super) fn chooser(
         &self,
         part: NodePart,
@@ -262,10 +279,12 @@ impl Prepared<'_> {
         if !part.is_file_storage() {
             return Ok(None);
         }
+
         let database = match (part, self.options.scope) {
             (NodePart::LocalStorage, Scope::Minimal) => self.step(NodePart::Database),
             _ => None,
         };
+
         let pinned = match database {
             Some(Placed { step, .. }) => Some(pinned_local_names(
                 self.repo,
@@ -276,10 +295,11 @@ impl Prepared<'_> {
             )?),
             None => None,
         };
+
         Ok(Some(Arc::new(Chooser::new(pinned)?)))
     }
 
-    /// Remembers which capture is put in its place, for the comparison of later restores.
+    /// Records which capture is restored, for the comparison in later restores.
     fn remember(&self, step: &Step, observer: &dyn Observer) {
         if let Err(err) = remember(self.options.state.as_ref(), self.profile, step) {
             let what = format!(
@@ -338,7 +358,7 @@ fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Obse
     }
 }
 
-/// Blocks without kubo's own files are no repository.
+/// Warns if kubo's own files are missing: blocks without them are not a repository.
 fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&directory.join("config")) {
         let what = "there is no 'config' beside the blocks: kubo would begin with a new identity; restore it without --files first";
@@ -346,7 +366,7 @@ fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     }
 }
 
-/// Blocks that are no files come back with the rest of the repository alone.
+/// Warns if the blocks are not files: only a restore of the whole repository includes them.
 fn tell_of_blocks(source: &str, blocks: &Blocks, observer: &dyn Observer) {
     if let Blocks::Database(kind) = blocks {
         let what = format!(

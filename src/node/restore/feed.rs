@@ -1,4 +1,4 @@
-//! The dump on its way into `psql`.
+//! Feeds the dump to `psql`.
 
 use super::super::NodeError;
 use super::super::dump::{EMPTY_VIEW, FilterRules, RestoreFilter};
@@ -12,16 +12,16 @@ use crate::source::{CommandError, Ending, watched};
 use crate::target::FedCommand;
 use crate::{Error, ErrorKind};
 
-/// `psql` ends so if the server refused a statement.
+/// Exit code of `psql` if the server refused a statement.
 const SQL_ERROR: i32 = 3;
-/// `psql` has `\warn` from this version on.
+/// The first version of `psql` that has `\warn`.
 const WARN_SINCE: u32 = 13;
-/// `CREATE DATABASE` has `LOCALE_PROVIDER` from this version on.
+/// The first version in which `CREATE DATABASE` has `LOCALE_PROVIDER`.
 const LOCALE_PROVIDER_SINCE: u32 = 15;
 
 impl Database<'_> {
-    /// Feeds the dump to psql. Returns what is said of materialized views that stay empty; of very
-    /// many the last ones.
+    /// Feeds the dump to psql. Returns the warnings about materialized views that stay empty; if
+    /// there are very many, only the last ones.
     pub fn restore(&self, preview: &Preview) -> Result<Vec<String>, NodeError> {
         self.observer.phase(&Phase::Restore {
             name: self.source.to_owned(),
@@ -33,6 +33,8 @@ impl Database<'_> {
             }
             Ok(())
         };
+
+        // An interrupted restore may have left the server without `postgres`, or with half of it.
         if preview.base != "postgres" {
             let drop = "drop database if exists postgres".to_owned();
             run(
@@ -43,6 +45,7 @@ impl Database<'_> {
                 ],
             )?;
         }
+
         let neutral = preview.compared.neutral.as_deref();
         if let Some(name) = neutral {
             run(
@@ -70,7 +73,7 @@ impl Database<'_> {
         let fed = self.feed(command, preview.rules(last_word));
 
         if let Some(name) = neutral {
-            // It is empty, and the next restore that needs one takes it.
+            // If this fails, the database stays empty, and the next restore that needs one uses it.
             let _ = run("template1", &[dropped(name)]);
         }
         fed.map_err(|err| NodeError::HalfRestored {
@@ -80,7 +83,8 @@ impl Database<'_> {
         })
     }
 
-    /// A watcher ends psql should we be asked to stop, also while it is busy with one statement.
+    /// Feeds the dump to a started psql. A watcher ends psql if the restore is cancelled, even
+    /// during a statement.
     fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
         watched(&command.canceller(), &|| self.cancel.is_cancelled(), || {
             self.fed(command, rules)
@@ -97,13 +101,15 @@ impl Database<'_> {
             self.cancel,
             self.observer,
         );
+
         let ended = written.and_then(|()| {
             let ended = filter.finish().map(drop);
             ended.map_err(|err| Error::NotThere(format!("the dump '{}': {err}", self.source)))
         });
+
         self.cancel.check()?;
         if let Err(err) = ended {
-            // Why psql took no more is in its exit; what is ours is not.
+            // If psql closed its input, its exit has the reason. Other errors are icecore's own.
             return match command.finish() {
                 Err(failed @ CommandError::Failed { .. }) if is_of_output(&err) => {
                     Err(failed.into())
@@ -111,6 +117,7 @@ impl Database<'_> {
                 _ => Err(err),
             };
         }
+
         let said = command.finish()?;
         match last_word {
             Some(word) if !said.lines().any(|line| line.trim_end() == word) => {
@@ -124,7 +131,7 @@ impl Database<'_> {
     }
 }
 
-/// What warnings say of materialized views that could not be refreshed.
+/// Returns the texts of warnings about materialized views that could not be refreshed.
 fn empty_views(said: &str) -> Vec<String> {
     let sign = String::from_utf8_lossy(EMPTY_VIEW);
     said.lines()
@@ -137,8 +144,9 @@ fn dropped(database: &str) -> String {
     format!("drop database if exists {database}")
 }
 
-/// Every encoding can be set while one is connected to a database of `SQL_ASCII`, and names and
-/// comments that belong to the whole cluster go in byte for byte.
+/// Returns the statement that creates a neutral database. While connected to an `SQL_ASCII`
+/// database, a client may set every encoding, and names and comments of the whole cluster are
+/// stored byte for byte.
 fn created(database: &str, server_major: u32) -> String {
     let provider = if server_major >= LOCALE_PROVIDER_SINCE {
         " locale_provider libc"
@@ -150,8 +158,8 @@ fn created(database: &str, server_major: u32) -> String {
     )
 }
 
-/// What to do about a database that is half restored: never what has just failed, as long as its
-/// cause is there. `name`: the dump on the command line.
+/// Returns a hint for a database that is half restored. It does not suggest to repeat what failed
+/// unless the cause is removed. `name`: the dump on the command line.
 fn advice(err: &Error, name: &str) -> String {
     let again = "then restore it again with --replace: what is there is replaced by the whole";
     match err {
@@ -194,7 +202,7 @@ fn advice(err: &Error, name: &str) -> String {
     }
 }
 
-/// What psql says behind everything: a word that no server says by itself.
+/// Returns the word that psql prints at the end. It is random, so no server prints it by chance.
 fn last_word() -> Result<String, NodeError> {
     let failed = |source| {
         Error::from(CommandError::Start {
@@ -206,18 +214,18 @@ fn last_word() -> Result<String, NodeError> {
     Ok(format!("done{:016x}", u64::from_le_bytes(bytes)))
 }
 
-/// True if an error came from the output, and not from what was to be written.
+/// Returns true if an error came from the output, and not from reading the data to write.
 fn is_of_output(err: &Error) -> bool {
     let kind = match err {
         Error::Path(err) => err.kind(),
-        // The filter's end.
+        // Only the end of the filter returns this error.
         Error::NotThere(_) => return true,
         _ => return false,
     };
     kind == std::io::ErrorKind::BrokenPipe
 }
 
-/// An error and its sources, psql's in one line.
+/// Formats an error and its sources, psql's in one line.
 fn with_sources(err: &Error) -> String {
     if let Error::Command(CommandError::Failed {
         ending,

@@ -1,6 +1,6 @@
-//! Secrets that a restore would overwrite: keys, and the identity in kubo's `config`, which holds
-//! its private key. Those that are there may be nowhere else. The rest of `config` is none: kubo
-//! and its init scripts rewrite it.
+//! Secrets that a restore would overwrite: keys, and the identity in kubo's `config`, which
+//! includes its private key. The existing ones may be the only copies. The rest of `config` is not
+//! secret: kubo and its init scripts rewrite it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -17,14 +17,15 @@ use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
 use crate::sys::read_bounded;
 use crate::types::{Entry, Node};
 
-/// Larger ones are no keys.
+/// Larger files are not keys, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// The one secret of kubo's repository.
+/// The only file with a secret in kubo's repository.
 const KUBO_CONFIG: &[u8] = b"config";
-/// So many are named.
+/// Number of files that a message names.
 const NAMED_MAX: usize = 3;
 
-/// Why a step is not done unasked: it would put other secrets in the place of those that are there.
+/// Returns the reason to refuse a step without `--replace`: it would overwrite existing secrets
+/// with others.
 pub(super) fn obstacle(
     repo: &Repository,
     placed: &Placed,
@@ -42,15 +43,19 @@ pub(super) fn obstacle(
         return Ok(None);
     };
     let step = &placed.step;
+
+    // The keys are compared as a whole; of kubo's repository only `config`.
     let only = match (step.part, scope) {
         (NodePart::Keys, _) => None,
         (NodePart::Ipfs, Scope::All | Scope::Minimal) => Some(KUBO_CONFIG),
         _ => return Ok(None),
     };
+
     let others = others(repo, step, directory, only, cancel)?;
     if others.is_empty() {
         return Ok(None);
     }
+
     let more = others.len().saturating_sub(NAMED_MAX);
     let named = others
         .iter()
@@ -63,10 +68,12 @@ pub(super) fn obstacle(
     } else {
         format!("{named} and {more} more")
     };
+
     let what = match step.part {
         NodePart::Ipfs => "kubo's identity",
         _ => "keys",
     };
+
     Ok(Some(NodeError::Refused {
         why: format!(
             "{what} would be overwritten: {named} in {} differs from the snapshot's",
@@ -78,8 +85,8 @@ pub(super) fn obstacle(
     }))
 }
 
-/// Paths of files that are there with another content than the snapshot's; `only`: no other path is
-/// looked at.
+/// Returns the paths of existing files whose content differs from the snapshot's. `only`: compare
+/// only this path.
 fn others(
     repo: &Repository,
     step: &Step,
@@ -110,7 +117,8 @@ fn others(
     Ok(others)
 }
 
-/// `is_kubo`: it is kubo's `config`.
+/// Returns true if an existing file differs from the snapshot's. `is_kubo`: the file is kubo's
+/// `config`.
 fn is_other(
     reader: &ChunkReader<'_>,
     entry: &Entry,
@@ -124,21 +132,24 @@ fn is_other(
     if content.size > FILE_BYTES_MAX {
         return Ok(false);
     }
+
     let found = match read_bounded(there, FILE_BYTES_MAX as usize) {
         Ok(found) => found,
         Err(err) if err.kind() == std::io::ErrorKind::FileTooLarge => return Ok(true),
-        // Nothing is there, or nothing that could be read and so lost.
+        // There is no file, or no readable file whose content could be lost.
         Err(_) => return Ok(false),
     };
+
     let mut stored = Vec::new();
     write_content(reader, content, &mut stored, cancel, &Counters::default())?;
+
     Ok(match (identity(&found), identity(&stored)) {
         (Some(found), Some(stored)) if is_kubo => found != stored,
         _ => found != stored,
     })
 }
 
-/// The name and the private key in kubo's `config`; none if it has none.
+/// Returns the peer id and the private key in kubo's `config`; `None` if they are missing.
 fn identity(config: &[u8]) -> Option<(String, String)> {
     let config: serde_json::Value = serde_json::from_slice(config).ok()?;
     let text = |key: &str| Some(config.get("Identity")?.get(key)?.as_str()?.to_owned());

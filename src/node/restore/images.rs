@@ -1,9 +1,10 @@
-//! Which images the snapshot's services ran with, and which ones they will run with once the node
-//! is restored.
+//! Compares the images that the snapshot's services ran with and the images that they will run with
+//! after the restore.
 //!
-//! A newer pyaleph migrates the database, a newer kubo refuses old settings: a restored node may
-//! not start, or not be what was backed up, though every byte of it came back. Nothing is refused
-//! for it; the operator is warned, and told how to pin the image that the snapshot ran with.
+//! A newer pyaleph migrates the database, and a newer kubo rejects old settings. A restored node
+//! may then fail to start, or differ from the node that was backed up, although every byte was
+//! restored. The restore is not refused for this reason. The operator gets a warning with the line
+//! that pins the snapshot's image.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -23,10 +24,10 @@ use crate::ops::Cancel;
 use crate::repo::ChunkReader;
 use crate::types::SnapshotId;
 
-/// Larger compose files are not read.
+/// Upper limit of compose files, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a service is to the node.
+/// The role of a service in the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Server,
@@ -35,37 +36,37 @@ enum Role {
     Other,
 }
 
-/// The image of one service: what the snapshot ran with, and what there is now.
+/// The image of one service: the one that the snapshot ran with, and the present one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageCheck {
     /// The snapshot that recorded it.
     pub snapshot: SnapshotId,
     pub was: ServiceImage,
-    /// What the compose file will name once it is restored; none: it is not known.
+    /// The image's name in the compose file after the restore. `None`: it is not known.
     pub now: Option<String>,
     /// The image that this machine has under that name.
     pub local: Option<LocalImage>,
     pub verdict: Verdict,
-    /// The line of the compose file that pins the image of the snapshot; none: this machine does
-    /// not have it, and no registry is known that does.
+    /// The line of the compose file that pins the snapshot's image. `None`: this machine does not
+    /// have the image, and no registry is known that has it.
     pub pin: Option<String>,
 }
 
-/// Whether a service will run with the image of the snapshot.
+/// The result of comparing the service's image with that of the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Same,
     Other,
-    /// The name is the same, and this machine has nothing under it yet: what will be pulled may be
-    /// another image.
+    /// The name is the same, and this machine has no image of this name yet. The image that will be
+    /// pulled may be another one.
     NotHere,
-    /// It cannot be known, for this reason.
+    /// The image is unknown, for this reason.
     Unknown(String),
 }
 
 impl ImageCheck {
-    /// Compares. `now`: the name in the compose file, or why there is none; `images`: those that
-    /// the engine has of all that could be meant, or why it does not say.
+    /// Compares the images. `now`: the name in the compose file, or the reason why there is none.
+    /// `images`: all images in question that the engine has, or the reason why it did not answer.
     fn new(
         snapshot: SnapshotId,
         was: ServiceImage,
@@ -94,20 +95,20 @@ impl ImageCheck {
         }
     }
 
-    /// The image of the snapshot, as far as it can be told: in its registry, else in its engine.
+    /// Returns the digest of the snapshot's image, or its id in the engine if it has no digest.
     pub fn was_digest(&self) -> &str {
         self.was.digest.as_deref().unwrap_or(&self.was.id)
     }
 
-    /// The one that is here, by the same rule.
+    /// Returns the digest of this machine's image, or its id.
     pub fn local_digest(&self) -> Option<&str> {
         let local = self.local.as_ref()?;
         let name = self.now.as_deref().unwrap_or_default();
         Some(digest_of(name, &local.digests).unwrap_or(&local.id))
     }
 
-    /// What to tell the operator before the first write. `answered`: the engine said which images
-    /// it has.
+    /// Returns a warning for the operator, for before the first write. `answered`: the engine
+    /// answered which images it has.
     fn problem(&self, profile: &Profile, answered: bool) -> Option<Problem> {
         let ran = format!(
             "the snapshot ran with {} ({})",
@@ -115,6 +116,7 @@ impl ImageCheck {
             self.was_digest()
         );
         let name = self.now.as_deref().unwrap_or_default();
+
         let (severity, now) = match (&self.verdict, self.local_digest()) {
             (Verdict::Same | Verdict::Unknown(_), _) => return None,
             (Verdict::Other, Some(local)) => {
@@ -127,6 +129,7 @@ impl ImageCheck {
                     .into(),
             ),
         };
+
         let risk = match role(&self.was, profile) {
             Role::Server => "the database would run on another version of its server",
             Role::Kubo => {
@@ -137,12 +140,14 @@ impl ImageCheck {
             }
             Role::Other => "another version may not fit what the snapshot holds",
         };
+
         let service = &self.was.service;
         let problem = Problem::new(
             severity,
             format!("service '{service}'"),
             format!("{ran}; {now}: {risk}"),
         );
+
         Some(match &self.pin {
             Some(pin) => problem.with_hint(format!(
                 "to start what the snapshot ran with, write into the compose file after the restore, at service '{service}': {pin}"
@@ -170,6 +175,7 @@ fn verdict(
     let is_digest = reference
         .as_ref()
         .is_some_and(|reference| reference.digest().is_some());
+
     match (local, no_answer) {
         (Some(image), _)
             if is_was(&image.id) || image.digests.iter().any(|digest| is_was(digest)) =>
@@ -177,7 +183,7 @@ fn verdict(
             Verdict::Same
         }
         (Some(_), _) => Verdict::Other,
-        // A name that pins an image needs no image to be known.
+        // A name that pins an image can be compared without the image.
         (None, _) if is_digest || name.starts_with("sha256:") => {
             if is_was(name) {
                 Verdict::Same
@@ -205,8 +211,9 @@ fn role(image: &ServiceImage, profile: &Profile) -> Role {
     }
 }
 
-/// The recorded images that matter: those of the snapshot whose database comes back, since its rows
-/// are of the version that ran then, but kubo's image from the snapshot whose kubo comes back.
+/// Returns the recorded images to compare. They are those of the snapshot that the database is
+/// restored from, because its rows belong to the version that ran then. kubo's image is taken from
+/// the snapshot that kubo's repository is restored from.
 fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s ServiceImage)> {
     let step = |part: NodePart| {
         steps
@@ -234,13 +241,14 @@ fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s 
 }
 
 impl Prepared<'_> {
-    /// Compares the images that the snapshot ran with and those that there are. Whatever cannot be
-    /// found out is part of the answer.
+    /// Compares the images that the snapshot ran with and the present ones. Failed look-ups are
+    /// recorded in the result.
     pub(super) fn look_at_images(&mut self, cancel: &Cancel) -> Result<(), Error> {
-        // With --files the node is at work already.
+        // With --files the node is already running.
         if self.options.scope == Scope::Files {
             return Ok(());
         }
+
         let recorded: Vec<(SnapshotId, ServiceImage)> = recorded(&self.steps, self.profile)
             .into_iter()
             .map(|(snapshot, image)| (snapshot, image.clone()))
@@ -248,14 +256,17 @@ impl Prepared<'_> {
         if recorded.is_empty() {
             return Ok(());
         }
+
         let project = self.project(cancel);
         cancel.check()?;
+
         let named = |image: &ServiceImage| match &project {
             Err(why) => Err(why.clone()),
             Ok(project) => named(project, &image.service),
         };
         let nows: Vec<Result<String, String>> =
             recorded.iter().map(|(_, image)| named(image)).collect();
+
         let asked = nows
             .iter()
             .flatten()
@@ -264,10 +275,12 @@ impl Prepared<'_> {
         let asked: BTreeSet<&str> = asked
             .chain(recorded.iter().map(|(_, image)| image.id.as_str()))
             .collect();
+
         let images = match self.docker.images(&asked) {
             Err(DockerError::Interrupted { .. }) => return Err(Error::Interrupted),
             images => images.map_err(|err| err.to_string()),
         };
+
         for ((snapshot, was), now) in recorded.into_iter().zip(nows) {
             let images = images.as_deref().map_err(String::as_str);
             let check = ImageCheck::new(snapshot, was, now, images);
@@ -275,17 +288,20 @@ impl Prepared<'_> {
                 .extend(check.problem(self.profile, images.is_ok()));
             self.images.push(check);
         }
+
         Ok(())
     }
 
-    /// The compose project as it will be after the restore, or why it is not known: beside the
-    /// configuration, else where the containers that are there come from.
+    /// Returns the compose project as it will be after the restore, or the reason why it is not
+    /// known. The compose file is beside the configuration, or else where compose created the
+    /// present containers.
     fn project(&self, cancel: &Cancel) -> Result<Project, String> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let restored = self
             .step(NodePart::Config)
             .and_then(|placed| Some((placed, directory(placed)?)));
-        // What is damaged is reported by the restore of the configuration.
+
+        // The restore of the configuration reports damage.
         let stored = |file: &Path| {
             let (placed, directory) = restored.as_ref()?;
             let below = file.strip_prefix(directory).ok()?;
@@ -301,6 +317,7 @@ impl Prepared<'_> {
             )
             .ok()?
         };
+
         let beside = match (&restored, &self.profile.config) {
             (Some((_, directory)), _) => Some(directory.clone()),
             (None, Some(part)) => Spot::find(&part.place, self.docker)
@@ -308,6 +325,7 @@ impl Prepared<'_> {
                 .and_then(|spot| there(&spot)),
             (None, None) => None,
         };
+
         let environment = &self.options.environment;
         let project = self.profile.project.as_deref();
         let load = |path: &Path, environment| {
@@ -320,15 +338,18 @@ impl Prepared<'_> {
                 Files::new(&stored),
             )
         };
+
         match beside.map(|directory| load(&directory, environment)) {
             Some(Ok(project)) => return Ok(project),
             Some(Err(ComposeError::NoFile { .. })) | None => {}
             Some(Err(ComposeError::Path(err))) if err.kind() == std::io::ErrorKind::NotFound => {}
             Some(Err(err)) => return Err(format!("the compose file cannot be read: {err}")),
         }
+
         let Some((directory, files)) = self.compose_files() else {
             return Err("no compose file is known".into());
         };
+
         let mut environment = environment.clone();
         environment.insert("COMPOSE_FILE".into(), files);
         environment.insert("COMPOSE_PATH_SEPARATOR".into(), ",".into());
@@ -336,7 +357,7 @@ impl Prepared<'_> {
             .map_err(|err| format!("the compose file cannot be read: {err}"))
     }
 
-    /// The directory and the files from which compose made the containers that are there.
+    /// Returns the directory and the compose files that the present containers were created from.
     fn compose_files(&self) -> Option<(PathBuf, String)> {
         let found = containers(self.profile, self.docker).ok()?;
         found.iter().find_map(|container| {
@@ -353,7 +374,7 @@ impl Prepared<'_> {
     }
 }
 
-/// The image that a project names for a service.
+/// Returns the image that a project names for a service.
 fn named(project: &Project, service: &str) -> Result<String, String> {
     let found = project.services.iter().find(|one| one.name == service);
     let Some(found) = found else {
@@ -363,7 +384,7 @@ fn named(project: &Project, service: &str) -> Result<String, String> {
     image.ok_or_else(|| "the compose file names no image for it".to_owned())
 }
 
-/// The directory of a place, unless it is a volume that is still to be made.
+/// Returns the directory of a destination, unless it is a volume that must be created.
 fn there(spot: &Spot) -> Option<PathBuf> {
     match spot {
         Spot::Directory(directory)
@@ -377,7 +398,7 @@ fn there(spot: &Spot) -> Option<PathBuf> {
     }
 }
 
-/// The directory that a step restores into.
+/// Returns the directory that a step restores into.
 fn directory(placed: &Placed) -> Option<PathBuf> {
     there(placed.spot.as_ref()?)
 }

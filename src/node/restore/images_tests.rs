@@ -1,11 +1,11 @@
-//! Tests of the comparison: which images are the same, and what the operator is told.
+//! Tests of the comparison of images, and of the warnings.
 
 use super::super::super::profile::{Access, Database, Part, Place, Server};
 use super::*;
 
 const LETTERS: [&str; 3] = ["0a", "1b", "2c"];
 
-/// An id or a digest.
+/// Returns an id or a digest.
 fn hash(number: usize) -> String {
     format!("sha256:{}", LETTERS[number].repeat(32))
 }
@@ -35,7 +35,7 @@ fn profile() -> Profile {
     }
 }
 
-/// A service that ran with the image of id 0, and where it was pulled of digest 1.
+/// A service that ran with the image of id 0. If it was pulled, its digest is 1.
 fn was(image: &str, is_pulled: bool, sources: &[&str]) -> ServiceImage {
     ServiceImage {
         service: "one".into(),
@@ -72,8 +72,8 @@ fn the_same_image_is_known_whatever_it_is_called() {
     let pinned = format!("ipfs/kubo@{}", hash(1));
     let other = format!("ipfs/kubo:stable@{}", hash(2));
     let cases = [
-        // Its id, its digest where another engine or another architecture gives another id, another
-        // name for it.
+        // The same id; the same digest with an id of another engine or architecture; another name
+        // for the image.
         (true, stable, vec![local(0, stable, None)], Verdict::Same),
         (true, stable, vec![local(2, stable, Some(1))], Verdict::Same),
         (
@@ -96,7 +96,7 @@ fn the_same_image_is_known_whatever_it_is_called() {
         ),
         (true, pinned.as_str(), vec![], Verdict::Same),
         (false, &hash(0), vec![], Verdict::Same),
-        // What was pulled since; another name; another pin.
+        // An image that was pulled since; another name; another pin.
         (
             true,
             stable,
@@ -122,7 +122,7 @@ fn the_same_image_is_known_whatever_it_is_called() {
         ),
         (true, other.as_str(), vec![], Verdict::Other),
         (true, &hash(2), vec![], Verdict::Other),
-        // Nothing here yet.
+        // No image on this machine yet.
         (true, stable, vec![], Verdict::NotHere),
         (
             true,
@@ -207,8 +207,8 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
             "{hint}"
         );
     }
-    // What is in no registry is pinned by its id where it is here, and cannot be pulled where it is
-    // not.
+    // An image that is in no registry is pinned by its id if this machine has it. Otherwise it
+    // cannot be pulled.
     let hint = |images: &[LocalImage]| told(&["ipfs"], false, images).hint.unwrap_or_default();
     let both = [pulled[0].clone(), local(0, "<none>:<none>", None)];
     assert!(
@@ -228,8 +228,8 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
 }
 
 proptest::proptest! {
-    /// Whatever the names: an image is the same only if its id or its digest is, and no text makes
-    /// a comparison fail.
+    /// For any names, an image is the same only if its id or its digest is the same, and no text
+    /// makes a comparison fail.
     #[test]
     fn no_name_makes_another_image_the_same(
         before in "\\PC{0,20}", now in "\\PC{0,20}|[a-c/:@.]{1,9}", tag in "[a-c/:@.]{0,9}", id in 0..3usize, digest in 0..3usize,
@@ -244,7 +244,7 @@ proptest::proptest! {
         if check.local.is_some() {
             proptest::prop_assert_eq!(check.verdict == Verdict::Same, is_same);
         }
-        // The image itself, under any name that is one.
+        // The same image under its name, if the name is valid.
         let again = checked(ran, &now, &[local(0, &now, None)]);
         if Reference::parse(&now).is_some_and(|name| name.digest().is_none()) {
             proptest::prop_assert_eq!(again.verdict, Verdict::Same);

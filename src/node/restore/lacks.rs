@@ -1,14 +1,14 @@
-//! What the dump needs, compared with what the server has: before the first write, so that nothing
-//! is dropped for a dump that cannot go in.
+//! Compares the dump's requirements with the server before the first write, so that nothing is
+//! dropped for a dump that cannot be restored.
 
 use std::collections::BTreeSet;
 
 use super::super::NodeError;
 use super::super::dump::{Named, Needs};
 
-/// So many of a kind are named.
+/// Number of names of each kind in a message.
 const NAMED_MAX: usize = 20;
-/// Extensions that can be made only where the server loads their library when it starts.
+/// Extensions that can be created only if the server loads their library when it starts.
 const PRELOADED: [&str; 6] = [
     "timescaledb",
     "pg_cron",
@@ -17,29 +17,29 @@ const PRELOADED: [&str; 6] = [
     "pglogical",
     "pg_squeeze",
 ];
-/// What publications need.
+/// The `wal_level` that publications require.
 const WAL_LEVEL_LOGICAL: &str = "logical";
 
-/// A tablespace that is there.
+/// A tablespace of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
 pub(super) struct Tablespace {
     pub name: String,
     pub location: String,
-    /// Databases that keep something in it.
+    /// Databases that have objects in it.
     pub databases: Vec<String>,
 }
 
-/// Why a database cannot be dropped.
+/// The reasons why a database cannot be dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
 pub(super) struct Held {
     pub database: String,
     pub prepared: Vec<String>,
     pub subscriptions: Vec<String>,
-    /// Slots of logical replication that somebody reads.
+    /// Active slots of logical replication.
     pub slots: Vec<String>,
 }
 
-/// What the server says of itself in one answer.
+/// Facts about the server, in one answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
 pub(super) struct Facts {
     pub major: u32,
@@ -47,58 +47,58 @@ pub(super) struct Facts {
     pub encodings: BTreeSet<String>,
     pub has_icu: bool,
     pub compressions: BTreeSet<String>,
-    /// As the setting `shared_preload_libraries` has it.
+    /// The value of the setting `shared_preload_libraries`.
     pub preloaded: String,
     pub wal_level: String,
     pub tablespaces: Vec<Tablespace>,
     pub held: Vec<Held>,
     /// The encoding of the database that is connected to first.
     pub base_encoding: String,
-    /// Where the server has its libraries, and its other files.
+    /// The directories of the server's libraries and of its shared files.
     pub libraries: String,
     pub share: String,
-    /// The language of the blocks that the restore itself runs.
+    /// True if the language plpgsql is installed, which the restore's own statements need.
     pub has_plpgsql: bool,
 }
 
-/// What is at the place of a tablespace.
+/// The state of a tablespace's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Directory {
-    /// An empty one, as far as the server can say.
+    /// It is empty, as far as the server can see.
     Fit,
     Missing,
-    /// It is a file or the like.
+    /// It is not a directory.
     AnotherKind,
     /// It belongs to another user than the server's.
     NotOwned,
-    /// Files of a tablespace of this major version are in it.
+    /// It contains a tablespace of this major version.
     Used,
-    /// The server says no.
+    /// The server cannot read it.
     Unreadable(String),
 }
 
-/// What is asked of the server beside the facts.
+/// Queries of the server in addition to the facts.
 pub(super) trait Catalogue {
-    /// True if the operating system has the locale.
+    /// Returns true if the operating system has the locale.
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError>;
-    /// True if the server sees a file there.
+    /// Returns true if the server sees a file at this path.
     fn has_file(&self, path: &str) -> Result<bool, NodeError>;
-    /// Those that the server does not know.
+    /// Returns the settings that the server does not know.
     fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
-    /// Those that are not there.
+    /// Returns the roles that do not exist.
     fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
     fn directory(&self, path: &str) -> Result<Directory, NodeError>;
 }
 
-/// One thing that is not as the dump needs it, and what to do.
+/// An unmet requirement, and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lack {
     pub what: String,
     pub remedy: String,
 }
 
-/// Everything that would end the restore half-way. `replaced`: the databases that are dropped for
-/// the dump.
+/// Returns everything that would stop the restore half-way. `replaced`: the databases that are
+/// dropped for the dump.
 pub(super) fn lacks(
     needs: &Needs,
     facts: &Facts,
@@ -109,12 +109,14 @@ pub(super) fn lacks(
         out: Vec::new(),
         major: facts.major,
     };
+
     if !facts.has_plpgsql {
         found.add(
             "the language plpgsql in the database that is connected to first".into(),
             "make it there: create extension plpgsql".into(),
         );
     }
+
     found.held(facts, replaced);
     found.extensions(needs, facts);
     found.libraries(needs, facts, server)?;
@@ -124,12 +126,13 @@ pub(super) fn lacks(
     Ok(found.out)
 }
 
-/// What stays though the dump makes it: `pg_dumpall` without `--clean` drops nothing. `holding`:
-/// databases that hold tables.
+/// Returns objects that the dump creates without dropping the existing ones, as `pg_dumpall`
+/// without `--clean` does. `holding`: databases with tables.
 pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Vec<Lack> {
     let mut out = Vec::new();
     let there: BTreeSet<&str> = facts.held.iter().map(|one| one.database.as_str()).collect();
     let stays = |name: &&String| !needs.dropped.contains(*name);
+
     for name in needs
         .made
         .iter()
@@ -141,6 +144,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
             remedy: format!("if nothing in it is needed, drop it: drop database \"{}\"", name.replace('"', "\"\"")),
         });
     }
+
     let is_filled = |name: &&String| holding.contains(name.as_str()) && !needs.made.contains(*name);
     for name in needs.filled.iter().filter(stays).filter(is_filled) {
         out.push(Lack {
@@ -150,6 +154,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
             remedy: format!("if they are not needed, drop the tables in the database '{name}'"),
         });
     }
+
     for name in needs
         .tablespaces
         .keys()
@@ -164,10 +169,11 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
             });
         }
     }
+
     out
 }
 
-/// What is worth knowing, and stands in nobody's way.
+/// Returns notes for the operator that are not obstacles.
 pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
     let mut out = Vec::new();
     if !needs.subscriptions.is_empty() {
@@ -189,7 +195,7 @@ pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
     out
 }
 
-/// One error that names everything that lacks.
+/// Combines all unmet requirements into one error.
 pub(super) fn refusal(lacks: &[Lack]) -> Option<NodeError> {
     if lacks.is_empty() {
         return None;
@@ -220,7 +226,7 @@ impl Found {
         self.out.push(Lack { what, remedy });
     }
 
-    /// Databases that the server will not drop.
+    /// Adds databases that the server will not drop.
     fn held(&mut self, facts: &Facts, replaced: &BTreeSet<&str>) {
         for held in facts
             .held
@@ -264,6 +270,7 @@ impl Found {
             .split(',')
             .map(|one| one.trim().trim_matches(['"', '\'']))
             .collect();
+
         for (name, database) in &needs.extensions {
             if !facts.extensions.contains(name) {
                 self.add(
@@ -280,6 +287,7 @@ impl Found {
                 );
             }
         }
+
         for (name, database) in needs
             .compressions
             .iter()
@@ -295,6 +303,7 @@ impl Found {
                 );
             }
         }
+
         for (name, database) in &needs.encodings {
             if !facts.encodings.contains(name) {
                 self.add(
@@ -321,15 +330,16 @@ impl Found {
             if self.has_library(name, facts, server)? {
                 continue;
             }
-            let what = match is_preload {
-                true => format!(
+            let what = if is_preload {
+                format!(
                     "there is no library '{name}', which sessions load{}",
                     of(database)
-                ),
-                false => format!(
+                )
+            } else {
+                format!(
                     "there is no library '{name}', in which functions lie{}",
                     of(database)
-                ),
+                )
             };
             let remedy = format!(
                 "install what brings the library '{name}' for PostgreSQL {} where the server runs",
@@ -337,6 +347,7 @@ impl Found {
             );
             self.add(what, remedy);
         }
+
         for (file, database) in &needs.dictionaries {
             let path = format!("{}/tsearch_data/{file}", facts.share);
             if !server.has_file(&path)? {
@@ -352,7 +363,8 @@ impl Found {
         Ok(())
     }
 
-    /// As the server looks for it: as it is spelled, and with the ending of libraries.
+    /// Looks for a library as the server does: by its name as spelled, and with the suffix of
+    /// libraries.
     fn has_library(
         &self,
         name: &str,
@@ -411,6 +423,7 @@ impl Found {
             .iter()
             .filter(|(_, place)| !place.is_empty())
         {
+            // Databases that are not replaced keep the tablespace in use.
             let old = facts.tablespaces.iter().find(|there| there.name == *name);
             let others: Vec<&str> = old.map_or_else(Vec::new, |old| {
                 let stay = old.databases.iter().map(String::as_str);
@@ -427,6 +440,9 @@ impl Found {
                 );
                 continue;
             }
+
+            // Another tablespace may use the same directory. That is allowed if the dump replaces
+            // it too.
             let twin = facts
                 .tablespaces
                 .iter()
@@ -441,6 +457,7 @@ impl Found {
                 );
                 continue;
             }
+
             let make = format!(
                 "make the directory {place} where the server runs, empty and owned by the server's user: install -d -m 700 -o postgres {place}"
             );
@@ -450,7 +467,7 @@ impl Found {
                 Directory::Missing => self.add(what("is not there"), make),
                 Directory::AnotherKind => self.add(what("is no directory"), make),
                 Directory::NotOwned => self.add(what("is not owned by the server's user"), make),
-                // Its own files go before it is made again.
+                // The restore drops the tablespace in it before it creates the new one.
                 Directory::Used
                     if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
                 Directory::Used => self.add(what("holds another server's tablespace"), make),
@@ -459,11 +476,12 @@ impl Found {
                 }
             }
         }
+
         Ok(())
     }
 
     fn names(&mut self, needs: &Needs, server: &dyn Catalogue) -> Result<(), NodeError> {
-        // One with a dot is an extension's, and any is taken.
+        // A setting with a dot belongs to an extension, and the server accepts any such name.
         let settings: Vec<&str> = needs
             .settings
             .keys()
@@ -485,6 +503,7 @@ impl Found {
                 format!("reset '{name}' on the old server and back it up again; or restore into a server of its version"),
             );
         }
+
         let roles: Vec<&str> = needs.roles.keys().map(String::as_str).collect();
         let unknown = if roles.is_empty() {
             Vec::new()
@@ -507,7 +526,7 @@ impl Found {
     }
 }
 
-/// For which database.
+/// Formats the database that has a requirement.
 fn of(database: &str) -> String {
     if database.is_empty() {
         String::new()
@@ -526,8 +545,8 @@ fn listed(names: &Named) -> String {
     }
 }
 
-/// True if some part of the dump sets an encoding while it is connected to a database that has no
-/// conversion to it.
+/// Returns true if a part of the dump sets an encoding while `psql` is connected to a database that
+/// has no conversion to it.
 pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
     let mut connected = base_encoding;
     if !converts(&needs.globals_encoding, connected) {
@@ -544,8 +563,8 @@ pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
     false
 }
 
-/// True if every PostgreSQL converts between a client's encoding and a database's. Some pairs that
-/// it knows beside are not counted.
+/// Returns true if every PostgreSQL converts between a client's encoding and a database's. Some
+/// other pairs that PostgreSQL converts are not counted.
 fn converts(client: &str, database: &str) -> bool {
     let is_any = |encoding: &str| matches!(encoding, "SQL_ASCII" | "");
     let is_unicode = |encoding: &str| matches!(encoding, "UTF8" | "UNICODE");

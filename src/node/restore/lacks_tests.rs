@@ -1,4 +1,4 @@
-//! Tests of the comparison: a refusal if and only if something lacks.
+//! Tests of the comparison: it refuses if and only if a requirement is unmet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::node::dump::Section;
 
-/// A server that has what it is said to have.
+/// A server with exactly the listed properties.
 #[derive(Debug, Clone, Default)]
 struct Fake {
     facts: Facts,
@@ -76,7 +76,7 @@ fn told(needs: &Needs, server: &Fake) -> String {
         .unwrap_or_default()
 }
 
-/// One thing that a dump needs, as (kind, name): how the dump says it, and how a server has it.
+/// Adds a requirement to a dump, by kind and name.
 fn need(needs: &mut Needs, kind: u8, name: &str) {
     let insert = |named: &mut Named, name: String| drop(named.insert(name, "aleph".into()));
     match kind {
@@ -126,7 +126,7 @@ proptest! {
         let name = |number: u8| format!("name{number}");
         wanted.iter().for_each(|&(kind, number)| need(&mut needs, kind, &name(number)));
         had.iter().for_each(|&(kind, number)| give(&mut server, kind, &name(number)));
-        // Functions and sessions find their libraries in the same place.
+        // Functions and sessions look for libraries in the same directory.
         let has = |&(kind, number): &(u8, u8)| {
             had.contains(&(kind, number)) || matches!(kind, 4 | 5) && had.contains(&(9 - kind, number))
         };
@@ -139,8 +139,8 @@ proptest! {
         }
     }
 
-    /// Whoever follows the hops of a dump that is said to need no neutral database meets no two
-    /// encodings without a conversion.
+    /// If a dump does not need a neutral database, each of its connections is to a database whose
+    /// encoding converts to the next one.
     #[test]
     fn encodings_that_do_not_convert_need_a_neutral_database(
         encodings in prop::collection::vec(prop::sample::select(vec!["UTF8", "LATIN1", "EUC_JP", "SQL_ASCII", "MULE_INTERNAL"]), 1..6),
@@ -153,7 +153,7 @@ proptest! {
             connects: true,
         };
         let needs = Needs { sections: encodings.iter().map(section).collect(), ..Needs::default() };
-        // As pg_conversion has it for these.
+        // The entries of pg_conversion for these encodings.
         let converts = |a: &str, b: &str| {
             a == b || a == "SQL_ASCII" || b == "SQL_ASCII" || matches!((a, b), ("UTF8", "LATIN1" | "EUC_JP") | ("LATIN1" | "EUC_JP", "UTF8"))
         };
@@ -252,7 +252,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
         assert!(told(&needs, &with(directory)).contains(what), "{what}");
     }
 
-    // The same server again: it is dropped with the databases in it, unless others stay.
+    // The same server: the tablespace is dropped with its databases, unless others remain in it.
     let mut server = with(Directory::Used);
     let space = |name: &str, databases: &[&str]| Tablespace {
         name: name.into(),
@@ -306,7 +306,8 @@ fn what_comes_back_asleep_is_told() {
     assert_eq!(notes(&needs, &facts("logical")).len(), 1);
 }
 
-/// `pg_dumpall` without `--clean`: the server refused CREATE DATABASE in the middle of the restore.
+/// `pg_dumpall` without `--clean`: the server used to refuse CREATE DATABASE in the middle of a
+/// restore.
 #[test]
 fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
     let set = |names: &[&str]| {

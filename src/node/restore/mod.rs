@@ -1,11 +1,11 @@
-//! A node brought back: keys, configuration, file storage, and last the database.
+//! Restores a node: keys, configuration, file storage, and finally the database.
 //!
 //! ```text
-//! plan (pure) ─▶ places, containers, server looked at ─▶ nothing in the way? ─▶ files ─▶ psql
+//! plan (pure) ─▶ look up places, containers, server ─▶ no obstacle? ─▶ files ─▶ psql
 //! ```
 //!
-//! Everything that can be refused is refused before anything is written: parts that do not fit
-//! together, writers at work, a server out of reach or that holds other data.
+//! Everything that can be refused is refused before the first write: parts that do not fit
+//! together, running writers, a server that is unreachable or holds other data.
 
 mod catalogue;
 mod database;
@@ -47,47 +47,48 @@ use crate::types::{ByteSize, Content, SnapshotId};
 
 use database::Database;
 
-/// Frames of metadata kept.
+/// Cache for frames of metadata, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// How a node is brought back.
+/// Options of a node's restore.
 #[derive(Debug, Clone)]
 pub struct NodeRestoreOptions {
     pub scope: Scope,
-    /// A database that holds tables may be replaced, and so may keys that differ.
+    /// A database with tables may be replaced, and so may keys that differ.
     pub replace: bool,
-    /// How long the database server is waited for.
+    /// How long to wait for the database server.
     pub wait: Duration,
-    /// Whose snapshots `latest` means.
+    /// The hosts whose snapshots `latest` refers to.
     pub hosts: HostChoice,
     /// This machine's name, for the lease.
     pub host: String,
-    /// Look for everything that stands in the way, also where something does already.
+    /// Look for all obstacles, even if one was found already.
     pub is_dry_run: bool,
-    /// Environment variables that no program gets to see.
+    /// Environment variables to hide from every program.
     pub env_remove: Vec<String>,
     /// The environment that compose would have, for variables in the compose file.
     pub environment: BTreeMap<String, String>,
-    /// What the operator wants PostgreSQL's programs of this machine to set when they connect:
-    /// `PGOPTIONS`.
+    /// The operator's `PGOPTIONS`: settings that PostgreSQL's programs of this machine request when
+    /// they connect.
     pub pgoptions: Option<String>,
-    /// What is never entered, replaced or deleted; see
+    /// Paths that are never entered, replaced or deleted; see
     /// [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
     pub protect: Protection,
     pub memory: ByteSize,
-    /// Where it is remembered which database was restored; none: it is not.
+    /// The directory that records which captures were restored. `None`: nothing is recorded.
     pub state: Option<StateDir>,
 }
 
-/// Where one step goes.
+/// A step and its destination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placed {
     pub step: Step,
-    /// None for the database.
+    /// `None` for the database.
     pub spot: Option<Spot>,
 }
 
-/// A restore that is decided on, with all that was looked at for it. Nothing is written yet.
+/// A restore that was decided on, with everything that was looked up for it. Nothing is written
+/// yet.
 pub struct Prepared<'a> {
     repo: &'a Repository,
     profile: &'a Profile,
@@ -95,26 +96,26 @@ pub struct Prepared<'a> {
     options: &'a NodeRestoreOptions,
     lease: Option<Lease>,
     pub steps: Vec<Placed>,
-    /// Containers that must not run meanwhile; none where the node may run.
+    /// Containers that must not run during the restore; empty if the node may run.
     pub writers: Vec<Writer>,
-    /// What the database server said; none where the database is not restored, or the server is out
-    /// of reach.
+    /// The state of the database server. `None` if the database is not restored, or if the server
+    /// is unreachable.
     pub database: Option<Preview>,
-    /// The images that the services ran with, and those that there are; none where none was
-    /// recorded.
+    /// The images that the services ran with, compared with the present ones. Empty if the snapshot
+    /// recorded none.
     pub images: Vec<ImageCheck>,
     pub warnings: Vec<Problem>,
-    /// Why it is not done as it stands, the first to be told first.
+    /// The reasons to refuse the restore. The first one is reported first.
     pub obstacles: Vec<NodeError>,
 }
 
-/// What became of one part.
+/// The result of restoring one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartReport {
     pub part: NodePart,
     pub source: String,
     pub snapshot: SnapshotId,
-    /// For people: a path, a volume, or nothing for the database.
+    /// For messages: a path or a volume; empty for the database.
     pub place: String,
     pub written: u64,
     pub bytes_written: u64,
@@ -122,23 +123,24 @@ pub struct PartReport {
     pub deleted: u64,
     /// Paths that could not be restored.
     pub failed: u64,
-    /// Entries that the snapshot does not hold whole.
+    /// Entries that are incomplete in the snapshot.
     pub incomplete: u64,
-    /// Files that are not what their name says and were left out: the network must refill them.
+    /// Files that were left out because their content does not match their name. The network must
+    /// refill them.
     pub left_out: u64,
     pub refused_meta: u64,
-    /// Ranges of paths of which nothing is known.
+    /// Ranges of paths that could not be read from the repository.
     pub uncertain: u64,
 }
 
-/// What a restore came to.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeRestoreReport {
     pub parts: Vec<PartReport>,
 }
 
 impl NodeRestoreReport {
-    /// True if everything is there as it was backed up.
+    /// Returns true if everything was restored as it was backed up.
     pub fn is_complete(&self) -> bool {
         let lacks = |part: &PartReport| {
             part.failed + part.incomplete + part.left_out + part.refused_meta + part.uncertain
@@ -146,20 +148,20 @@ impl NodeRestoreReport {
         self.parts.iter().all(|part| lacks(part) == 0)
     }
 
-    /// True if parts of the repository could not be read.
+    /// Returns true if parts of the repository could not be read.
     pub fn has_damage(&self) -> bool {
         self.parts.iter().any(|part| part.uncertain > 0)
     }
 }
 
-/// What is asked for: `SNAP` or `SNAP:SOURCE`.
+/// Requested snapshots and sources: `SNAP` or `SNAP:SOURCE`.
 pub type Asked<'a> = [(&'a str, Option<&'a str>)];
 
-/// Decides what goes where, and looks at everything that it depends on; nothing is written.
+/// Decides where each part goes, and checks everything that the restore depends on. Writes nothing.
 ///
 /// # Errors
-/// Parts that do not fit together, or a machine that cannot be looked at. What merely stands in the
-/// way is in the result's [`Prepared::obstacles`].
+/// Returns an error if parts do not fit together, or if this machine cannot be examined. Other
+/// obstacles are in [`Prepared::obstacles`] of the result.
 pub fn prepare<'a>(
     repo: &'a Repository,
     profile: &'a Profile,
@@ -170,17 +172,17 @@ pub fn prepare<'a>(
     cancel: &Cancel,
 ) -> Result<Prepared<'a>, NodeError> {
     observer.phase(&Phase::Index);
-    // The lease comes first: what is found under it stays.
+    // The lease comes first, so that the objects found after it are not deleted.
     let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
     let mut picks = Vec::new();
     for &(snapshot, source) in asked {
         let is_latest = snapshot == "latest";
-        let snapshot = match is_latest {
-            // A part that is suspect is refused or reported below, with more to say.
-            true => newest(repo, &options.hosts, source, observer)?.0,
-            false => repo
-                .find_snapshot(snapshot, &options.hosts)
-                .map_err(Error::from)?,
+        let snapshot = if is_latest {
+            // A suspect part is refused or reported below, with more detail.
+            newest(repo, &options.hosts, source, observer)?.0
+        } else {
+            repo.find_snapshot(snapshot, &options.hosts)
+                .map_err(Error::from)?
         };
         picks.push(Pick {
             snapshot,
@@ -188,20 +190,24 @@ pub fn prepare<'a>(
             is_latest,
         });
     }
-    // Snapshots that cannot be read are no advice.
+
+    // Unreadable snapshots cannot be suggested in hints.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
+
     crate::ops::sync_until(repo, observer, cancel)?;
     let refill = if plan.lacks_files {
         refill(repo, profile, &plan, cancel)?
     } else {
         None
     };
+
     let writers = match options.scope {
         Scope::Files => Vec::new(),
         Scope::All | Scope::Minimal => writers_of(profile, &plan, docker)?,
     };
+
     let mut prepared = Prepared {
         repo,
         profile,
@@ -220,6 +226,7 @@ pub fn prepare<'a>(
             .collect(),
         obstacles: Vec::new(),
     };
+
     for step in plan.steps {
         let spot = step
             .place
@@ -228,6 +235,7 @@ pub fn prepare<'a>(
             .transpose()?;
         prepared.steps.push(Placed { step, spot });
     }
+
     prepared.obstacles.extend(at_work(&prepared.writers));
     if !options.replace {
         for placed in &prepared.steps {
@@ -236,12 +244,14 @@ pub fn prepare<'a>(
                 .extend(identity::obstacle(repo, placed, options.scope, cancel)?);
         }
     }
+
     prepared.look_at_images(cancel)?;
     prepared.look_at_database(observer, cancel)?;
     Ok(prepared)
 }
 
-/// How many files the network must refill, where the snapshot that holds the database can tell.
+/// Reports how many files the network must refill, if the database and all file storage are of the
+/// same snapshot.
 fn refill(
     repo: &Repository,
     profile: &Profile,
@@ -256,7 +266,9 @@ fn refill(
     if plan.steps.iter().any(is_other) {
         return Ok(None);
     }
-    let (quiet, against) = (Counters::default(), Against::Snapshot);
+    let quiet = Counters::default();
+    let against = Against::Snapshot;
+
     match check(
         repo,
         &database.snapshot,
@@ -281,12 +293,12 @@ fn refill(
             )))
         }
         Err(NodeError::Engine(err @ Error::Interrupted)) => Err(err.into()),
-        // A dump of another kind of node tells nothing of files.
+        // The dump of another kind of node has no list of files.
         Err(_) => Ok(None),
     }
 }
 
-/// The containers that matter, where anything has to do with Docker.
+/// Returns the containers that must not run. Docker is only asked if the node uses it.
 fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
     let needs_volume = plan
         .steps
@@ -299,8 +311,8 @@ fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Wri
     if !needs_volume && !is_inside && profile.writers.is_empty() {
         return Ok(Vec::new());
     }
-    // Keys and configuration alone can be written beside anything: nothing of it is read before the
-    // next start.
+    // Keys and configuration can be written while containers run: they are not read before the next
+    // start.
     let is_harmless = plan
         .steps
         .iter()
@@ -335,7 +347,7 @@ fn at_work(writers: &[Writer]) -> Option<NodeError> {
 }
 
 impl Prepared<'_> {
-    /// A step that restores this part.
+    /// Returns the step that restores this part.
     pub fn step(&self, part: NodePart) -> Option<&Placed> {
         self.steps.iter().find(|placed| placed.step.part == part)
     }
@@ -345,16 +357,19 @@ impl Prepared<'_> {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<(), NodeError> {
-        // Whoever must be stopped would keep the server busy: no need to wait for it.
+        // If the restore is refused anyway, do not wait: containers that must be stopped may keep
+        // the server busy.
         let wait = if self.obstacles.is_empty() {
             self.options.wait
         } else {
             Duration::ZERO
         };
+
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let Some(database) = self.database(&reader, observer, cancel) else {
             return Ok(());
         };
+
         let head = database.head()?;
         let mut preview = match database.preview(head, wait) {
             Ok(preview) => preview,
@@ -364,8 +379,9 @@ impl Prepared<'_> {
                 return Ok(());
             }
         };
+
         let mut obstacles = preview.obstacles(self.options.replace);
-        // The whole dump is read for it: not where it is refused anyway.
+        // The comparison reads the whole dump, so skip it if the restore is refused anyway.
         let is_clear = self.obstacles.is_empty() && obstacles.is_empty();
         let mut notes = Vec::new();
         if preview.is_superuser && (is_clear || self.options.is_dry_run) {
@@ -378,13 +394,14 @@ impl Prepared<'_> {
             let note = |what: &String| Problem::new(Severity::Note, &database.name, what);
             notes.extend(preview.compared.notes.iter().map(note));
         }
+
         self.warnings.extend(notes);
         self.obstacles.extend(obstacles);
         self.database = Some(preview);
         Ok(())
     }
 
-    /// The dump and its server, if the database is to be restored.
+    /// Returns the dump and its server, if the database is to be restored.
     fn database<'s>(
         &'s self,
         reader: &'s ChunkReader<'s>,

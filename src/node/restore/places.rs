@@ -1,4 +1,5 @@
-//! Where the parts go on this machine, and which containers must not run meanwhile.
+//! The destinations of the parts on this machine, and the containers that must not run during a
+//! restore.
 
 use std::path::PathBuf;
 
@@ -6,19 +7,19 @@ use super::super::docker::{Container, Docker, DockerError};
 use super::super::profile::{Access, Place, Profile};
 use super::plan::{Plan, Step};
 
-/// Where a part goes.
+/// The destination of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spot {
     Directory(PathBuf),
     Volume {
         name: String,
-        /// Its directory; none: it is still to be made.
+        /// The volume's directory. `None`: the volume must be created.
         directory: Option<PathBuf>,
     },
 }
 
 impl Spot {
-    /// Looks a part's place up.
+    /// Looks up the destination of a part.
     pub fn find(place: &Place, docker: &Docker) -> Result<Self, DockerError> {
         Ok(match place {
             Place::Path(path) => Self::Directory(path.clone()),
@@ -32,7 +33,7 @@ impl Spot {
         })
     }
 
-    /// The directory to restore into; a volume that is missing is made, labelled as compose would.
+    /// Returns the directory to restore into. Creates a missing volume, labelled as compose would.
     pub fn make(&self, project: Option<&str>, docker: &Docker) -> Result<PathBuf, DockerError> {
         match self {
             Self::Directory(path)
@@ -71,7 +72,7 @@ impl std::fmt::Display for Spot {
     }
 }
 
-/// What compose would label a volume of this name with.
+/// Returns the labels that compose would give a volume of this name.
 fn labels(name: &str, project: Option<&str>) -> Vec<(&'static str, String)> {
     let Some(project) = project else {
         return Vec::new();
@@ -89,14 +90,14 @@ fn labels(name: &str, project: Option<&str>) -> Vec<(&'static str, String)> {
 /// A container that must not run while the node is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
-    /// As the engine knows it, or as it is configured if there is none.
+    /// The name in the engine, or the configured name if there is no such container.
     pub name: String,
-    /// None: there is no such container.
+    /// `None`: there is no such container.
     pub state: Option<String>,
 }
 
 impl Writer {
-    /// True if its processes could write: they run, or would once it goes on.
+    /// Returns true if the container's processes could write: they run, or could resume.
     pub fn is_at_work(&self) -> bool {
         self.state.as_deref().is_some_and(is_at_work)
     }
@@ -106,8 +107,8 @@ fn is_at_work(state: &str) -> bool {
     !matches!(state, "created" | "exited" | "dead")
 }
 
-/// The profile's writers, and whatever else uses the volumes that are restored; not the database's
-/// container, which must run.
+/// Returns the profile's writers, and other running containers that use a restored volume. The
+/// database's container is left out, because it must run.
 pub fn writers(
     profile: &Profile,
     plan: &Plan,
@@ -124,6 +125,7 @@ pub fn writers(
         };
         found.push(Writer { name, state });
     }
+
     let database = match profile
         .database
         .as_ref()
@@ -136,6 +138,7 @@ pub fn writers(
         },
         _ => None,
     };
+
     for step in &plan.steps {
         let Step {
             place: Some(Place::Volume(volume)),
@@ -157,6 +160,7 @@ pub fn writers(
             }
         }
     }
+
     Ok(found)
 }
 

@@ -1,10 +1,10 @@
-//! What goes where, decided before anything is touched: which capture of each part, and whether
-//! they fit together.
+//! Chooses the capture of each part, and checks that the captures fit together, before anything is
+//! changed.
 //!
-//! The node writes a file before the row that names it and deletes it before the row is gone, so
-//! file storage that was captured after the database has all that the database speaks of. Older
-//! file storage is refused. An incomplete database or set of keys is refused too; what the file
-//! storage lacks, the network brings back.
+//! The node writes a file before the row that refers to it, and deletes the file before the row. So
+//! file storage that was captured after the database has all files that the database refers to.
+//! Older file storage is refused. An incomplete database or incomplete keys are refused too. Files
+//! that are missing from the file storage are refilled from the network.
 
 use super::super::NodeError;
 use super::super::profile::{Place, Profile};
@@ -14,7 +14,7 @@ use crate::observe::{Problem, Severity};
 use crate::repo::{StoredSnapshot, trusted_time};
 use crate::types::Timestamp;
 
-/// A part of a node, in the order in which parts come back.
+/// A part of a node, in the order in which parts are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodePart {
     Keys,
@@ -25,7 +25,7 @@ pub enum NodePart {
 }
 
 impl NodePart {
-    /// All of them.
+    /// All parts.
     pub const ALL: [Self; 5] = [
         Self::Keys,
         Self::Config,
@@ -34,7 +34,7 @@ impl NodePart {
         Self::Database,
     ];
 
-    /// For people.
+    /// Returns the name of the part for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
@@ -45,12 +45,12 @@ impl NodePart {
         }
     }
 
-    /// True for what the network can refill.
+    /// Returns true if the network can refill the part.
     pub fn is_file_storage(self) -> bool {
         matches!(self, Self::LocalStorage | Self::Ipfs)
     }
 
-    /// The source that the profile names as this part.
+    /// Returns the source that the profile assigns to this part.
     pub fn source(self, profile: &Profile) -> Option<&str> {
         if self == Self::Database {
             return profile
@@ -61,7 +61,7 @@ impl NodePart {
         self.part(profile).map(|(source, _)| source)
     }
 
-    /// The same with its place; the database has none.
+    /// Returns the source and its place. The database has no place.
     fn part(self, profile: &Profile) -> Option<(&str, &Place)> {
         let part = match self {
             Self::Keys => &profile.keys,
@@ -75,41 +75,42 @@ impl NodePart {
     }
 }
 
-/// How much of the node comes back.
+/// The extent of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     #[default]
     All,
-    /// What the node needs to start: keys, configuration, database, the pinned files of local
-    /// storage, and of kubo's repository all but the blocks.
+    /// The parts that the node needs to start: keys, configuration, database, the pinned files of
+    /// local storage, and kubo's repository without the blocks.
     Minimal,
-    /// The rest of the file storage, while the node runs: what is there is never overwritten unless
-    /// it is cut short.
+    /// The rest of the file storage, while the node runs. An existing file is overwritten only if
+    /// its size differs.
     Files,
 }
 
-/// A snapshot that was asked for: all of the node's sources in it, or one.
+/// A requested snapshot: all of the node's sources in it, or one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pick {
     pub snapshot: StoredSnapshot,
     pub source: Option<String>,
-    /// It was not named by its id.
+    /// True if the snapshot was not requested by its id.
     pub is_latest: bool,
 }
 
-/// One part and the capture that it comes from.
+/// One part and its capture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     pub part: NodePart,
     pub snapshot: StoredSnapshot,
-    /// The place of the source in the snapshot's list.
+    /// The index of the source in the snapshot's list.
     pub number: usize,
-    /// None for the database.
+    /// `None` for the database.
     pub place: Option<Place>,
 }
 
 impl Step {
-    /// A source of a snapshot, to be restored to no place; none if the snapshot does not have it.
+    /// Returns a step without a place for a source of a snapshot; `None` if the snapshot does not
+    /// have the source.
     pub(super) fn of(part: NodePart, snapshot: &StoredSnapshot, source: &str) -> Option<Self> {
         let number = snapshot
             .snapshot
@@ -124,17 +125,17 @@ impl Step {
         })
     }
 
-    /// What the snapshot holds of it.
+    /// Returns the snapshot's record of the source.
     pub fn record(&self) -> &SourceRecord {
         &self.snapshot.snapshot.sources[self.number]
     }
 
-    /// As it is named on the command line.
+    /// Returns the capture's name on the command line.
     pub fn name(&self) -> String {
         format!("{}:{}", self.snapshot.id.short(), self.record().name)
     }
 
-    /// About how many bytes of content it has.
+    /// Returns the approximate size of the content, in bytes.
     pub fn bytes(&self) -> u64 {
         match &self.record().kind {
             SourceKind::Stream { content, .. } => content.size,
@@ -145,7 +146,7 @@ impl Step {
         }
     }
 
-    /// About how many entries it has; of a stream 0.
+    /// Returns the approximate number of entries; 0 for a stream.
     pub fn entries(&self) -> u64 {
         let counts = &self.record().counts;
         match &self.record().kind {
@@ -157,28 +158,28 @@ impl Step {
     }
 }
 
-/// What is to be done, in order.
+/// The steps of a restore, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     pub steps: Vec<Step>,
-    /// What is worth knowing before.
+    /// Warnings to report before the restore.
     pub warnings: Vec<Problem>,
-    /// Some of the file storage is not whole.
+    /// True if some of the file storage is incomplete.
     pub lacks_files: bool,
 }
 
 impl Plan {
-    /// The capture that a part comes from, if it does.
+    /// Returns the capture of a part, if the part is restored.
     pub fn step(&self, part: NodePart) -> Option<&Step> {
         self.steps.iter().find(|step| step.part == part)
     }
 }
 
-/// Decides which capture each part comes from. `all`: the repository's snapshots, for advice.
+/// Chooses the capture of each part. `all`: the repository's snapshots, for hints.
 ///
 /// # Errors
-/// [`NodeError::Refused`] where the parts do not fit together or one that must be whole is not, and
-/// says which capture to take instead.
+/// Returns [`NodeError::Refused`] if the parts do not fit together, or if a part that must be
+/// complete is not. The hint names the capture to take instead.
 pub fn plan(
     profile: &Profile,
     picks: &[Pick],
@@ -191,15 +192,19 @@ pub fn plan(
         if scope == Scope::Files && !part.is_file_storage() {
             continue;
         }
+
         let Some(source) = part.source(profile) else {
             continue;
         };
+
+        // A pick of this source takes precedence over the whole snapshot.
         let picked = picks
             .iter()
             .find(|pick| pick.source.as_deref() == Some(source));
         let Some(Pick { snapshot, .. }) = picked.or(base) else {
             continue;
         };
+
         let Some(number) = snapshot
             .snapshot
             .sources
@@ -209,6 +214,7 @@ pub fn plan(
             lacking(part, source, snapshot, all, &mut plan)?;
             continue;
         };
+
         let place = part.part(profile).map(|(_, place)| place.clone());
         let step = Step {
             part,
@@ -216,6 +222,7 @@ pub fn plan(
             number,
             place,
         };
+
         fits_its_kind(&step)?;
         is_whole(
             &step,
@@ -225,11 +232,13 @@ pub fn plan(
         )?;
         plan.steps.push(step);
     }
+
     if plan.steps.is_empty() {
         return Err(
             Error::NotThere("there is nothing of the node in what was asked for".into()).into(),
         );
     }
+
     if let Some(base) = base {
         others(profile, &base.snapshot, &mut plan);
     }
@@ -237,10 +246,11 @@ pub fn plan(
     if let Some(database) = plan.step(NodePart::Database) {
         ages(&plan, database, all)?;
     }
+
     Ok(plan)
 }
 
-/// The pick of a whole snapshot; every other one must be of a part of the node.
+/// Returns the pick of a whole snapshot. All other picks must be of a part of the node.
 fn base_of<'p>(
     profile: &Profile,
     picks: &'p [Pick],
@@ -259,7 +269,9 @@ fn base_of<'p>(
                 Some(source) => usage(format!("two captures of source '{source}'")),
             };
         }
+
         let Some(source) = &pick.source else { continue };
+
         match NodePart::ALL
             .into_iter()
             .find(|part| part.source(profile) == Some(source))
@@ -278,10 +290,11 @@ fn base_of<'p>(
             Some(_) => {}
         }
     }
+
     Ok(picks.iter().find(|pick| pick.source.is_none()))
 }
 
-/// A snapshot does not have a part.
+/// Handles a part that the snapshot does not have.
 fn lacking(
     part: NodePart,
     source: &str,
@@ -320,8 +333,8 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
     .into())
 }
 
-/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely
-/// suspect is taken if it was named by itself, by its id.
+/// Refuses a part that must be complete and is not, and warns of other incomplete parts. A suspect
+/// capture that is complete is accepted if it was requested separately, by its id.
 fn is_whole(
     step: &Step,
     is_named: bool,
@@ -329,10 +342,9 @@ fn is_whole(
     plan: &mut Plan,
 ) -> Result<(), NodeError> {
     let record = step.record();
-    let (source, must_be) = (
-        &record.name,
-        matches!(step.part, NodePart::Keys | NodePart::Database),
-    );
+    let source = &record.name;
+    let must_be = matches!(step.part, NodePart::Keys | NodePart::Database);
+
     let Some(fault) = fault(&step.snapshot, record) else {
         let Some(reason) = &record.suspect else {
             return Ok(());
@@ -355,6 +367,7 @@ fn is_whole(
             .push(Problem::new(Severity::Note, step.name(), what));
         return Ok(());
     };
+
     if must_be {
         let why = format!(
             "{}, the node's {}, is not whole: {fault}",
@@ -366,6 +379,7 @@ fn is_whole(
             hint: instead(source, &step.snapshot, all),
         });
     }
+
     plan.lacks_files |= step.part.is_file_storage();
     let refill = if step.part.is_file_storage() {
         "; the network must refill what it lacks"
@@ -380,7 +394,7 @@ fn is_whole(
     Ok(())
 }
 
-/// Why a capture is not whole.
+/// Returns the reason why a capture is incomplete.
 fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
     if record.counts.incomplete > 0 {
         return Some(match record.counts.incomplete {
@@ -394,13 +408,13 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
         .iter()
         .filter(|path| path.source == record.name)
         .count();
-    // Not every path is named: then any source may be meant.
+    // The list of lost paths is not complete, so any source may be affected.
     let is_hit = named > 0 || lost.count > lost.paths.len() as u64;
     is_hit.then(|| "some of it was lost before a repair".to_owned())
 }
 
-/// Which capture of a source to take instead: the newest good one of the same host, best one no
-/// younger than the rest.
+/// Suggests another capture of a source: the newest good one of the same host, preferably one that
+/// is not newer than the rest.
 fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
     let is_good = |one: &&StoredSnapshot| {
         let record = one.snapshot.source(source);
@@ -418,7 +432,7 @@ fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> S
     }
 }
 
-/// The snapshot committed last, of this one's host, that is as wanted.
+/// Returns the snapshot of the same host that was committed last among those that `wanted` accepts.
 fn newest<'s>(
     like: &StoredSnapshot,
     all: &'s [StoredSnapshot],
@@ -431,7 +445,7 @@ fn newest<'s>(
         .max_by_key(|one| one.order())
 }
 
-/// Tells of sources that are no part of the node.
+/// Adds a note for each source that is not a part of the node.
 fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
     let is_part = |name: &str| {
         NodePart::ALL
@@ -451,8 +465,8 @@ fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
     }
 }
 
-/// Reports where the compose file, pyaleph's configuration and the script that sets kubo up are of
-/// another snapshot than what they are for.
+/// Adds a note if the configuration is of another snapshot than kubo's repository or the database.
+/// Its source also has the compose file and the script that sets up kubo.
 fn settings(plan: &mut Plan) {
     let Some(config) = plan.step(NodePart::Config) else {
         return;
@@ -481,6 +495,7 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
         let Some(why) = older(files, database) else {
             continue;
         };
+
         let source = &files.record().name;
         let fits = |one: &&StoredSnapshot| {
             let number = one
@@ -497,6 +512,7 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
                 fits_its_kind(&step).is_ok() && older(&step, database).is_none()
             })
         };
+
         let hint = match newest(&files.snapshot, all, fits) {
             Some(good) => format!(
                 "take younger files ({}:{source}), or an older database",
@@ -504,6 +520,7 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
             ),
             None => older_database(files, &database.record().name, all),
         };
+
         let why = format!(
             "the {} of {} is older than the database of {}: {why}",
             files.part.name(),
@@ -515,7 +532,8 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
     Ok(())
 }
 
-/// What to type where all files are older than the database.
+/// Suggests another database for files that are older than the database, if there are no newer
+/// files.
 fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> String {
     let fits = |one: &&StoredSnapshot| {
         let step = Step::of(NodePart::Database, one, database);
@@ -533,8 +551,8 @@ fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> Strin
     }
 }
 
-/// True if a snapshot of the same host holds a database for which these files were captured too
-/// early.
+/// Returns true if a snapshot of the same host has a database for which these files were captured
+/// too early.
 pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnapshot]) -> bool {
     let databases = all
         .iter()
@@ -546,13 +564,13 @@ pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnaps
         .any(|database| older(files, &database).is_some())
 }
 
-/// Why files were captured too early for a database, if they were.
+/// Returns the reason why files were captured too early for a database, if they were.
 pub(super) fn older(files: &Step, database: &Step) -> Option<String> {
     if files.snapshot.id == database.snapshot.id {
         return (files.number < database.number)
             .then(|| "in that snapshot it was captured before the database".to_owned());
     }
-    // By the store's clock; by the hosts' clocks as far as they can be trusted.
+    // Compare by the store's clock, and by the hosts' clocks as far as they can be trusted.
     if files.snapshot.committed() <= database.snapshot.committed() {
         return Some("its snapshot was committed earlier".to_owned());
     }

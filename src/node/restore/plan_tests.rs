@@ -1,4 +1,4 @@
-//! Tests of the plan: which captures are taken, which are refused, and what is said.
+//! Tests of the plan: accepted and refused captures, and messages.
 
 use super::super::super::profile::{Access, Database, Part, Server};
 use super::*;
@@ -31,8 +31,8 @@ fn profile() -> Profile {
     }
 }
 
-/// A snapshot committed at this second; sources captured from 100 s before on, 10 s each, in this
-/// order.
+/// A snapshot committed at this second. Its sources were captured in this order for 10 s each, the
+/// first one 100 s before the commit.
 fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
     let at = Timestamp::from_seconds;
     let record = |(place, name): (usize, &&str)| {
@@ -206,7 +206,7 @@ fn file_storage_older_than_the_database_is_refused() {
         &all,
     );
     assert_eq!(made.expect("the reverse is accepted").steps.len(), 5);
-    // Without a database there is nothing to be older than.
+    // Without a database, files cannot be older than it.
     let alone = picks(&[(&one, Some("local"))]);
     assert!(plan(&profile(), &alone, Scope::All, &all).is_ok());
 }
@@ -226,7 +226,7 @@ fn within_a_snapshot_the_order_of_sources_counts() {
 fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
     let (one, two) = (good(1, 1000), good(2, 2000));
     let at = Timestamp::from_seconds;
-    // A scan that began early and took long.
+    // A scan that began early and took a long time.
     let early = spoil(two.clone(), "ipfs", |record| record.started = at(905));
     let (why, _) = refusal(plan(
         &profile(),
@@ -235,7 +235,7 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
         &[],
     ));
     assert!(why.contains("began before"), "{why}");
-    // A clock that is a day off says nothing: the store's counts.
+    // A clock that is a day off is ignored in favour of the store's.
     let off = spoil(two, "ipfs", |record| record.started = at(-200_000));
     assert!(
         plan(
@@ -281,7 +281,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
                 .iter()
                 .any(|warning| warning.message.contains("half its size"))
         );
-        // What is not whole is not taken by any name.
+        // An incomplete capture is refused even by its id.
         assert!(
             plan_of(&spoil(doubtful, source, |record| record
                 .counts
@@ -337,8 +337,8 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
             };
             let younger = good(5, 5000);
             let all = [old.clone(), bad.clone(), other, younger];
-            // Where not every loss is named, no part of that snapshot is relied on: the first one
-            // is told.
+            // If the list of losses is not complete, no part of that snapshot is trusted, and the
+            // first part is reported.
             let is_unnamed = bad
                 .snapshot
                 .lost
@@ -364,8 +364,8 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     }
 }
 
-/// The compose file, the configuration and the script that sets kubo up lie in one source, so they
-/// are always of one snapshot; kubo's repository may be of another one.
+/// The compose file, the configuration and the script that sets up kubo are in one source, so they
+/// are always of the same snapshot. kubo's repository may be of another one.
 #[test]
 fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
     let (old, new) = (good(1, 1000), good(2, 2000));
@@ -435,7 +435,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     );
 }
 
-/// `node restore NEW:db`, then `node restore OLD --files`: each command alone saw nothing to
+/// `node restore NEW:db`, then `node restore OLD --files`: each command on its own has nothing to
 /// compare.
 #[test]
 fn files_are_compared_with_the_database_that_was_restored_before() {
@@ -465,7 +465,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
         ]
     };
 
-    // Nothing is known of the database: a later capture of one is named, where there is any.
+    // Without a record of the database, the plan warns of later captures of the database, if there
+    // are any.
     for plan in forms(&old) {
         let said = compare(Some(&state), &profile(), &plan, &all)
             .expect("allowed")
@@ -501,7 +502,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
         }
     }
 
-    // A drill beside it goes to another server and other places.
+    // A drill restores to another server and other places.
     let mut drill = profile();
     drill.local_storage = Some(Part {
         source: "local".into(),
@@ -512,7 +513,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
             .expect("allowed")
             .is_some()
     );
-    // With the database of the same snapshot nothing from before counts.
+    // If the database is of the same snapshot, earlier restores do not matter.
     let both = plan(&profile(), &picks(&[(&old, None)]), Scope::All, &all).expect("a plan");
     assert_eq!(
         compare(Some(&state), &profile(), &both, &all).expect("allowed"),
@@ -520,8 +521,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     );
 }
 
-/// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so it
-/// is a warning.
+/// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so
+/// this is only a warning.
 #[test]
 fn a_database_is_compared_with_the_files_that_were_restored_before() {
     use super::super::restored::{compare, remember};

@@ -1,4 +1,4 @@
-//! What the database server says of itself before the dump is fed, and what stands in the way.
+//! The state of the database server before the dump is fed, and the obstacles that follow from it.
 
 use serde::Deserialize;
 
@@ -8,10 +8,10 @@ use super::super::postgres::Version;
 use super::database::Compared;
 use super::lacks;
 
-/// The setting `transaction_timeout` is known from this version on.
+/// The first version that has the setting `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
-/// What the server says of itself, in one query.
+/// Returns the state of the server, in one query.
 pub(super) const ABOUT: &str = "select json_build_object(\
 'role', current_user, \
 'is_superuser', (select rolsuper from pg_roles where rolname = current_user), \
@@ -28,7 +28,7 @@ and a.pid <> pg_backend_pid() \
 and coalesce(backend_type, '') not in ('', 'autovacuum worker', 'parallel worker', 'walsender')), '[]'))) \
 from pg_database d))";
 
-/// How many tables a database holds that are not the server's own or an extension's.
+/// Counts the tables of a database that belong neither to the server nor to an extension.
 pub(super) const TABLES: &str = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
 where c.relkind in ('r', 'p', 'm') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' \
 and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')";
@@ -43,32 +43,32 @@ pub(super) struct About {
     pub databases: Vec<There>,
 }
 
-/// A database that is there.
+/// A database of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct There {
     pub name: String,
     pub(super) can_connect: bool,
-    /// A server that went down while it dropped it left it so: nobody can use it, it can only be
+    /// True if the server crashed while it dropped the database. Such a database can only be
     /// dropped.
     is_invalid: bool,
     pub bytes: u64,
-    /// Who else is connected to it.
+    /// Other clients and processes that are connected to it.
     pub sessions: Vec<String>,
-    /// The dump brings a database of this name.
+    /// True if the dump replaces the database.
     #[serde(default)]
     pub is_replaced: bool,
-    /// Tables in it, where it is replaced; none: it lets nobody look.
+    /// The number of tables, if the database is replaced. `None`: it accepts no connections.
     #[serde(default)]
     pub tables: Option<u64>,
 }
 
 impl There {
-    /// Data would go with it, or might.
+    /// Returns true if replacing the database would delete data, or might do so.
     pub(super) fn is_held(&self) -> bool {
         self.is_replaced && !self.is_invalid && self.tables != Some(0)
     }
 
-    /// For people: its name, and how much is in it.
+    /// Returns the name and the amount of data, for messages.
     fn described(&self) -> String {
         match self.tables {
             Some(tables) => format!("'{}' ({tables} tables)", self.name),
@@ -80,10 +80,10 @@ impl There {
     }
 }
 
-/// What is known before the dump is fed.
+/// The state of the server before the dump is fed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// Databases that the dump brings, beside `postgres` and `template1`.
+    /// Databases that the dump restores, except `postgres` and `template1`.
     pub brings: Vec<String>,
     pub dumped_from: Option<Version>,
     pub server_version: u32,
@@ -95,12 +95,12 @@ pub struct Preview {
     pub(super) psql: Version,
     pub(super) is_superuser: bool,
     pub(super) is_standby: bool,
-    /// Nothing lacks where nobody has compared.
+    /// The result of the comparison; empty if there was none.
     pub(super) compared: Compared,
 }
 
 impl Preview {
-    /// Databases that would be replaced though they hold tables, or may.
+    /// Returns the databases that would be replaced although they hold tables, or may hold some.
     pub fn replaced(&self) -> impl Iterator<Item = &There> {
         self.there.iter().filter(|there| there.is_held())
     }
@@ -109,7 +109,7 @@ impl Preview {
         self.server_version / 10_000
     }
 
-    /// How the dump is changed for this server.
+    /// Returns the rules for changing the dump for this server.
     pub(super) fn rules(&self, last_word: Option<String>) -> FilterRules {
         FilterRules {
             role: self.role.clone(),
@@ -120,8 +120,8 @@ impl Preview {
         }
     }
 
-    /// Why the dump cannot go in, as far as it was compared with the server. `name`: the dump on
-    /// the command line.
+    /// Returns the reasons from the comparison why the server cannot receive the dump. `name`: the
+    /// dump on the command line.
     pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
         let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
             why: format!("its databases have encodings between which the server does not convert, and the part of '{database}' cannot be fed apart"),
@@ -133,7 +133,7 @@ impl Preview {
             .collect()
     }
 
-    /// Why the dump is not to be fed to this server.
+    /// Returns the reasons why the dump must not be fed to this server.
     pub fn obstacles(&self, replace: bool) -> Vec<NodeError> {
         let mut out = Vec::new();
         let mut refuse = |why: String, hint: &str| {
@@ -142,12 +142,14 @@ impl Preview {
                 hint: hint.to_owned(),
             })
         };
+
         if self.is_standby {
             refuse(
                 "the database server is a standby: it takes no writes".into(),
                 "restore into its primary",
             );
         }
+
         if !self.is_superuser {
             refuse(
                 format!(
@@ -157,6 +159,7 @@ impl Preview {
                 "a whole cluster can be restored by a superuser alone",
             );
         }
+
         for there in self
             .there
             .iter()
@@ -168,6 +171,7 @@ impl Preview {
                 "stop what is connected to it: it cannot be replaced meanwhile",
             );
         }
+
         if let Some(from) = self
             .dumped_from
             .filter(|from| from.major > self.server_major())
@@ -180,6 +184,7 @@ impl Preview {
                 "restore into a server of that version or a newer one; 'icecore cat SNAP:SOURCE' writes the dump out, to be changed by hand",
             );
         }
+
         if !replace {
             let held: Vec<String> = self.replaced().map(There::described).collect();
             if !held.is_empty() {
@@ -192,6 +197,7 @@ impl Preview {
                 );
             }
         }
+
         out
     }
 }
@@ -256,7 +262,7 @@ mod tests {
         assert_eq!(held.obstacles(false).len(), 4);
     }
 
-    /// Its statements that an older server does not know come behind those that drop what is there.
+    /// Statements that an older server does not know come after those that drop the existing data.
     #[test]
     fn a_dump_of_a_newer_server_is_refused_before_anything_is_dropped() {
         let mut newer = preview();
@@ -273,7 +279,8 @@ mod tests {
         assert!(newer.obstacles(false).is_empty());
     }
 
-    /// A database that was closed for maintenance looked empty, and was dropped unasked.
+    /// A database that was closed for maintenance used to look empty, and was dropped without
+    /// asking.
     #[test]
     fn what_cannot_be_looked_into_is_not_taken_for_empty() {
         let mut closed = preview();
@@ -287,7 +294,7 @@ mod tests {
             "{said:?}"
         );
         assert!(closed.obstacles(true).is_empty());
-        // What a crash left in the middle of DROP DATABASE holds nothing that anybody could use.
+        // A crash during DROP DATABASE leaves a database whose data cannot be used.
         closed.there[0].is_invalid = true;
         assert!(closed.obstacles(false).is_empty());
     }

@@ -1,11 +1,11 @@
-//! What `psql` is asked, and what it says.
+//! Queries through `psql`, and its error messages.
 
 use super::super::postgres::Programs;
 
-/// What is quoted of psql's errors.
+/// Upper limit of a quoted error message, in bytes.
 const SAID_BYTES_MAX: usize = 600;
 
-/// The words of a query that prints one value.
+/// Returns the command line of a query that prints one value.
 pub(super) fn query(programs: &Programs<'_>, database: &str, query: &str) -> Vec<String> {
     let database = format!("--dbname={}", conninfo(database));
     let command = format!("--command={query}");
@@ -22,7 +22,7 @@ pub(super) fn query(programs: &Programs<'_>, database: &str, query: &str) -> Vec
     )
 }
 
-/// A database's name as a connection string: a bare one might be taken for such a string itself.
+/// Returns a connection string for a database. A bare name could be taken for a connection string.
 pub(super) fn conninfo(database: &str) -> String {
     format!(
         "dbname='{}'",
@@ -30,12 +30,12 @@ pub(super) fn conninfo(database: &str) -> String {
     )
 }
 
-/// A text as a literal of SQL, where `standard_conforming_strings` is on.
+/// Returns a text as an SQL literal, for `standard_conforming_strings = on`.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The last error that psql told, and what it told with it, in one line.
+/// Returns the last error of psql and the lines after it, in one line.
 pub(super) fn said(stderr: &str) -> String {
     let lines: Vec<&str> = stderr
         .lines()
@@ -47,15 +47,18 @@ pub(super) fn said(stderr: &str) -> String {
             .iter()
             .any(|sign| line.contains(sign))
     };
+
     let from = lines
         .iter()
         .rposition(is_error)
         .unwrap_or(lines.len().saturating_sub(3));
+
     let mut text = lines.get(from..).unwrap_or_default().join("; ");
-    // `psql:<stdin>:123: ERROR:  …`: the line is the dump's.
+    // `psql:<stdin>:123: ERROR:  …`: the line number is that of the dump.
     if let Some(rest) = text.strip_prefix("psql:<stdin>:") {
         text = format!("line {rest}");
     }
+
     if text.len() > SAID_BYTES_MAX {
         let cut = (0..=SAID_BYTES_MAX)
             .rev()
@@ -64,6 +67,7 @@ pub(super) fn said(stderr: &str) -> String {
         text.truncate(cut);
         text.push('…');
     }
+
     text
 }
 

@@ -1,8 +1,8 @@
-//! Which captures of the database and of the file storage were restored here before: files must not
-//! be older than the database, also where two commands restore them.
+//! Records the captures of the database and the file storage that were restored on this machine.
+//! Files must not be older than the database, even if two commands restore them.
 //!
-//! The state directory holds a file for each part of each node: another server and other places are
-//! another node. What came from elsewhere is not known.
+//! The state directory has one file for each part of each node. A different server or different
+//! places make a different node. Restores on other machines are not known.
 
 use std::path::PathBuf;
 
@@ -15,18 +15,18 @@ use crate::observe::{Problem, Severity};
 use crate::repo::StoredSnapshot;
 use crate::sys::{Existing, PathError, StateDir};
 
-/// The file is never longer.
+/// Upper limit of a record's length, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
-/// What the file says.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Restored {
-    /// The first snapshot of which the one that it came from is a copy or a re-tag.
+    /// The id of the restored snapshot, or of the first one that it is a copy or a re-tag of.
     snapshot: String,
     source: String,
 }
 
-/// The file's name: of a part, a server and the places of files.
+/// Returns the record's file name, from the part, the server and the places of the files.
 fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
     let suffix = match part {
         NodePart::Database => "",
@@ -47,8 +47,8 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
     Some(format!("restored-{}{suffix}", &hash[..32]))
 }
 
-/// Remembers that the database or file storage is put in its place now; before that, so that a part
-/// that is half restored counts.
+/// Records that the database or file storage is being restored. This precedes the restore, so that
+/// a half-restored part counts.
 pub(super) fn remember(
     state: Option<&StateDir>,
     profile: &Profile,
@@ -67,9 +67,10 @@ pub(super) fn remember(
     state.write(&name, &bytes, Existing::Replace)
 }
 
-/// Refuses files that are older than the database that was restored here; where none was, warns if
-/// they may be older than the one that is there. A database that is younger than the files that
-/// were restored here is no more than a warning: the node may have run since.
+/// Refuses files that are older than the database that was restored before. If none was, warns if
+/// the files may be older than the existing database. If the database is restored, warns if it is
+/// newer than the files that were restored before: that is not refused because the node may have
+/// run since.
 pub(super) fn compare(
     state: Option<&StateDir>,
     profile: &Profile,
@@ -79,9 +80,11 @@ pub(super) fn compare(
     let Some(source) = NodePart::Database.source(profile) else {
         return Ok(None);
     };
+
     if let Some(database) = plan.step(NodePart::Database) {
         return Ok(older_files(state, profile, plan, database, all));
     }
+
     let Some(files) = plan.steps.iter().find(|step| step.part.is_file_storage()) else {
         return Ok(None);
     };
@@ -99,15 +102,17 @@ pub(super) fn compare(
             err => err,
         });
     }
+
     if !is_older_than_any(files, source, all) {
         return Ok(None);
     }
+
     let what = "there are later captures of the database: if the one that is there is younger than these files, some that it names are missing; 'icecore node check --live' names them";
     Ok(Some(Problem::new(Severity::Warning, files.name(), what)))
 }
 
-/// Warns of files that were restored here, are not restored again with the database, and are older
-/// than it.
+/// Warns of files that were restored before, are not restored together with the database, and are
+/// older than it.
 fn older_files(
     state: Option<&StateDir>,
     profile: &Profile,
@@ -145,7 +150,7 @@ fn read(
 }
 
 impl Restored {
-    /// The capture, if the repository has it still.
+    /// Returns the capture, if it is still in the repository.
     fn step(&self, part: NodePart, all: &[StoredSnapshot]) -> Option<Step> {
         let snapshot = all
             .iter()

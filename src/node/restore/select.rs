@@ -1,5 +1,5 @@
-//! Which files of the storage come back: none that is not what its name says, and at first only
-//! pinned ones.
+//! Selects the files of the file storage to restore: none whose content does not match its name,
+//! and in the first step only pinned ones.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use crate::ops::restore::Select;
 use crate::source::HashName;
 use crate::types::{Entry, EntryFlags};
 
-/// Paths that are remembered to be told.
+/// Upper limit of the paths to report.
 const TOLD_MAX: usize = 100;
 
-/// Leaves out what would do harm, and what is not pinned if pinned names are given.
+/// Leaves out harmful files and, if there is a list of pinned names, files that are not pinned.
 pub(super) struct Chooser {
     state: Mutex<State>,
 }
@@ -25,17 +25,17 @@ struct State {
     left_out: LeftOut,
 }
 
-/// Files whose content is not what their name says: the node tests for names alone and would never
-/// fetch them again.
+/// Files whose content does not match their name. The node only checks whether a name exists, so it
+/// would never fetch these files again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct LeftOut {
     pub count: u64,
-    /// The first of them.
+    /// The paths of the first ones.
     pub paths: Vec<String>,
 }
 
 impl Chooser {
-    /// `pinned`: the names in the source's root that are wanted, ascending.
+    /// Creates a chooser. `pinned`: the wanted names in the source's root, ascending.
     pub fn new(mut pinned: Option<PinnedNames>) -> Result<Self, Error> {
         let next = match &mut pinned {
             Some(pinned) => pinned.next()?,
@@ -50,7 +50,7 @@ impl Chooser {
         })
     }
 
-    /// What was left out so far.
+    /// Returns the files that were left out so far.
     pub fn left_out(&self) -> LeftOut {
         self.lock().left_out.clone()
     }
@@ -84,7 +84,7 @@ impl Select for Chooser {
     }
 }
 
-/// True for a file whose content is not what its name says, or may not be.
+/// Returns true for a file whose content does not match its name, or may not match it.
 fn is_doubtful(entry: &Entry) -> bool {
     let Some(name) = entry.path.name().and_then(HashName::parse) else {
         return false;
@@ -95,7 +95,8 @@ fn is_doubtful(entry: &Entry) -> bool {
 }
 
 impl State {
-    /// Names and paths both ascend, and a name in the root is its path's key.
+    /// Returns true if a path is pinned. Names and paths are both in ascending order, and a name in
+    /// the root is equal to its path's key.
     fn is_pinned(&mut self, key: &[u8]) -> Result<bool, Error> {
         let Some(pinned) = &mut self.pinned else {
             return Ok(true);

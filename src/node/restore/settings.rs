@@ -1,12 +1,13 @@
-//! The settings with which the sessions of a restore begin.
+//! The session settings of a restore.
 //!
-//! A database, a role or the server's configuration may have settings of its own: transactions that
-//! only read, a time limit for statements, another role. They are meant for the application, and
-//! would end a restore half-way or, as `array_nulls = off`, change what comes back. What the client
-//! asks for when it connects comes before all of them, and holds for each connection that `psql`
-//! makes.
+//! A database, a role or the server's configuration may have its own settings, such as read-only
+//! transactions, a time limit for statements, or another role. They are meant for the application.
+//! They would stop a restore half-way or, like `array_nulls = off`, change the restored data.
+//! Settings that the client requests when it connects override all of them, in each connection that
+//! `psql` makes.
 
-/// Of every session, also one that only asks. Any role may set these, in every version.
+/// Settings of every session, including those that only read. Any role may set these, in every
+/// version.
 const ALWAYS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("statement_timeout", "0"),
@@ -18,8 +19,8 @@ const ALWAYS: [(&str, &str); 8] = [
     ("standard_conforming_strings", "on"),
 ];
 
-/// Of the session that takes the dump: each with the major version since which the server knows it.
-/// A superuser may set them.
+/// Settings of the session that receives the dump, each with the first major version that has it. A
+/// superuser may set them.
 const WRITING: [(&str, &str, u32); 12] = [
     ("idle_session_timeout", "0", 14),
     ("transaction_timeout", "0", 17),
@@ -28,16 +29,16 @@ const WRITING: [(&str, &str, u32); 12] = [
     ("session_preload_libraries", "", 0),
     ("session_replication_role", "origin", 0),
     ("temp_file_limit", "-1", 0),
-    // On this server's own disk at once; a standby that is away is not waited for.
+    // Commits wait for the server's own disk, but not for a standby, which may be unreachable.
     ("synchronous_commit", "local", 0),
     ("array_nulls", "on", 0),
     ("transform_null_equals", "off", 0),
     ("IntervalStyle", "postgres", 0),
-    // What the server says is looked at.
+    // icecore searches the server's messages for English texts.
     ("lc_messages", "C", 0),
 ];
 
-/// `PGOPTIONS` of a session that only asks; `inherited`: what the operator has set there.
+/// Returns `PGOPTIONS` for a session that only reads. `inherited`: the operator's own value.
 pub(super) fn asking(inherited: Option<&str>) -> String {
     let mut out = inherited.unwrap_or_default().trim().to_owned();
     ALWAYS
@@ -46,7 +47,7 @@ pub(super) fn asking(inherited: Option<&str>) -> String {
     out
 }
 
-/// `PGOPTIONS` of the session that takes the dump.
+/// Returns `PGOPTIONS` for the session that receives the dump.
 pub(super) fn writing(inherited: Option<&str>, server_major: u32) -> String {
     let mut out = asking(inherited);
     for (name, value, _) in WRITING
@@ -58,12 +59,12 @@ pub(super) fn writing(inherited: Option<&str>, server_major: u32) -> String {
     out
 }
 
-/// The last mention of a setting counts.
+/// Appends a setting. If a setting occurs more than once, the last value counts.
 fn add(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(' ');
     }
-    // A blank would end the value.
+    // A space would end the value.
     out.push_str(&format!("-c {name}={}", value.replace(' ', "\\ ")));
 }
 

@@ -1,4 +1,4 @@
-//! Tests of the parts that are files: what comes back, what is left alone, what is left out.
+//! Tests of parts that are files: restored files, files left alone, and files left out.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn sha(content: &[u8]) -> String {
         .collect()
 }
 
-/// A node that was backed up, and another place where it comes back.
+/// A node that was backed up, and another place to restore it to.
 struct Node {
     lab: Lab,
     to: tempfile::TempDir,
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Restores these sources; the database's server is left out of it.
+    /// Restores these sources, without the database's server.
     fn restore(&self, scope: Scope, sources: &[&str]) -> (NodeRestoreReport, Recording) {
         let (repo, profile, docker) = (self.lab.open(), self.profile(), Docker::default());
         let options = options(scope);
@@ -211,8 +211,7 @@ fn parts_come_back_with_modes_and_without_torn_files() {
     );
 }
 
-/// A key that is there may be nowhere else: the one of a node that was started anew, or was given
-/// another since.
+/// An existing key may be the only copy: the node was set up again, or got another key since.
 #[test]
 fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     let node = Node::new();
@@ -235,7 +234,7 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    // Nothing there, and the same there.
+    // No files yet, and then the same files.
     assert_eq!(prepared(false), [""; 0]);
     node.restore(Scope::All, &["keys", "ipfs"]);
     assert_eq!(prepared(false), [""; 0]);
@@ -275,7 +274,7 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
         node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some()
     );
 
-    // Nor where the snapshot does not say which names were not there.
+    // The same if the snapshot does not account for the names that are absent.
     let repo = node.lab.open();
     let mut snapshot = repo
         .find_snapshot("latest", &HostChoice::Any)
@@ -327,8 +326,8 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     );
 }
 
-/// Newer versions of kubo have databases of their own: what they make anew stays away, and one that
-/// nobody knows is replaced as a whole, since files of two times are no database.
+/// Newer versions of kubo have other databases. Those that kubo creates again are left out. An
+/// unknown one is replaced as a whole, since files of different times do not make a database.
 #[test]
 fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
     let node = Node::new();
@@ -384,8 +383,8 @@ fn blocks_in_a_database_are_not_promised_by_files_alone() {
     );
 }
 
-/// What counts is the compose file that will be there: the snapshot's if the restore brings it,
-/// with the variables of the snapshot's `.env` file; else the one that is there.
+/// Images are compared with the compose file after the restore: the snapshot's, if the restore
+/// includes it, with the variables of the snapshot's `.env` file; otherwise the existing one.
 #[test]
 fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let node = Node::new();
@@ -402,7 +401,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     };
     let trees = ["ipfs", "config"]
         .map(|name| SourceSpec::Tree(Box::new(TreeSpec::new(name, node.lab.tree().join(name)))));
-    // Out of order, and one that no container can have.
+    // Not in order, and one with a name that is invalid for a container.
     let images = vec![image("pyaleph"), image("ipfs"), image("gone"), image("a b")];
     let backed_up = BackupOptions {
         images,
@@ -570,7 +569,7 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
         &observer,
         &cancel,
     );
-    // That dump is no cluster's.
+    // The dump is not that of a cluster.
     let err = err.err().expect("refused");
     assert!(
         matches!(&err, NodeError::Refused { why, .. } if why.contains("pg_dumpall")),
@@ -587,7 +586,7 @@ fn what_the_network_must_refill_is_counted() {
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
     crate::ops::sync(&repo, &Counters::default()).expect("synced");
-    // Local storage is called otherwise there.
+    // Local storage has another name in the profile.
     let profile = Profile {
         local_storage: Some(Part {
             source: "elsewhere".into(),
