@@ -1,4 +1,4 @@
-//! How the kubo that is looked at keeps its blocks.
+//! The block layout of the kubo repository to check.
 
 use super::{Against, Surroundings};
 use crate::Error;
@@ -13,8 +13,8 @@ use crate::repo::{ChunkReader, MergedRuns, Streams};
 use crate::types::{Node, RelPath};
 
 impl Surroundings<'_> {
-    /// Reads it from the snapshot or from the live directory; a part that is not there keeps them
-    /// as usual.
+    /// Determines the block layout from the snapshot or from the live directory. If there is
+    /// neither, it is the default one.
     pub(super) fn blocks(&self, part: Option<&Part>) -> Result<Blocks, NodeError> {
         let Some(part) = part else {
             return Ok(Blocks::default());
@@ -34,7 +34,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// How a captured kubo keeps its blocks.
+/// Determines the block layout of a captured kubo repository.
 pub(in super::super) fn stored_blocks(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
@@ -45,7 +45,8 @@ pub(in super::super) fn stored_blocks(
     Ok(Blocks::read(sharding.as_deref(), spec.as_deref()))
 }
 
-/// A small file of a captured tree; none if it is not there, or has more than `longest` bytes.
+/// Returns a small file of a captured tree; `None` if it does not exist or has more than `longest`
+/// bytes.
 pub(in super::super) fn stored_file(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
@@ -56,7 +57,7 @@ pub(in super::super) fn stored_file(
     let Ok(path) = RelPath::from_slashed(path) else {
         return Ok(None);
     };
-    // A page that cannot be read is told by whoever goes through all of them.
+    // Skip unreadable pages: the caller that reads the whole tree reports them.
     let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
     merged.seek(path.key());
     let Some(entry) = merged.next_entry()? else {

@@ -1,5 +1,5 @@
-//! Directories of this machine as sides of the join: names in order, stats, and contents read and
-//! hashed on all cores.
+//! Directories of this machine as sides of the join: lists names in order, and reads and hashes
+//! files on all cores.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -19,19 +19,19 @@ use crate::source::{HashChecker, HashName, Kind, ListedName, Listing, SourceDir}
 use crate::sys::{PathError, now};
 use crate::types::RelPath;
 
-/// Names looked at in one go.
+/// Number of names per batch.
 const BATCH_NAMES: usize = 256;
-/// Each thread's read buffer.
+/// Read buffer of each thread, in bytes.
 const READ_BYTES: usize = 256 << 10;
-/// Memory for sorting a directory's names.
+/// Memory for sorting a directory's names, in bytes.
 const LIST_BYTES: usize = 16 << 20;
-/// The node writes files under their final names: one that is younger than this, in seconds, may be
-/// half written, and is read again after a pause, so many times.
+/// The node writes files under their final names. A file younger than `YOUNG_SECONDS` may be half
+/// written. It is read up to `TRIES` times, with a pause in between.
 const YOUNG_SECONDS: i64 = 10;
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How a directory is looked at.
+/// Parameters for reading a directory.
 pub(super) struct Looking<'a> {
     pub path: PathBuf,
     pub source: String,
@@ -41,7 +41,7 @@ pub(super) struct Looking<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// One flat directory.
+/// A flat directory.
 pub(super) struct LiveDirectory<'a> {
     looking: Looking<'a>,
     batches: Batches,
@@ -61,7 +61,7 @@ impl Side for LiveDirectory<'_> {
     }
 }
 
-/// kubo's repository: the directories in `blocks`, one after another.
+/// kubo's repository: the directories in `blocks`, in order.
 pub(super) struct LiveBlocks<'a> {
     looking: Looking<'a>,
     blocks: SourceDir,
@@ -103,12 +103,13 @@ impl Side for LiveBlocks<'_> {
             let Some(ListedName { name, .. }) = one.pop() else {
                 return Ok(None);
             };
+
             match self.blocks.open_child(&name) {
                 Ok(directory) => {
                     let above = [b"blocks\0", name.as_slice(), b"\0"].concat();
                     self.open = Some(Batches::list(directory, above, &self.looking)?);
                 }
-                // SHARDING, _README, and what went meanwhile.
+                // SHARDING, _README, and directories that vanished after they were listed.
                 Err(err)
                     if matches!(err.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {}
                 Err(source) => {
@@ -125,10 +126,10 @@ impl Side for LiveBlocks<'_> {
     }
 }
 
-/// A directory's names, looked at some at a time.
+/// A directory's names, processed in batches.
 struct Batches {
     directory: SourceDir,
-    /// The directory's key with its separator.
+    /// The directory's key, with a separator at its end.
     above: Vec<u8>,
     listing: Listing,
     names: Vec<ListedName>,
@@ -162,7 +163,9 @@ impl Batches {
                 self.listing.next_batch(&mut self.names, BATCH_NAMES),
                 &looking.path,
             )?;
-            let (directory, above) = (&self.directory, &self.above);
+
+            let directory = &self.directory;
+            let above = &self.above;
             let looked: Result<Vec<Stored>, Error> = self
                 .names
                 .par_iter()
@@ -177,6 +180,7 @@ impl Batches {
                     })
                 })
                 .collect();
+
             self.ready = looked?.into();
             looking
                 .observer
@@ -198,9 +202,10 @@ impl Looking<'_> {
     ) -> Result<Held, Error> {
         let name = listed.name.as_slice();
         let decided = hash.filter(|hash| !self.quick && hash.expected_sha256().is_some());
+
         let looked = match decided {
             Some(hash) => self.read(directory, name, hash, buffer)?,
-            // Of a block, only that it is there matters.
+            // For a block only its presence matters.
             None if !with_sizes && listed.kind_hint == Some(Kind::File) => Ok(Held::File {
                 size: None,
                 fault: None,
@@ -213,12 +218,13 @@ impl Looking<'_> {
                 _ => Held::NoFile,
             }),
         };
+
         Ok(looked.unwrap_or_else(|err| match err.kind() {
             ErrorKind::NotFound => {
                 self.observer.add(Counter::Vanished, 1);
                 Held::Vanished
             }
-            // No regular file; a symlink.
+            // Not a regular file, or a symlink.
             ErrorKind::InvalidInput => Held::NoFile,
             _ if Errno::from_io_error(&err) == Some(Errno::LOOP) => Held::NoFile,
             _ => {
@@ -237,7 +243,7 @@ impl Looking<'_> {
         }))
     }
 
-    /// Reads a file and compares it with its name. The outer result is that of being asked to stop.
+    /// Reads a file and compares it with its name. The outer error is a cancellation.
     fn read(
         &self,
         directory: &SourceDir,
@@ -267,8 +273,8 @@ impl Looking<'_> {
         }
     }
 
-    /// The bytes read, whether they have the name's hash, and whether somebody may be writing
-    /// still.
+    /// Returns the number of bytes, whether they have the name's hash, and whether the file is
+    /// young, so that another process may still be writing it.
     fn read_once(
         &self,
         directory: &SourceDir,

@@ -1,9 +1,9 @@
-//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the
-//! live directories.
+//! Checks whether the files that a node's database refers to exist, in a snapshot or in the live
+//! directories.
 //!
-//! The rows of the dump are sorted outside memory by hash, which is the order of names in local
-//! storage, and joined with what is stored there; what lies in kubo's blocks is sorted once more,
-//! by the blocks' paths.
+//! The rows of the dump are sorted on disk by hash, which is the order of names in local storage,
+//! and joined with the files there. Files that must be in kubo's blocks are sorted again, by the
+//! paths of the blocks.
 
 mod blocks;
 mod live;
@@ -35,25 +35,25 @@ use crate::source::{Sharding, SourceDir};
 use crate::sys::{PathContext, PathError, Sorter};
 use crate::types::{Content, RelPath};
 
-/// Metadata frames kept.
+/// Cache for frames of metadata, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
-/// Memory for sorting what lies in kubo.
+/// Memory for sorting the files that must be in kubo, in bytes.
 const SORT_BYTES: usize = 32 << 20;
 
-/// What the files are looked for in.
+/// The storage in which the files are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Against {
-    /// The snapshot that holds the dump.
+    /// The snapshot that has the dump.
     Snapshot,
     /// Directories of this machine.
     Live {
         directories: LiveDirectories,
-        /// Compare names and sizes alone; read nothing.
+        /// Compare only names and sizes, without reading any file.
         quick: bool,
     },
 }
 
-/// Where a node's file storage lies; a part that the profile does not have is none.
+/// The directories of a node's file storage; `None` for a part that the profile does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LiveDirectories {
     pub local_storage: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct LiveDirectories {
 }
 
 impl LiveDirectories {
-    /// Asks the Docker engine where volumes are.
+    /// Finds the directories. Asks the Docker engine for those of volumes.
     pub fn find(profile: &Profile, docker: &Docker) -> Result<Self, DockerError> {
         let directory = |part: &Option<Part>| match part.as_ref().map(|part| &part.place) {
             None => Ok(None),
@@ -78,20 +78,20 @@ impl LiveDirectories {
     }
 }
 
-/// Takes what is found, in order of place and path. An error of it ends the check.
+/// Receives the findings, in order of place and path. Its error ends the check.
 pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
 
-/// Looks for the files that the snapshot's dump speaks of, and at every stored file whether it is
-/// what its name says.
+/// Looks for the files that the snapshot's dump refers to, and checks whether each stored file
+/// matches its name.
 ///
-/// A file must be there if anything but a grace period pins it. One that vanishes while live
-/// directories are read is no error. The caller holds a lease and has brought the index up to date.
-/// The report's `missing` is what the network must refill after a restore.
+/// A file must exist if it has a pin other than a grace period. A file that vanishes while live
+/// directories are read is not an error. The caller holds a lease and has updated the index. The
+/// report's `missing` counts the files that the network must refill after a restore.
 ///
 /// # Errors
-/// [`Error::NotThere`] if the snapshot has no dump; [`NodeError::Dump`] if it is not one of
-/// pyaleph's database. A part of the file storage that the profile or the snapshot lacks is told as
-/// a problem.
+/// Returns [`Error::NotThere`] if the snapshot has no dump, and [`NodeError::Dump`] if the dump is
+/// not of pyaleph's database. A part of the file storage that the profile or the snapshot lacks is
+/// reported as a problem.
 pub fn check(
     repo: &Repository,
     found: &StoredSnapshot,
@@ -111,12 +111,14 @@ pub fn check(
         cancel,
         scratch: repo.scratch_dir(),
     };
+
     let mut report = CheckReport {
         rows: files.counts,
         ..CheckReport::default()
     };
     let kept = at.blocks(profile.ipfs.as_ref())?;
 
+    // Join the rows with local storage. Collect the files that must be in kubo.
     let mut blocks = Sorter::new(&at.scratch, SORT_BYTES);
     {
         let part = profile.local_storage.as_ref();
@@ -124,6 +126,7 @@ pub fn check(
         let side = at.side(part, "local storage", directory, |directory, looking| {
             LiveDirectory::open(directory, looking).map(|side| Box::new(side) as _)
         })?;
+
         let name = part.map_or("", |part| &part.source);
         let tally = Tally::new(name, part.is_some(), &mut report.local, each);
         let mut out = BlocksOut {
@@ -140,6 +143,8 @@ pub fn check(
             &mut report.missing,
         )?;
     }
+
+    // Join the collected files with kubo's blocks.
     let part = profile.ipfs.as_ref();
     let name = part.map_or("", |part| &part.source);
     let side = match kept.trouble() {
@@ -155,6 +160,7 @@ pub fn check(
             })?
         }
     };
+
     let tally = Tally::new(
         name,
         part.is_some() && kept.trouble().is_none(),
@@ -162,19 +168,20 @@ pub fn check(
         each,
     );
     join_blocks(blocks, side, tally, cancel, &mut report.missing)?;
+
     Ok(report)
 }
 
-/// The names of local storage that a node needs first: of pinned files that lie there.
+/// The names in local storage that a node needs first: those of pinned files that are stored there.
 pub struct PinnedNames {
     files: Files,
 }
 
-/// Reads from a snapshot's dump which files of local storage are pinned by more than a grace
-/// period. The caller holds a lease and has brought the index up to date.
+/// Reads from a snapshot's dump which files of local storage have a pin other than a grace period.
+/// The caller holds a lease and has updated the index.
 ///
 /// # Errors
-/// As [`check`].
+/// The errors are those of [`check`].
 pub fn pinned_local_names(
     repo: &Repository,
     found: &StoredSnapshot,
@@ -189,8 +196,8 @@ pub fn pinned_local_names(
 }
 
 impl PinnedNames {
-    /// The next name, in the order of paths, each once; none at the end. A file of that name need
-    /// not be there.
+    /// Returns the next name, in the order of paths, each once; `None` at the end. There may be no
+    /// file of that name.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends it; Iterator would go on"
@@ -244,7 +251,7 @@ fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Err
     }
 }
 
-/// What both parts of the file storage are looked at with.
+/// The context of a check, for both parts of the file storage.
 struct Surroundings<'a> {
     reader: &'a ChunkReader<'a>,
     found: &'a StoredSnapshot,
@@ -262,7 +269,7 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Opens one part; nothing, and a problem, if there is none.
+    /// Opens one part. Reports a problem and returns an empty side if there is none.
     fn side(
         &self,
         part: Option<&Part>,
@@ -275,14 +282,17 @@ impl<'a> Surroundings<'a> {
                 .problem(&Problem::new(Severity::Missing, subject, message));
             Ok(Box::new(Nothing) as Box<dyn Side>)
         };
+
         let Some(part) = part else {
             return missing(
                 what,
                 "no source is named as this part of the node: not checked".into(),
             );
         };
+
         let name = &part.source;
         self.observer.phase(&Phase::Check { name: name.clone() });
+
         match self.against {
             Against::Snapshot => match self.found.snapshot.source(name) {
                 Some(SourceRecord {
@@ -333,13 +343,13 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// Where what must lie in kubo is put for the next join.
+/// Collects the files that must be in kubo, for the second join.
 struct BlocksOut<'a> {
     sharding: Sharding,
     blocks: &'a mut Sorter,
 }
 
-/// Joins the rows with local storage; what must lie in kubo is pushed for the next join.
+/// Joins the rows with local storage. Files that must be in kubo are collected for the second join.
 fn join_local(
     mut files: Files,
     side: Box<dyn Side + '_>,
@@ -355,8 +365,10 @@ fn join_local(
         let (home, block) = row.home(out.sharding);
         let needed = row.pins.must_be_there();
         *pinned += u64::from(needed);
+
         let there = stored.at(&row.hash, &mut tally)?;
         let copy = look_at(there, &row, &mut tally)?;
+
         let mut is_missing = false;
         if needed && home != Home::Ipfs {
             tally.wanted(1);
@@ -364,8 +376,9 @@ fn join_local(
                 is_missing = tally.missing(&row.hash, &row.hash, row.pins)?;
             }
         }
+
         *missing += u64::from(is_missing);
-        // The node looks into local storage first, but for directories.
+        // Except for directories, the node looks into local storage first.
         let has_copy = copy == Copy::Good && row.kind != FileType::Directory;
         if needed
             && let Some(block) = block
@@ -384,12 +397,12 @@ fn join_local(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
     Good,
-    /// It is there, and tells by itself that it is not what the row says.
+    /// It exists, but its own content or size shows that it does not match the row.
     Bad,
     None,
 }
 
-/// Tells what is wrong with a file of local storage that has a row.
+/// Reports an error of a file in local storage that has a row.
 fn look_at(
     there: Option<&mut Held>,
     row: &FileRow,
@@ -398,16 +411,19 @@ fn look_at(
     let Some(held) = there else {
         return Ok(Copy::None);
     };
+
     let (size, fault) = match held {
         Held::File { size, fault } => (*size, fault.take()),
         Held::Vanished => return Ok(Copy::Good),
         Held::NoFile => return Ok(Copy::None),
     };
+
     let blamed = Blamed {
         hash: &row.hash,
         path: &row.hash,
         pins: row.pins,
     };
+
     if let Some(fault) = fault {
         tally.fault(fault, blamed)?;
     }
@@ -417,6 +433,7 @@ fn look_at(
         tally.size(stored, expected, blamed)?;
         return Ok(Copy::Bad);
     }
+
     Ok(if fault.is_some() {
         Copy::Bad
     } else {
@@ -424,7 +441,7 @@ fn look_at(
     })
 }
 
-/// Joins what must lie in kubo with its blocks.
+/// Joins the files that must be in kubo with its blocks.
 fn join_blocks(
     blocks: Sorter,
     side: Box<dyn Side + '_>,
@@ -458,12 +475,13 @@ fn join_blocks(
             }
         }
     }
+
     stored.rest(&mut tally)
 }
 
-/// A file whose root block is looked for, as the sorter holds it.
+/// A file whose root block is looked up, as a record of the sorter.
 struct BlockWant<'a> {
-    /// Counted as missing in local storage already.
+    /// True if it was already counted as missing in local storage.
     is_missing: bool,
     pins: Pins,
     hash: &'a [u8],
@@ -484,7 +502,7 @@ impl<'a> BlockWant<'a> {
     }
 }
 
-/// A key of the join as a path, for people.
+/// Formats a key of the join as a path, for messages.
 fn shown(key: &[u8]) -> String {
     match RelPath::from_key(key) {
         Ok(path) => path.to_string(),
@@ -492,7 +510,7 @@ fn shown(key: &[u8]) -> String {
     }
 }
 
-/// Gives an error its directory.
+/// Adds the directory to an error.
 fn listed<T>(result: std::io::Result<T>, directory: &Path) -> Result<T, PathError> {
     result.context("list", directory)
 }

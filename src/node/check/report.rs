@@ -1,4 +1,4 @@
-//! What a check found: counts, and each finding as it comes.
+//! The results of a check: counts, and each finding as it is made.
 
 use std::fmt;
 
@@ -8,50 +8,50 @@ use super::stored::{Fault, Held, Stored};
 use crate::node::NodeError;
 use crate::node::dump::{PinKind, Pins, RowCounts};
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckReport {
     /// Rows of the dump.
     pub rows: RowCounts,
-    /// Files that must be there: something other than a grace period pins them.
+    /// Files that must exist: they have a pin other than a grace period.
     pub pinned: u64,
-    /// Files among them that are missing in one place or both.
+    /// The number of these files that are missing in one or both places.
     pub missing: u64,
     pub local: PlaceReport,
     pub ipfs: PlaceReport,
 }
 
 impl CheckReport {
-    /// True if no pinned file is missing.
+    /// Returns true if no pinned file is missing.
     pub fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
-    /// Stored files that are not what their name or row says.
+    /// Returns the number of stored files that do not match their name or row.
     pub fn mismatches(&self) -> u64 {
         self.local.mismatches() + self.ipfs.mismatches()
     }
 }
 
-/// Local storage, or kubo's blocks.
+/// Counts for local storage, or for kubo's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PlaceReport {
-    /// Files named by a hash that lie there.
+    /// Files in this place that are named by a hash.
     pub stored: u64,
-    /// Pinned files that must lie there.
+    /// Pinned files that must be in this place.
     pub wanted: u64,
-    /// Those that do not.
+    /// Pinned files that are missing from this place.
     pub missing: u64,
-    /// The same by kind of pin, in the order of [`PinKind::ALL`]; a file with several kinds counts
-    /// for each.
+    /// `missing` by kind of pin, in the order of [`PinKind::ALL`]. A file with several kinds counts
+    /// for each of them.
     pub missing_by_kind: [u64; PinKind::ALL.len()],
-    /// Files whose content is not what their name says.
+    /// Files whose content does not match their name.
     pub wrong_name: u64,
     /// Files that changed while they were captured.
     pub torn: u64,
-    /// Files that are longer or shorter than their row says.
+    /// Files that are longer or shorter than in their row.
     pub wrong_size: u64,
-    /// Files that were listed and gone when they were looked at.
+    /// Files that were listed, but had vanished when they were read.
     pub vanished: u64,
 }
 
@@ -61,21 +61,21 @@ impl PlaceReport {
     }
 }
 
-/// What is wrong with a file.
+/// The error of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindingKind {
-    /// It is pinned and not there.
+    /// It is pinned and does not exist.
     Missing,
-    /// Its content has another hash than its name says.
+    /// Its content does not have the hash in its name.
     WrongName,
     /// It changed while it was captured.
     Torn,
-    /// In bytes: what is stored, what the row says.
+    /// The size in bytes differs: of the stored file, and in the row.
     WrongSize { stored: u64, expected: u64 },
 }
 
 impl FindingKind {
-    /// One word for lists and programs.
+    /// Returns the kind as one word, for lists and programs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -86,22 +86,22 @@ impl FindingKind {
     }
 }
 
-/// One file that is not as it must be.
+/// A file with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding<'a> {
     pub kind: FindingKind,
-    /// Its name in the database; of a stored file that has no row, its own.
+    /// Its name in the database. For a stored file without a row, its own name.
     pub hash: String,
     /// Empty if it is not pinned, or has no row.
     pub pins: Pins,
-    /// The source that it lies in, or must.
+    /// The source that it is in, or must be in.
     pub source: &'a str,
-    /// Where there.
+    /// Its path in the source.
     pub path: String,
 }
 
 impl fmt::Display for Finding<'_> {
-    /// `kind<TAB>hash<TAB>pins<TAB>source/path`.
+    /// Formats as `kind<TAB>hash<TAB>pins<TAB>source/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -115,19 +115,19 @@ impl fmt::Display for Finding<'_> {
     }
 }
 
-/// Which file a finding is about.
+/// The file of a finding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blamed<'a> {
     pub hash: &'a [u8],
-    /// A path's key.
+    /// The path's key.
     pub path: &'a [u8],
     pub pins: Pins,
 }
 
-/// Counts for one place, and passes on what is found there.
+/// Counts the files of one place, and passes on the findings.
 pub(super) struct Tally<'a, 'e> {
     source: &'a str,
-    /// The node has this place; else nothing is looked for there.
+    /// True if the node has this place. Otherwise nothing is looked up in it.
     is_there: bool,
     report: &'a mut PlaceReport,
     each: &'a mut EachFinding<'e>,
@@ -148,14 +148,14 @@ impl<'a, 'e> Tally<'a, 'e> {
         }
     }
 
-    /// Counts files that must be here.
+    /// Counts files that must be in this place.
     pub fn wanted(&mut self, count: u64) {
         if self.is_there {
             self.report.wanted += count;
         }
     }
 
-    /// Counts a path that is here.
+    /// Counts a stored path.
     pub fn stored(&mut self, stored: &Stored) {
         match stored.held {
             Held::File { .. } if stored.is_hash => self.report.stored += 1,
@@ -164,7 +164,7 @@ impl<'a, 'e> Tally<'a, 'e> {
         }
     }
 
-    /// Tells a missing file; false if this place is not looked at.
+    /// Reports a missing file. Returns false if this place is not checked.
     pub fn missing(&mut self, hash: &[u8], path: &[u8], pins: Pins) -> Result<bool, NodeError> {
         if self.is_there {
             self.report.missing += 1;
@@ -176,7 +176,7 @@ impl<'a, 'e> Tally<'a, 'e> {
         Ok(self.is_there)
     }
 
-    /// Tells a file that is not what its name says.
+    /// Reports a file whose content does not match its name.
     pub fn fault(&mut self, fault: Fault, blamed: Blamed<'_>) -> Result<(), NodeError> {
         let (count, kind) = match fault {
             Fault::Name => (&mut self.report.wrong_name, FindingKind::WrongName),
@@ -186,7 +186,7 @@ impl<'a, 'e> Tally<'a, 'e> {
         self.tell(kind, blamed)
     }
 
-    /// Tells a file that is not as long as its row says.
+    /// Reports a file whose size differs from its row.
     pub fn size(
         &mut self,
         stored: u64,

@@ -9,10 +9,10 @@ use crate::repo::{ChunkReader, MergedRuns, RepoError, Streams};
 use crate::source::HashName;
 use crate::types::{Entry, EntryFlags, Node};
 
-/// All paths of a tree source. Pages that cannot be read are told as damage and passed over.
+/// All paths of a tree source. Unreadable pages are reported as damage and skipped.
 pub(super) struct SnapshotSide<'a> {
     runs: MergedRuns<'a>,
-    /// For messages: snapshot and source.
+    /// Snapshot and source, for messages.
     subject: String,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
@@ -72,7 +72,8 @@ fn stored(entry: &Entry) -> Stored {
     let hash = entry.path.name().and_then(HashName::parse);
     let held = match &entry.node {
         Node::File { content, .. } => {
-            // Both flags are set on files that are no hash's too: those are none of the node's.
+            // Both flags are also set on files without a hash as their name. These do not belong to
+            // the node.
             let fault = match hash {
                 Some(_) if entry.flags.contains(EntryFlags::PROVISIONAL) => Some(Fault::Name),
                 Some(_) if entry.flags.contains(EntryFlags::TORN) => Some(Fault::Torn),

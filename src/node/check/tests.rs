@@ -182,7 +182,8 @@ impl Checked {
         profile: &Profile,
         against: &Against,
     ) -> Self {
-        let (observer, mut lines) = (Recording::default(), Vec::new());
+        let observer = Recording::default();
+        let mut lines = Vec::new();
         let report = check(
             repo,
             found,

@@ -591,7 +591,8 @@ impl Reader<'_> {
     /// Parses `TARGET`, `SOURCE:TARGET` or `SOURCE:TARGET:MODE`.
     fn short_mount(&self, text: &str) -> Result<ServiceMount, String> {
         let mut parts = text.splitn(3, ':');
-        let (first, second) = (parts.next().unwrap_or_default(), parts.next());
+        let first = parts.next().unwrap_or_default();
+        let second = parts.next();
         let mode = parts.next().unwrap_or_default();
         let (source, target) = match second {
             None => (MountSource::Nameless, first),

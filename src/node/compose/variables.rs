@@ -191,7 +191,9 @@ impl<'a> Variables<'a> {
     fn file_lines(&mut self, text: &str) -> Result<Lines, (usize, String)> {
         let mut lines = Vec::new();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (mut rest, mut line, mut counted) = (text, 1, 0);
+        let mut rest = text;
+        let mut line = 1;
+        let mut counted = 0;
         loop {
             rest = rest.trim_start();
             if rest.is_empty() {

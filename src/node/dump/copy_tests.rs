@@ -25,7 +25,8 @@ fn read(text: &[u8], steps: &[usize]) -> Result<Rows, DumpError> {
         Ok(())
     };
     let mut reader = CopyReader::new(&TABLES, &mut each);
-    let (mut rest, mut steps) = (text, steps.iter().cycle());
+    let mut rest = text;
+    let mut steps = steps.iter().cycle();
     while !rest.is_empty() {
         let step = steps
             .next()
@@ -136,7 +137,8 @@ proptest! {
         text.extend(noises[2].bytes());
         let mut expected: Rows =
             rows.iter().map(|row| (0, vec![row[0].clone(), row[1].clone()])).collect();
-        let (one, two) = (Some(b"1".to_vec()), Some(b"2".to_vec()));
+        let one = Some(b"1".to_vec());
+        let two = Some(b"2".to_vec());
         expected.push((1, vec![two.clone(), one, two]));
         prop_assert_eq!(read(&text, &steps).expect("a dump"), expected);
     }

@@ -120,7 +120,8 @@ fn said(err: &NodeError) -> String {
 fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
     let mib = 1 << 20;
     let none = Pins::default();
-    let (content, tx) = (none.with(PinKind::Content), none.with(PinKind::Tx));
+    let content = none.with(PinKind::Content);
+    let tx = none.with(PinKind::Tx);
     for (hash, size, kind, pins, home, locally) in [
         (HEX, 5 * mib, FileType::File, content, Home::Local, true),
         (HEX, 5, FileType::File, tx, Home::Local, true),

@@ -28,7 +28,8 @@ fn rules(knows_restrict: bool) -> FilterRules {
 
 fn feed(text: &[u8], rules: FilterRules, steps: &[usize]) -> io::Result<Vec<u8>> {
     let mut out = RestoreFilter::new(Vec::new(), rules);
-    let (mut rest, mut steps) = (text, steps.iter().cycle());
+    let mut rest = text;
+    let mut steps = steps.iter().cycle();
     while !rest.is_empty() {
         let step = steps
             .next()

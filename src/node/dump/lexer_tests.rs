@@ -201,7 +201,8 @@ fn commands_are_counted_wherever_psql_would_run_them() {
         ),
         ("COPY a FROM stdin;\n\\N\n\\.\n", 0),
     ] {
-        let (mut lexer, mut rest) = (DumpLexer::new(), text.as_bytes());
+        let mut lexer = DumpLexer::new();
+        let mut rest = text.as_bytes();
         while lexer.next(&mut rest).is_some() {}
         assert_eq!(lexer.commands(), commands, "{text}");
     }

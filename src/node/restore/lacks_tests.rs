@@ -122,7 +122,8 @@ proptest! {
         wanted in prop::collection::btree_set((0u8..10, 0u8..6), 0..12),
         had in prop::collection::btree_set((0u8..10, 0u8..6), 0..40),
     ) {
-        let (mut needs, mut server) = (Needs::default(), server());
+        let mut needs = Needs::default();
+        let mut server = server();
         let name = |number: u8| format!("name{number}");
         wanted.iter().for_each(|&(kind, number)| need(&mut needs, kind, &name(number)));
         had.iter().for_each(|&(kind, number)| give(&mut server, kind, &name(number)));
@@ -224,7 +225,8 @@ fn what_every_server_has_is_not_asked_for() {
 
 #[test]
 fn an_extension_that_must_be_loaded_first_is_looked_for_there() {
-    let (mut needs, mut server) = (Needs::default(), server());
+    let mut needs = Needs::default();
+    let mut server = server();
     need(&mut needs, 0, "timescaledb");
     give(&mut server, 0, "timescaledb");
     assert!(told(&needs, &server).contains("shared_preload_libraries"));

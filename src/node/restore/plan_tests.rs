@@ -152,7 +152,8 @@ fn parts_come_back_in_order_the_database_last() {
 
 #[test]
 fn single_sources_take_the_place_of_a_snapshot_s() {
-    let (one, two) = (good(1, 1000), good(2, 2000));
+    let one = good(1, 1000);
+    let two = good(2, 2000);
     let both = picks(&[(&one, None), (&two, Some("local"))]);
     let made = plan(&profile(), &both, Scope::All, &[]).expect("younger files are accepted");
     assert_eq!(
@@ -183,7 +184,8 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
 
 #[test]
 fn file_storage_older_than_the_database_is_refused() {
-    let (one, two) = (good(1, 1000), good(2, 2000));
+    let one = good(1, 1000);
+    let two = good(2, 2000);
     let all = [one.clone(), two.clone()];
     let (why, hint) = refusal(plan(
         &profile(),
@@ -224,7 +226,8 @@ fn within_a_snapshot_the_order_of_sources_counts() {
 
 #[test]
 fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
-    let (one, two) = (good(1, 1000), good(2, 2000));
+    let one = good(1, 1000);
+    let two = good(2, 2000);
     let at = Timestamp::from_seconds;
     // A scan that began early and took a long time.
     let early = spoil(two.clone(), "ipfs", |record| record.started = at(905));
@@ -368,7 +371,8 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
 /// are always of the same snapshot. kubo's repository may be of another one.
 #[test]
 fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
-    let (old, new) = (good(1, 1000), good(2, 2000));
+    let old = good(1, 1000);
+    let new = good(2, 2000);
     let told = |asked: &[(&StoredSnapshot, Option<&str>)]| {
         let made = plan(&profile(), &picks(asked), Scope::All, &[]).expect("a plan");
         made.warnings
@@ -444,7 +448,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
 
     let root = tempfile::tempdir().expect("a directory");
     let state = StateDir::open(root.path().join("state")).expect("opened");
-    let (old, new) = (good(1, 1000), good(2, 2000));
+    let old = good(1, 1000);
+    let new = good(2, 2000);
     let mut tagged = StoredSnapshot {
         id: SnapshotId::new([3; 32]),
         ..new.clone()
@@ -530,7 +535,8 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
 
     let root = tempfile::tempdir().expect("a directory");
     let state = StateDir::open(root.path().join("state")).expect("opened");
-    let (old, new) = (good(1, 1000), good(2, 2000));
+    let old = good(1, 1000);
+    let new = good(2, 2000);
     let all = [old.clone(), new.clone()];
     let compared = |one: &StoredSnapshot, picked: Option<&str>| {
         let plan = plan(&profile(), &picks(&[(one, picked)]), Scope::All, &all).expect("a plan");
@@ -557,7 +563,8 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
 
 #[test]
 fn files_that_no_database_fits_are_answered_with_what_to_type() {
-    let (old, new) = (good(1, 1000), good(2, 2000));
+    let old = good(1, 1000);
+    let new = good(2, 2000);
     let younger = snapshot(3, 3000, &["db"]);
     let all = [old.clone(), new.clone(), younger.clone()];
     let said = |all: &[StoredSnapshot]| {

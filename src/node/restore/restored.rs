@@ -141,7 +141,8 @@ fn read(
     profile: &Profile,
     part: NodePart,
 ) -> Option<(Restored, PathBuf)> {
-    let (state, name) = (state?, file_name(profile, part)?);
+    let state = state?;
+    let name = file_name(profile, part)?;
     let bytes = state.read(&name, FILE_BYTES_MAX).ok()??;
     Some((
         serde_json::from_slice(&bytes).ok()?,

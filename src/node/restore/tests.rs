@@ -130,9 +130,12 @@ impl Node {
 
     /// Restores these sources, without the database's server.
     fn restore(&self, scope: Scope, sources: &[&str]) -> (NodeRestoreReport, Recording) {
-        let (repo, profile, docker) = (self.lab.open(), self.profile(), Docker::default());
+        let repo = self.lab.open();
+        let profile = self.profile();
+        let docker = Docker::default();
         let options = options(scope);
-        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let observer = Recording::default();
+        let cancel = Cancel::new();
         let asked: Vec<(&str, Option<&str>)> =
             sources.iter().map(|&one| ("latest", Some(one))).collect();
         let prepared = prepare(
@@ -216,14 +219,17 @@ fn parts_come_back_with_modes_and_without_torn_files() {
 fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     let node = Node::new();
     let key = "keys/node-secret.pkcs8.der";
-    let (repo, profile, docker) = (node.lab.open(), node.profile(), Docker::default());
+    let repo = node.lab.open();
+    let profile = node.profile();
+    let docker = Docker::default();
     let prepared = |replace: bool| {
         let options = NodeRestoreOptions {
             replace,
             ..options(Scope::All)
         };
         let asked = [("latest", Some("keys")), ("latest", Some("ipfs"))];
-        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let observer = Recording::default();
+        let cancel = Cancel::new();
         let prepared = prepare(
             &repo, &profile, &docker, &asked, &options, &observer, &cancel,
         )
@@ -298,7 +304,8 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
 #[test]
 fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     let node = Node::new();
-    let (cut, kept) = (sha(b"pinned"), sha(b"not pinned"));
+    let cut = sha(b"pinned");
+    let kept = sha(b"not pinned");
     write(&node.to(&format!("local/{cut}")), b"pin");
     write(&node.to(&format!("local/{kept}")), b"NOT PINNED");
     write(&node.to("ipfs/config"), b"another identity");
@@ -442,7 +449,8 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
             .iter()
             .map(|&source| (id.as_str(), Some(source)))
             .collect();
-        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let observer = Recording::default();
+        let cancel = Cancel::new();
         let prepared = prepare(
             &repo, &profile, &docker, &asked, &options, &observer, &cancel,
         )
@@ -493,13 +501,12 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
 #[test]
 fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let node = Node::new();
-    let (repo, profile, docker, options) = (
-        node.lab.open(),
-        node.profile(),
-        Docker::default(),
-        options(Scope::Minimal),
-    );
-    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let repo = node.lab.open();
+    let profile = node.profile();
+    let docker = Docker::default();
+    let options = options(Scope::Minimal);
+    let observer = Recording::default();
+    let cancel = Cancel::new();
     let found = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
@@ -553,13 +560,12 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
 #[test]
 fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
     let node = Node::new();
-    let (repo, profile, docker, options) = (
-        node.lab.open(),
-        node.profile(),
-        Docker::default(),
-        options(Scope::All),
-    );
-    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let repo = node.lab.open();
+    let profile = node.profile();
+    let docker = Docker::default();
+    let options = options(Scope::All);
+    let observer = Recording::default();
+    let cancel = Cancel::new();
     let err = prepare(
         &repo,
         &profile,
@@ -581,7 +587,8 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
 #[test]
 fn what_the_network_must_refill_is_counted() {
     let node = Node::new();
-    let (repo, profile) = (node.lab.open(), node.profile());
+    let repo = node.lab.open();
+    let profile = node.profile();
     let found = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
