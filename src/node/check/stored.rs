@@ -1,11 +1,11 @@
-//! What is stored, in the order of paths: one side of the join, whether it is a snapshot or a
+//! Stored files in the order of their paths: one side of the join, either a snapshot or a
 //! directory.
 
 use super::report::{Blamed, Tally};
 use crate::node::NodeError;
 use crate::node::dump::Pins;
 
-/// Why a stored file is not what its name says.
+/// The reason why a stored file does not match its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Its content has another hash.
@@ -14,37 +14,37 @@ pub(super) enum Fault {
     Torn,
 }
 
-/// What lies at a path.
+/// The file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     File {
-        /// None where nobody asked.
+        /// `None` if the size was not queried.
         size: Option<u64>,
-        /// Told once: who tells it takes it.
+        /// The reporter of a fault takes it, so that it is reported once.
         fault: Option<Fault>,
     },
-    /// Listed, and gone when it was looked at.
+    /// It was listed, but had vanished when it was read.
     Vanished,
     /// A directory, or a path that could not be captured.
     NoFile,
 }
 
-/// One path and what is there.
+/// A path, and the file at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     /// A path's key, as in runs.
     pub key: Vec<u8>,
-    /// The name is a hash: it is a file of the node, not one that happens to lie there.
+    /// True if the name is a hash. Other files do not belong to the node.
     pub is_hash: bool,
     pub held: Held,
 }
 
-/// Gives what is stored, ascending by key.
+/// Returns the stored files, in ascending order of keys.
 pub(super) trait Side {
     fn next(&mut self) -> Result<Option<Stored>, NodeError>;
 }
 
-/// Nothing is stored.
+/// An empty side.
 pub(super) struct Nothing;
 
 impl Side for Nothing {
@@ -53,7 +53,7 @@ impl Side for Nothing {
     }
 }
 
-/// A position in what is stored; moves forward only.
+/// A position in the stored files, which only moves forward.
 pub(super) struct Cursor<'a> {
     side: Box<dyn Side + 'a>,
     held: Option<Stored>,
@@ -69,8 +69,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What lies at `key`. Keys are asked for in ascending order, the same one more than once if
-    /// need be. What lies before it and was not asked for is passed, and told if it is faulty.
+    /// Returns the file at `key`. Keys must be in ascending order, and one key may be repeated.
+    /// Files before it that were not asked for are skipped, and their faults are reported.
     pub fn at(
         &mut self,
         key: &[u8],
@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
             .map(|held| &mut held.held))
     }
 
-    /// Passes all that is left.
+    /// Skips all remaining files.
     pub fn rest(&mut self, tally: &mut Tally<'_, '_>) -> Result<(), NodeError> {
         while !self.begun || self.held.is_some() {
             self.step(tally)?;

@@ -1,4 +1,4 @@
-//! Tests of checks: a small node in a real repository, and its directories.
+//! Tests of checks, with a small node in a real repository and its directories.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -13,12 +13,12 @@ use crate::source::{Cid, Sharding};
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
-/// The block that both of these name.
+/// The root block of both of these CIDs.
 const BLOCK: &str = "blocks/X3/CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
 const BLOCK_BYTES: &[u8] = b"\x0a\x02\x08\x01";
-/// Raw, of `hello world`.
+/// The CID of `hello world` as a raw block.
 const RAW: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
-/// A directory that nobody holds.
+/// A directory that is not stored.
 const OTHER: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
 const MIB: i64 = 1 << 20;
 
@@ -31,7 +31,7 @@ fn sha(content: &[u8]) -> String {
         .collect()
 }
 
-/// A node under construction.
+/// Builds a node.
 struct Node {
     lab: Lab,
     files: String,
@@ -54,7 +54,7 @@ impl Node {
         self.lab.tree().join(below)
     }
 
-    /// Puts a file, older than what counts as young.
+    /// Writes a file with an age at which it is no longer young.
     fn put(&self, below: &str, content: &[u8]) {
         write(&self.path(below), content);
         let file = fs::File::options()
@@ -72,7 +72,7 @@ impl Node {
         }
     }
 
-    /// A file named by its SHA-256 that is all right.
+    /// Adds a correct file that is named by its SHA-256.
     fn good(&mut self, content: &[u8], pins: &[&str]) -> String {
         let hash = sha(content);
         self.put(&format!("local/{hash}"), content);
@@ -209,7 +209,7 @@ impl Checked {
     }
 }
 
-/// Everything where it must be, and more that need not be there.
+/// A node with all required files, and some that are not required.
 fn whole_node() -> Node {
     let mut node = Node::new();
     for number in 0..600u32 {
@@ -218,11 +218,11 @@ fn whole_node() -> Node {
             &[["content"], ["message"]][number as usize % 2],
         );
     }
-    // Pinned by a grace period alone, or not at all: may be missing.
+    // Pinned only by a grace period, or not at all: these may be missing.
     node.row(&sha(b"gone"), 4, "file", &["grace_period"]);
     node.row(&sha(b"gone too"), 8, "file", &[]);
     node.row(OTHER, 5 * MIB, "dir", &["grace_period"]);
-    // A size that is not known, and a directory's that counts all in it.
+    // An unknown size, and a directory's size, which includes its content.
     let hash = sha(b"unsized");
     node.put(&format!("local/{hash}"), b"unsized");
     node.row(&hash, -1, "file", &["message"]);
@@ -243,7 +243,7 @@ fn whole_node() -> Node {
     );
     node.put(&format!("local/{V0}"), b"small");
     node.row(V0, 5, "file", &["content"]);
-    // What is not the node's.
+    // Files that do not belong to the node.
     node.put("local/notes.txt", b"x");
     node.put("local/directory/x", b"x");
     node.put("ipfs/config", b"{}");
@@ -284,8 +284,8 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     for hash in &gone {
         fs::remove_file(node.path(&format!("local/{hash}"))).expect("removed");
     }
-    // A second CID of the same block, a sync archive of which nothing is there, one without a local
-    // copy.
+    // A second CID of the same block, a sync archive that is missing in both places, and one
+    // without a local copy.
     fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
     fs::remove_file(node.path(&format!("local/{RAW}"))).expect("removed");
     node.row(OTHER, 3, "file", &["tx"]);
@@ -392,7 +392,7 @@ fn a_larger_file_lies_in_kubo_or_whole_in_local_storage() {
     node.put(&format!("ipfs/{BLOCK}"), BLOCK_BYTES);
     fs::remove_file(node.path(&format!("local/{V0}"))).expect("removed");
     assert!(node.snapshot().lines.is_empty());
-    // A directory cannot lie there.
+    // A directory cannot be in local storage.
     let mut directory = Node::new();
     directory.row(V0, 5, "dir", &["message"]);
     directory.put(&format!("local/{V0}"), b"12345");
@@ -544,7 +544,8 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
     assert_eq!(names.len(), 604);
 }
 
-/// kubo advises `next-to-last/3` beyond some millions of blocks: every block was missed.
+/// kubo recommends `next-to-last/3` for more than some millions of blocks. The check used to miss
+/// every block then.
 #[test]
 fn blocks_are_looked_for_where_the_repository_keeps_them() {
     let mut node = Node::new();
@@ -568,8 +569,8 @@ fn blocks_are_looked_for_where_the_repository_keeps_them() {
     }
 }
 
-/// A kubo that keeps its blocks in a database has no file for any of them: each one was told as
-/// missing.
+/// A kubo that stores its blocks in a database has no file for any of them. The check used to
+/// report each block as missing.
 #[test]
 fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
     let node = whole_node();
@@ -587,7 +588,7 @@ fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
             checked.problems
         );
     }
-    // Letters that nobody knows are no better.
+    // An unknown layout is also reported once, and no block is missing.
     node.put("ipfs/datastore_spec", b"{}");
     node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v9/odd/2");
     let checked = node.snapshot();
