@@ -586,6 +586,7 @@ mod tests {
             let err = complained(said);
             assert!(matches!(err, DockerError::Unreachable { .. }), "{err}");
         }
+
         for said in [
             "Error: No such container: x\n",
             "Error response from daemon: get x: no such volume\n",
@@ -597,6 +598,7 @@ mod tests {
                 "{err}"
             );
         }
+
         // No other failure proves that an object does not exist.
         let err = complained("dial unix /x: no such host; no such file or directory\n");
         assert!(

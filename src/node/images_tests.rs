@@ -64,6 +64,7 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
     );
     let images = local_images(pulled.as_bytes()).expect("read");
     assert_eq!(images[0].digests.len(), 2);
+
     let digest = |name: &str| digest_of(name, &images[0].digests).map(String::as_str);
     let usual = format!("postgres@{DIGEST}");
     assert_eq!(
@@ -74,6 +75,7 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
         digest("other"),
         Some(format!("mirror.example:5000/postgres@{DIGEST}").as_str())
     );
+
     // Images that were built or loaded on this machine are in no registry.
     for none in [
         "",
@@ -86,10 +88,12 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
             [image(&[], &[])]
         );
     }
+
     // Podman prints the id without its algorithm.
     let bare = format!(r#"[{{"Id":"{}"}}]"#, &ID[7..]);
     assert_eq!(local_images(bare.as_bytes()).expect("read")[0].id, ID);
     assert_eq!(local_images(b"[]").expect("read"), []);
+
     for bad in ["", "{}", r#"[{"RepoTags":[]}]"#, r#"[{"Id":7}]"#] {
         assert!(local_images(bad.as_bytes()).is_err(), "{bad}");
     }
@@ -116,6 +120,7 @@ fn names_that_stand_for_one_image_are_known() {
         is_found(&format!("docker.io/postgres:99@{DIGEST}")),
         "the digest counts, not the tag"
     );
+
     for name in [
         "postgres",
         "postgres:15.1",
@@ -175,6 +180,7 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
             sources
         }
     );
+
     // The server is found by its container's name, in the other spelling.
     let server = container("postgres", "running", &[("p_data", "/v2/_data")]);
     let used = in_use("postgres", &server, &[], &profile());

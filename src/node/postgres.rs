@@ -315,6 +315,7 @@ mod tests {
                 .join(" ")
                 .contains("PGCONNECT_TIMEOUT=15 --env=PGOPTIONS c psql")
         );
+
         let value = |programs: &Programs<'_>| {
             programs
                 .spawn_options()

@@ -218,16 +218,19 @@ fn whole_node() -> Node {
             &[["content"], ["message"]][number as usize % 2],
         );
     }
+
     // Pinned only by a grace period, or not at all: these may be missing.
     node.row(&sha(b"gone"), 4, "file", &["grace_period"]);
     node.row(&sha(b"gone too"), 8, "file", &[]);
     node.row(OTHER, 5 * MIB, "dir", &["grace_period"]);
+
     // An unknown size, and a directory's size, which includes its content.
     let hash = sha(b"unsized");
     node.put(&format!("local/{hash}"), b"unsized");
     node.row(&hash, -1, "file", &["message"]);
     node.row(V1, 123_456, "dir", &["message", "grace_period"]);
     node.put(&format!("ipfs/{BLOCK}"), BLOCK_BYTES);
+
     // A small file with a CID, and a sync archive.
     node.put(&format!("local/{RAW}"), b"hello world");
     node.row(RAW, 11, "file", &["tx"]);
@@ -243,6 +246,7 @@ fn whole_node() -> Node {
     );
     node.put(&format!("local/{V0}"), b"small");
     node.row(V0, 5, "file", &["content"]);
+
     // Files that do not belong to the node.
     node.put("local/notes.txt", b"x");
     node.put("local/directory/x", b"x");
@@ -284,6 +288,7 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     for hash in &gone {
         fs::remove_file(node.path(&format!("local/{hash}"))).expect("removed");
     }
+
     // A second CID of the same block, a sync archive that is missing in both places, and one
     // without a local copy.
     fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
@@ -506,6 +511,7 @@ fn a_check_needs_a_dump() {
     assert!(said(&Profile::default(), &found).contains("no source is named"));
     assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
     assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
+
     let cancel = Cancel::new();
     cancel.cancel();
     let stopped = check(

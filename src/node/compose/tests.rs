@@ -94,6 +94,7 @@ fn a_usual_file_is_read() {
     let project = text(USUAL).expect("read");
     assert_eq!((project.name.as_str(), project.named), ("pyaleph", false));
     assert_eq!(project.services.len(), 3);
+
     let core = service(&project, "core");
     assert_eq!(
         core.mounts[1].source,
@@ -105,12 +106,14 @@ fn a_usual_file_is_read() {
     );
     assert_eq!(core.mounts[2].target, "/var/lib/pyaleph");
     assert_eq!(project.volume_name("node-files"), "pyaleph_node-files");
+
     let postgres = service(&project, "postgres");
     assert_eq!(
         postgres.environment["POSTGRES_USER"].as_deref(),
         Some("aleph")
     );
     assert_eq!(project.container_name(postgres), "pyaleph-postgres-1");
+
     // Keys that are not needed are skipped, and no password is kept.
     assert_eq!(project.notes, Vec::<String>::new());
     assert_eq!(postgres.environment["POSTGRES_PASSWORD"], None);
@@ -170,6 +173,7 @@ volumes:
             ("/g", MountSource::Nameless, false),
         ]
     );
+
     let names = ["long", "out", "old", "not", "plain"].map(|key| project.volume_name(key));
     assert_eq!(
         names,
@@ -259,6 +263,7 @@ fn a_project_is_named_as_compose_names_it() {
         named("toldhere", false)
     );
     assert_eq!(load(&[], "no name", None), named("thedirectory1", false));
+
     let err = read_text("services: {}\n", Path::new("/opt/…"), &nothing()).expect_err("no name");
     assert!(matches!(err, ComposeError::NoName { .. }) && err.hint().is_some());
 }
@@ -286,6 +291,7 @@ fn an_override_is_laid_over() {
     );
     let project = project.expect("read");
     assert_eq!(project.files.len(), 2);
+
     let postgres = service(&project, "postgres");
     assert_eq!(
         postgres.image.as_deref(),
@@ -299,6 +305,7 @@ fn an_override_is_laid_over() {
         postgres.environment["POSTGRES_DB"].as_deref(),
         Some("other")
     );
+
     let core = service(&project, "core");
     assert_eq!(core.mounts.len(), 4);
     assert_eq!(core.mounts[1].source, MountSource::Path("/mnt/keys".into()));
@@ -319,6 +326,7 @@ fn an_override_is_laid_over() {
     })
     .expect("read");
     assert_eq!(named.files.len(), 2);
+
     let path = root.path().join("docker-compose.override.yml");
     let named = load(Request {
         path: &path,
@@ -392,6 +400,7 @@ fn files_of_variables_are_read_and_outweighed() {
         said.contains("compose.yml:3: services.a.env_file: cannot read"),
         "{said}"
     );
+
     let (_root, project) = directory(
         &[
             ("compose.yml", "services:\n  a:\n    env_file: bad.env\n"),
@@ -429,6 +438,7 @@ fn errors_name_file_line_and_key() {
             .to_string(),
         "/opt/Py Aleph/docker-compose.yml:3: services.a.image: the variable X must be set: no image"
     );
+
     let is = |compose: &str, line: usize, key: &str| {
         let (at, named, why) = wrong(compose);
         assert_eq!((at, named.as_str()), (line, key), "{why}");
@@ -491,6 +501,7 @@ fn files_that_are_none_are_told() {
     let (root, project) = directory(&[], &[]);
     let err = project.expect_err("no file");
     assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());
+
     let path = root.path().join("none.yml");
     let err = load(Request {
         path: &path,
@@ -499,6 +510,7 @@ fn files_that_are_none_are_told() {
     })
     .expect_err("none");
     assert!(matches!(err, ComposeError::Path(_)));
+
     fs::write(&path, b"services: {}\n# \xff\n").expect("written");
     let err = load(Request {
         path: &path,
@@ -510,6 +522,7 @@ fn files_that_are_none_are_told() {
         err.to_string().ends_with("none.yml:2: this is not UTF-8"),
         "{err}"
     );
+
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
     let err = load(Request {
         path: &path,

@@ -408,6 +408,7 @@ mod tests {
         is("Z", "$A #");
         is("W", "a\n\"one$A\nb");
         assert_eq!(get("ALONE"), None);
+
         is("E", "");
         is("U", "1one");
         is("Q", "p#q");

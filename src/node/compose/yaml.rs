@@ -473,10 +473,12 @@ mod tests {
         ] {
             why(&deep);
         }
+
         let staircase: String = (0..500)
             .map(|depth| format!("{}a:\n", " ".repeat(depth)))
             .collect();
         assert!(why(&staircase).1.contains("within each other"));
+
         // Each line expands to ten copies of the one before.
         let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
         for n in 1..20 {
@@ -484,12 +486,14 @@ mod tests {
             laughs.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
         }
         assert!(why(&laughs).1.contains("too much"));
+
         // Each line holds the one before in a list.
         let mut chain = "a0: &a0 [x]\n".to_owned();
         for n in 1..1000 {
             chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));
         }
         assert!(why(&chain).1.contains("within each other"));
+
         let merges: String = (1..200)
             .map(|n| format!("m{n}: &m{n} {{<<: *m{}, k{n}: v}}\n", n - 1))
             .collect();

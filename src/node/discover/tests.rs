@@ -295,6 +295,7 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
         ),
         ("mine", true)
     );
+
     let file = format!("{directory}/docker-compose.yml");
     let labels = vec![(directory, "pyaleph"), (file, "second")];
     let found = node.found(Some(&Fake {
@@ -308,6 +309,7 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
         "{:?}",
         found.notes
     );
+
     let none = node.found(Some(&Fake::default()));
     assert!(none.notes[0].contains("no container of a project 'node'"));
 }
@@ -341,12 +343,14 @@ volumes:
     assert_eq!(place(&found.local_storage), path("/srv/files"));
     assert_eq!(place(&found.ipfs), path("/mnt/ipfs"));
     assert_eq!(place(&found.keys), path("/srv/my/keys"));
+
     let database = found.database.expect("a database");
     assert_eq!(
         (database.container.as_str(), database.user.as_str()),
         ("the-db", "postgres")
     );
     assert_eq!(database.data, path("/srv/db"));
+
     let files = |directory: &str, name: &str| {
         Some(FoundFiles {
             directory: directory.into(),
@@ -359,6 +363,7 @@ volumes:
         files(&node.directory().to_string_lossy(), "docker-compose.yml")
     );
     assert_eq!(found.writers, ["node-core-1", "kubo", "node-backup-1"]);
+
     // Missing paths are reported.
     for missing in [
         "/srv/files",
@@ -539,6 +544,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
             found.writers
         );
     }
+
     let files = [
         ("docker-compose.yml", NODE),
         ("config.yml", "ipfs: {pinning: {host: far.example}}"),
@@ -599,6 +605,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
         "{:?}",
         found.notes
     );
+
     for covered in ["node_files", "node_db", "node_ipfs"] {
         assert_eq!(
             told(&format!("covers the volume '{covered}'")),

@@ -131,6 +131,7 @@ proptest! {
             text.extend(cells.join(&b'\t'));
             text.push(b'\n');
         }
+
         text.extend(b"\\.\n");
         text.extend(noises[1].bytes());
         text.extend(b"COPY public.other (a, b) FROM stdin;\n1\t2\n\\.\n");
@@ -174,6 +175,7 @@ fn what_is_not_such_a_dump_says_why() {
         why("COPY public.files (hash, size) FROM stdin CSV;\n\\.\n"),
         "its table public.files is not in COPY's text format"
     );
+
     let long = "x".repeat(ROW_BYTES_MAX);
     assert_eq!(
         why(&format!(
@@ -181,6 +183,7 @@ fn what_is_not_such_a_dump_says_why() {
         )),
         "row 1 of its table public.files: longer than 1 MiB"
     );
+
     let cut = "COPY public.files (hash, size) FROM stdin;\na\t1\n";
     assert_eq!(
         read(cut.as_bytes(), &[]).expect_err("cut").to_string(),

@@ -53,6 +53,7 @@ fn rows_and_pins_come_together_by_hash() {
     )
     .expect("a dump");
     assert_eq!(files.counts, RowCounts { files: 4, pins: 6 });
+
     let rows = all(files);
     let shown: Vec<String> = rows
         .iter()

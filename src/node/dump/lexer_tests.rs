@@ -70,6 +70,7 @@ fn what_only_looks_like_copy_begins_no_data() {
         &format!("SELECT $_$ $$ $x$\n{copy}$x$_$;\nSELECT 1;\n"),
         "BSSB",
     );
+
     // The `$a$` in `$$a$` closes the quote.
     check("SELECT $a$ $$a$;\nSELECT 1;\n", "BB");
     check(&format!("SELECT 'it''s\n{copy}';\nSELECT 1;\n"), "BSSB");
@@ -130,6 +131,7 @@ fn the_head_of_a_copy_is_read_with_its_quotes() {
     let text =
         "COPY \"My \"\"Schema\"\"\".\"from\" (HASH, \"Size\", \"a;b\", caf\u{e9}) FROM stdin;\n";
     assert_eq!(header(text.as_bytes()), Some(expected));
+
     let plain = CopyHeader {
         table: b"a".to_vec(),
         ..CopyHeader::default()
@@ -142,6 +144,7 @@ fn the_head_of_a_copy_is_read_with_its_quotes() {
             ..plain
         })
     );
+
     for text in [
         "COPY a FROM 'file';\n",
         "COPY a (b FROM stdin;\n",

@@ -250,10 +250,12 @@ proptest! {
                 }
             }
         }
+
         let needs = collect(&text, step);
         let found: Vec<String> = needs.extensions.keys().cloned().collect();
         wanted.sort();
         prop_assert_eq!(found, wanted);
+
         let rest = Needs { extensions: Named::new(), misshapen: None, ..needs };
         prop_assert_eq!(rest, Needs::default());
     }

@@ -135,6 +135,7 @@ fn the_same_image_is_known_whatever_it_is_called() {
         let check = checked(was(stable, is_pulled, &[]), now, &images);
         assert_eq!(check.verdict, wanted, "{now} {images:?}");
     }
+
     let nothing = checked(was(stable, true, &[]), "postgres:", &[]);
     assert!(matches!(nothing.verdict, Verdict::Unknown(_)));
 }
@@ -207,6 +208,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
             "{hint}"
         );
     }
+
     // An image that is in no registry is pinned by its id if this machine has it. Otherwise it
     // cannot be pulled.
     let hint = |images: &[LocalImage]| told(&["ipfs"], false, images).hint.unwrap_or_default();
@@ -217,12 +219,14 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
         hint(&both)
     );
     assert!(hint(&pulled).contains("docker save"), "{}", hint(&pulled));
+
     let absent = told(&["ipfs"], true, &[]);
     assert_eq!(absent.severity, Severity::Note, "the name is the same");
     assert!(
         absent.message.contains("will be pulled") && absent.hint.is_some(),
         "{absent}"
     );
+
     let same = checked(was("a:1", true, &[]), "a:1", &[local(0, "a:1", None)]);
     assert_eq!(same.problem(&profile(), true), None);
 }

@@ -245,6 +245,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
         server
     };
     assert_eq!(told(&needs, &with(Directory::Fit)), "");
+
     for (directory, what) in [
         (Directory::AnotherKind, "is no directory"),
         (Directory::NotOwned, "is not owned by the server's user"),
@@ -263,6 +264,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
     };
     server.facts.tablespaces = vec![space("fast", &["aleph"])];
     assert_eq!(told(&needs, &server), "");
+
     server.facts.tablespaces = vec![space("fast", &["aleph", "other"])];
     assert!(told(&needs, &server).contains("used by databases that stay (other)"));
     server.facts.tablespaces = vec![space("another", &[])];
@@ -355,6 +357,7 @@ fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
                 .all(|(what, start)| what.starts_with(start)),
         "{whats:?}"
     );
+
     needs.dropped = set(&["aleph", "postgres"]);
     needs.dropped_tablespaces = set(&["fast"]);
     assert_eq!(kept(&needs, &facts, &holding), []);

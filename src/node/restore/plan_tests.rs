@@ -167,6 +167,7 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
         made.step(NodePart::Ipfs).expect("there").snapshot.id,
         one.id
     );
+
     let keys = plan(&profile(), &picks(&[(&one, Some("keys"))]), Scope::All, &[]).expect("a plan");
     assert_eq!(parts(&keys), [(NodePart::Keys, 1)]);
     for bad in [
@@ -177,6 +178,7 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
         let err = plan(&profile(), &bad, Scope::All, &[]).expect_err("refused");
         assert_eq!(err.kind(), crate::ErrorKind::Usage);
     }
+
     let err =
         plan(&profile(), &picks(&[(&one, Some("db"))]), Scope::Files, &[]).expect_err("refused");
     assert_eq!(err.kind(), crate::ErrorKind::Usage);
@@ -385,6 +387,7 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
         told(&[(&new, Some("config")), (&new, Some("ipfs"))]),
         [""; 0]
     );
+
     let said = told(&[(&old, None), (&new, Some("ipfs"))]);
     let wanted = format!(
         "of another snapshot than the IPFS of {}:ipfs:",
@@ -395,6 +398,7 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
         said[0].starts_with(&format!("{}:config: ", old.id.short())),
         "{said:?}"
     );
+
     let said = told(&[(&new, None), (&old, Some("config"))]);
     assert!(
         said.len() == 1 && said[0].contains(":ipfs and the database of "),
@@ -420,6 +424,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
         "{:?}",
         made.warnings
     );
+
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
     let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");
     assert_eq!(parts(&made), [(NodePart::Keys, 1), (NodePart::Database, 1)]);
@@ -518,6 +523,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
             .expect("allowed")
             .is_some()
     );
+
     // If the database is of the same snapshot, earlier restores do not matter.
     let both = plan(&profile(), &picks(&[(&old, None)]), Scope::All, &all).expect("a plan");
     assert_eq!(
@@ -583,6 +589,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
             new.id.short()
         )
     );
+
     let backwards = snapshot(4, 4000, &["local", "db", "ipfs", "keys"]);
     let (_, hint) = refusal(plan(
         &profile(),

@@ -184,6 +184,7 @@ fn parts_come_back_with_modes_and_without_torn_files() {
         ),
         (0o700, 0o600, 0o2750)
     );
+
     for content in ["pinned", "not pinned"] {
         assert_eq!(
             node.read(&format!("local/{}", sha(content.as_bytes())))
@@ -191,6 +192,7 @@ fn parts_come_back_with_modes_and_without_torn_files() {
             Some(content)
         );
     }
+
     let torn = sha(b"torn file");
     assert_eq!(node.read(&format!("local/{torn}")), None);
     assert_eq!(
@@ -240,10 +242,12 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
+
     // No files yet, and then the same files.
     assert_eq!(prepared(false), [""; 0]);
     node.restore(Scope::All, &["keys", "ipfs"]);
     assert_eq!(prepared(false), [""; 0]);
+
     write(&node.to(key), b"a key of its own");
     write(&node.to("ipfs/config"), b"another identity");
     let said = prepared(false);
@@ -269,6 +273,7 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
     ] {
         write(&node.to(below), b"mine");
     }
+
     let (report, _) = node.restore(Scope::All, &["ipfs"]);
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000009.ldb"), None);
@@ -349,6 +354,7 @@ fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
     ] {
         node.put(path, content);
     }
+
     node.backup();
     write(&node.to("ipfs/new [db]/000099.ldb"), b"of another time");
     write(&node.to("ipfs/keystore/key_other"), b"key");
@@ -363,6 +369,7 @@ fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
     ] {
         assert!(!node.to(gone).exists(), "{gone}");
     }
+
     for there in [
         "ipfs/new [db]/CURRENT",
         "ipfs/new [db]/MANIFEST-000007",
@@ -408,6 +415,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     };
     let trees = ["ipfs", "config"]
         .map(|name| SourceSpec::Tree(Box::new(TreeSpec::new(name, node.lab.tree().join(name)))));
+
     // Not in order, and one with a name that is invalid for a container.
     let images = vec![image("pyaleph"), image("ipfs"), image("gone"), image("a b")];
     let backed_up = BackupOptions {
@@ -472,6 +480,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         compared(&["ipfs"], Scope::All),
         ["no compose file is known"; 3]
     );
+
     write(
         &node.to("config/docker-compose.yml"),
         compose("ipfs/kubo:here").as_bytes(),
@@ -484,6 +493,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         compared(&["config", "ipfs"], Scope::All),
         [gone, "ipfs/kubo:stored", built]
     );
+
     write(&node.to("config/docker-compose.yml"), b"services: [");
     let bad = compared(&["ipfs"], Scope::All);
     assert!(
