@@ -116,6 +116,7 @@ fn names_that_stand_for_one_image_are_known() {
     ] {
         assert!(is_found(name), "{name}");
     }
+
     assert!(
         is_found(&format!("docker.io/postgres:99@{DIGEST}")),
         "the digest counts, not the tag"
@@ -134,6 +135,7 @@ fn names_that_stand_for_one_image_are_known() {
     ] {
         assert!(!is_found(name), "{name}");
     }
+
     assert!(!is_found(&format!("postgres@{ID}")));
 }
 
@@ -155,6 +157,7 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
             ..container("alone", "created", &[])
         },
     ]);
+
     let names: Vec<&str> = services
         .values()
         .map(|container| container.name.as_str())

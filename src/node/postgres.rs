@@ -300,6 +300,7 @@ mod tests {
             spawn: spawn.clone(),
             patience: Patience::default(),
         };
+
         let words = inside.words("psql", &["-X"]);
         assert_eq!(
             words.join(" "),
@@ -324,6 +325,7 @@ mod tests {
                 .cloned()
                 .map(|(_, value)| value)
         };
+
         assert_eq!(value(&inside), Some("-c work_mem=1GB -c a=b".into()));
 
         let access = Access::Direct {
@@ -340,6 +342,7 @@ mod tests {
             spawn,
             patience: Patience::default(),
         };
+
         let words = here.words("pg_dumpall", &["--clean"]);
         assert_eq!(
             words.join(" "),

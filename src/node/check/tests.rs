@@ -196,6 +196,7 @@ impl Checked {
                 Ok(())
             },
         );
+
         let problems = observer
             .problems()
             .iter()
@@ -373,6 +374,7 @@ fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
         );
         assert_eq!((report.missing, report.mismatches()), (0, 7));
     }
+
     assert_eq!(
         sorted(&mut node.live(true).lines),
         sorted(&mut by_size.to_vec()),
@@ -430,6 +432,7 @@ fn a_file_half_written_is_looked_at_again() {
             },
         )
     });
+
     assert_eq!(
         (&checked.lines[..], &checked.problems[..]),
         (&[][..], &[][..])
@@ -500,6 +503,7 @@ fn a_check_needs_a_dump() {
         );
         result.expect_err("no dump").to_string()
     };
+
     let named = |source: &str| {
         let mut profile = profile();
         profile
@@ -508,6 +512,7 @@ fn a_check_needs_a_dump() {
             .for_each(|database| database.source = source.into());
         profile
     };
+
     assert!(said(&Profile::default(), &found).contains("no source is named"));
     assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
     assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
@@ -523,6 +528,7 @@ fn a_check_needs_a_dump() {
         &cancel,
         &mut |_| Ok(()),
     );
+
     assert!(matches!(
         stopped,
         Err(NodeError::Engine(Error::Interrupted))

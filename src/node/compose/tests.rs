@@ -153,6 +153,7 @@ volumes:
 ",
     )
     .expect("read");
+
     let mounts = &service(&project, "a").mounts;
     let path = |path: &str| MountSource::Path(path.into());
     let volume = |name: &str| MountSource::Volume(name.into());
@@ -247,6 +248,7 @@ fn a_project_is_named_as_compose_names_it() {
         .expect("read");
         (read.name, read.named)
     };
+
     let named = |name: &str, told| (name.to_owned(), told);
     let variable = [("COMPOSE_PROJECT_NAME", "var")];
     assert_eq!(load(&variable, "", Some("Given")), named("given", true));
@@ -371,6 +373,7 @@ fn files_of_variables_are_read_and_outweighed() {
         ],
         &[],
     );
+
     let project = project.expect("read");
     let a = service(&project, "a");
     assert_eq!(a.environment["POSTGRES_USER"].as_deref(), Some("two"));

@@ -402,6 +402,7 @@ mod tests {
                 .1
                 .clone()
         };
+
         let is = |name: &str, value: &str| assert_eq!(get(name).as_deref(), Some(value), "{name}");
         is("X", "1");
         is("Y", "two words");

@@ -52,6 +52,7 @@ fn rows_and_pins_come_together_by_hash() {
         ],
     )
     .expect("a dump");
+
     assert_eq!(files.counts, RowCounts { files: 4, pins: 6 });
 
     let rows = all(files);
@@ -68,6 +69,7 @@ fn rows_and_pins_come_together_by_hash() {
             )
         })
         .collect();
+
     assert_eq!(
         shown,
         [
@@ -77,6 +79,7 @@ fn rows_and_pins_come_together_by_hash() {
             "d 3 Other other true",
         ]
     );
+
     assert_eq!(
         rows.iter().map(FileRow::stored_size).collect::<Vec<_>>(),
         [None, None, Some(1), None]

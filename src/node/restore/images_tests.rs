@@ -131,6 +131,7 @@ fn the_same_image_is_known_whatever_it_is_called() {
             Verdict::NotHere,
         ),
     ];
+
     for (is_pulled, now, images, wanted) in cases {
         let check = checked(was(stable, is_pulled, &[]), now, &images);
         assert_eq!(check.verdict, wanted, "{now} {images:?}");
@@ -179,6 +180,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
         );
         check.problem(&profile(), true).expect("something to tell")
     };
+
     let pulled = [local(2, "ipfs/kubo:stable", Some(2))];
     for (sources, risk) in [
         (

@@ -62,6 +62,7 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
             moved_from: Vec::new(),
         }
     };
+
     let snapshot = Snapshot {
         format: FORMAT_VERSION,
         state: SnapshotState::Complete,
@@ -82,6 +83,7 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
         lost: None,
         other: Default::default(),
     };
+
     StoredSnapshot {
         id: SnapshotId::new([number; 32]),
         stored: at(second),
@@ -486,6 +488,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
             "{said:?}"
         );
     }
+
     assert_eq!(
         compare(None, &profile(), &forms(&new)[0], &all[..2]).expect("allowed"),
         None
@@ -582,6 +585,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
         ))
         .1
     };
+
     assert_eq!(
         said(&all),
         format!(

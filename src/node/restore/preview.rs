@@ -216,6 +216,7 @@ mod tests {
             is_replaced,
             tables: Some(tables),
         };
+
         Preview {
             brings: vec!["aleph".into()],
             dumped_from: Some(Version {

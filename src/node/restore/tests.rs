@@ -203,6 +203,7 @@ fn parts_come_back_with_modes_and_without_torn_files() {
             .collect::<Vec<_>>(),
         [0, 1, 0]
     );
+
     assert!(!report.is_complete() && !report.has_damage());
     assert!(
         observer
@@ -470,6 +471,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         };
         prepared.images.iter().map(now).collect::<Vec<_>>()
     };
+
     let gone = "the compose file has no service 'gone'";
     let built = "the compose file names no image for it";
     assert_eq!(
@@ -547,6 +549,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
         warnings: Vec::new(),
         obstacles: Vec::new(),
     };
+
     for part in [NodePart::LocalStorage, NodePart::Ipfs] {
         let placed = prepared.step(part).expect("a step");
         let chooser = prepared.chooser(part, &observer, &cancel).expect("chosen");
