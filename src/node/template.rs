@@ -161,6 +161,7 @@ fn storage(out: &mut String, node: &Discovery) {
             &tree(LOCAL_STORAGE, "volume", "pyaleph_pyaleph-local-storage"),
         ),
     }
+
     match &node.ipfs {
         Some(found) => {
             out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock, and what it is still writing or\n# makes anew by itself, are left out.\n");

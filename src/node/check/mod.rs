@@ -308,6 +308,7 @@ impl<'a> Surroundings<'a> {
                         self.observer
                             .problem(&Problem::new(Severity::Note, name, message));
                     }
+
                     let id = self.found.id.short();
                     let side = SnapshotSide::open(
                         self.reader,
@@ -455,6 +456,7 @@ fn join_blocks(
         cancel.check()?;
         let want = BlockWant::decode(value);
         tally.wanted(1);
+
         match stored.at(key, &mut tally)? {
             Some(Held::File { fault, .. }) => {
                 if let Some(fault) = fault.take() {

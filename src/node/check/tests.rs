@@ -311,6 +311,7 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
             };
             expected.push(format!("missing {hash} {kind} local-storage/{hash}"));
         }
+
         expected.push(format!("missing {RAW} tx local-storage/{RAW}"));
         expected.push(format!(
             "missing {OTHER} tx,grace_period local-storage/{OTHER}"
@@ -318,10 +319,12 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
         expected.push("missing not/a\\tname other local-storage/not/a\\tname".into());
         expected.push(format!("missing {V1} message,grace_period ipfs/{BLOCK}"));
         expected.push(format!("missing {OTHER} tx,grace_period ipfs/{other}"));
+
         let mut lines = checked.lines.clone();
         lines.sort();
         expected.sort();
         assert_eq!(lines, expected);
+
         let report = checked.report;
         assert_eq!(
             (report.missing, report.local.missing, report.ipfs.missing),
@@ -345,6 +348,7 @@ fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
     node.put(&format!("local/{V0}"), b"smal");
     node.put(&format!("local/{RAW}"), b"hello_world");
     node.put(&format!("ipfs/{BLOCK}"), b"\x0a\x02\x08\x02");
+
     let by_content = [
         format!("wrong-name {flipped} - local-storage/{flipped}"),
         format!("wrong-name {torn} message local-storage/{torn}"),
@@ -361,6 +365,7 @@ fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
         lines.clone()
     };
     let all = sorted(&mut by_content.iter().chain(&by_size).cloned().collect());
+
     for mut checked in [node.snapshot(), node.live(false)] {
         assert_eq!(sorted(&mut checked.lines), all);
         let report = checked.report;

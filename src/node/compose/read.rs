@@ -486,8 +486,8 @@ impl Reader<'_> {
         match &entry.value.value {
             Value::Null => {}
             Value::Map(entries) => {
-                // Values of passwords are not read.
                 for entry in entries.iter().filter(|entry| is_kept(&entry.key)) {
+                    // Values of passwords are not read.
                     let value = if is_secret(&entry.key) {
                         Some(String::new())
                     } else {

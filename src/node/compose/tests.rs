@@ -446,6 +446,7 @@ fn errors_name_file_line_and_key() {
         let (at, named, why) = wrong(compose);
         assert_eq!((at, named.as_str()), (line, key), "{why}");
     };
+
     is("services:\n  a:\n    image: [x]\n", 3, "services.a.image");
     is("services: text\n", 1, "services");
     is("services:\n  a: text\n", 2, "services.a");
@@ -491,10 +492,12 @@ fn errors_name_file_line_and_key() {
         4,
         "services.a.environment.POSTGRES_DB",
     );
+
     is("volumes: {}\n", 1, "services");
     is("", 1, "");
     is("- a\n", 1, "");
     is("services:\n\ta: b\n", 2, "");
+
     let many: String = (0..2000).map(|n| format!("  s{n}: {{}}\n")).collect();
     is(&format!("services:\n{many}"), 1002, "services");
 }

@@ -222,11 +222,13 @@ impl Builder {
                 Value::Map(entries)
             }
         };
+
         let node = Node {
             line: open.line,
             merging: open.merging,
             value,
         };
+
         self.done(
             Weighed {
                 node,

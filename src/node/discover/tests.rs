@@ -159,6 +159,7 @@ fn without_an_engine_names_are_those_of_compose() {
     ] {
         let found = node.found(engine);
         assert_eq!(found.no_engine.is_some(), engine.is_some());
+
         let database = found.database.expect("a database");
         assert_eq!(
             (database.container.as_str(), database.state),
@@ -169,12 +170,14 @@ fn without_an_engine_names_are_those_of_compose() {
             ("aleph", "main")
         );
         assert_eq!(database.data, volume("node_db"));
+
         assert_eq!(place(&found.local_storage), volume("node_files"));
         assert_eq!(place(&found.ipfs), volume("node_ipfs"));
         assert_eq!(
             place(&found.keys),
             Some(Place::Path(node.directory().join("keys")))
         );
+
         let config = found.config.expect("the configuration");
         assert_eq!(config.directory, node.directory());
         assert_eq!(
@@ -182,6 +185,7 @@ fn without_an_engine_names_are_those_of_compose() {
             [".env", "config.yml", "docker-compose.yml", "init.sh"]
         );
         assert_eq!(found.compose, None);
+
         assert_eq!(
             found.writers,
             [
@@ -191,6 +195,7 @@ fn without_an_engine_names_are_those_of_compose() {
                 "node-ipfs-1"
             ]
         );
+
         assert_eq!(found.notes, Vec::<String>::new());
     }
 }
@@ -229,6 +234,7 @@ fn the_engine_knows_the_names_of_either_version() {
             volumes: vec!["node_files"],
             ..Fake::default()
         };
+
         let found = node.found(Some(&engine));
         let database = found.database.expect("a database");
         assert_eq!(
@@ -244,6 +250,7 @@ fn the_engine_knows_the_names_of_either_version() {
             Some("/v/node_files".into())
         );
         assert_eq!(place(&found.ipfs), volume("old_ipfs"));
+
         // A service without a container has the name that compose would give.
         let writers = [
             name("core", 1),
@@ -253,6 +260,7 @@ fn the_engine_knows_the_names_of_either_version() {
             name("ipfs", 1),
         ];
         assert_eq!(found.writers, writers);
+
         let notes = found.notes.join("\n");
         assert!(
             notes.contains("user 'postgres'") && notes.contains("no volume 'node_db' yet"),
@@ -511,6 +519,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
             ("docker-compose.yml", node.as_str()),
             ("config.yml", config),
         ];
+
         let found = Fixture::new(&files).found(None);
         let other = if main == "node_ipfs" {
             "node_pinned"
@@ -518,6 +527,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
             "node_ipfs"
         };
         let place = |tree: &FoundTree| tree.place.clone();
+
         assert_eq!(
             found.ipfs.as_ref().map(place),
             Some(Place::Volume(main.into())),
@@ -581,8 +591,10 @@ fn volumes_that_no_source_covers_are_told_once_each() {
         containers: vec![grafana],
         ..Fake::default()
     };
+
     let found = Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")])
         .found(Some(&engine));
+
     let told = |what: &str| {
         found
             .notes
@@ -590,12 +602,14 @@ fn volumes_that_no_source_covers_are_told_once_each() {
             .filter(|text| text.contains(what))
             .count()
     };
+
     assert_eq!(
         (told("'node_caddy-data'"), told("'node_caddy-config'")),
         (1, 1),
         "{:?}",
         found.notes
     );
+
     assert_eq!(
         (
             told("/var/lib/grafana of 'grafana'"),

@@ -126,6 +126,7 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
     let none = Pins::default();
     let content = none.with(PinKind::Content);
     let tx = none.with(PinKind::Tx);
+
     for (hash, size, kind, pins, home, locally) in [
         (HEX, 5 * mib, FileType::File, content, Home::Local, true),
         (HEX, 5, FileType::File, tx, Home::Local, true),
@@ -167,6 +168,7 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
             kind,
             pins,
         };
+
         assert_eq!(
             (row.home(Sharding::default()).0, row.is_wanted_locally()),
             (home, locally),

@@ -523,6 +523,7 @@ fn tokens(text: &[u8]) -> Option<Vec<Token>> {
             }
         }
     }
+
     Some(out)
 }
 

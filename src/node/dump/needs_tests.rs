@@ -104,6 +104,7 @@ fn each_need_is_found_with_its_database() {
         let needs = collect(DUMP, step.min(DUMP.len()));
         let aleph =
             |list: &[&'static str]| list.iter().map(|&name| (name, "aleph")).collect::<Vec<_>>();
+
         assert_eq!(
             names(&needs.extensions),
             aleph(&["plx", "postgis", "uuid-ossp"])
@@ -114,6 +115,7 @@ fn each_need_is_found_with_its_database() {
         );
         assert_eq!(names(&needs.icu), aleph(&["icu"]));
         assert_eq!(names(&needs.encodings), aleph(&["EUC_JP"]));
+
         assert_eq!(
             needs.tablespaces.get("fast").map(String::as_str),
             Some("/srv/a'b")
@@ -127,6 +129,7 @@ fn each_need_is_found_with_its_database() {
             names(&needs.dictionaries),
             aleph(&["deutsch.affix", "german.dict", "kurz.stop", "words.ths"])
         );
+
         let settings: Vec<&str> = needs.settings.keys().map(String::as_str).collect();
         let own = [
             "app.user",
@@ -135,7 +138,9 @@ fn each_need_is_found_with_its_database() {
             "session_preload_libraries",
         ];
         assert_eq!(settings, [&own[..], &["timezone", "work_mem"]].concat());
+
         assert_eq!(names(&needs.compressions), aleph(&["lz4"]));
+
         let roles: Vec<&str> = needs.roles.keys().map(String::as_str).collect();
         let named = [
             "acting",
@@ -149,10 +154,12 @@ fn each_need_is_found_with_its_database() {
             "watcher",
         ];
         assert_eq!(roles, named);
+
         assert_eq!(
             (names(&needs.subscriptions), names(&needs.publications)),
             (aleph(&["sub"]), aleph(&["pub"]))
         );
+
         let section = Section {
             database: "aleph".into(),
             encoding: "EUC_JP".into(),

@@ -238,6 +238,7 @@ impl Prepared<'_> {
                 source: Some(step.record().name.clone()),
                 path: RelPath::root(),
             };
+
             report.add(&restore(
                 self.repo,
                 &what,

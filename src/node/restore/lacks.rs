@@ -243,6 +243,7 @@ impl Found {
                     "end them in it: commit prepared, or rollback prepared".into(),
                 );
             }
+
             if !held.subscriptions.is_empty() {
                 self.add(
                     format!(
@@ -252,6 +253,7 @@ impl Found {
                     "drop them in it: alter subscription NAME disable, alter subscription NAME set (slot_name = none), drop subscription NAME".into(),
                 );
             }
+
             if !held.slots.is_empty() {
                 self.add(
                     format!(
@@ -441,8 +443,8 @@ impl Found {
                 continue;
             }
 
-            // Another tablespace may use the same directory. That is allowed if the dump replaces
-            // it too.
+            // Another tablespace may use the directory. That is allowed if the dump has that
+            // tablespace too.
             let twin = facts
                 .tablespaces
                 .iter()

@@ -333,6 +333,7 @@ fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
         tablespaces,
         ..Facts::default()
     };
+
     let holding = BTreeSet::from(["postgres"]);
     let mut needs = Needs {
         made: set(&["aleph", "new"]),
@@ -340,10 +341,12 @@ fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
         ..Needs::default()
     };
     needs.tablespaces.insert("fast".into(), "/ts".into());
+
     let whats: Vec<String> = kept(&needs, &facts, &holding)
         .into_iter()
         .map(|lack| lack.what)
         .collect();
+
     let starts = [
         "the database 'aleph' is there",
         "the database 'postgres' holds tables",

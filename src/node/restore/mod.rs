@@ -174,6 +174,7 @@ pub fn prepare<'a>(
     observer.phase(&Phase::Index);
     // The lease comes first, so that the objects found after it are not deleted.
     let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
+
     let mut picks = Vec::new();
     for &(snapshot, source) in asked {
         let is_latest = snapshot == "latest";
@@ -266,6 +267,7 @@ fn refill(
     if plan.steps.iter().any(is_other) {
         return Ok(None);
     }
+
     let quiet = Counters::default();
     let against = Against::Snapshot;
 

@@ -262,6 +262,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
         let doubtful = spoil(good(1, 1000), source, |record| {
             record.suspect = Some("half its size".into())
         });
+
         let (why, hint) = refusal(plan(
             &profile(),
             &picks(&[(&doubtful, None)]),
@@ -272,6 +273,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
             why.contains("half its size") && hint.contains("or name this one"),
             "{why} {hint}"
         );
+
         let named = [(&base, None), (&doubtful, Some(source))];
         let plan_of = |snapshot: &StoredSnapshot| {
             plan(
@@ -281,6 +283,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
                 &[],
             )
         };
+
         let taken = plan(&profile(), &picks(&named), Scope::All, &[]).expect("named");
         assert!(
             taken
@@ -288,6 +291,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
                 .iter()
                 .any(|warning| warning.message.contains("half its size"))
         );
+
         // An incomplete capture is refused even by its id.
         assert!(
             plan_of(&spoil(doubtful, source, |record| record
@@ -333,6 +337,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                     .collect::<Vec<_>>(),
             ),
         ];
+
         for bad in spoilt {
             let other = StoredSnapshot {
                 id: SnapshotId::new([9; 32]),
@@ -344,6 +349,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
             };
             let younger = good(5, 5000);
             let all = [old.clone(), bad.clone(), other, younger];
+
             // If the list of losses is not complete, no part of that snapshot is trusted, and the
             // first part is reported.
             let is_unnamed = bad
@@ -352,11 +358,13 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 .as_ref()
                 .is_some_and(|lost| lost.count == 9);
             let told = if is_unnamed { "keys" } else { source };
+
             let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all));
             assert!(
                 hint.contains(&format!("{}:{told}", old.id.short())),
                 "{hint}"
             );
+
             let (_, hint) = refusal(plan(
                 &profile(),
                 &picks(&[(&bad, None)]),
@@ -364,6 +372,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 &all[1..3],
             ));
             assert!(hint.contains("by hand"), "{hint}");
+
             let both = picks(&[(&bad, None), (&old, Some(source))]);
             let made = plan(&profile(), &both, Scope::All, &all);
             assert_eq!(made.is_err(), is_unnamed, "{made:?}");

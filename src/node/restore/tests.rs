@@ -68,6 +68,7 @@ impl Node {
             "COPY public.file_pins (file_hash, type) FROM stdin;\n{pinned}\tmessage\n{torn}\tmessage\n\\.\n\
              COPY public.files (hash, type, size) FROM stdin;\n{pinned}\tfile\t6\n{torn}\tfile\t9\n\\.\n"
         );
+
         let tree = |name: &str, immutable| {
             let spec = TreeSpec {
                 immutable,
@@ -75,17 +76,20 @@ impl Node {
             };
             SourceSpec::Tree(Box::new(spec))
         };
+
         let input = Box::new(std::io::Cursor::new(dump.into_bytes()));
         let db = SourceSpec::Stream {
             name: "db".into(),
             input,
         };
+
         let sources = vec![
             db,
             tree("local", true),
             tree("ipfs", true),
             tree("keys", false),
         ];
+
         let options = BackupOptions::new("host", sources);
         backup(
             &self.lab.open(),
@@ -316,7 +320,9 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     write(&node.to(&format!("local/{kept}")), b"NOT PINNED");
     write(&node.to("ipfs/config"), b"another identity");
     write(&node.to("ipfs/datastore/000009.ldb"), b"at work");
+
     node.restore(Scope::Files, &["local", "ipfs"]);
+
     assert_eq!(
         node.read(&format!("local/{cut}")).as_deref(),
         Some("pinned")
@@ -519,6 +525,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let options = options(Scope::Minimal);
     let observer = Recording::default();
     let cancel = Cancel::new();
+
     let found = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
@@ -529,6 +536,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
     };
     let plan = plan(&profile, &[pick], Scope::Minimal, &[]).expect("a plan");
     crate::ops::sync(&repo, &observer).expect("synced");
+
     let placed = |step: Step| {
         let spot = step
             .place
@@ -557,6 +565,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
             .files(placed, chooser, &observer, &cancel)
             .expect("restored");
     }
+
     assert_eq!(
         node.read(&format!("local/{}", sha(b"pinned"))).as_deref(),
         Some("pinned")
