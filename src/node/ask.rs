@@ -30,7 +30,7 @@ impl Default for Patience {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     /// The command failed. `said` is the output up to the failure.

@@ -6,7 +6,7 @@ use super::dump::DumpError;
 use super::postgres::PostgresError;
 use crate::{Error, ErrorKind};
 
-/// Why an operation on a node failed.
+/// The reason why an operation on a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// An operation of the archive itself failed.

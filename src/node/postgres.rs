@@ -23,7 +23,7 @@ const CLIENT_ENCODING: &str = "PGCLIENTENCODING";
 /// Upper limit of an answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// Why one of PostgreSQL's programs cannot be used.
+/// The reason why one of PostgreSQL's programs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     #[error(transparent)]

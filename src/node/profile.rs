@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Where PostgreSQL's programs reach the server.
+/// The way in which PostgreSQL's programs reach the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// Inside a container, with `docker exec`. The container's name may be in the spelling of

@@ -69,7 +69,7 @@ pub(super) enum Directory {
     Missing,
     /// It is not a directory.
     AnotherKind,
-    /// It belongs to another user than the server's.
+    /// Its owner is not the server's user.
     NotOwned,
     /// It contains a tablespace of this major version.
     Used,
