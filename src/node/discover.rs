@@ -246,8 +246,8 @@ impl Finder<'_> {
         self.uncovered(project);
     }
 
-    /// Returns the containers of a service, as the engine knows them. Containers of `docker compose
-    /// run` do not count.
+    /// Returns the containers of a service, as the engine knows them, without those of
+    /// `docker compose run`.
     fn of_service(&self, service: &Service) -> impl Iterator<Item = &Container> {
         let name = service.name.clone();
         self.containers.iter().filter(move |container| {

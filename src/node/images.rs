@@ -155,8 +155,8 @@ fn is_no_name(why: &str) -> bool {
 }
 
 /// Returns the images that the node's services run with: those of its compose project, and of the
-/// containers that the profile names. A container need not be running. Containers of `docker
-/// compose run` do not count.
+/// containers that the profile names. A container need not be running. Those of
+/// `docker compose run` do not count.
 ///
 /// The number of queries does not depend on the number of services. If the last query, for digests,
 /// fails, its error is returned together with the results of the others.

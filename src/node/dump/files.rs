@@ -160,8 +160,8 @@ impl FileRow {
     /// in local storage. Larger files and all directories are only in kubo. Sync archives are in
     /// both.
     pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
-        // A name that is not a CID can only be in local storage. So is the file of an inline CID,
-        // whose root block is the name itself.
+        // A file whose name is not a CID can only be in local storage. The same holds for an inline
+        // CID, which includes the content of its root block.
         let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
             return (Home::Local, None);
         };

@@ -222,7 +222,7 @@ impl<W: Write> RestoreFilter<W> {
             return Ok(refresh(name));
         }
 
-        // Statements about tablespaces and roles.
+        // The other statements are about tablespaces and roles, before the first connection.
         if !self.is_in_globals {
             return Ok(None);
         }
@@ -249,7 +249,7 @@ impl<W: Write> RestoreFilter<W> {
             return Ok(attempt(&[b"DROP ROLE IF EXISTS ", spelled].concat(), &or));
         }
 
-        // The role exists if a dependent object kept it.
+        // The role still exists if objects depend on it.
         if let Some(name) = statement
             .strip_prefix(b"CREATE ROLE ")
             .and_then(Name::parse)

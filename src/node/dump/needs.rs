@@ -348,8 +348,8 @@ impl NeedsReader {
         }
     }
 
-    /// Handles a function's clauses, outside of its arguments: `LANGUAGE c`, `SET name TO`, `AS
-    /// 'library', 'symbol'`.
+    /// Handles a function's clauses, outside of its arguments: `LANGUAGE c`, `SET name TO`,
+    /// `AS 'library', 'symbol'`.
     fn create_function(&mut self, rest: &[Token]) {
         let mut depth = 0_u32;
         let mut is_in_c = false;

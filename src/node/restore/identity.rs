@@ -17,7 +17,7 @@ use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
 use crate::sys::read_bounded;
 use crate::types::{Entry, Node};
 
-/// Larger files are not keys, in bytes.
+/// Upper limit of a key, in bytes. Larger files of the snapshot are not compared.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The only file with a secret in kubo's repository.
 const KUBO_CONFIG: &[u8] = b"config";
