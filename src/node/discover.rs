@@ -299,8 +299,8 @@ impl Finder<'_> {
             ));
         }
 
-        // A container that runs shows the actual user and database. Its variables take precedence
-        // over those of the compose file.
+        // A container, preferably a running one, shows the actual user and database. Its variables
+        // take precedence over those of the compose file.
         let container = self
             .of_service(service)
             .min_by_key(|container| !container.is_running())

@@ -6,7 +6,7 @@ use super::lacks::{Catalogue, Directory, Facts};
 use super::psql::{literal, query, said};
 use crate::source::{CommandError, Ending};
 
-/// Returns all facts in one answer. A superuser may query all of them.
+/// Queries all facts at once. A superuser may query all of them.
 const FACTS: &str = "select json_build_object(\
 'major', current_setting('server_version_num')::int / 10000, \
 'extensions', (select coalesce(json_agg(name), '[]') from pg_available_extensions), \

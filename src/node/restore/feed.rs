@@ -158,8 +158,8 @@ fn created(database: &str, server_major: u32) -> String {
     )
 }
 
-/// Returns a hint for a database that is half restored. It does not suggest to repeat what failed
-/// unless the cause is removed. `name`: the dump on the command line.
+/// Returns a hint for a database that is half restored. It does not suggest another attempt
+/// before the cause is removed. `name`: the dump on the command line.
 fn advice(err: &Error, name: &str) -> String {
     let again = "then restore it again with --replace: what is there is replaced by the whole";
     match err {

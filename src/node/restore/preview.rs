@@ -11,7 +11,7 @@ use super::lacks;
 /// The first version that has the setting `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
-/// Returns the state of the server, in one query.
+/// Queries the state of the server at once.
 pub(super) const ABOUT: &str = "select json_build_object(\
 'role', current_user, \
 'is_superuser', (select rolsuper from pg_roles where rolname = current_user), \

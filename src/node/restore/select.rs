@@ -1,5 +1,5 @@
 //! Selects the files of the file storage to restore: none whose content does not match its name,
-//! and in the first step only pinned ones.
+//! and in a minimal restore only pinned ones.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
