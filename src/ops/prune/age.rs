@@ -1,17 +1,17 @@
-//! How old something is, by a clock that may have been wrong for a while.
+//! Ages by a clock that may have been wrong for a while.
 //!
 //! All times are the store's. On a local store that is the machine's clock, and a dead battery or a
 //! bad time server can set it years ahead for an hour: every grace period would be over at once. So
 //! a long silence does not count. If nothing was written to the repository for more than 30 days
-//! between two times, either nobody used it or the clock jumped, and nothing tells which. The
-//! longest silence since a thing was written is taken off its age. A real pause costs one more
-//! grace period; a jump of the clock deletes nothing.
+//! between two times, either it was not used or the clock jumped, and nothing shows which. The
+//! longest silence since an object was written is subtracted from its age. A real pause costs one
+//! more grace period; a jump of the clock deletes nothing.
 
 use std::time::Duration;
 
 use crate::types::Timestamp;
 
-/// A pause in writing that is longer than this may be a jump of the clock: 30 days.
+/// A pause in writing longer than this may be a jump of the clock: 30 days.
 const SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Judges ages by the store's time at the start of a survey and the times of the objects that it
@@ -19,19 +19,18 @@ const SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug, Default)]
 pub(super) struct Ages {
     now: Timestamp,
-    /// Pauses longer than [`SILENCE`]: from one object's time to the next one's, in ascending
-    /// order.
+    /// Pauses longer than [`SILENCE`], ascending: from the time of one object to that of the next.
     silences: Vec<(Timestamp, Timestamp)>,
 }
 
-/// True if `time` is more than `span` before `now`, by the store's clock.
+/// Returns true if `time` is more than `span` before `now`, by the store's clock.
 pub(super) fn is_older(time: Timestamp, now: Timestamp, span: Duration) -> bool {
     now.seconds_since(time) > span.as_secs_f64()
 }
 
 impl Ages {
-    /// `times`: those of all snapshots, forgotten snapshots and segments. Times after `now` say
-    /// nothing.
+    /// Builds the ages from the times of all snapshots, forgotten snapshots and segments. Ignores
+    /// times after `now`.
     pub fn new(now: Timestamp, mut times: Vec<Timestamp>) -> Self {
         times.retain(|time| *time <= now);
         times.push(now);
@@ -43,18 +42,17 @@ impl Ages {
         Self { now, silences }
     }
 
-    /// True if `time` is more than `span` ago, the longest silence since then not counted.
+    /// Returns true if `time` is more than `span` ago, not counting the longest silence since then.
     pub fn is_older(&self, time: Timestamp, span: Duration) -> bool {
         is_older(time, self.now, span + self.silence_since(time))
     }
 
-    /// True if `time` would be more than `span` ago if the silence counted.
+    /// Returns true if `time` is more than `span` ago only when silences count.
     pub fn is_held_by_silence(&self, time: Timestamp, span: Duration) -> bool {
         is_older(time, self.now, span) && !self.is_older(time, span)
     }
 
-    /// True if the last silence lasts until now: no object tells that the clock has been right
-    /// since.
+    /// Returns true if the last silence lasts until now: no object confirms the present time.
     pub fn is_silent(&self) -> bool {
         self.silences.last().is_some_and(|&(_, to)| to == self.now)
     }
@@ -98,7 +96,7 @@ mod tests {
     fn a_jump_ages_nothing_until_a_grace_has_passed_behind_it() {
         let just = ages(3650, &[1, 2, 3]);
         assert!(just.is_silent() && just.is_held_by_silence(day(1), GRACE * 2));
-        // What was old before the jump is old.
+        // Objects that were old before the jump are still old.
         assert!(just.is_older(day(1), GRACE), "two days before the jump");
         assert!(!just.is_older(day(3), GRACE) && just.is_held_by_silence(day(3), GRACE));
         let later = ages(3652, &[1, 2, 3, 3650]);
@@ -119,7 +117,7 @@ mod tests {
         );
     }
 
-    /// An older thing is never younger: what a sweep spares, it spares with all that came after it.
+    /// Age grows with time: if a sweep keeps an object, it keeps all later ones too.
     #[test]
     fn age_grows_with_time() {
         let mut seed = 1_u64;

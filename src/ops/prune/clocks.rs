@@ -1,5 +1,5 @@
-//! Interleavings that only a clock outside the protocol's margin, or a deletion by name, makes
-//! dangerous.
+//! Interleavings that are dangerous only with a clock outside the protocol's margin or a deletion
+//! by name.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn undelete_now(lab: &Lab, id: SnapshotId) -> Result<SnapshotId, Error> {
     Ok(back.id)
 }
 
-/// Leaves what a forget leaves that was cut off between its copy and its deletion.
+/// Leaves the state of a forget that was interrupted between its copy and its deletion.
 fn leave_a_copy(lab: &Lab, id: SnapshotId) {
     let bytes = lab
         .store
@@ -53,11 +53,12 @@ fn leave_a_copy(lab: &Lab, id: SnapshotId) {
         .expect("put");
 }
 
-/// A forget that was cut off long ago left a copy. After a sweep has listed it, and before it
-/// deletes, somebody forgets the snapshot for good: the copy under that name is a new one.
+/// A forget that was interrupted long ago left a copy. After a sweep has listed it and before the
+/// sweep deletes it, another client forgets the snapshot: the object under that name is now a new
+/// copy.
 #[test]
 fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
-    // Before the walk through the snapshots, and before each of the sweep's own looks.
+    // Before the walk through the snapshots, and before each of the sweep's own checks.
     for (operation, kind, nth) in [
         (Operation::List, KeyKind::Quarantined, 1),
         (Operation::List, KeyKind::Snapshot, 3),
@@ -87,8 +88,8 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
     }
 }
 
-/// A forget that took the old copy for a stale one deletes it and puts its own, while a sweep is
-/// about to delete the old.
+/// A forget considers the old copy stale, deletes it and puts its own, just before a sweep deletes
+/// the old copy.
 #[test]
 fn a_sweep_deletes_only_the_copy_that_it_judged() {
     let lab = Lab::new();
@@ -118,8 +119,8 @@ fn a_sweep_deletes_only_the_copy_that_it_judged() {
     undelete_now(&lab, first).expect("brought back");
 }
 
-/// What stands in `snapshots/` too was not forgotten, however old its copy is: no sweep touches
-/// that copy.
+/// A snapshot that is still in `snapshots/` was not forgotten, however old its copy is: no sweep
+/// deletes that copy.
 #[test]
 fn a_copy_of_a_listed_snapshot_is_never_spent() {
     let lab = Lab::new();
@@ -136,8 +137,8 @@ fn a_copy_of_a_listed_snapshot_is_never_spent() {
 }
 
 /// The store's clock is a day ahead for a minute, between two heartbeats of a writer, and a prune
-/// runs just then: the writer looks dead to it. The writer's commit notices that what it relied on
-/// was dropped.
+/// runs just then: the writer looks dead to it. The writer's commit detects that packs it relied on
+/// were dropped.
 #[test]
 fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
     let lab = Lab::new();
@@ -149,29 +150,35 @@ fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
     let held = lease(&writer);
     writer.sync().expect("syncs");
     lab.store.clock().advance(-DAY);
+
     forget(&*lab.store, first);
     lab.store.clock().advance(DAY + 60);
     let marked = run(&repo, &options());
     assert!(marked.condemned.packs > 0, "{marked:?}");
+
     lab.store.clock().advance(60 + DAY + 3 * HOUR);
     let swept = run(&repo, &options());
     assert!(swept.dropped.packs > 0, "the writer looks dead: {swept:?}");
+
+    // The clock is right again, and the writer commits.
     lab.store.clock().advance(-(DAY + 3 * HOUR));
     let snapshot = crate::format::Snapshot {
         parents: vec![],
         ..old
     };
+
     let err = writer
         .commit(held, snapshot)
         .expect_err("its packs are gone");
     assert!(matches!(&err, RepoError::LostLease { .. }), "{err}");
     assert!(err.to_string().contains("was dropped since"), "{err}");
+
     assert_sound(&lab.open());
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 }
 
-/// The same jump, and the writer's snapshot lands while the sweep makes up its mind: the sweep
-/// looks again, and keeps what that snapshot needs.
+/// The same jump, but the writer's snapshot lands while the sweep is judging: the sweep lists again
+/// and keeps the packs that this snapshot needs.
 #[test]
 fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     let lab = Lab::new();
@@ -179,14 +186,18 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     let (first, second) = two_backups(&lab, &repo);
     let old = repo.read_snapshot(&first).expect("reads");
     lab.store.clock().advance(2 * DAY);
+
     let writer = lab.open();
     let held = lease(&writer);
     writer.sync().expect("syncs");
     lab.store.clock().advance(-DAY);
+
     forget(&*lab.store, first);
     lab.store.clock().advance(DAY + 60);
     assert!(run(&repo, &options()).condemned.packs > 0);
     lab.store.clock().advance(60 + DAY + 3 * HOUR);
+
+    // The writer commits, with the clock right, after the survey has listed the snapshots.
     let clock = lab.store.clock().clone();
     let hook = Box::new(move |_: &dyn Store| {
         clock.advance(-(DAY + 3 * HOUR));
@@ -205,11 +216,13 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
         KeyKind::Quarantined,
         hook,
     );
+
     let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
     let report = run(&hooked, &options());
     assert!(report.kept_waiting.contains(&Waiting::Needed), "{report:?}");
     assert_sound(&lab.open());
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
+
     let listed = lab.open().listed_snapshots().expect("listed");
     let revived = listed
         .iter()
@@ -218,8 +231,8 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     assert!(files(&lab.open(), revived.0).contains_key("old"));
 }
 
-/// The store's clock stands ten years ahead for a while (a machine without a clock battery). No
-/// grace ends by that, also not that of a pack which a mark condemned.
+/// The store's clock is ten years ahead for a while (a machine without a clock battery). This ends
+/// no grace period, including that of a pack that a mark condemned.
 #[test]
 fn a_clock_far_ahead_ends_no_grace() {
     for is_marked in [false, true] {
@@ -233,6 +246,8 @@ fn a_clock_far_ahead_ends_no_grace() {
             lab.store.clock().advance(DAY + HOUR);
             assert!(run(&repo, &options()).condemned.packs > 0);
         }
+
+        // The clock jumps ahead.
         lab.store.clock().advance(60 + 3650 * DAY);
         let far = run(&repo, &options());
         assert_eq!(
@@ -240,6 +255,8 @@ fn a_clock_far_ahead_ends_no_grace() {
             (0, 0),
             "{far:?}"
         );
+
+        // The first prune wrote a segment that shows the present time; the second needs no other.
         let witnesses = list_all(&*lab.store, ObjectDir::Index)
             .expect("listed")
             .len();
@@ -257,6 +274,8 @@ fn a_clock_far_ahead_ends_no_grace() {
             witnesses,
             "one tells enough"
         );
+
+        // The clock is right again.
         lab.store.clock().advance(-(3650 * DAY));
         if !is_marked {
             undelete_now(&lab, first).expect("it was forgotten an hour ago");
@@ -266,8 +285,8 @@ fn a_clock_far_ahead_ends_no_grace() {
     }
 }
 
-/// A repository that nobody touched for months is swept one grace after somebody prunes it again,
-/// with nothing else done.
+/// A repository that was not used for months is swept one grace period after the next prune, with
+/// nothing else written.
 #[test]
 fn after_a_long_rest_one_more_grace_passes() {
     let lab = Lab::new();

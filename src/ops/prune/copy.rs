@@ -1,10 +1,10 @@
 //! The mark: live chunks of packs that are not worth keeping are copied, then one segment condemns
 //! the packs.
 //!
-//! Crash points: a copy without a segment is an orphan; copies that a segment adds while their
-//! originals are not yet condemned are duplicates, of which the next mark keeps the better pack. A
-//! pack is condemned only when all that is live in it was read, hashed to its name, and is durable
-//! and published elsewhere.
+//! Crash points: a copy without a segment is an orphan. Copies that a segment adds while their
+//! originals are not yet condemned are duplicates; the next mark keeps the better pack. A pack is
+//! condemned only after all its live chunks were read and matched their hashes, and are durable and
+//! published elsewhere.
 
 use std::time::Instant;
 
@@ -20,20 +20,20 @@ use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkId, PackId, PackInfo, SegmentBody};
 
-/// A segment is published after so many chunks, so that it stays below what readers take.
+/// Chunks after which a segment is published, so that it stays below the size that readers accept.
 pub(super) const SEGMENT_CHUNKS: usize = 256 << 10;
 
-/// What the copying came to.
+/// Result of the copying.
 #[derive(Debug, Default)]
 struct Copied {
-    /// Packs whose live chunks are durable elsewhere, and published.
+    /// Packs whose live chunks are durable and published elsewhere.
     safe: Vec<PackId>,
-    /// … durable once the copier is finished.
+    /// Packs whose live chunks are durable once the copier is finished.
     waiting: Vec<PackId>,
 }
 
 impl Run<'_> {
-    /// Copies and condemns; what was condemned enters the survey's packs as condemned.
+    /// Copies live chunks and condemns packs; updates the state of condemned packs in the survey.
     pub(super) fn mark(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
         let plan = Plan::make(survey.live.packs.values(), &survey.until);
         let mut condemned = plan.dead;
@@ -41,6 +41,7 @@ impl Run<'_> {
         let mut copied = Copied::default();
         self.report.copy_stopped = None;
         let before = copier.stored_bytes();
+
         let last = match self.copy(&mut copier, survey, &plan.copy, lease, &mut copied) {
             Ok(last) => last,
             Err(Error::Repo(RepoError::Store(StoreError::Full { .. }))) => {
@@ -51,6 +52,8 @@ impl Run<'_> {
             }
             Err(err) => return Err(err),
         };
+
+        // Publish the last copies and the condemned packs in one segment.
         copied.safe.append(&mut copied.waiting);
         self.report.copied.packs += copied.safe.len() as u64;
         self.report.copied.bytes += copier.stored_bytes() - before;
@@ -71,8 +74,10 @@ impl Run<'_> {
         if body.is_empty() {
             return Ok(());
         }
+
         lease.check()?;
         let (segment, _) = self.repo.publish_segment(lease.id(), &body)?;
+
         let marked = self
             .repo
             .store()
@@ -89,8 +94,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Copies as much as there is room and time for; returns the new packs that no segment adds
-    /// yet.
+    /// Copies as much as the limits and the free space allow. Returns the new packs that no segment
+    /// adds yet.
     fn copy(
         &mut self,
         copier: &mut PackCopier<'_>,
@@ -102,6 +107,7 @@ impl Run<'_> {
         if packs.is_empty() {
             return Ok(Vec::new());
         }
+
         self.observer.phase(&Phase::Repack);
         let packs: Vec<&Pack> = packs
             .iter()
@@ -109,11 +115,14 @@ impl Run<'_> {
             .collect();
         self.observer
             .expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
-        let (begun, mut taken, mut chunks) = (Instant::now(), 0_u64, 0);
+        let begun = Instant::now();
+        let mut taken = 0_u64;
+        let mut chunks = 0;
         for pack in packs {
             self.cancel.check()?;
             lease.check()?;
             let bytes = pack.live_bytes();
+
             if self
                 .options
                 .max_repack
@@ -130,6 +139,7 @@ impl Run<'_> {
                 self.report.copy_stopped = Some(CopyStop::MaxTime);
                 break;
             }
+
             match self.copy_pack(copier, &survey.live, pack) {
                 Ok(count) => {
                     taken += bytes;
@@ -148,6 +158,7 @@ impl Run<'_> {
                 }
                 Err(err) => return Err(err),
             }
+
             self.observer.add(Counter::Done, bytes);
             if chunks >= SEGMENT_CHUNKS {
                 let body = SegmentBody {
@@ -160,10 +171,11 @@ impl Run<'_> {
                 chunks = 0;
             }
         }
+
         Ok(copier.finish()?)
     }
 
-    /// Copies what counts of a pack; returns how many chunks its directory tells of.
+    /// Copies the live chunks of a pack. Returns the number of chunks in its directory.
     fn copy_pack(
         &self,
         copier: &mut PackCopier<'_>,
@@ -175,6 +187,8 @@ impl Run<'_> {
         let mut found = 0_u64;
         for (number, frame) in (0_u32..).zip(&info.frames) {
             self.cancel.check()?;
+
+            // Find the chunks of this frame whose copy here is the one that counts.
             let ids: Vec<ChunkId> = frame.chunks.iter().map(|chunk| chunk.id).collect();
             let mut is_live = vec![false; ids.len()];
             let mut offset = 0_u32;
@@ -195,6 +209,7 @@ impl Run<'_> {
                         && live.counts(&copy);
                 })
             })?;
+
             let lens = frame
                 .chunks
                 .iter()
@@ -203,8 +218,8 @@ impl Run<'_> {
             found += lens.map(|(chunk, _)| u64::from(chunk.len)).sum::<u64>();
             copier.frame(&id, number, frame, &is_live)?;
         }
-        // The directory is the pack's own word, the index that of the segments: what they disagree
-        // on is not let go.
+        // The directory comes from the pack, the index from the segments. If they disagree, keep
+        // the pack.
         if found != pack.live {
             let what = "its directory lacks chunks that the index segments tell of";
             return Err(RepoError::damaged(ObjectKey::Pack(id), what).into());
@@ -212,7 +227,7 @@ impl Run<'_> {
         Ok(info.chunk_count())
     }
 
-    /// Deletes new packs that no segment tells of.
+    /// Deletes new packs that no segment mentions.
     fn throw_away(&mut self, packs: Vec<PackInfo>) -> Result<(), Error> {
         for pack in packs {
             for key in [ObjectKey::Parity(pack.id), ObjectKey::Pack(pack.id)] {

@@ -1,4 +1,4 @@
-//! The interleavings of PROTOCOL section 4 that need a prune.
+//! The interleavings of section 4 of the protocol that need a prune.
 
 use super::tests::{DAY, HOUR, assert_sound, files, forget, options, read_files, run, two_backups};
 use super::*;
@@ -10,7 +10,7 @@ use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Store, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
-/// Another client of the same repository, with a cache of its own.
+/// Opens another client of the same repository, with a separate cache.
 fn client(lab: &Lab, caches: &tempfile::TempDir, name: &str) -> Repository {
     Repository::open(
         lab.store.clone(),
@@ -51,7 +51,7 @@ fn packs(store: &dyn Store) -> Vec<PackId> {
         .collect()
 }
 
-/// Lets `days` go by, and prunes after each.
+/// Advances the clock by `days` and prunes after each day.
 fn prune_daily(lab: &Lab, repo: &Repository, days: usize) {
     for _ in 0..days {
         lab.store.clock().advance(DAY + HOUR);
@@ -60,7 +60,8 @@ fn prune_daily(lab: &Lab, repo: &Repository, days: usize) {
 }
 
 /// I1, I13: a year's worth of segments is merged by two clients at once. Neither undoes the other,
-/// what a merge stands for goes only a grace later, and the number of segments stays small.
+/// superseded segments are deleted only a grace period later, and the number of segments stays
+/// small.
 #[test]
 fn i1_two_prunes_merge_the_same_segments() {
     let lab = Lab::new();
@@ -72,6 +73,7 @@ fn i1_two_prunes_merge_the_same_segments() {
         last = Some(lab.backup(&a, b""));
         lab.store.clock().advance(HOUR);
     }
+
     b.sync().expect("syncs");
     let segments = || {
         list_all(&*lab.store, ObjectDir::Index)
@@ -79,13 +81,16 @@ fn i1_two_prunes_merge_the_same_segments() {
             .len()
     };
     let before = segments();
-    let (cancel, observer) = (Cancel::new(), Counters::default());
+
+    let cancel = Cancel::new();
+    let observer = Counters::default();
     let leases = [&a, &b].map(|repo| {
         Lease::take(repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease")
     });
-    // Both list, then both merge: b does not know of a's merge, nor a of b's.
+    // Both list, then both merge: neither client knows of the other's merge.
     for (repo, lease) in [&a, &b].into_iter().zip(&leases) {
-        let (options, times) = (options(), repo.lease_times());
+        let options = options();
+        let times = repo.lease_times();
         let report = PruneReport::default();
         let mut run = Run {
             repo,
@@ -100,10 +105,12 @@ fn i1_two_prunes_merge_the_same_segments() {
         run.merge_segments(lease).expect("merges");
         assert_eq!(run.report.segments_merged, before as u64);
     }
+
     drop(leases);
     assert_eq!(segments(), before + 2, "nothing goes at once");
     prune_daily(&lab, &a, 6);
     assert!(segments() < 12, "{} segments", segments());
+
     for repo in [&a, &b, &client(&lab, &caches, "new")] {
         repo.sync().expect("syncs");
         assert_sound(repo);
@@ -114,7 +121,7 @@ fn i1_two_prunes_merge_the_same_segments() {
     }
 }
 
-/// I14: an empty segment says that it supersedes all. Nothing is deleted on its word.
+/// I14: an empty segment claims to supersede all others. No segment is deleted because of it.
 #[test]
 fn i14_an_empty_segment_supersedes_all() {
     let lab = Lab::new();
@@ -131,8 +138,8 @@ fn i14_an_empty_segment_supersedes_all() {
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 }
 
-/// I2: a client sleeps through mark and sweep inside its backup. What it relied on is gone; it
-/// cannot commit.
+/// I2: a client sleeps through mark and sweep during its backup. The packs it relied on are gone,
+/// so it cannot commit.
 #[test]
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let lab = Lab::new();
@@ -153,8 +160,8 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
     assert_sound(&awake);
 }
 
-/// I5: killed between pack and segment. The orphan is adopted by a mark, judged by a later one, and
-/// swept.
+/// I5: a client is killed after it stored a pack and before the segment. The orphan is adopted by a
+/// mark, judged by a later one, and swept.
 #[test]
 fn i5_an_orphan_is_adopted_and_swept() {
     let lab = Lab::new();
@@ -166,23 +173,26 @@ fn i5_an_orphan_is_adopted_and_swept() {
         &[],
         &[&noise(50, 1_000_000)],
     );
+
     let newest = list_all(&*lab.store, ObjectDir::Index).expect("listed");
     let newest = newest
         .iter()
         .max_by_key(|meta| meta.modified)
         .expect("some");
     lab.store.delete(&newest.key).expect("never published");
+
     lab.store.clock().advance(2 * DAY);
     assert_eq!(run(&repo, &options()).adopted.packs, 1);
+
     prune_daily(&lab, &repo, 2);
     assert!(run(&repo, &options()).pending.packs == 0);
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }
 
-/// I7, I12: a backup of three days under daily prunes. Its packs are condemned by none that it
-/// outlives: they are younger than its lease, and what it deduplicated against stays while its
-/// lease does.
+/// I7, I12: a backup of three days under daily prunes. The prunes drop no pack that it needs: its
+/// own are younger than its lease, and the packs that it deduplicated against stay while its lease
+/// is alive.
 #[test]
 fn i12_a_long_backup_under_daily_prunes() {
     let lab = Lab::new();
@@ -192,13 +202,15 @@ fn i12_a_long_backup_under_daily_prunes() {
     lab.store.clock().advance(2 * DAY);
     let lease = crate::ops::testing::lease(&writer);
     writer.sync().expect("syncs");
+
     forget(&*lab.store, first);
     let old = noise(2, 3_000_000);
     let (runs, _) = write_runs(&writer, &lease, &[], &[&old[..1_000_000]]);
     assert!(runs.is_empty());
+
     let mut waited = false;
     for step in 0..3 * 60 {
-        // A heartbeat every 24 min, a prune each day.
+        // A heartbeat every 24 min, a prune every day.
         lab.store.clock().advance(24 * 60);
         lease.refresh(Duration::ZERO).expect("in time");
         if step % 60 == 59 {
@@ -211,25 +223,29 @@ fn i12_a_long_backup_under_daily_prunes() {
         }
     }
     assert!(waited, "the sweep was due and waited for the backup");
+
     let (runs, contents) = write_runs(&writer, &lease, &[], &[&old[1_000_000..2_000_000]]);
     assert!(runs.is_empty() && contents.len() == 1);
     commit(&writer, lease, vec![("x", tree_kind(&[]))]);
+
     prune_daily(&lab, &pruner, 4);
     assert!(run(&pruner, &options()).pending.packs == 0);
     assert_sound(&pruner);
 }
 
-/// I8: a chunk in two packs, and two prunes side by side that each condemn another of the two.
-/// Neither copy goes while the other is condemned: the next mark copies the chunk first.
+/// I8: a chunk is in two packs, and two concurrent prunes each condemn a different one. Neither
+/// copy is deleted while the other is condemned: the next mark copies the chunk first.
 #[test]
 fn i8_each_of_two_prunes_condemns_another_copy() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
     let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
+
     let chunk = noise(7, 500_000);
     let lease = crate::ops::testing::lease(&a);
     let (_, contents) = write_runs(&a, &lease, &[], &[&chunk]);
-    // The same again, by one who does not see the first segment.
+
+    // The same again, by a client that does not see the first segment.
     let listed = list_all(&*lab.store, ObjectDir::Index).expect("listed");
     let bytes = lab.store.get(&listed[0].key, 1 << 20).expect("there");
     lab.store.delete(&listed[0].key).expect("hidden");
@@ -237,6 +253,7 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
     lab.store
         .put(&listed[0].key, Body::Bytes(&bytes), PutMode::CreateOnly)
         .expect("shown");
+
     let content = contents[0].clone();
     let id = commit(
         &a,
@@ -249,12 +266,14 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
             },
         )],
     );
+
     let both = packs(&*lab.store);
     assert_eq!(both.len(), 2);
     both.iter()
         .for_each(|pack| publish(&a, |body| body.condemned = vec![*pack]));
     lab.store.clock().advance(2 * DAY);
-    // The sweep is due, and lets neither go.
+
+    // The sweep is due, and drops neither of them.
     let report = run(&b, &options());
     assert_eq!(
         (report.dropped.packs, report.copied.packs),
@@ -263,6 +282,7 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
     );
     assert_eq!(report.kept_waiting, [Waiting::Needed]);
     assert_sound(&b);
+
     prune_daily(&lab, &b, 2);
     assert!(packs(&*lab.store).iter().all(|pack| !both.contains(pack)));
     assert_sound(&b);
@@ -279,6 +299,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
     let (first, second) = two_backups(&lab, &pruner);
     reader.sync().expect("syncs");
     let before = reader.ask_index(Index::packs).expect("asks");
+
     forget(&*lab.store, first);
     let report = run(
         &pruner,
@@ -291,6 +312,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
         report.copied.packs > 0 && report.dropped.packs == before.len() as u64,
         "{report:?}"
     );
+
     let snapshot = reader.read_snapshot(&second).expect("reads");
     let SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else {
         panic!("a tree")
@@ -302,26 +324,29 @@ fn i9_a_reader_finds_what_was_copied_away() {
     assert_eq!(files(&reader, second), read_files(&lab.tree()));
 }
 
-/// I10: the parent is forgotten after the writer listed it and marked before the writer's lease
-/// names it: the snapshot is a root for the grace, and the sweep waits for the lease.
+/// I10: the parent is forgotten after the writer listed it, and marked before the writer's lease
+/// names it. The snapshot is a root for the grace period, and the sweep waits for the lease.
 #[test]
 fn i10_a_parent_is_forgotten_under_a_backup() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
     let (pruner, writer) = (client(&lab, &caches, "p"), client(&lab, &caches, "w"));
     let (first, second) = two_backups(&lab, &pruner);
+
     lab.store.clock().advance(2 * DAY);
     let lease = crate::ops::testing::lease(&writer);
     writer.sync().expect("syncs");
     lease.set_parents(&[first]).expect("few");
     forget(&*lab.store, first);
-    // Nobody else's lease would let it go at once; this one is alive, and after a heartbeat names
-    // its parent.
+
+    // Without another living lease the snapshot would be deleted at once. This lease is alive, and
+    // it names its parent after a heartbeat.
     let now = PruneOptions {
         now: true,
         ..options()
     };
     assert_eq!(run(&pruner, &now).forgotten_deleted, 0);
+
     for _ in 0..120 {
         lab.store.clock().advance(24 * 60);
         lease.refresh(Duration::ZERO).expect("in time");
@@ -331,19 +356,21 @@ fn i10_a_parent_is_forgotten_under_a_backup() {
         0,
         "two days old, and named"
     );
+
     let mut snapshot = writer
         .read_snapshot_at(&ObjectKey::Forgotten(first))
         .expect("reads");
     snapshot.parents = vec![first];
     let id = writer.commit(lease, snapshot).expect("commits").id;
+
     prune_daily(&lab, &pruner, 4);
     assert_sound(&pruner);
     assert_eq!(files(&pruner, id).get("old"), Some(&noise(2, 3_000_000)));
     assert_eq!(files(&pruner, second), read_files(&lab.tree()));
 }
 
-/// A client that has the key condemns and drops every pack. A prune deletes nothing on its word,
-/// and restores still work.
+/// A client that has the key condemns and drops every pack. A prune deletes nothing because of
+/// that, and restores still work.
 #[test]
 fn a_rogue_condemns_and_drops_everything() {
     let lab = Lab::new();
@@ -364,7 +391,7 @@ fn a_rogue_condemns_and_drops_everything() {
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }
 
-/// Condemning everything is undone by copying what lives.
+/// A mark of everything is undone: the next prune copies the live chunks.
 #[test]
 fn a_rogue_condemns_everything() {
     let lab = Lab::new();

@@ -1,11 +1,11 @@
-//! Dropped packs that are still in the store: a prune was cut off between the drop and the
-//! deletion, or they came back, from another copy of the repository or from a backup of it.
+//! Dropped packs that are still in the store. Either a prune was interrupted between the drop and
+//! the deletion, or they came back from another copy or a backup of the repository.
 //!
-//! The first kind is of no use. The second may hold what a snapshot needs. A prune refuses while a
-//! listed or forgotten snapshot lacks anything, so what is left are snapshots that a repair set
-//! aside, and those of which nobody can tell what they need. For these, dropped packs stay under
-//! the rules that hold for packs in quarantine and for packs without a live chunk. `repair packs`
-//! stores again what is needed of them; then they go.
+//! Packs of the first kind are useless. Packs of the second kind may hold data that a snapshot
+//! needs. A prune refuses to run while a listed or forgotten snapshot lacks data, so only two kinds
+//! of snapshots are left: those that a repair set aside, and those whose needs are unknown. For
+//! these, dropped packs are kept under the rules for packs in quarantine and for packs without a
+//! live chunk. `repair packs` stores the needed chunks again; then the packs are deleted.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use crate::observe::{Problem, Severity};
 use crate::store::{ObjectKey, ObjectMeta};
 
 impl Run<'_> {
-    /// Takes the dropped packs out of a survey and returns those that may be deleted. They are
-    /// opened only if a snapshot in quarantine lacks something.
+    /// Takes the dropped packs out of a survey and returns those that may be deleted. Opens them
+    /// only if a snapshot in quarantine lacks data.
     pub(super) fn spent_leftovers(&self, survey: &mut Survey) -> Result<Vec<ObjectMeta>, Error> {
         let mut leftovers = std::mem::take(&mut survey.leftovers);
         if let Some(needs) = survey.until.unknown_needs {

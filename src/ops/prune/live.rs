@@ -1,8 +1,9 @@
-//! Which copies of chunks the roots need: a bit a chunk, sums a pack.
+//! Finds the copies of chunks that the roots need: one bit per chunk, sums per pack.
 //!
-//! Of several copies in packs that are not condemned one counts: that in the pack of which most is
-//! live, then that in the pack of the lowest id, so that two prunes that see the same choose the
-//! same. Only a held pack that is listed with its size holds anything.
+//! Of several copies in packs that are not condemned, one counts: the copy in the pack with the
+//! largest wanted share, then the copy in the pack with the lowest id. So two prunes that see the
+//! same objects choose the same copies. Only a held pack that is listed with its size holds
+//! anything.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,25 +15,25 @@ use crate::ops::reach::{Bits, Judge, Piece, Walker};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::{ChunkId, PackId, Timestamp};
 
-/// Things that cannot be had and are named.
+/// Missing objects and chunks that are reported by name.
 const TOLD_MAX: usize = 20;
 /// Missing chunks of snapshots in quarantine that are remembered: 12 MiB.
 const MISSING_MAX: usize = 256 << 10;
-/// Chunks with several copies that are weighed against one another; of more the copy in the lowest
-/// pack counts: 9 MiB.
+/// Chunks with several copies whose packs are compared: 9 MiB. Of further chunks the copy in the
+/// lowest pack counts.
 const SEVERAL_MAX: usize = 256 << 10;
 
-/// A pack, and how much of it is needed.
+/// A pack and how much of it is needed.
 #[derive(Debug, Clone)]
 pub(super) struct Pack {
     pub row: PackRow,
-    /// Its object is there with its size; the store's time of it.
+    /// The store's time of the pack's object; `None` unless it exists with the expected size.
     pub there: Option<Timestamp>,
     /// Plain bytes of the chunks whose copy here counts.
     pub live: u64,
-    /// … if every copy counted.
+    /// Plain bytes of the chunks that would count if every copy did.
     pub wanted: u64,
-    /// A live chunk has no copy outside condemned packs, and one here.
+    /// True if a live chunk has a copy here and none outside condemned packs.
     pub needed: bool,
 }
 
@@ -51,7 +52,7 @@ impl Pack {
         self.row.added && self.row.state != PackState::Dropped && self.there.is_some()
     }
 
-    /// The live share of its stored bytes.
+    /// Returns the live share of the pack's stored bytes.
     pub fn live_bytes(&self) -> u64 {
         let share = u128::from(self.row.size) * u128::from(self.live.min(self.row.plain));
         u64::try_from(share / u128::from(self.row.plain.max(1))).unwrap_or(u64::MAX)
@@ -60,26 +61,26 @@ impl Pack {
 
 pub(super) type Packs = HashMap<PackId, Pack>;
 
-/// What is live.
+/// Live chunks, and the packs that hold them.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     pub packs: Packs,
     /// Numbers of the copies that count.
     pub bits: Bits,
-    /// Chunks that are live.
+    /// Number of live chunks.
     pub chunks: u64,
-    /// Mentions of what cannot be had, and the first of them: object, and why.
+    /// Number of references to missing data, and the first of them: object and reason.
     pub unresolved: u64,
     pub told: Vec<(String, String)>,
     /// Chunks that snapshots in quarantine need and that no pack has.
     pub missing: HashSet<ChunkId>,
-    /// There are more of them than are known: what hangs below metadata that is missing, or too
+    /// True if more chunks are missing than `missing` lists: those below missing metadata, or too
     /// many.
     pub is_blind: bool,
 }
 
 impl Live {
-    /// Walks the roots.
+    /// Walks the roots and finds their chunks.
     pub fn find(
         reader: &ChunkReader<'_>,
         roots: &Roots,
@@ -100,22 +101,26 @@ impl Live {
             copies: Vec::new(),
             several: Vec::new(),
         };
+
         let mut walker = Walker::new(reader, cancel, marker)?;
         for found in &roots.snapshots {
             for source in &found.snapshot.sources {
                 walker.source(&source.kind)?;
             }
         }
+
+        // A repair set these snapshots aside: missing data is expected here.
         walker.judge.tolerant = true;
         for snapshot in &roots.quarantined {
             for source in &snapshot.sources {
                 walker.source(&source.kind)?;
             }
         }
+
         walker.judge.weigh()
     }
 
-    /// True if this copy is the one that counts for a live chunk.
+    /// Returns true if this copy is the one that counts for a live chunk.
     pub fn counts(&self, copy: &Location) -> bool {
         self.bits.contains(copy.number)
     }
@@ -124,22 +129,23 @@ impl Live {
 struct Marker<'a> {
     repo: &'a Repository,
     out: Live,
-    /// What cannot be had is no reason to refuse.
+    /// True while missing data is not a reason to refuse.
     tolerant: bool,
     ids: Vec<ChunkId>,
     copies: Vec<(usize, Location)>,
-    /// Chunks that more than one pack could give.
+    /// Chunks that more than one pack holds.
     several: Vec<(ChunkId, u32)>,
 }
 
 impl Marker<'_> {
-    /// All copies of these chunks in packs that hold them: per chunk the one that counts first is
-    /// first.
+    /// Finds all copies of these chunks in packs that hold them. The copy that counts first comes
+    /// first for each chunk.
     fn look_up(&mut self, batch: &[(ChunkId, u32)]) -> Result<(), Error> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));
-        let (ids, copies) = (&self.ids, &mut self.copies);
-        // Where this begins a new index, the caller notices the new generation and walks again.
+        let ids = &self.ids;
+        let copies = &mut self.copies;
+        // If this starts a new index, the caller notices the new generation and walks again.
         self.repo.ask_index(|index| {
             copies.clear();
             index.each_copy(ids, &mut |n, copy| copies.push((n, copy)))
@@ -176,7 +182,7 @@ impl Marker<'_> {
         }
     }
 
-    /// Lets the best of several copies count.
+    /// Moves the mark of each chunk with several copies to the best copy.
     fn weigh(mut self) -> Result<Live, Error> {
         let mut several = std::mem::take(&mut self.several);
         several.sort_unstable();
@@ -203,7 +209,7 @@ impl Marker<'_> {
 }
 
 impl Live {
-    /// Which of two copies counts: the greater.
+    /// Compares two copies; the greater one counts.
     fn better(&self, a: &Location, b: &Location) -> std::cmp::Ordering {
         let share = |copy: &Location| {
             let pack = self.packs.get(&copy.pack);

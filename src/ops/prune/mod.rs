@@ -1,20 +1,19 @@
-//! Pruning: finding out what no snapshot needs, and letting it go, beside backups and restores at
-//! work.
+//! Pruning: frees the space of data that no snapshot references, while backups and restores run.
 //!
 //! ```text
-//! lease ─▶ survey: leases, snapshots, segments, packs, what is live
-//!   ─▶ sweep: what earlier marks condemned, long enough ago, is dropped and deleted
+//! lease ─▶ survey: leases, snapshots, segments, packs, live chunks
+//!   ─▶ sweep: packs that earlier marks condemned long enough ago are dropped and deleted
 //!   ─▶ mark: live chunks of packs not worth keeping are copied; one segment condemns the packs
 //!   ─▶ small segments are merged
 //! ```
 //!
-//! Nobody waits for a prune and none fails by it. Its safety rests on PROTOCOL section 2: a pack
-//! goes only when it has been condemned for the grace, everyone at work began after that, and the
-//! snapshots listed now do not need it. With `now`, the leases are listed again behind the mark; if
-//! nobody else is at work, the grace is none.
+//! No other process waits for a prune or fails because of one. Its safety rests on section 2 of the
+//! protocol: a pack is deleted only if it has been condemned for the grace period, every active
+//! client began after that, and the snapshots listed now do not need it. With `now`, prune lists
+//! the leases again after the mark; if no other client is active, there is no grace period.
 //!
-//! Memory: two bits a chunk, 250 bytes a pack, the snapshots, a batch of look-ups, 9 MiB for chunks
-//! with several copies, and one frame in three forms while packs are copied.
+//! Memory: two bits per chunk, 250 bytes per pack, the snapshots, a batch of look-ups, 9 MiB for
+//! chunks with several copies, and one frame in three forms while packs are copied.
 
 mod age;
 #[cfg(test)]
@@ -50,15 +49,15 @@ use crate::types::Timestamp;
 use plan::Plan;
 use survey::Survey;
 
-/// Lets go of what no snapshot needs.
+/// Frees the space of data that no snapshot references.
 ///
-/// Another prune at work is no error: the report says so, and nothing is done. A crash at any point
-/// leaves too much, never too little; the next prune goes on.
+/// If another prune is running, this one does nothing and the report has `other_prune` set. A crash
+/// at any point leaves too much data, never too little; the next prune continues.
 ///
 /// # Errors
-/// [`Error::Unresolved`] if a snapshot needs what cannot be had: nothing is condemned or dropped
-/// then. [`Error::Usage`] for a grace that is too short, or `now` on a store whose listings lag
-/// behind.
+/// [`Error::Unresolved`] if a snapshot needs data that is missing or cannot be read: nothing is
+/// condemned or dropped then. [`Error::Usage`] for a grace period that is too short, or for `now`
+/// on a store whose listings lag.
 pub fn prune(
     repo: &Repository,
     options: &PruneOptions,
@@ -73,12 +72,15 @@ pub fn prune(
             "a grace below {minutes} minutes is safe only with --now"
         )));
     }
+
     let properties = repo.store().properties();
     if options.now && !properties.strong_listing {
         let why = "listings of this store may lag behind, so that --now could miss a writer; prune without it";
         return Err(Error::Usage(why.into()));
     }
+
     repo.check_prunable()?;
+
     let mut run = Run {
         repo,
         options,
@@ -89,6 +91,7 @@ pub fn prune(
         marked: false,
         report: PruneReport::default(),
     };
+
     if options.dry_run {
         let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
         run.lease = lease.as_ref();
@@ -99,14 +102,15 @@ pub fn prune(
         }
         return Ok(report);
     }
+
     if properties.read_only {
         return Err(StoreError::ReadOnly {
             address: repo.store().address().to_owned(),
         }
         .into());
     }
-    // On a full disk even a lease would not fit (R28). What cannot be given back or held is no
-    // reason to stop.
+    // On a full disk even a lease would not fit (R28), so release the reserved space first. Failing
+    // to release or to restore the reserve does not stop the prune.
     let _ = repo.store().set_reserve(false);
     let report = with_lease(run);
     let _ = repo.store().set_reserve(true);
@@ -120,13 +124,14 @@ fn with_lease(run: Run<'_>) -> Result<PruneReport, Error> {
         ..run
     };
     run.whole(&lease)?;
+
     let report = run.report;
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();
     Ok(report)
 }
 
-/// The least grace that keeps writers safe: two margins and a lease's life.
+/// Returns the shortest grace period that keeps writers safe: two margins and a lease's life.
 fn shortest_grace(times: &LeaseTimes) -> Duration {
     times.margin * 2 + times.expiry
 }
@@ -138,29 +143,32 @@ struct Run<'a> {
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     times: LeaseTimes,
-    /// None in a dry run on a store that takes no lease.
+    /// `None` in a dry run on a store that takes no lease.
     lease: Option<&'a Lease>,
-    /// Something was condemned since the last survey.
+    /// True if something was condemned since the last survey.
     marked: bool,
     report: PruneReport,
 }
 
 impl Run<'_> {
+    /// Does all steps of a prune, unless another prune runs that goes first.
     fn whole(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
         if self.other_prune(lease, now)? {
             self.report.other_prune = true;
             return Ok(());
         }
+
         let mut survey = self.survey()?;
         self.tell_use(&survey);
         self.sweep(lease, &mut survey)?;
         self.mark(lease, &mut survey)?;
+
         let was_full = self.report.copy_stopped == Some(CopyStop::Full);
         if self.options.now && self.marked {
             survey = self.sweep_again(lease)?;
             if was_full && self.report.dropped.packs > 0 {
-                // There is room now for what did not fit before.
+                // The sweep made room for the copies that did not fit before.
                 self.marked = false;
                 self.mark(lease, &mut survey)?;
                 if self.marked {
@@ -168,6 +176,7 @@ impl Run<'_> {
                 }
             }
         }
+
         self.tidy(lease, &survey)?;
         self.sweep_quarantine(lease, &survey)?;
         self.tell_held(&survey);
@@ -176,15 +185,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks again at who is at work and what is needed, now that the mark is published.
+    /// Surveys and sweeps again after the mark was published: lists the active clients and the
+    /// roots again.
     fn sweep_again(&mut self, lease: &Lease) -> Result<Survey, Error> {
         let mut survey = self.survey()?;
         self.sweep(lease, &mut survey)?;
         Ok(survey)
     }
 
-    /// The store's time now, told by our own lease. Without one only an estimate is at hand: this
-    /// machine's.
+    /// Returns the store's time now, from a heartbeat of our own lease. Without a lease it returns
+    /// this machine's time, which is only an estimate.
     fn store_time(&self) -> Result<Timestamp, Error> {
         match self.lease {
             Some(lease) => {
@@ -195,13 +205,13 @@ impl Run<'_> {
         }
     }
 
-    /// How long things wait while others are at work.
+    /// Returns the grace period that applies while other clients are active.
     fn grace(&self) -> Duration {
         self.options.grace.max(shortest_grace(&self.times))
     }
 
-    /// Leases of others that count. With `now`, one of a process of this machine that is gone does
-    /// not.
+    /// Returns the leases of others that count. With `now`, the lease of an ended process of this
+    /// machine does not count.
     fn leases_of_others(&self, now: Timestamp) -> Result<Vec<FoundLease>, Error> {
         let own = self.lease.map(Lease::id);
         let mut leases = self.repo.leases()?;
@@ -213,7 +223,7 @@ impl Run<'_> {
         Ok(leases)
     }
 
-    /// True if another prune is at work that goes first.
+    /// Returns true if another prune is running that goes first.
     fn other_prune(&self, lease: &Lease, now: Timestamp) -> Result<bool, Error> {
         let own = (lease.started(), lease.id());
         Ok(self.repo.leases()?.iter().any(|other| {
@@ -228,15 +238,18 @@ impl Run<'_> {
         }))
     }
 
-    /// Finds out what would be done. Writes nothing but a lease, as a reader does where it can.
+    /// Reports the effect of a prune. Writes only a lease, as a reader does where the store
+    /// allows it.
     fn dry(&mut self) -> Result<(), Error> {
         self.report.dry_run = true;
         let survey = self.survey()?;
         self.tell_use(&survey);
+
         let dropped = self.droppable(&survey);
         for id in &dropped {
             self.report.dropped.add(survey.live.packs[id].row.size);
         }
+
         let plan = Plan::make(survey.live.packs.values(), &survey.until);
         for id in &plan.dead {
             self.report.condemned.add(survey.live.packs[id].row.size);
@@ -256,9 +269,12 @@ impl Run<'_> {
                 self.report.condemned.add(pack.row.size);
             }
         }
+
+        // Objects that would be deleted.
         self.report.freed_bytes = self.report.dropped.bytes;
         self.report.forgotten_deleted = survey.roots.spent.len() as u64;
         self.report.checkpoints_deleted = survey.roots.old_checkpoints.len() as u64;
+
         let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let spent = self.spent_in_quarantine(&aside, &survey)?;
         for meta in aside {
@@ -269,12 +285,13 @@ impl Run<'_> {
                 self.report.quarantined.add(meta.size);
             }
         }
+
         self.tell_held(&survey);
         self.tell_pending(&survey);
         Ok(())
     }
 
-    /// How much of the held packs is live.
+    /// Counts the live and dead bytes of the held packs.
     fn tell_use(&mut self, survey: &Survey) {
         let held = survey.live.packs.values().filter(|pack| pack.row.added);
         for pack in held {
@@ -289,7 +306,7 @@ impl Run<'_> {
         }
     }
 
-    /// What is condemned and stays for now, and until when.
+    /// Counts the packs that stay condemned for now, and computes until when.
     fn tell_pending(&mut self, survey: &Survey) {
         let grace = self.grace();
         for pack in survey

@@ -1,4 +1,4 @@
-//! Which packs go as they are, and which are worth copying: a value made of numbers alone.
+//! Decides which packs are condemned as they are and which are worth copying, from numbers alone.
 
 use std::cmp::Reverse;
 
@@ -8,22 +8,23 @@ use crate::types::{PackId, Timestamp};
 
 /// A pack below this many stored bytes is small: 16 MiB.
 const SMALL_BYTES: u64 = 16 << 20;
-/// A pack is copied in any case when so many hundredths of its plain bytes are dead.
+/// A pack is copied in any case if at least this many hundredths of its plain bytes are dead.
 const DEAD_HUNDREDTHS: u64 = 30;
-/// … and the worst of the others, until no more than so many hundredths of all are dead. Frames are
-/// kept whole with up to a twentieth dead ([`crate::repo::PackCopier`]): this must be more, or
-/// packs would be copied again and again.
+/// The worst of the other packs are copied until at most this many hundredths of all plain bytes
+/// are dead. Frames with up to a twentieth of dead bytes are kept whole
+/// ([`crate::repo::PackCopier`]), so this value must be greater, or packs would be copied again and
+/// again.
 const DEAD_HUNDREDTHS_OF_ALL: u64 = 8;
 
-/// From when on packs are left alone, by the store's clock: writers may still need them.
+/// Limits on the store time of packs: writers or snapshots may still need the packs outside them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Until {
-    /// None: packs of any age are candidates.
+    /// Packs stored from this time on are too young; `None` if packs of any age are candidates.
     pub grace: Option<Timestamp>,
     /// When the oldest lease of others began.
     pub oldest_lease: Option<Timestamp>,
-    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read, or by
-    /// one that has vanished.
+    /// Packs stored until this time may be needed by a snapshot in quarantine that cannot be read,
+    /// or by one that has vanished.
     pub unknown_needs: Option<Timestamp>,
 }
 
@@ -35,24 +36,29 @@ impl Until {
     }
 }
 
-/// What a mark is about to do.
+/// Packs to condemn and packs to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Plan {
     /// Known packs without a live chunk.
     pub dead: Vec<PackId>,
-    /// Packs whose live chunks are to be copied: condemned ones first, then those of which most is
-    /// dead, then small ones.
+    /// Packs whose live chunks are to be copied: condemned packs first, then those with the most
+    /// dead bytes, then small ones.
     pub copy: Vec<PackId>,
 }
 
 impl Plan {
     pub fn make<'a>(packs: impl Iterator<Item = &'a Pack>, until: &Until) -> Self {
         let mut plan = Self::default();
-        let (mut needed, mut mostly_dead, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut needed = Vec::new();
+        let mut mostly_dead = Vec::new();
+        let mut others = Vec::new();
         let mut all = Dead::default();
         let mut copied = 0_u64;
+
+        // Choose a group for each pack.
         for pack in packs.filter(|pack| pack.row.added) {
-            let (row, stored) = (&pack.row, pack.there);
+            let row = &pack.row;
+            let stored = pack.there;
             match row.state {
                 PackState::Dropped => {}
                 PackState::Condemned if pack.live > 0 && stored.is_some() => {
@@ -61,7 +67,8 @@ impl Plan {
                 }
                 PackState::Condemned => {}
                 PackState::Known => match stored {
-                    // A pack that is gone and that nobody needs: writers should not rely on it.
+                    // The object is missing and no snapshot needs it: writers should not rely on
+                    // it.
                     None => plan.dead.extend((pack.live == 0).then_some(row.id)),
                     Some(stored) if !until.allows(stored) => all.add(pack),
                     Some(_) if pack.live == 0 => plan.dead.push(row.id),
@@ -79,10 +86,13 @@ impl Plan {
                 },
             }
         }
+
+        // Of the packs with few dead bytes, copy the worst until the limit for all of them is met.
         plan.dead.sort_unstable();
         needed.sort_unstable();
         mostly_dead.sort_unstable();
         others.sort_unstable_by_key(|&(hundredths, id, _)| (hundredths, id));
+
         let mut small = Vec::new();
         for (hundredths, id, pack) in others {
             let is_worse = hundredths.0 > DEAD_HUNDREDTHS_OF_ALL;
@@ -94,6 +104,7 @@ impl Plan {
                 small.push((pack.row.size, id));
             }
         }
+
         plan.copy = needed;
         plan.copy.extend(mostly_dead.iter().map(|(_, id)| *id));
         plan.copy.extend(worth_joining(small, copied));
@@ -101,7 +112,7 @@ impl Plan {
     }
 }
 
-/// Plain bytes, and those of them that nobody needs.
+/// Plain bytes, and how many of them no snapshot needs.
 #[derive(Debug, Clone, Copy, Default)]
 struct Dead {
     plain: u64,
@@ -127,9 +138,9 @@ impl Dead {
     }
 }
 
-/// Of packs by their sizes, those that are joined into one: as many of the smallest as there can be
-/// while the greatest of them is at most twice all others together, and the bytes that are copied
-/// anyway. So a byte is copied a few times in its life, and few small packs stay.
+/// Returns the small packs that are joined into one: as many of the smallest as possible while the
+/// largest of them is at most twice as large as the others and the bytes that are copied anyway
+/// together. So each byte is copied a few times in its life, and few small packs stay.
 fn worth_joining(mut small: Vec<(u64, PackId)>, copied: u64) -> Vec<PackId> {
     small.sort_unstable();
     let (mut sum, mut take) = (copied, 0);

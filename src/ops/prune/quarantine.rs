@@ -1,19 +1,21 @@
-//! What lies in quarantine: how long it holds other things back, and when it goes itself.
+//! Objects in quarantine: how long they keep other objects from being deleted, and when they are
+//! deleted themselves.
 //!
-//! A snapshot that cannot be read may need any pack that was there when it was set aside. None of
-//! these is let go for [`QUARANTINE_LIFE`]: time to put the object back from a copy, or to read it
-//! from a better medium. Then it is given up, and goes, and what only it needed goes as anything
-//! that nobody needs. The same holds for an original that a repair set aside because lists of its
-//! entries are lost: the lost lists may come back, and what they named is not known.
+//! A snapshot that cannot be read may need any pack that was there when it was set aside. All of
+//! these packs are kept for [`QUARANTINE_LIFE`], which leaves time to restore the object from a
+//! copy or to read it from a better medium. Then the snapshot is deleted, and the packs that only
+//! it needed become unreferenced. The same holds for an original that a repair set aside because
+//! lists of its entries are lost: the lost lists may come back, and it is unknown which chunks they
+//! name.
 //!
 //! A snapshot that this machine remembers and that is gone without having been forgotten (see
-//! `repo::vanished`) may come back as well. What may be needed by it stays until somebody
+//! `repo::vanished`) may come back as well. The packs that it may need are kept until the user
 //! acknowledges that it is gone.
 //!
-//! A damaged pack stays as long as it could give a chunk that a snapshot needs and no other pack
-//! has: snapshots that a repair set aside are the only ones that can need such chunks, since a
-//! prune refuses to work for any other. A repair that is under way may be reading from quarantine:
-//! nothing goes then.
+//! A damaged pack is kept as long as it could provide a chunk that a snapshot needs and no other
+//! pack has. Only snapshots that a repair set aside can need such chunks, since a prune refuses to
+//! run for any other. While a repair is running, it may be reading from quarantine: nothing is
+//! deleted then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,31 +31,32 @@ use crate::repo::Lease;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{ChunkId, PackId, PackInfo, SnapshotId, Timestamp};
 
-/// What cannot be read stays in quarantine for so long: 30 days.
+/// Objects that cannot be read stay in quarantine this long: 30 days.
 pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Snapshots of which nobody can tell all that they need.
+/// Snapshots whose needs are not fully known.
 #[derive(Debug, Default)]
 pub(super) struct UnknownNeeds {
-    /// Packs stored until this time may be needed by one of them; none if there is no such
+    /// Packs stored until this time may be needed by one of them; `None` if there is no such
     /// snapshot.
     pub until: Option<Timestamp>,
-    /// Those in quarantine that cannot be read to their ends, set aside less than
+    /// Number of snapshots in quarantine that cannot be read completely, set aside less than
     /// [`QUARANTINE_LIFE`] ago.
     pub aside: u64,
     /// When the last of these was set aside.
     pub aside_since: Option<Timestamp>,
-    /// Those that this machine remembers, that are gone, and that were not forgotten.
+    /// Number of snapshots that this machine remembers and that are gone without having been
+    /// forgotten.
     pub vanished: u64,
 }
 
 impl UnknownNeeds {
-    /// `margin`: how far the store's clock may be off.
+    /// Finds these snapshots. `margin` is how far the store's clock may be off.
     pub fn find(roots: &Roots, live: &Live, vanished: &[LastSnapshot], margin: Duration) -> Self {
         let margin = i64::try_from(margin.as_secs()).unwrap_or(i64::MAX);
 
-        // An original whose lists of entries are lost in part may need anything, as one that cannot
-        // be read at all.
+        // An original whose lists of entries are partly lost may need any pack, like a snapshot
+        // that cannot be read at all.
         let blind = roots
             .aside
             .iter()
@@ -71,6 +74,7 @@ impl UnknownNeeds {
             .map(|one| (one.snapshot, one.time))
             .collect();
         let last = aside_since.into_iter().chain(gone.values().copied()).max();
+
         Self {
             until: last.map(|time| time.plus_seconds(margin)),
             aside: young.len() as u64,
@@ -81,7 +85,7 @@ impl UnknownNeeds {
 }
 
 impl Run<'_> {
-    /// Reports what is kept for snapshots of which nobody can tell what they need, and until when.
+    /// Reports the packs that are kept for snapshots with unknown needs, and until when.
     pub(super) fn tell_held(&mut self, survey: &Survey) {
         let unknown = &survey.unknown;
         let Some(needs) = unknown.until else { return };
@@ -92,13 +96,14 @@ impl Run<'_> {
                 self.report.held.add(pack.row.size);
             }
         }
+
         let life = i64::try_from(QUARANTINE_LIFE.as_secs()).unwrap_or(i64::MAX);
         self.report.held_until = unknown.aside_since.map(|since| since.plus_seconds(life));
         self.report.unreadable_aside = unknown.aside;
         self.report.vanished = unknown.vanished;
     }
 
-    /// Deletes what is of no use in quarantine any more.
+    /// Deletes the objects in quarantine that are of no more use.
     pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let is_repairing = survey.leases.iter().any(|lease| {
@@ -107,10 +112,12 @@ impl Run<'_> {
                 .as_ref()
                 .is_none_or(|body| body.kind == LeaseKind::Repair)
         });
-        let spent = match is_repairing {
-            true => BTreeSet::new(),
-            false => self.spent_in_quarantine(&aside, survey)?,
+        let spent = if is_repairing {
+            BTreeSet::new()
+        } else {
+            self.spent_in_quarantine(&aside, survey)?
         };
+
         for meta in aside {
             self.cancel.check()?;
             if spent.contains(&meta.key) {
@@ -121,10 +128,11 @@ impl Run<'_> {
                 self.report.quarantined.add(meta.size);
             }
         }
+
         Ok(())
     }
 
-    /// Those of these objects that nothing can be gained from.
+    /// Returns those of these objects that are of no more use.
     pub(super) fn spent_in_quarantine(
         &self,
         aside: &[ObjectMeta],
@@ -134,32 +142,37 @@ impl Run<'_> {
             |meta: &ObjectMeta| survey.roots.ages.is_older(meta.modified, QUARANTINE_LIFE);
         let roots = &survey.roots;
         let mut spent = BTreeSet::new();
-        // What cannot be read now may be whole.
+
+        // An object that cannot be read now may be intact, so only damaged ones are deleted.
         let broken = roots
             .unknown
             .iter()
             .filter(|(meta, now)| !now && is_given_up(meta));
         spent.extend(broken.map(|(meta, _)| meta.key.clone()));
-        // The snapshot that stands for it was let go by a policy or by name, and its original is
-        // not to come back.
+
+        // The snapshot that replaced it was forgotten by a policy or by name, so its original is
+        // not needed either.
         let orphaned = roots.aside.iter().filter(|(meta, first)| {
             is_given_up(meta) && !roots.snapshots.iter().any(|one| one.first() == *first)
         });
         spent.extend(orphaned.map(|(meta, _)| meta.key.clone()));
+
         for meta in aside {
             if matches!(meta.key, ObjectKey::QuarantinedSegment(_)) && is_given_up(meta) {
                 spent.insert(meta.key.clone());
             }
         }
-        // Whatever a snapshot that cannot be read needs, a damaged pack may have it.
+
+        // While the needs of a snapshot are unknown, a damaged pack may hold data that it needs.
         if survey.until.unknown_needs.is_none() {
             spent.extend(self.spent_packs(aside, survey)?);
         }
+
         Ok(spent)
     }
 
-    /// Those of these packs, in quarantine or dropped, that could give no chunk that a snapshot
-    /// lacks.
+    /// Returns those of these packs, in quarantine or dropped, that cannot provide a chunk that a
+    /// snapshot lacks.
     pub(super) fn spent_packs(
         &self,
         objects: &[ObjectMeta],
@@ -175,6 +188,7 @@ impl Run<'_> {
         let told = self
             .repo
             .told_of(&packs.iter().map(|(id, _)| *id).collect())?;
+
         let mut spent = Vec::new();
         for (id, meta) in packs {
             self.cancel.check()?;
@@ -194,8 +208,9 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    /// What a pack says that it holds, whatever its name; none if it cannot be read now. Damage
-    /// leaves what segments say.
+    /// Reads the directory of a pack object in `packs/` or in quarantine. Returns `None` if it
+    /// cannot be read now, and an empty list if it is damaged: then only the segments list its
+    /// chunks.
     fn own_directory(
         &self,
         id: &PackId,
@@ -211,7 +226,8 @@ impl Run<'_> {
         }
     }
 
-    /// True if one of these chunks is needed, or may be, and no known pack that is there has it.
+    /// Returns true if one of these chunks is or may be needed and no known pack in the store has
+    /// it.
     fn could_save(&self, ids: &BTreeSet<ChunkId>, survey: &Survey) -> Result<bool, Error> {
         let live = &survey.live;
         for id in ids {

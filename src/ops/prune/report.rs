@@ -1,4 +1,4 @@
-//! What a prune is asked to do, and what it tells.
+//! Options and report of a prune.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use crate::format::LeaseKind;
 use crate::ops::memory;
 use crate::types::{ByteSize, LeaseId, Timestamp};
 
-/// How a prune works.
+/// Options of a prune.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneOptions {
     /// This machine's name, for the lease.
     pub host: String,
-    /// Do not wait for the grace where nobody else is at work.
+    /// Skip the grace period if no other client is active.
     pub now: bool,
-    /// How long a condemned pack and a forgotten snapshot stay: 24 h. Less than 2 h 30 min only
-    /// with `now`.
+    /// How long a condemned pack and a forgotten snapshot stay: 24 h. Less than 2 h 30 min is
+    /// accepted only with `now`.
     pub grace: Duration,
-    /// Copy at most so many bytes out of packs that are mostly dead, by their share of the stored
-    /// bytes.
+    /// Copy at most this many bytes out of mostly dead packs, counted as the live share of their
+    /// stored bytes.
     pub max_repack: Option<ByteSize>,
-    /// Begin to copy no further pack after this time.
+    /// Copy no further pack after this time.
     pub max_time: Option<Duration>,
-    /// Find out what would be done and do nothing.
+    /// Report the effect of a prune without pruning.
     pub dry_run: bool,
-    /// Threads; 0: as many as there are cores.
+    /// Number of threads; 0 means as many as there are cores.
     pub threads: usize,
-    /// zstd level of frames that are made anew.
+    /// zstd level of new frames.
     pub level: i32,
-    /// Memory to keep within.
+    /// Memory limit.
     pub memory: ByteSize,
 }
 
-/// The grace if none is given.
+/// Default grace period.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
 impl PruneOptions {
-    /// The usual way.
+    /// Returns the default options.
     pub fn new(host: impl Into<String>) -> Self {
         Self {
             host: host.into(),
@@ -65,34 +65,34 @@ impl Amount {
     }
 }
 
-/// Why something that is condemned was not let go.
+/// Why a condemned pack was not deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    /// The grace has not passed.
+    /// The grace period has not passed.
     Grace,
-    /// Somebody is at work who may have begun before the packs were condemned.
+    /// A client is active that may have begun before the packs were condemned.
     Lease {
         id: LeaseId,
         host: String,
         kind: Option<LeaseKind>,
         started: Timestamp,
     },
-    /// Chunks that lie nowhere else are needed; the next prune copies them.
+    /// A pack holds the only copy of needed chunks; the next prune copies them.
     Needed,
     /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not
     /// count as grace.
     Silence,
-    /// Snapshots came while others were judged, each time anew; the next prune tries again.
+    /// New snapshots appeared during each survey; the next prune tries again.
     Changed,
-    /// A snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may
-    /// need it.
+    /// The pack may be needed by a snapshot in quarantine that cannot be read, or by one that is
+    /// gone and was not forgotten.
     Unknown,
 }
 
-/// Why copying ended before all was copied.
+/// Why copying ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyStop {
-    /// No space left: the copies that were begun were thrown away.
+    /// No space left: the copies that no segment adds yet were deleted.
     Full,
     /// `max_repack` was reached.
     MaxRepack,
@@ -100,22 +100,22 @@ pub enum CopyStop {
     MaxTime,
 }
 
-/// What a prune did, or would do.
+/// Result of a prune, or of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PruneReport {
     pub dry_run: bool,
-    /// Another prune is at work: nothing was done.
+    /// Another prune was running: nothing was done.
     pub other_prune: bool,
-    /// Snapshots that keep chunks alive: checkpoints, forgotten ones and those set aside among
-    /// them.
+    /// Snapshots that keep chunks alive, including checkpoints, forgotten snapshots and those in
+    /// quarantine.
     pub roots: u64,
-    /// Chunks that they need, each counted once.
+    /// Chunks that these snapshots need, each counted once.
     pub chunks: u64,
     /// Held packs with live chunks; the live share of their stored bytes.
     pub live: Amount,
     /// Held packs without a live chunk; the dead share of the stored bytes of all held packs.
     pub dead: Amount,
-    /// Packs that no segment told of and that are published now.
+    /// Packs that no segment mentioned and that are published now.
     pub adopted: Amount,
     /// Packs condemned by this prune.
     pub condemned: Amount,
@@ -127,23 +127,22 @@ pub struct PruneReport {
     pub dropped: Amount,
     /// Stored bytes of all objects deleted.
     pub freed_bytes: u64,
-    /// Packs that are condemned now and not dropped.
+    /// Packs that are condemned and not yet dropped.
     pub pending: Amount,
-    /// When the grace of the last of them has passed, by the store's clock.
+    /// When the grace period of the last of them ends, by the store's clock.
     pub pending_until: Option<Timestamp>,
     /// Why they wait.
     pub kept_waiting: Vec<Waiting>,
-    /// Packs that no readable snapshot needs and that are kept for snapshots whose needs are not
-    /// known.
+    /// Packs that no readable snapshot needs, kept for snapshots whose needs are unknown.
     pub held: Amount,
-    /// Those of these snapshots that lie in quarantine and cannot be read to their ends.
+    /// Those of these snapshots that are in quarantine and cannot be read completely.
     pub unreadable_aside: u64,
     /// Until when packs are kept for them.
     pub held_until: Option<Timestamp>,
-    /// Those that this machine remembers, that are gone, and that were not forgotten: packs are
-    /// kept until `forget ID` acknowledges that they are gone.
+    /// Snapshots that this machine remembers and that are gone without having been forgotten. Packs
+    /// are kept for them until `forget ID` acknowledges that they are gone.
     pub vanished: u64,
-    /// Objects that were deleted from quarantine, and those that are left there.
+    /// Objects deleted from quarantine, and those that remain there.
     pub quarantine_deleted: Amount,
     pub quarantined: Amount,
     /// Small segments replaced by one.

@@ -1,4 +1,4 @@
-//! Who is at work, and which snapshots keep chunks alive.
+//! Finds the snapshots that keep chunks alive.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,39 +11,41 @@ use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{SnapshotId, Timestamp};
 
-/// A checkpoint whose backup has not gone on for so long is given up: 7 days.
+/// A checkpoint is given up if its backup was not continued for this long: 7 days.
 const CHECKPOINT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The snapshots that keep chunks alive, and those that do no longer.
+/// The snapshots that keep chunks alive, and those that no longer do.
 #[derive(Debug, Default)]
 pub(super) struct Roots {
-    /// Newest first: listed ones, forgotten ones that are young or named by a lease.
+    /// Listed snapshots, and forgotten ones that are young or named by a lease; newest first.
     pub snapshots: Vec<StoredSnapshot>,
-    /// Set aside by a repair: what of them resolves is live, what does not was lost before.
+    /// Snapshots that a repair set aside. Chunks that resolve are live; the others were lost
+    /// before.
     pub quarantined: Vec<Snapshot>,
-    /// The objects of these, and the first snapshot of which each is one.
+    /// The objects of the snapshots in `quarantined`, each with the id of the first snapshot it
+    /// derives from.
     pub aside: Vec<(ObjectMeta, SnapshotId)>,
-    /// What lies in quarantine as a snapshot and cannot be read; true: not now. What they need is
-    /// not known.
+    /// Snapshot objects in quarantine that cannot be read, so that their needs are unknown; true if
+    /// the error may be temporary.
     pub unknown: Vec<(ObjectMeta, bool)>,
-    /// Snapshots that cannot be read: what they need is not known.
+    /// Snapshots that cannot be read, so that their needs are unknown: object and reason.
     pub unreadable: Vec<(String, String)>,
-    /// Forgotten snapshots that are nobody's root any more.
+    /// Forgotten snapshots that are no longer roots.
     pub spent: Vec<ObjectMeta>,
-    /// Listed checkpoints that nobody goes on from.
+    /// Listed checkpoints that no backup continues.
     pub old_checkpoints: Vec<ObjectMeta>,
-    /// Every name that stood in `snapshots/`.
+    /// All names found in `snapshots/`.
     pub listed: BTreeSet<SnapshotId>,
-    /// How old things are.
+    /// Judges the ages of objects.
     pub ages: Ages,
-    /// A forgotten snapshot stays only because of a long silence.
+    /// True if a forgotten snapshot stays only because of a long silence.
     pub is_held_by_silence: bool,
 }
 
 impl Roots {
-    /// Lists and reads them. `leases`: the living of others, listed before. A forgotten snapshot is
-    /// a root for `grace`, and while a lease names it, and while it stands in `snapshots/` too:
-    /// somebody is about to forget it once more.
+    /// Lists and reads the snapshots. `leases`: the living leases of others, listed before. A
+    /// forgotten snapshot is a root for `grace`, while a lease names it, and while it is in
+    /// `snapshots/` too, since another client is then about to forget it again.
     pub fn list(
         repo: &Repository,
         leases: &[FoundLease],
@@ -56,17 +58,20 @@ impl Roots {
             .filter_map(|lease| lease.body.as_ref())
             .flat_map(|body| body.parents.clone())
             .collect();
+
         let mut roots = Self::default();
         let mut times: Vec<Timestamp> = list_all(repo.store(), ObjectDir::Index)?
             .into_iter()
             .map(|meta| meta.modified)
             .collect();
+
         let listed = list_all(repo.store(), ObjectDir::Snapshots)?;
         let forgotten = list_all(repo.store(), ObjectDir::Forgotten)?;
         times.extend(listed.iter().chain(&forgotten).map(|meta| meta.modified));
         roots.ages = Ages::new(now, times);
+
         let mut seen = BTreeSet::new();
-        // Once more: one that was put back between the two listings stands in neither.
+        // List again: a snapshot that was put back between the two listings is in neither of them.
         for meta in listed
             .into_iter()
             .chain(list_all(repo.store(), ObjectDir::Snapshots)?)
@@ -78,6 +83,7 @@ impl Roots {
                 roots.listed(repo, id, meta, leases, &named)?;
             }
         }
+
         roots.listed.clone_from(&seen);
         repo.compare_with_memory(&seen.iter().map(|id| (*id, now)).collect::<Vec<_>>())?;
         for meta in forgotten {
@@ -85,12 +91,14 @@ impl Roots {
                 continue;
             };
             cancel.check()?;
-            // One that was forgotten since the leases were listed may have been chosen by someone
-            // who began since.
+
+            // A snapshot that was forgotten after the leases were listed may be the parent of a
+            // backup that began since.
             let may_go =
                 meta.modified <= now && !named.contains(&id) && !roots.listed.contains(&id);
             roots.is_held_by_silence |= may_go
                 && grace.is_some_and(|grace| roots.ages.is_held_by_silence(meta.modified, grace));
+
             if may_go && grace.is_none_or(|grace| roots.ages.is_older(meta.modified, grace)) {
                 roots.spent.push(meta);
             } else if seen.insert(id) {
@@ -98,6 +106,7 @@ impl Roots {
                 roots.take(id, meta.modified, &meta.key, read)?;
             }
         }
+
         for meta in list_all(repo.store(), ObjectDir::Quarantine)? {
             let ObjectKey::QuarantinedSnapshot(id) = meta.key else {
                 continue;
@@ -107,7 +116,7 @@ impl Roots {
                     roots.aside.push((meta, snapshot.original.unwrap_or(id)));
                     roots.quarantined.push(snapshot);
                 }
-                // Put back by a repair since the listing.
+                // A repair put it back after the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_unavailable() => {
                     roots.unknown.push((meta, err.is_unreadable_now()))
@@ -115,6 +124,7 @@ impl Roots {
                 Err(err) => return Err(err.into()),
             }
         }
+
         roots
             .snapshots
             .sort_by_key(|found| std::cmp::Reverse(found.order()));
@@ -130,7 +140,7 @@ impl Roots {
         named: &BTreeSet<SnapshotId>,
     ) -> Result<(), Error> {
         let read = match repo.read_snapshot(&id) {
-            // Forgotten since the listing, or withdrawn.
+            // Forgotten or withdrawn after the listing.
             Err(RepoError::Store(err)) if err.is_not_found() => {
                 match repo.read_snapshot_at(&ObjectKey::Forgotten(id)) {
                     Err(RepoError::Store(err)) if err.is_not_found() => return Ok(()),

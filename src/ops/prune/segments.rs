@@ -1,13 +1,14 @@
-//! Small segments become one; those that it stands for are deleted when nobody can be about to read
-//! them.
+//! Merges small segments into one, and deletes superseded segments once no client can still be
+//! about to read them.
 //!
-//! A merge is the union of what its segments say, less the rows of packs that are dropped, whose
-//! ids it says are dropped. So merges by anyone, in any order, twice, agree. A segment is merged
-//! only when every pack that it condemns is dropped: the store time of a mark is that of the
-//! segment that made it, and merging must not put it off.
+//! A merged segment is the union of its segments, except for rows of dropped packs, whose ids it
+//! lists as dropped. So merges by several clients, in any order, or twice, agree. A segment is
+//! merged only after every pack that it condemns is dropped: the store time of a mark is that of
+//! the segment that made it, and merging must not put it off.
 //!
-//! Crash points: the merged segment is published before anything goes, and a superseded segment
-//! goes only if one that stays says all that it said, whoever claims to supersede it.
+//! Crash points: the merged segment is published before any segment is deleted. A superseded
+//! segment is deleted only if a segment that stays contains everything in it, whichever segments
+//! claim to supersede it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,13 +24,13 @@ use crate::types::{PackId, PackInfo, SegmentBody, SegmentId, Timestamp};
 
 /// A segment below this many stored bytes is small: 4 MiB.
 const SMALL_BYTES: u64 = 4 << 20;
-/// So many small ones are left as they are.
+/// Up to this many small segments are left as they are.
 const SMALL_MAX: usize = 8;
-/// A merged segment holds at most so many plain bytes: 32 MiB.
+/// Limit of the plain bytes of a merged segment: 32 MiB.
 const MERGED_BYTES_MAX: usize = 32 << 20;
 
 impl Run<'_> {
-    /// Deletes what was superseded long enough ago, then merges.
+    /// Deletes segments that were superseded long enough ago, then merges.
     pub(super) fn merge_segments(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
         let mut listed = BTreeMap::new();
@@ -38,6 +39,7 @@ impl Run<'_> {
                 listed.insert(id, meta);
             }
         }
+
         let says = self.repo.ask_index(Index::says)?;
         let mut superseded: BTreeMap<SegmentId, SegmentId> = BTreeMap::new();
         for id in says
@@ -53,7 +55,9 @@ impl Run<'_> {
                 superseded.insert(id, by);
             }
         }
+
         self.delete_superseded(lease, &superseded, &listed, now)?;
+
         let of: Vec<&Says> = says
             .iter()
             .filter(|says| {
@@ -76,15 +80,18 @@ impl Run<'_> {
                 .get(by)
                 .is_some_and(|meta| is_older(meta.modified, now, grace))
         };
+
         let going: BTreeMap<&SegmentId, &SegmentId> =
             superseded.iter().filter(|(_, by)| is_old(by)).collect();
         let mut heirs: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
         for (old, by) in &going {
-            // One whose heir goes too is judged again when its heir's heir is the one that stays.
+            // If the superseding segment is deleted too, the next prune judges this one against the
+            // segment that stays.
             if !going.contains_key(by) {
                 heirs.entry(**by).or_default().push(**old);
             }
         }
+
         for (by, olds) in heirs {
             let Some(heir) = self.segment(&by)? else {
                 continue;
@@ -112,7 +119,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads a segment; none if it is gone or damaged, which a sync tells of.
+    /// Reads a segment. Returns `None` if it is gone or damaged; a sync reports that.
     fn segment(&self, id: &SegmentId) -> Result<Option<SegmentBody>, Error> {
         match self.repo.read_segment(id) {
             Ok(body) => Ok(Some(body)),
@@ -138,8 +145,10 @@ impl Run<'_> {
             |id| listed.get(id).map_or(0, |meta| meta.size),
             &dropped,
         );
+
         let mut merged = SegmentBody::empty(lease.id());
-        let (mut count, mut bytes) = (0, 0);
+        let mut count = 0;
+        let mut bytes = 0;
         for id in chosen {
             self.cancel.check()?;
             let Some(body) = self.segment(&id)? else {
@@ -153,9 +162,12 @@ impl Run<'_> {
             count += 1;
             join(&mut merged, id, body, &dropped);
         }
+
         if count == 0 {
             return Ok(());
         }
+
+        // Readers search these lists, so they are sorted and without duplicates.
         for ids in [&mut merged.condemned, &mut merged.dropped] {
             ids.sort_unstable();
             ids.dedup();
@@ -164,6 +176,7 @@ impl Run<'_> {
         merged.lost.dedup();
         merged.superseded.sort_unstable();
         merged.superseded.dedup();
+
         lease.check()?;
         self.repo.publish_segment(lease.id(), &merged)?;
         self.report.segments_merged = count;
@@ -171,8 +184,8 @@ impl Run<'_> {
     }
 }
 
-/// Which segments are merged into one: small ones once they are many, and those that tell mostly of
-/// dropped packs.
+/// Returns the segments to merge into one: small ones if there are many, and those whose packs are
+/// mostly dropped.
 fn choose(
     says: &[&Says],
     size: impl Fn(&SegmentId) -> u64,
@@ -189,14 +202,18 @@ fn choose(
             .count();
         gone > 0 && gone * 2 >= says.added.len()
     };
+
     let (mut small, mut stale): (Vec<&Says>, Vec<&Says>) = free
         .filter(|says| size(&says.segment) < SMALL_BYTES || is_stale(says))
         .partition(|says| size(&says.segment) < SMALL_BYTES);
+
     if small.len() <= SMALL_MAX {
         small.clear();
     }
+
     small.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
     stale.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
+
     stale
         .into_iter()
         .chain(small)
@@ -204,7 +221,7 @@ fn choose(
         .collect()
 }
 
-/// Adds what a segment says to a merged one.
+/// Adds the contents of a segment to a merged one.
 fn join(merged: &mut SegmentBody, id: SegmentId, body: SegmentBody, dropped: &BTreeSet<PackId>) {
     let held: BTreeSet<PackId> = merged.packs.iter().map(|pack| pack.id).collect();
     for pack in body.packs {
@@ -225,7 +242,7 @@ fn join(merged: &mut SegmentBody, id: SegmentId, body: SegmentBody, dropped: &BT
     merged.superseded.push(id);
 }
 
-/// What a segment says, to be asked.
+/// The contents of a segment, with its packs by id.
 struct Told<'a> {
     packs: HashMap<PackId, &'a PackInfo>,
     body: &'a SegmentBody,
@@ -239,7 +256,7 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// True if nothing that `old` says would be unsaid without it.
+    /// Returns true if no statement of `old` would be lost without it.
     fn covers(&self, old: &SegmentBody) -> bool {
         let is_dropped = |pack: &PackId| self.body.dropped.binary_search(pack).is_ok();
         old.packs

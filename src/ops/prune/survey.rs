@@ -1,5 +1,5 @@
-//! What is there, in the order that the protocol asks for: leases, snapshots, segments, packs; then
-//! what is live.
+//! Lists the repository in the order that the protocol requires (leases, snapshots, segments,
+//! packs), then finds the live chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,62 +19,70 @@ use crate::repo::{ChunkReader, FoundLease, RepoError};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, StoreError, list_all};
 use crate::types::{PackId, SegmentBody, Timestamp};
 
-/// Frames of metadata kept while roots are walked: 16 MiB.
+/// Size of the cache for frames of metadata while roots are walked: 16 MiB.
 const FRAME_CACHE_BYTES: usize = 16 << 20;
 
-/// The repository at one time.
+/// State of the repository at one time.
 #[derive(Debug)]
 pub(super) struct Survey {
     /// The store's time before anything was listed.
     pub now: Timestamp,
-    /// Leases of others that are alive.
+    /// Living leases of others.
     pub leases: Vec<FoundLease>,
-    /// Nobody else is at work and the prune is not to wait.
+    /// True if no other client is active and the prune does not have to wait.
     pub immediate: bool,
     pub until: Until,
-    /// Snapshots of which nobody can tell what they need.
+    /// Snapshots whose needs are unknown.
     pub unknown: UnknownNeeds,
     pub roots: Roots,
     /// When each condemned pack was condemned: the store time of the oldest listed segment that
-    /// says so.
+    /// condemns it.
     pub marks: BTreeMap<PackId, Timestamp>,
-    /// Packs listed that were dropped before.
+    /// Listed packs that were dropped earlier.
     pub leftovers: Vec<ObjectMeta>,
     pub live: Live,
 }
 
 impl Run<'_> {
-    /// Takes stock. Orphaned packs are published first, whatever follows.
+    /// Lists the repository and finds the live chunks. Orphaned packs are published in any case,
+    /// before the live chunks are known.
     ///
     /// # Errors
-    /// [`Error::Unresolved`] if a root needs what no held pack has: nothing may be let go then.
+    /// [`Error::Unresolved`] if a root needs data that no held pack has: nothing may be deleted
+    /// then.
     pub(super) fn survey(&mut self) -> Result<Survey, Error> {
         self.observer.phase(&Phase::Mark);
         let now = self.store_time()?;
         let leases = self.leases_of_others(now)?;
         let immediate = self.options.now && leases.is_empty();
         let grace = if immediate { None } else { Some(self.grace()) };
+
         let roots = Roots::list(self.repo, &leases, now, grace, self.cancel)?;
         sync(self.repo, self.observer)?;
+
+        // The times of the segments are those of the marks in them.
         let mut segments = BTreeMap::new();
         for meta in list_all(self.repo.store(), ObjectDir::Index)? {
             if let ObjectKey::Segment(id) = meta.key {
                 segments.insert(id, meta.modified);
             }
         }
+
         let listed = list_all(self.repo.store(), ObjectDir::Packs)?;
         let adopted = self.adopt(&listed)?;
         let (live, leftovers) = self.walk(&roots, &listed, &adopted)?;
+
         let mut marks = BTreeMap::new();
         for says in self.repo.ask_index(Index::says)? {
-            // A segment that is gone since it was loaded: nothing older than now is known of its
-            // marks.
+            // If a segment is gone since it was loaded, the time of its marks is unknown: assume
+            // now.
             let time = segments.get(&says.segment).copied().unwrap_or(now);
             for pack in says.condemned {
                 let mark = marks.entry(pack).or_insert(time);
                 *mark = time.min(*mark);
             }
         }
+
         let unknown = UnknownNeeds::find(&roots, &live, &self.repo.vanished(), self.times.margin);
         let until = Until {
             grace: grace.map(|grace| minus(now, grace)),
@@ -94,8 +102,8 @@ impl Run<'_> {
         })
     }
 
-    /// Finds out what is live. Done again if the index was found wanting on the way: chunk numbers,
-    /// and what did not resolve, are then others.
+    /// Finds the live chunks. Walks again if the index was refreshed or rebuilt on the way, since
+    /// chunk numbers and unresolved references then differ.
     fn walk(
         &mut self,
         roots: &Roots,
@@ -116,21 +124,23 @@ impl Run<'_> {
             if self.repo.index().generation() != generation {
                 continue;
             }
+
             refuse_unresolved(&live, roots, self.observer)?;
-            // Their writers may be about to publish them: they are judged by the next mark.
+            // Another writer may be about to publish these packs, so the next mark judges them.
             for id in adopted {
                 if let Some(pack) = live.packs.get_mut(id) {
                     pack.there = pack.there.map(|_| Timestamp::from_seconds(i64::MAX));
                 }
             }
+
             self.report.roots = (roots.snapshots.len() + roots.quarantined.len()) as u64;
             self.report.chunks = live.chunks;
             return Ok((live, leftovers));
         }
     }
 
-    /// The packs that segments tell of, with what the store says of them; and those that were
-    /// dropped and are there.
+    /// Returns the packs that segments mention, with the store times of their objects, and the
+    /// dropped packs that are still in the store.
     fn packs(&self, listed: &[ObjectMeta]) -> Result<(Packs, Vec<ObjectMeta>), Error> {
         let mut there: BTreeMap<PackId, &ObjectMeta> = BTreeMap::new();
         for meta in listed {
@@ -138,7 +148,9 @@ impl Run<'_> {
                 there.insert(id, meta);
             }
         }
-        let (mut packs, mut leftovers) = (Packs::new(), Vec::new());
+
+        let mut packs = Packs::new();
+        let mut leftovers = Vec::new();
         for row in self.repo.ask_index(Index::packs)? {
             let found = there.get(&row.id).map(|meta| (*meta).clone());
             if row.state == PackState::Dropped {
@@ -157,8 +169,8 @@ impl Run<'_> {
         Ok((packs, leftovers))
     }
 
-    /// Publishes what orphaned packs hold; returns their names. One that cannot be read is told and
-    /// left alone.
+    /// Publishes the contents of orphaned packs and returns their names. Reports an orphan that
+    /// cannot be read and leaves it alone.
     fn adopt(&mut self, listed: &[ObjectMeta]) -> Result<BTreeSet<PackId>, Error> {
         let known = self.repo.ask_index(Index::packs)?;
         let told: BTreeSet<PackId> = known
@@ -166,7 +178,10 @@ impl Run<'_> {
             .filter(|pack| pack.added || pack.state == PackState::Dropped)
             .map(|pack| pack.id)
             .collect();
-        let (mut adopted, mut found, mut chunks) = (BTreeSet::new(), Vec::new(), 0);
+
+        let mut adopted = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut chunks = 0;
         for meta in listed {
             let ObjectKey::Pack(id) = meta.key else {
                 continue;
@@ -174,6 +189,7 @@ impl Run<'_> {
             if told.contains(&id) {
                 continue;
             }
+
             self.cancel.check()?;
             match self.repo.read_directory(&id, meta.size) {
                 Ok(info) => {
@@ -189,11 +205,13 @@ impl Run<'_> {
                 }
                 Err(err) => return Err(err.into()),
             }
+
             if chunks >= SEGMENT_CHUNKS {
                 self.publish_adopted(&mut found)?;
                 chunks = 0;
             }
         }
+
         self.publish_adopted(&mut found)?;
         Ok(adopted)
     }
@@ -217,7 +235,7 @@ impl Run<'_> {
     }
 }
 
-/// Fails if a root cannot be read or needs what is not there.
+/// Returns an error if a root cannot be read or needs missing data.
 fn refuse_unresolved(live: &Live, roots: &Roots, observer: &dyn Observer) -> Result<(), Error> {
     let told: Vec<&(String, String)> = roots.unreadable.iter().chain(&live.told).collect();
     for (object, why) in &told {
@@ -232,7 +250,7 @@ fn refuse_unresolved(live: &Live, roots: &Roots, observer: &dyn Observer) -> Res
     }
 }
 
-/// A time so much earlier.
+/// Returns the time `span` before `time`.
 pub(super) fn minus(time: Timestamp, span: Duration) -> Timestamp {
     time.plus_seconds(-i64::try_from(span.as_secs()).unwrap_or(i64::MAX))
 }

@@ -1,16 +1,18 @@
-//! The sweep: packs condemned long enough ago, and that no root needs, are dropped, then deleted;
-//! then the rest of what nobody needs.
+//! The sweep: packs that were condemned long enough ago and that no root needs are dropped, then
+//! deleted; then other unneeded objects.
 //!
-//! **Looking again.** What is deleted was judged by a listing, and between the two a walk through
-//! all snapshots took minutes or hours. So the sweep looks again before the first deletion: a
-//! snapshot that came since, from a writer that was not counted among the living, makes it take
-//! stock anew. And it deletes nothing by its name alone: it stats the object first and deletes it
-//! only if it is the one that was judged. Packs need no such look, since their names are the hashes
-//! of their contents and are never used twice.
+//! **Looking again.** The sweep decides on a listing, and the walk through all snapshots after it
+//! took minutes or hours. So the sweep lists again before the first deletion: a new snapshot from a
+//! writer that was not counted among the living makes it survey again. And it deletes no object by
+//! its name alone: it stats the object first and deletes it only if it is unchanged since the
+//! listing. Packs do not need this check, since their names are the hashes of their contents and
+//! are never used twice.
 //!
-//! Crash points: one segment names the spent forgotten snapshots, so that nobody misses them; they
-//! go first, so that none is left whose chunks are gone; then one segment says *dropped*, durable;
-//! then the objects go. What is left of those is deleted by the next prune.
+//! Crash points:
+//! 1. One segment names the spent forgotten snapshots, so that no client misses them.
+//! 2. They are deleted first, so that no snapshot is left whose chunks are gone.
+//! 3. One segment says *dropped*, durably.
+//! 4. The objects are deleted. After a crash the next prune deletes the rest.
 
 use std::collections::BTreeSet;
 
@@ -27,20 +29,24 @@ use crate::types::{PackId, SegmentBody, SnapshotId};
 
 /// Snapshots that one segment records: 512 KiB.
 const RECORDED_MAX: usize = 16 << 10;
-/// How often stock is taken anew because something changed while it was judged.
+/// Maximum number of surveys if the repository changes during each of them.
 const SURVEYS_MAX: usize = 3;
 
 impl Run<'_> {
-    /// Drops and deletes what may go; notes what waits and why.
+    /// Drops and deletes packs and spent snapshots; reports which packs wait and why.
     pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
         self.observer.phase(&Phase::Sweep);
         let dropped = self.judged_again(survey)?;
+
         self.witness(lease, survey)?;
         lease.check()?;
+
+        // Record and delete the spent snapshots.
         self.record_spent(lease, survey)?;
         for meta in std::mem::take(&mut survey.roots.spent) {
             self.report.forgotten_deleted += u64::from(self.delete_spent(&meta)?);
         }
+
         if !dropped.is_empty() {
             let body = SegmentBody {
                 dropped: dropped.clone(),
@@ -49,9 +55,11 @@ impl Run<'_> {
             lease.check()?;
             self.repo.publish_segment(lease.id(), &body)?;
         }
+
         let leftovers = self.spent_leftovers(survey)?;
         self.observer
             .expect((dropped.len() + leftovers.len()) as u64, false);
+
         for id in dropped {
             self.cancel.check()?;
             lease.check()?;
@@ -70,7 +78,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What may be dropped, and in the survey what is spent, by a survey that still stands.
+    /// Returns the packs to drop, surveying again until the survey is up to date. `survey` then
+    /// holds the snapshots and leftovers to delete.
     fn judged_again(&mut self, survey: &mut Survey) -> Result<Vec<PackId>, Error> {
         for _ in 0..SURVEYS_MAX {
             let dropped = self.droppable(survey);
@@ -82,14 +91,16 @@ impl Run<'_> {
             }
             *survey = self.survey()?;
         }
+
+        // The repository changed during each survey: delete nothing this time.
         survey.roots.spent.clear();
         survey.leftovers.clear();
         self.report.wait(Waiting::Changed);
         Ok(Vec::new())
     }
 
-    /// False if something came since the survey that it does not account for: a snapshot of a
-    /// writer that was not among the living, or another client's mark or drop.
+    /// Returns false if the repository contains something that the survey does not account for: a
+    /// snapshot of a writer that was not among the living, or another client's mark or drop.
     ///
     /// A snapshot of a living writer is accounted for: either the packs wait for that lease, or the
     /// writer saw them condemned and does not rely on them.
@@ -100,12 +111,13 @@ impl Run<'_> {
             }
             match self.repo.read_snapshot(&id) {
                 Ok(snapshot) if survey.leases.iter().any(|lease| lease.id == snapshot.lease) => {}
-                // Withdrawn since it was listed.
+                // Withdrawn after it was listed.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if !err.is_damage() => return Err(err.into()),
                 _ => return Ok(false),
             }
         }
+
         self.repo.sync()?;
         let rows = self.repo.ask_index(Index::packs)?;
         let known = |row: &PackRow| survey.live.packs.get(&row.id).map(|pack| pack.row.state);
@@ -114,9 +126,9 @@ impl Run<'_> {
             .all(|row| known(row).is_none_or(|state| state == row.state)))
     }
 
-    /// Says in the index which forgotten snapshots are about to be deleted: whoever remembers one
-    /// as the last of its source must not take it for a loss. It comes first, so a crash leaves a
-    /// record of what is still there.
+    /// Records in the index which forgotten snapshots are about to be deleted. A client that
+    /// remembers one of them as the last of its source must not report it as vanished. The record
+    /// is written first, so after a crash it may name snapshots that are still there.
     fn record_spent(&self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         let spent = survey.roots.spent.iter().filter_map(|meta| match meta.key {
             ObjectKey::Forgotten(id) => Some(id),
@@ -129,8 +141,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Where something stays because of a silence that lasts until now, publishes a segment that
-    /// says nothing: from its store time on the next prune can tell how far the clock has come.
+    /// Publishes an empty segment if an object stays because of a silence that lasts until now. The
+    /// next prune compares the clock with the store time of that segment.
     fn witness(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         if survey.roots.is_held_by_silence {
             self.report.wait(Waiting::Silence);
@@ -143,12 +155,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Those of these packs whose mark everybody can read: a segment that was loaded long ago may
-    /// have become damaged since, and a writer with a new cache would rely on what it condemns.
+    /// Returns those of these packs whose mark every client can read. A segment that was loaded
+    /// long ago may have become damaged since, and a writer with a new cache would rely on the
+    /// packs that it condemns.
     fn marked_for_all(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
         if packs.is_empty() {
             return Ok(packs);
         }
+
         let mut readable = BTreeSet::new();
         for says in self.repo.ask_index(Index::says)? {
             if !says
@@ -169,34 +183,39 @@ impl Run<'_> {
                 Err(err) => return Err(err.into()),
             }
         }
+
         packs.retain(|pack| readable.contains(pack));
         Ok(packs)
     }
 
-    /// Condemned packs that may be let go now, sorted.
+    /// Returns the condemned packs that may be dropped now, sorted; reports why the others wait.
     pub(super) fn droppable(&mut self, survey: &Survey) -> Vec<PackId> {
         let grace = self.grace();
         self.report.kept_waiting.clear();
+
         let mut dropped = Vec::new();
         let packs = survey.live.packs.values();
         let mut condemned: Vec<_> = packs
             .filter(|pack| pack.row.state == PackState::Condemned)
             .collect();
         condemned.sort_unstable_by_key(|pack| pack.row.id);
+
         for pack in condemned {
             let marked = survey
                 .marks
                 .get(&pack.row.id)
                 .copied()
                 .unwrap_or(survey.now);
-            // At once only behind a look at the leases: a mark that is younger than that look is
-            // another's.
+
+            // Skipping the grace period is safe only if the leases were listed after the mark. A
+            // younger mark is another client's.
             let ages = &survey.roots.ages;
             let may_go = if survey.immediate {
                 marked <= survey.now
             } else {
                 ages.is_older(marked, grace)
             };
+
             if !may_go {
                 let is_silence = ages.is_held_by_silence(marked, grace);
                 self.report.wait(if is_silence {
@@ -207,12 +226,13 @@ impl Run<'_> {
                 self.tell_who_is_at_work(survey);
                 continue;
             }
-            // Who began at most a margin later may not have seen the mark.
+            // A client that began at most a margin later may not have seen the mark.
             let margin = self.times.margin.as_secs_f64();
             let may_need = survey
                 .leases
                 .iter()
                 .find(|lease| lease.started(&self.times).seconds_since(marked) <= margin);
+
             if let Some(lease) = may_need {
                 self.wait_for(lease);
             } else if pack.needed {
@@ -227,10 +247,11 @@ impl Run<'_> {
                 dropped.push(pack.row.id);
             }
         }
+
         dropped
     }
 
-    /// Who keeps a prune that was asked not to wait from letting things go at once.
+    /// Reports the client that keeps a prune with `now` from dropping packs at once.
     fn tell_who_is_at_work(&mut self, survey: &Survey) {
         if self.options.now
             && let Some(lease) = survey.leases.first()
@@ -252,30 +273,32 @@ impl Run<'_> {
         });
     }
 
-    /// Deletes the rest: checkpoints nobody goes on from, leases of the dead, unfinished writes.
+    /// Deletes the rest: checkpoints that no backup continues, expired leases, unfinished writes.
     pub(super) fn tidy(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         lease.check()?;
         for meta in &survey.roots.old_checkpoints {
             self.report.checkpoints_deleted += u64::from(self.delete_judged(meta)?);
         }
+
         let dead_for = self.times.expiry * 2 + self.times.margin;
         for meta in list_all(self.repo.store(), ObjectDir::Leases)? {
             if is_older(meta.modified, survey.now, dead_for) {
                 self.report.leases_swept += u64::from(self.delete_judged(&meta)?);
             }
         }
-        // A write that goes on touches its file all the time; the grace of those at work is kept
-        // whatever was asked for.
+        // An active write touches its file all the time. The grace period protects the writes of
+        // other clients, also with `now`.
         let (count, bytes) = self
             .repo
             .store()
             .sweep_unfinished(minus(survey.now, self.grace()))?;
         self.report.unfinished_deleted += count;
         self.report.freed_bytes += bytes;
+
         Ok(())
     }
 
-    /// Deletes a pack that is dropped, and its recovery data.
+    /// Deletes a dropped pack and its recovery data.
     fn delete_pack(&mut self, id: &PackId, size: u64) -> Result<(), Error> {
         let parity = ObjectKey::Parity(*id);
         match self.repo.store().stat(&parity) {
@@ -285,23 +308,25 @@ impl Run<'_> {
             Err(err) if err.is_not_found() => {}
             Err(err) => return Err(err.into()),
         }
+
         let key = ObjectKey::Pack(*id);
         self.delete(&ObjectMeta {
             key,
             size,
             modified: Default::default(),
         })?;
+
         self.observer.add(Counter::Done, 1);
         self.observer.add(Counter::Packs, 1);
         Ok(())
     }
 
-    /// Deletes a forgotten snapshot that is spent; false if it is not the one that was judged, or
-    /// is listed again.
+    /// Deletes a spent forgotten snapshot. Returns false if it is not the object that was judged,
+    /// or if the snapshot is listed again.
     ///
-    /// `snapshots/` is asked first. A snapshot that is no longer there never comes back under its
-    /// name, and who moved it put a new copy into `forgotten/` before. So if the copy found after
-    /// that is the old one, nobody is about to rely on it.
+    /// `snapshots/` is checked first. A snapshot that is no longer there never comes back under its
+    /// name, and the client that moved it had put a new copy into `forgotten/` before. So if the
+    /// copy found after that is the old one, no client is about to rely on it.
     fn delete_spent(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
         let ObjectKey::Forgotten(id) = meta.key else {
             return Ok(false);
@@ -313,7 +338,8 @@ impl Run<'_> {
         self.delete(meta)
     }
 
-    /// Deletes an object if it is the one that was judged; false if it is not, or was gone already.
+    /// Deletes an object if it is the one that was judged. Returns false if it is not, or was
+    /// already gone.
     fn delete_judged(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
         if self.is_the_judged(meta)? {
             self.delete(meta)
@@ -322,7 +348,7 @@ impl Run<'_> {
         }
     }
 
-    /// True if the object of this name was not written since it was listed.
+    /// Returns true if the object of this name was not written since it was listed.
     fn is_the_judged(&self, meta: &ObjectMeta) -> Result<bool, Error> {
         match self.repo.store().stat(&meta.key) {
             Ok(now) => Ok((now.modified, now.size) == (meta.modified, meta.size)),
@@ -331,7 +357,7 @@ impl Run<'_> {
         }
     }
 
-    /// Deletes an object; false if it was gone already.
+    /// Deletes an object. Returns false if it was already gone.
     pub(super) fn delete(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
         match self.repo.store().delete(&meta.key) {
             Ok(()) => {
