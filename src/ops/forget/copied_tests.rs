@@ -1,4 +1,4 @@
-//! A repository that was copied without its objects' times decides as the original does: order,
+//! A repository that was copied without its objects' times decides like the original: order,
 //! `latest`, status, policies.
 
 use std::time::Duration;
@@ -70,7 +70,8 @@ fn sources(random: &mut Random) -> Vec<SourceRecord> {
     out
 }
 
-/// Some dozen snapshots of two hosts, whose clocks may be wrong; a store whose clock is.
+/// Makes a few dozen snapshots of two hosts, whose clocks may be wrong, in a store whose clock may
+/// be wrong too.
 fn history(random: &mut Random) -> Lab {
     let lab = Lab::new();
     let repo = lab.open();
@@ -84,6 +85,7 @@ fn history(random: &mut Random) -> Lab {
         lab.store
             .clock()
             .advance(step as i64 - if random.one_in(12) { 3 * 3600 } else { 0 });
+
         let id = add(&lab, &repo, |snapshot| {
             snapshot.host = ["h", "i"][random.below(2) as usize].into();
             snapshot.sources = sources(random);
@@ -102,6 +104,7 @@ fn history(random: &mut Random) -> Lab {
                 _ if is_whole => SnapshotState::Complete,
                 _ => SnapshotState::Incomplete,
             };
+
             snapshot.parents = made
                 .last()
                 .copied()
@@ -111,6 +114,7 @@ fn history(random: &mut Random) -> Lab {
         });
         made.push(id);
     }
+
     if random.one_in(3) {
         let _ = forget(&repo, made[0]);
     }
@@ -142,7 +146,7 @@ fn policy(random: &mut Random) -> Policy {
     }
 }
 
-/// All that a repository says of itself but the times of its objects.
+/// Returns everything that a repository reports except the times of its objects.
 fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     let repo = lab.open();
     let observer = Recording::default();
@@ -151,6 +155,7 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
         .iter()
         .map(|one| format!("{} {:?} {:?}", one.id, one.time(), one.committed()))
         .collect();
+
     for hosts in [
         HostChoice::Any,
         HostChoice::Host("h".into()),
@@ -167,6 +172,7 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
             out.push(format!("{found:?} {problems:?}"));
         }
     }
+
     let asked = StatusOptions {
         host: "host".into(),
         max_age: Some(Duration::from_secs(3600)),
@@ -174,6 +180,7 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     };
     let status = status(&repo, &asked, &Counters::default()).expect("asked");
     out.extend(status.sources.iter().map(|one| format!("{one:?}")));
+
     for (policy, force) in policies {
         let dry = ForgetOptions {
             dry_run: true,
@@ -187,11 +194,12 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
         }
         out.extend(report.refused.iter().map(|refusal| format!("{refusal:?}")));
     }
+
     out
 }
 
-/// Any permutation of the store's times: whoever copies a repository, or touches an object, changes
-/// nothing.
+/// With any permutation of the store's times the decisions stay the same, so copying a repository
+/// or touching an object changes nothing.
 #[test]
 fn a_copy_without_times_decides_as_the_original() {
     let seed = 20;
@@ -201,14 +209,15 @@ fn a_copy_without_times_decides_as_the_original() {
         let lab = history(&mut random);
         let policies: Vec<(Policy, bool)> = (0..3).map(|n| (policy(&mut random), n == 0)).collect();
         let copy = lab.copied_without_times(|| random.next());
-        let (before, after) = (said(&lab, &policies), said(&copy, &policies));
+        let before = said(&lab, &policies);
+        let after = said(&copy, &policies);
         let first = before.iter().zip(&after).position(|(one, two)| one != two);
         assert_eq!(before, after, "round {round}, line {first:?}");
     }
 }
 
-/// After a copy all snapshots look late. The next backup builds on the newest, and reads nothing
-/// again.
+/// After a copy all snapshots look late. The next backup still builds on the newest one and reads
+/// nothing again.
 #[test]
 fn a_backup_into_a_copy_builds_on_the_newest() {
     let run = |lab: &Lab, tree: &Lab| {
@@ -216,7 +225,7 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
             "tree",
             tree.tree(),
         )))];
-        // Below zero: what was written just now counts as old.
+        // Negative, so that files written just now count as old.
         let options = BackupOptions {
             grain_seconds: Some(-60),
             ..BackupOptions::new("host", sources)
@@ -231,6 +240,7 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
     lab.store.clock().advance(DAY);
     write(&lab.tree().join("b"), &noise(2, 50_000));
     let (newest, _) = run(&lab, &lab);
+
     lab.store.clock().advance(DAY);
     let mut random = Random(7);
     let copy = lab.copied_without_times(|| random.next());
@@ -241,7 +251,8 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
         "{report:?}"
     );
 
-    // One that landed late and lacks something is no parent: its packs went while its writer slept.
+    // A snapshot that landed late and lacks data cannot be a parent: its packs were deleted while
+    // its writer slept.
     let torn = lab.copied_without_times(|| random.next());
     let packs = torn
         .store
@@ -257,8 +268,8 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
     );
 }
 
-/// A writer that is still there may take its late snapshot back: what it replaces is not dropped
-/// for it.
+/// A writer that is still alive may withdraw its late snapshot, so the snapshot that it replaces is
+/// not dropped for it.
 #[test]
 fn a_late_snapshot_counts_once_its_writer_is_gone() {
     let lab = Lab::new();
@@ -268,6 +279,7 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
     let found = repo
         .find_snapshot(&old.to_string(), &HostChoice::Any)
         .expect("there");
+
     let mut next = found.successor();
     (next.lease, next.heartbeat) = (lease.id(), lease.last_heartbeat());
     let plain = crate::format::encode_snapshot(&next);
@@ -278,6 +290,7 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
         &plain,
     )
     .expect("sealed");
+
     lab.store.clock().advance(3600);
     let key = ObjectKey::Snapshot(SnapshotId::from(name));
     crate::store::Store::put(
@@ -287,6 +300,7 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
         crate::store::PutMode::CreateOnly,
     )
     .expect("put");
+
     let dropped = || {
         let report = run(
             &repo,
@@ -302,6 +316,7 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
             .filter(|one| !one.keep)
             .count()
     };
+
     assert_eq!(dropped(), 0);
     lease.release().expect("released");
     assert_eq!(dropped(), 1, "replaced");

@@ -1,8 +1,8 @@
-//! Which snapshots are judged together.
+//! Decides which snapshots are judged together.
 //!
-//! One name can stand for two things: `/home/alice/data` and `/home/bob/data`, backed up by two
-//! jobs, are both `data`. Judged together, the one's snapshots would be dropped as older states of
-//! the other. So what a name stands for counts as well: a tree's recorded path, a stream's program.
+//! One name can denote two things: `/home/alice/data` and `/home/bob/data`, backed up by two jobs,
+//! are both `data`. If they were judged together, snapshots of one would be dropped as older states
+//! of the other. So the group also depends on a tree's recorded path or a stream's program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,13 +11,13 @@ use crate::format::SourceRecord;
 use crate::ops::things::Thing;
 use crate::repo::StoredSnapshot;
 
-/// What snapshots must have in common to be judged together.
+/// Properties that snapshots must share to be judged together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupBy {
     pub host: bool,
     /// The set of their sources' names.
     pub sources: bool,
-    /// The same, and what each stands for: a tree's path, a stream's program.
+    /// The set of their sources' names with each source's path (tree) or program (stream).
     pub paths: bool,
     pub tags: bool,
 }
@@ -33,11 +33,11 @@ impl Default for GroupBy {
     }
 }
 
-/// What the snapshots of a group have in common; none where it does not matter.
+/// The shared properties of a group's snapshots; `None` for a property that does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     pub host: Option<String>,
-    /// Names, and what each stands for where that matters; sorted.
+    /// Names and, if it matters, the path or program of each; sorted.
     pub sources: Option<Vec<(String, Option<Thing>)>>,
     /// Sorted.
     pub tags: Option<Vec<String>>,
@@ -91,15 +91,16 @@ impl GroupBy {
     }
 }
 
-/// What the names of all sources stand for.
+/// Paths and programs that the names of all sources denote.
 pub(in crate::ops) struct Names<'a> {
     by_name: &'a BTreeSet<String>,
-    /// What each host's name stood for, but for relative paths.
+    /// For each host and name, the recorded things, except relative paths.
     absolute: BTreeMap<(String, String), BTreeSet<Thing>>,
 }
 
 impl<'a> Names<'a> {
-    /// `by_name`: names that are one thing, whatever is recorded.
+    /// Collects the things from all snapshots. The names in `by_name` count as one thing each;
+    /// their recorded paths are ignored.
     pub fn new(all: &[StoredSnapshot], by_name: &'a BTreeSet<String>) -> Self {
         let mut absolute: BTreeMap<(String, String), BTreeSet<Thing>> = BTreeMap::new();
         for one in all {
@@ -114,7 +115,8 @@ impl<'a> Names<'a> {
         Self { by_name, absolute }
     }
 
-    /// Names that alone count, of which each stood for several things: host, name and the things.
+    /// Returns the names in `by_name` under which several things were recorded: host, name and the
+    /// things.
     pub fn moved(&self) -> impl Iterator<Item = (&str, &str, Vec<String>)> {
         let several = self
             .absolute
@@ -129,8 +131,9 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// What a record is of; none where its name alone counts. A relative path, which earlier
-    /// versions recorded, is the one absolute path of the same name that ends with it.
+    /// Returns the thing that a record captures, or `None` if only its name counts. Earlier
+    /// versions recorded relative paths: such a path counts as the only absolute path of the same
+    /// name that ends with it, if there is exactly one.
     pub fn thing(&self, host: &str, record: &SourceRecord) -> Option<Thing> {
         if self.by_name.contains(&record.name) {
             return None;

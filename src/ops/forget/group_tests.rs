@@ -1,5 +1,5 @@
-//! What is judged together: one name can stand for two things, and one thing can have several names
-//! in records.
+//! Tests of grouping: one name can denote two things, and one thing can have several names in
+//! records.
 
 use super::tests::{DAY, add, ids, last, options, run};
 use super::*;
@@ -40,8 +40,8 @@ fn dump(words: &[&str]) -> SourceKind {
     }
 }
 
-/// A snapshot of each kind in turn, six hours apart; what `last 1` leaves of them, by their
-/// numbers.
+/// Adds one snapshot of each kind, six hours apart, and returns the indexes of those that `last 1`
+/// keeps.
 fn left(kinds: &[SourceKind], change: impl Fn(&mut ForgetOptions)) -> Vec<usize> {
     let lab = Lab::new();
     let repo = lab.open();
@@ -81,7 +81,8 @@ fn by_name(options: &mut ForgetOptions) {
 
 #[test]
 fn two_directories_of_one_name_have_each_their_history() {
-    let (alice, bob) = (tree("/home/alice/data"), tree("/home/bob/data"));
+    let alice = tree("/home/alice/data");
+    let bob = tree("/home/bob/data");
     let all = [alice.clone(), bob.clone(), alice.clone(), bob.clone()];
     assert_eq!(left(&all, |_| {}), [2, 3]);
     assert_eq!(left(&all, by_sources), [3], "asked for");
@@ -93,19 +94,18 @@ fn two_directories_of_one_name_have_each_their_history() {
     );
 }
 
-/// Records of earlier versions have the path as it was typed.
+/// Records of earlier versions have the path as the user typed it.
 #[test]
 fn a_relative_path_is_the_absolute_one_that_ends_with_it() {
-    let (relative, alice, bob) = (
-        tree("data"),
-        tree("/home/alice/data"),
-        tree("/home/bob/data"),
-    );
+    let relative = tree("data");
+    let alice = tree("/home/alice/data");
+    let bob = tree("/home/bob/data");
     assert_eq!(
         left(&[relative.clone(), relative.clone(), alice.clone()], |_| {}),
         [2]
     );
-    // Which of the two it was is not known: it stays.
+
+    // Either of the two may be meant, so the relative one stays a group of its own.
     assert_eq!(left(&[relative, alice, bob], |_| {}), [0, 1, 2]);
     assert_eq!(
         left(
@@ -131,7 +131,7 @@ fn of_a_stream_the_program_counts_and_not_its_arguments() {
     assert_eq!(left(&all, |_| {}), [1, 2, 3]);
 }
 
-/// A configured source that was moved goes on, and that is said.
+/// A configured source that was moved continues its history, and a note reports that.
 #[test]
 fn a_moved_source_of_the_configuration_is_named() {
     let lab = Lab::new();
@@ -145,6 +145,7 @@ fn a_moved_source_of_the_configuration_is_named() {
             snapshot.sources = vec![record("data", tree(path))]
         });
     }
+
     let mut options = ForgetOptions {
         dry_run: true,
         ..options(last(1))
@@ -152,9 +153,11 @@ fn a_moved_source_of_the_configuration_is_named() {
     let observer = Recording::default();
     let split = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
     assert_eq!((split.groups.len(), observer.problems().len()), (2, 0));
+
     by_name(&mut options);
     let one = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
     assert_eq!((one.groups.len(), one.dropped), (1, 1));
+
     let notes: Vec<String> = observer
         .problems()
         .iter()
@@ -166,8 +169,8 @@ fn a_moved_source_of_the_configuration_is_named() {
     );
 }
 
-/// What a name stood for last month was captured well, and what it stands for now is suspect: the
-/// one's last good capture is not the other's.
+/// The thing that a name denoted last month was captured well, and the one that it denotes now is
+/// suspect: the last good capture of one is not that of the other.
 #[test]
 fn the_last_good_capture_is_of_the_same_thing() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! What forgetting by policy refuses, and what it does not.
+//! Tests of the guard: policies that it refuses, and policies that it allows.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::store::ObjectDir;
 
 const HOUR: i64 = 3600;
 
-/// So many snapshots, so many seconds apart.
+/// Makes `count` snapshots, `seconds` apart.
 fn every(lab: &Lab, seconds: i64, count: usize, host: &str) -> Vec<SnapshotId> {
     let repo = lab.open();
     let one = || {
@@ -27,8 +27,9 @@ fn daily(n: u32) -> Policy {
     }
 }
 
-/// Seven days of hourly backups drop 23 of 30 snapshots each day. That was taken for most of the
-/// group and refused, the prune behind it left out, every day again.
+/// Seven daily snapshots over hourly backups drop 23 of 30 snapshots each day. This is normal and
+/// must not be refused as most of the group, since the prune that follows would be skipped every
+/// day.
 #[test]
 fn a_daily_forget_over_hourly_backups_is_never_refused() {
     let lab = Lab::new();
@@ -41,7 +42,7 @@ fn a_daily_forget_over_hourly_backups_is_never_refused() {
     assert!(ids(repo.store(), ObjectDir::Snapshots).len() <= 8);
 }
 
-/// `keep_last = 7` where `keep_daily = 7` was meant, over a month of hourly backups.
+/// `keep_last = 7` instead of `keep_daily = 7`, over a month of hourly backups.
 #[test]
 fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     let lab = Lab::new();
@@ -68,8 +69,7 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     );
 }
 
-/// The refused group is left alone; those of other hosts had to wait for it, and their space with
-/// them.
+/// A refused group is left unchanged; groups of other hosts do not wait for it.
 #[test]
 fn a_refused_group_holds_up_no_other() {
     let lab = Lab::new();
@@ -92,8 +92,8 @@ fn a_refused_group_holds_up_no_other() {
     );
 }
 
-/// The store's clock stood a year ahead for some backups: counted back from these, all others are
-/// too old.
+/// The store's clock was a year ahead for some backups: counted back from these, all others are too
+/// old.
 #[test]
 fn a_clock_that_was_ahead_is_refused() {
     let lab = Lab::new();
@@ -109,8 +109,9 @@ fn a_clock_that_was_ahead_is_refused() {
     assert_eq!((report.dropped, report.refused.len()), (0, 1));
 }
 
-/// One protected snapshot of long ago is not what the policy keeps of all that time: neither does
-/// it let most of it go, nor does it make an ordinary policy look as if it kept little.
+/// A protected snapshot of long ago does not count as time that the policy keeps. So it does not
+/// hide that a policy drops most of the time, and it does not make an ordinary policy look as if it
+/// kept little.
 #[test]
 fn protected_ones_stand_for_no_time() {
     let lab = Lab::new();
@@ -163,8 +164,8 @@ fn no_policy_takes_the_last_of_a_group_unasked() {
     );
 }
 
-/// The store's clock went back by a month (a dead battery): what was backed up since is dated
-/// before what it was built on, and a policy would drop the newest as the oldest.
+/// The store's clock went back by a month (a dead battery): later backups are dated before their
+/// parents, and a policy would drop the newest as the oldest.
 #[test]
 fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
     let lab = Lab::new();
@@ -176,6 +177,7 @@ fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
         let parents = made.last().copied().into_iter().collect();
         made.push(add(&lab, &repo, |snapshot| snapshot.parents = parents));
     }
+
     lab.store.clock().advance(30 * DAY);
     let report = run(&repo, &options(last(3)));
     assert_eq!((report.dropped, report.refused.len()), (0, 1));
@@ -185,8 +187,9 @@ fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
         why.contains("the store's clock was wrong") && why.contains(&made[3].short()),
         "{why}"
     );
-    // Nothing to drop is nothing to refuse; and a jump within the protocol's margin is none.
+    // Without a snapshot to drop there is nothing to refuse.
     assert_eq!(run(&repo, &options(last(9))).refused, []);
+
     let forced = run(
         &repo,
         &ForgetOptions {
@@ -201,6 +204,8 @@ fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
         ),
         (2, 3)
     );
+
+    // A jump within the protocol's margin is accepted.
     let other = Lab::new();
     let repo = other.open();
     let first = add(&other, &repo, |_| {});

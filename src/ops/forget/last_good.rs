@@ -1,8 +1,8 @@
-//! The last good capture of a source that is suspect since: kept whatever the policy says.
+//! Keeps the last good capture of a source that has been suspect since, regardless of the policy.
 //!
-//! It is what a doubtful capture is measured by, and what is restored if the doubt was right. Ranks
-//! alone do not keep it: of two sources each may be good where the other is suspect, so that all
-//! snapshots are doubtful.
+//! A suspect capture is compared with it, and it is restored if the suspicion was right. The ranks
+//! alone do not keep it: with two sources, each may be good where the other is suspect, so that all
+//! snapshots are suspect.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::ops::things::Thing;
 use crate::repo::StoredSnapshot;
 use crate::types::SnapshotId;
 
-/// A host's name, and what it stands for.
+/// Host, name of the source, and the thing that it captures.
 type Source<'s> = (&'s str, &'s str, Option<Thing>);
 
-/// By snapshot: the sources of which it holds the last good capture, while a newer one is suspect.
+/// Returns, by snapshot, the sources whose last good capture it holds while a newer one is suspect.
 ///
-/// A snapshot that may be withdrawn is none to rely on.
+/// A snapshot that may be withdrawn does not count as good.
 pub(super) fn find<'s>(
     snapshots: impl Iterator<Item = &'s StoredSnapshot>,
     unsettled: &Unsettled,
@@ -28,7 +28,8 @@ pub(super) fn find<'s>(
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
         .collect();
     counted.sort_by_key(|one| (one.time(), one.order()));
-    // Of each host's source, the newest good one and whether a newer one is suspect.
+
+    // For each source of a host, the newest good snapshot and whether a newer one is suspect.
     let mut last: BTreeMap<Source<'_>, (Option<SnapshotId>, bool)> = BTreeMap::new();
     for one in counted {
         for source in &one.snapshot.sources {
@@ -43,6 +44,7 @@ pub(super) fn find<'s>(
             }
         }
     }
+
     let mut out: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
     for ((_, source, _), (good, is_suspect)) in last {
         if let (Some(good), true) = (good, is_suspect) {
@@ -52,7 +54,7 @@ pub(super) fn find<'s>(
     out
 }
 
-/// Keeps those that were found, and says why.
+/// Keeps the snapshots that were found, and adds the reason.
 pub(super) fn keep(decisions: &mut [Decision], found: &BTreeMap<SnapshotId, Vec<String>>) {
     for one in decisions {
         let Some(sources) = found.get(&one.found.id) else {
@@ -97,9 +99,9 @@ mod tests {
         }
     }
 
-    /// First the keys changed, then the database shrank as well: whatever is kept of the doubtful
-    /// snapshots, each source's last good capture went with the days, and with it what `node
-    /// restore` names as the newest good one.
+    /// First the keys change, then the database shrinks as well, so all snapshots are suspect. The
+    /// last good capture of each source must stay, since `node restore` names it as the newest good
+    /// one.
     #[test]
     fn the_last_good_capture_of_each_source_is_kept() {
         let lab = Lab::new();
@@ -128,6 +130,7 @@ mod tests {
             })
             .collect();
         let report = run(&repo, &options(last(1)));
+
         let why = |n: usize| {
             let reasons = &report.groups[0].decisions[n].reasons;
             reasons
@@ -136,6 +139,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
+
         assert_eq!(why(0), "last 1", "complete");
         assert_eq!(
             (why(1), why(4)),
@@ -149,7 +153,7 @@ mod tests {
         let kept = [0, 2, 3, 5].map(|n| made[n]).into();
         assert_eq!(ids(repo.store(), ObjectDir::Snapshots), kept);
 
-        // A good capture of both ends it.
+        // A good capture of both sources ends the protection.
         lab.store.clock().advance(60);
         let good = add(&lab, &repo, |snapshot| {
             snapshot.sources = vec![stream("db", true), stream("keys", true)];
@@ -164,8 +168,7 @@ mod tests {
         assert_eq!(ids(repo.store(), ObjectDir::Snapshots), [good].into());
     }
 
-    /// The database alone is backed up by a second job: what it has seen counts, whatever the
-    /// group.
+    /// A second job backs up only the database: its captures count, whichever group they are in.
     #[test]
     fn a_source_goes_on_in_another_set_of_sources() {
         let lab = Lab::new();

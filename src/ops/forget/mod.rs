@@ -1,7 +1,7 @@
 //! Forgetting snapshots, by name or by policy, and bringing them back.
 //!
-//! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after
-//! its grace. Until then it can be brought back.
+//! A forgotten snapshot moves to `forgotten/`, which frees nothing by itself: `prune` does that
+//! after its grace period. Until then the snapshot can be brought back.
 
 #[cfg(test)]
 mod copied_tests;
@@ -41,32 +41,32 @@ use crate::store::ObjectKey;
 use crate::sys;
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
-/// What is forgotten by policy.
+/// Options of forgetting by policy.
 #[derive(Debug, Clone)]
 pub struct ForgetOptions {
     /// This machine's name, for the lease.
     pub host: String,
     pub policy: Policy,
-    /// Snapshots that it does not accept are neither counted nor touched.
+    /// Snapshots that it does not accept are neither counted nor changed.
     pub filter: SnapshotFilter,
     pub group_by: GroupBy,
-    /// Sources whose names were given for good, in a configuration: what they stand for is not
-    /// compared, so that their history continues at another path.
+    /// Sources with a fixed name from a configuration. Their paths and programs are not compared,
+    /// so their history continues at another path.
     pub by_name: BTreeSet<String>,
-    /// Whose calendar counts.
+    /// The time zone of the calendar periods.
     pub zone: TimeZone,
-    /// Also carry out what [`Group::refusal`] speaks against.
+    /// Also forget from groups that [`Group::refusal`] protects.
     pub force: bool,
-    /// Decide and tell, touch nothing.
+    /// Decide and report, but change nothing.
     pub dry_run: bool,
 }
 
-/// What became of a snapshot.
+/// The decision about one snapshot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     pub found: StoredSnapshot,
     pub keep: bool,
-    /// At least one.
+    /// Why it is kept or dropped; never empty.
     pub reasons: Vec<Reason>,
 }
 
@@ -74,34 +74,35 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub key: GroupKey,
-    /// Oldest first.
+    /// Decisions, oldest snapshot first.
     pub decisions: Vec<Decision>,
 }
 
-/// What a policy decided, and whether that was done.
+/// Decisions of a policy, and whether they were carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgetReport {
     pub groups: Vec<Group>,
-    /// Refused groups' snapshots too.
+    /// Number of kept snapshots, including all those of refused groups.
     pub kept: u64,
-    /// Forgotten, or in a dry run: to be forgotten. Nothing of a refused group.
+    /// Number of forgotten snapshots; in a dry run, of those to be forgotten. Excludes refused
+    /// groups.
     pub dropped: u64,
-    /// The groups that were left as they are, since they would lose too much.
+    /// Groups that were left unchanged because they would lose too much.
     pub refused: Vec<Refusal>,
 }
 
 impl ForgetReport {
-    /// True if nothing of this group is forgotten, whatever was decided.
+    /// Returns true if nothing of this group is forgotten, regardless of the decisions.
     pub fn is_refused(&self, key: &GroupKey) -> bool {
         self.refused.iter().any(|refusal| refusal.key == *key)
     }
 }
 
-/// Forgets what a policy does not keep.
+/// Forgets the snapshots that a policy does not keep.
 ///
-/// A group that would lose too much ([`Group::refusal`]) is left as it is unless that is forced,
-/// also in a dry run; the report names it in `refused`, and the other groups are carried out. A
-/// crash on the way leaves some of them forgotten.
+/// A group that would lose too much ([`Group::refusal`]) is left unchanged unless `force` is set,
+/// also in a dry run. The report lists it in `refused`, and the other groups are carried out. A
+/// crash on the way leaves some snapshots forgotten and others not.
 ///
 /// # Errors
 /// [`Error::Usage`] for an empty policy: it would keep nothing.
@@ -116,18 +117,19 @@ pub fn forget_by_policy(
             "no rule says what to keep; without any, everything would go".into(),
         ));
     }
-    let lease = match options.dry_run {
-        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
-        false => {
-            repo.check_writable()?;
-            Some(Lease::take(
-                repo,
-                LeaseKind::Repair,
-                &options.host,
-                repo.lease_times(),
-            )?)
-        }
+
+    let lease = if options.dry_run {
+        reading_lease(repo, LeaseKind::Repair, &options.host)?
+    } else {
+        repo.check_writable()?;
+        Some(Lease::take(
+            repo,
+            LeaseKind::Repair,
+            &options.host,
+            repo.lease_times(),
+        )?)
     };
+
     observer.phase(&Phase::Plan);
     let all = repo.snapshots(&mut |id, err| {
         observer.problem(&Problem::new(
@@ -138,13 +140,16 @@ pub fn forget_by_policy(
     })?;
     crate::ops::report_vanished(repo, observer);
     crate::ops::tell_times(repo, &all, observer);
-    // The store's time. Without write access it is this machine's, or the newest that the store is
-    // known to have given.
+
+    // The store's time. Without write access, this machine's time or the newest heartbeat in the
+    // repository, whichever is later.
     let newest = all.iter().map(|one| one.snapshot.heartbeat).max();
     let now = || newest.map_or_else(sys::now, |newest| newest.max(sys::now()));
     let now = lease.as_ref().map_or_else(now, Lease::last_heartbeat);
+
     let unsettled = Unsettled::find(repo, &all)?;
     let names = Names::new(&all, &options.by_name);
+
     for (host, name, things) in names.moved() {
         let message = format!(
             "it was {}; judged as one, by its name",
@@ -156,7 +161,9 @@ pub fn forget_by_policy(
             message,
         ));
     }
+
     let report = plan(repo, options, all, now, (&names, &unsettled));
+
     if let Some(lease) = lease {
         if !options.dry_run {
             carry_out(repo, &lease, &report, observer, cancel)?;
@@ -164,6 +171,7 @@ pub fn forget_by_policy(
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     Ok(report)
 }
 
@@ -177,11 +185,14 @@ fn plan(
     let margin = i64::try_from(repo.lease_times().margin.as_secs()).unwrap_or(i64::MAX);
     let horizon = now.plus_seconds(margin);
     let replaced = replaced(&all, unsettled);
-    // Of all that there are, whatever is judged: a source goes on when the set of sources changes.
+
+    // Find the last good captures among all snapshots, not only the judged ones: a source continues
+    // when the set of sources changes.
     let counted = all
         .iter()
         .filter(|one| !replaced.contains_key(&one.id) && one.time() <= horizon);
     let last_good = last_good::find(counted, unsettled, names);
+
     let mut groups: BTreeMap<GroupKey, Vec<StoredSnapshot>> = BTreeMap::new();
     for found in all
         .into_iter()
@@ -192,6 +203,7 @@ fn plan(
             .or_default()
             .push(found);
     }
+
     let groups: Vec<Group> = groups
         .into_iter()
         .map(|(key, mut members)| {
@@ -201,10 +213,13 @@ fn plan(
             Group { key, decisions }
         })
         .collect();
-    let refused: Vec<Refusal> = match options.force {
-        true => Vec::new(),
-        false => groups.iter().filter_map(Group::refusal).collect(),
+
+    let refused: Vec<Refusal> = if options.force {
+        Vec::new()
+    } else {
+        groups.iter().filter_map(Group::refusal).collect()
     };
+
     let mut report = ForgetReport {
         groups,
         kept: 0,
@@ -221,7 +236,7 @@ fn plan(
     report
 }
 
-/// What is to be forgotten: what was decided so, but for the refused groups.
+/// Returns the decisions to forget, without those of refused groups.
 fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
     let groups = report
         .groups
@@ -232,9 +247,9 @@ fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
         .filter(|one| !one.keep)
 }
 
-/// Snapshots that their writers may withdraw at any moment: those that landed after the lease had
-/// ended, while the lease is listed. A copy without its files' times looks late too, but its
-/// writers are gone, and so are their leases.
+/// Snapshots that their writers may withdraw at any moment: those that landed after the end of
+/// their lease, while that lease is still listed. In a copy without file times all snapshots look
+/// late, but their writers and leases are gone.
 #[derive(Debug, Default)]
 struct Unsettled(BTreeSet<SnapshotId>);
 
@@ -257,8 +272,8 @@ impl Unsettled {
     }
 }
 
-/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get
-/// to its end. A successor that may be withdrawn counts for nothing here.
+/// Returns the snapshots whose successor is listed too, each with its successor. An interrupted
+/// re-tag or repair leaves such pairs. A successor that may be withdrawn is ignored.
 fn replaced(all: &[StoredSnapshot], unsettled: &Unsettled) -> BTreeMap<SnapshotId, SnapshotId> {
     let first: BTreeMap<SnapshotId, SnapshotId> =
         all.iter().map(|one| (one.id, one.first())).collect();
@@ -295,9 +310,11 @@ fn decide(
             tags: &found.snapshot.tags,
         })
         .collect();
+
     let judged = judge(&options.policy, &options.zone, horizon, &candidates);
     let mut reasons: BTreeMap<SnapshotId, Vec<Reason>> =
         counted.iter().map(|found| found.id).zip(judged).collect();
+
     let decide = |found: StoredSnapshot| {
         let reasons = match replaced.get(&found.id) {
             Some(by) => vec![Reason::Replaced(*by)],
@@ -336,8 +353,9 @@ fn carry_out(
     Ok(())
 }
 
-/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run
-/// nothing is touched. One that vanished is no longer missed afterwards; it is not returned.
+/// Forgets snapshots given by id, prefix or `latest`, and returns them in that order. A dry run
+/// changes nothing. If an id names a vanished snapshot, it is no longer reported as missing; it is
+/// not returned.
 ///
 /// # Errors
 /// [`Error::Refused`] if one of them is protected: nothing is forgotten then.
@@ -349,18 +367,19 @@ pub fn forget_named(
     dry_run: bool,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
-    let lease = match dry_run {
-        true => None,
-        false => {
-            repo.check_writable()?;
-            Some(Lease::take(
-                repo,
-                LeaseKind::Repair,
-                host,
-                repo.lease_times(),
-            )?)
-        }
+    let lease = if dry_run {
+        None
+    } else {
+        repo.check_writable()?;
+        Some(Lease::take(
+            repo,
+            LeaseKind::Repair,
+            host,
+            repo.lease_times(),
+        )?)
     };
+
+    // Find all of them before the first one is forgotten.
     let mut found: Vec<StoredSnapshot> = Vec::new();
     for name in names {
         let one = match (repo.find_snapshot(name, hosts), repo.vanished_named(name)) {
@@ -381,7 +400,9 @@ pub fn forget_named(
             found.push(one);
         }
     }
+
     crate::ops::report_vanished(repo, observer);
+
     if let Some(lease) = lease {
         observer.phase(&Phase::Forget);
         for one in &found {
@@ -391,10 +412,11 @@ pub fn forget_named(
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     Ok(found)
 }
 
-/// The user knows that a snapshot is gone: it is missed no longer.
+/// Stops reporting a vanished snapshot as missing, after the user named it in a forget.
 fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer: &dyn Observer) {
     if !dry_run {
         repo.memory().forget_snapshot(id);

@@ -1,17 +1,19 @@
-//! Which snapshots of a group a policy keeps, and why. Pure: times and states in, reasons out.
+//! Decides which snapshots of a group a policy keeps, and why. Pure: times and states in, reasons
+//! out.
 //!
-//! The rules are restic's: the newest snapshot of each period is kept, periods without one are not
-//! counted, and the oldest snapshot fills a slot that is left over. Beyond them:
+//! The rules are those of restic: the newest snapshot of each period is kept, periods without a
+//! snapshot are not counted, and the oldest snapshot fills a slot that is left over. In addition:
 //!
-//! - Checkpoints, and snapshots that claim a time of the future, are kept and count for nothing.
+//! - Checkpoints, and snapshots dated in the future, are kept and ignored otherwise.
 //! - Protected snapshots are kept and take no slot.
-//! - There are three ranks: complete; incomplete; doubtful, with a source that is suspect (decision
-//!   9). Complete snapshots are judged as if there were no others, incomplete ones as if there were
-//!   no doubtful ones. One of a lower rank is kept where nothing of a higher rank is newer, where
-//!   it fills a period of a rule that has none of a higher rank (newest first, as many of each rank
-//!   as the rule has slots), or where it is itself among the last ones or within the time. So it
-//!   never takes a better one's place, and a source of which something can never be read keeps a
-//!   history all the same, which damage that comes later does not push out.
+//! - There are three ranks: complete; incomplete; suspect, with a suspect source (decision 9).
+//!   Complete snapshots are judged as if there were no others, incomplete ones as if there were no
+//!   suspect ones. A snapshot of a lower rank is kept in three cases: it is the newest of its rank
+//!   and nothing of a higher rank is newer; it fills a period of a rule that has no snapshot of a
+//!   higher rank (newest first, up to the rule's number of slots for each rank); or it is itself
+//!   among the last ones or within the time. So it never takes the place of a better one. A source
+//!   with a file that can never be read still keeps a history, which later damage does not push
+//!   out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,7 +25,7 @@ use jiff::tz::TimeZone;
 use crate::format::SnapshotState;
 use crate::types::{SnapshotId, Timestamp};
 
-/// How many slots a rule has.
+/// The number of slots of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slots {
     Some(u32),
@@ -39,8 +41,8 @@ impl Slots {
     }
 }
 
-/// A span of the calendar, in the zone that is asked for. Weeks are ISO weeks; an hour that the
-/// clock goes through twice is two.
+/// A calendar period in the given zone. Weeks are ISO weeks; an hour that the clock passes twice
+/// counts as two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     Hour,
@@ -51,10 +53,10 @@ pub enum Period {
 }
 
 impl Period {
-    /// All of them.
+    /// All periods.
     pub const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// What tells one span from another.
+    /// Returns a value that differs between two periods of this kind.
     fn of(self, at: &Zoned) -> (i32, i32, i32) {
         let (year, month, day) = (
             i32::from(at.year()),
@@ -93,41 +95,41 @@ impl fmt::Display for Period {
     }
 }
 
-/// What is kept. A snapshot that no rule keeps is dropped.
+/// Rules for keeping snapshots. A snapshot that no rule keeps is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// The newest ones.
+    /// The newest snapshots.
     pub last: Option<Slots>,
-    /// The newest one of each of the newest periods that have any.
+    /// The newest snapshot of each of the newest periods that have any.
     pub periods: Vec<(Period, Slots)>,
-    /// All that are less than this older than the group's newest complete one.
+    /// All snapshots that are less than this older than the group's newest complete one.
     pub within: Option<Duration>,
-    /// The newest one of each period, as far back as this.
+    /// The newest snapshot of each period, as far back as this.
     pub periods_within: Vec<(Period, Duration)>,
-    /// Those with any of these tags.
+    /// Snapshots with any of these tags.
     pub tags: Vec<String>,
 }
 
 impl Policy {
-    /// True if nothing would be kept.
+    /// Returns true if the policy would keep nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What a policy must know of a snapshot.
+/// The properties of a snapshot that a policy looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate<'a> {
     /// See [`crate::repo::StoredSnapshot::time`].
     pub time: Timestamp,
     pub state: SnapshotState,
-    /// A source's capture in it is suspect.
+    /// True if the capture of one of its sources is suspect.
     pub doubtful: bool,
     pub protected: bool,
     pub tags: &'a [String],
 }
 
-/// How much a snapshot counts; better ones come first.
+/// Rank of a snapshot; better ranks come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     Complete,
@@ -157,19 +159,19 @@ impl fmt::Display for Rank {
     }
 }
 
-/// Why a snapshot is kept, or dropped.
+/// Why a snapshot is kept or dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// The n-th of the last ones.
     Last(u32),
-    /// The n-th slot of a period's rule; `oldest`: a slot that was left over, filled with the
-    /// oldest one.
+    /// The n-th slot of a period's rule. `oldest`: the slot was left over and the oldest snapshot
+    /// fills it.
     Slot {
         period: Period,
         number: u32,
         oldest: bool,
     },
-    /// The n-th one of this rank in a period without a better one.
+    /// The n-th snapshot of this rank in a period without a better one.
     Gap {
         period: Period,
         number: u32,
@@ -183,15 +185,15 @@ pub enum Reason {
     },
     Tag(String),
     Protected,
-    /// Its time lies ahead of the store's clock.
+    /// Its time is ahead of the store's clock.
     Future,
-    /// Of a backup under way, or interrupted.
+    /// The checkpoint of a backup that is running or was interrupted.
     Checkpoint,
-    /// Of this rank, but there is nothing newer that is better.
+    /// The newest of this rank, and nothing better is newer.
     Newest(Rank),
-    /// The newest with a good capture of this source, which is suspect in all newer ones.
+    /// The newest good capture of this source, which is suspect in all newer snapshots.
     LastGood(String),
-    /// Dropped: another one was put in its place.
+    /// Dropped: another snapshot replaces it.
     Replaced(SnapshotId),
     /// Dropped: no rule keeps it.
     NoRule,
@@ -230,7 +232,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A time in the largest unit that divides it.
+/// Formats a duration in the largest unit that divides it.
 struct Span(Duration);
 
 impl fmt::Display for Span {
@@ -245,10 +247,9 @@ impl fmt::Display for Span {
     }
 }
 
-/// Judges the snapshots of one group, oldest first by time. Those for which no reason comes back
-/// are dropped.
+/// Judges the snapshots of one group, oldest first by time. Snapshots without a reason are dropped.
 ///
-/// `horizon`: what is later than this is of the future.
+/// Snapshots later than `horizon` count as dated in the future.
 pub fn judge(
     policy: &Policy,
     zone: &TimeZone,
@@ -259,6 +260,7 @@ pub fn judge(
         policy,
         reasons: vec![Vec::new(); candidates.len()],
     };
+
     let mut rows = Rows::default();
     for (at, one) in candidates.iter().enumerate().rev() {
         if one.state == SnapshotState::Checkpoint {
@@ -272,13 +274,16 @@ pub fn judge(
             judge.reasons[at].push(Reason::Future);
             continue;
         }
+
         let wanted = policy.tags.iter().filter(|tag| one.tags.contains(tag));
         judge.reasons[at].extend(wanted.map(|tag| Reason::Tag(tag.clone())));
+
         let row = Row {
             at,
             time: one.time,
             local: local(one.time, zone),
         };
+
         let rank = Rank::of(one);
         let list = if one.protected {
             &mut rows.protected
@@ -287,13 +292,15 @@ pub fn judge(
         };
         list.push((rank, row));
     }
+
     judge.complete(&rows);
     judge.lower(&rows, Rank::Incomplete);
     judge.lower(&rows, Rank::Doubtful);
     judge.reasons
 }
 
-/// The time in the zone; what no calendar has a name for is taken for the nearest that has one.
+/// Returns the time in the zone. A time outside the calendar's range becomes the nearest one inside
+/// it.
 fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
     let nanos = i32::try_from(at.nanos()).unwrap_or_default();
     let limit = if at.seconds() < 0 {
@@ -307,13 +314,13 @@ fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
 }
 
 struct Row {
-    /// Its place among the candidates.
+    /// Index among the candidates.
     at: usize,
     time: Timestamp,
     local: Zoned,
 }
 
-/// Newest first. Neither checkpoints nor what is of the future.
+/// Snapshots, newest first, without checkpoints and those dated in the future.
 #[derive(Default)]
 struct Rows {
     judged: Vec<(Rank, Row)>,
@@ -321,7 +328,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Those of this rank that are judged.
+    /// Returns the judged snapshots of this rank.
     fn of(&self, rank: Rank) -> Vec<&Row> {
         self.judged
             .iter()
@@ -330,14 +337,15 @@ impl Rows {
             .collect()
     }
 
-    /// Those of a better rank, protected or not.
+    /// Returns the snapshots of a better rank, protected or not.
     fn better(&self, rank: Rank) -> impl Iterator<Item = &Row> {
         let all = self.judged.iter().chain(&self.protected);
         all.filter(move |one| one.0 < rank).map(|one| &one.1)
     }
 
-    /// From when on the rules count back: the newest of the best rank that there is, by its place,
-    /// which orders equal times too. Protected ones count where they are complete.
+    /// Returns the time from which the rules count back: that of the newest snapshot of the best
+    /// existing rank. It compares places among the candidates, which order equal times too.
+    /// Protected snapshots count if they are complete.
     fn anchor(&self) -> Option<Timestamp> {
         let complete = self.better(Rank::Incomplete).max_by_key(|row| row.at);
         let newest = |rank| self.of(rank).first().copied();
@@ -364,8 +372,10 @@ impl Judge<'_> {
                 self.reasons[row.at].push(Reason::Last(number));
             }
         }
+
         for &(period, slots) in &self.policy.periods {
-            let (mut seen, mut number) = (HashSet::new(), 1);
+            let mut seen = HashSet::new();
+            let mut number = 1;
             for (n, row) in list.iter().enumerate() {
                 let is_first = seen.insert(period.of(&row.local));
                 if slots.has(number) && (is_first || n + 1 == list.len()) {
@@ -378,6 +388,7 @@ impl Judge<'_> {
                 }
             }
         }
+
         let Some(anchor) = rows.anchor() else { return };
         self.within(list, anchor);
         for &(period, time) in &self.policy.periods_within {
@@ -392,7 +403,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Those of a rank below complete.
+    /// Judges the snapshots of a rank below complete.
     fn lower(&mut self, rows: &Rows, rank: Rank) {
         let list = &rows.of(rank);
         if let Some(newest) = list.first()
@@ -400,6 +411,8 @@ impl Judge<'_> {
         {
             self.reasons[newest.at].push(Reason::Newest(rank));
         }
+
+        // Number all better and newer snapshots before this rank's own.
         if let Some(slots) = self.policy.last {
             let better = |row: &Row| {
                 let newer = rows.judged.iter().take_while(|one| one.1.at > row.at);
@@ -413,6 +426,8 @@ impl Judge<'_> {
                 self.reasons[row.at].push(Reason::Last(number));
             }
         }
+
+        // Fill only periods without a better snapshot.
         for &(period, slots) in &self.policy.periods {
             let mut seen: HashSet<_> = rows.better(rank).map(|row| period.of(&row.local)).collect();
             let alone = seen.is_empty();
@@ -430,6 +445,7 @@ impl Judge<'_> {
                 }
             }
         }
+
         let Some(anchor) = rows.anchor() else { return };
         self.within(list, anchor);
         for &(period, time) in &self.policy.periods_within {
@@ -452,7 +468,7 @@ impl Judge<'_> {
     }
 }
 
-/// True if it is less than `time` before the anchor.
+/// Returns true if `at` is less than `time` before the anchor.
 fn is_within(anchor: Timestamp, at: Timestamp, time: Duration) -> bool {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     at > anchor.plus_seconds(seconds.saturating_neg())

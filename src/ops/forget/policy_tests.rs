@@ -1,4 +1,4 @@
-//! The policy against a naive model of it, in zones with odd offsets and around their changes.
+//! The policy against a naive model of it, in zones with unusual offsets and around their changes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -124,11 +124,13 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
         told(&period(Period::Year, 2), &ones),
         ["yearly 2, the oldest", "", "", "", "", "yearly 1"]
     );
+
     let last = Policy {
         last: Some(Slots::Some(2)),
         ..Policy::default()
     };
     assert_eq!(told(&last, &ones), ["", "", "", "", "last 2", "last 1"]);
+
     let all = Policy {
         last: Some(Slots::All),
         ..Policy::default()
@@ -142,8 +144,8 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
 
 #[test]
 fn weeks_are_those_of_iso_8601() {
-    // 2026-01-04 is a Sunday, 2025-12-29 the Monday of the same week; 2027-01-01 lies in 2026's
-    // week 53.
+    // 2026-01-04 is a Sunday, 2025-12-29 the Monday of the same week; 2027-01-01 is in week 53 of
+    // 2026.
     let ones = [
         -4 * DAY,
         -3 * DAY,
@@ -161,6 +163,7 @@ fn weeks_are_those_of_iso_8601() {
 #[test]
 fn an_hour_that_comes_twice_is_two_and_days_are_the_zone_s() {
     let new_york = zone(ZONES[1]);
+
     // 2026-11-01 05:30 UTC is 01:30 in summer time, 06:30 UTC is 01:30 in standard time.
     let fold = 304 * DAY + 5 * HOUR + HOUR / 2;
     let ones = [fold, fold + HOUR].map(complete);
@@ -168,6 +171,7 @@ fn an_hour_that_comes_twice_is_two_and_days_are_the_zone_s() {
         kept(&period(Period::Hour, 2), &new_york, &ones),
         [true, true]
     );
+
     let ones = [
         complete(fold - 2 * HOUR),
         complete(fold),
@@ -177,6 +181,7 @@ fn an_hour_that_comes_twice_is_two_and_days_are_the_zone_s() {
         kept(&period(Period::Day, 1), &new_york, &ones),
         [false, false, true]
     );
+
     // 23:30 and 00:30 in New York: two days there, one in UTC.
     let policy = period(Period::Day, 2);
     let ones = [
@@ -248,7 +253,8 @@ fn what_is_of_the_future_is_kept_and_counts_for_nothing() {
         told(&policy, &ones),
         ["", "last 1, within 1 h", "from the future"]
     );
-    // Times that no calendar has a name for are judged too.
+
+    // Times outside the calendar's range are judged too.
     let policy = period(Period::Year, 2);
     assert_eq!(
         kept(
@@ -274,7 +280,8 @@ fn incomplete_ones_stand_beside_complete_ones() {
     ];
     let newest = "incomplete, but nothing is newer";
     let daily = told(&period(Period::Day, 2), &ones);
-    // Day 0 has no complete one: the newest incomplete one of that day stands in, without a slot.
+    // Day 0 has no complete snapshot: the newest incomplete one of that day is kept, without a
+    // slot.
     assert_eq!(
         daily,
         [
@@ -287,6 +294,7 @@ fn incomplete_ones_stand_beside_complete_ones() {
             newest
         ]
     );
+
     let last = Policy {
         last: Some(Slots::Some(2)),
         ..Policy::default()
@@ -298,8 +306,8 @@ fn incomplete_ones_stand_beside_complete_ones() {
     );
 }
 
-/// A file that can never be read makes every snapshot incomplete: the policy works among them then,
-/// and does not keep them all.
+/// A file that can never be read makes every snapshot incomplete. The policy then chooses among
+/// them and does not keep them all.
 #[test]
 fn a_source_that_is_never_complete_has_a_history_all_the_same() {
     let ones: Vec<One> = (0..100).map(|day| incomplete(day * DAY)).collect();
@@ -308,9 +316,9 @@ fn a_source_that_is_never_complete_has_a_history_all_the_same() {
     assert!(kept[93..].iter().all(|&kept| kept));
 }
 
-/// A file that can never be read makes every snapshot incomplete; then the database is damaged, and
-/// each hourly dump is suspect. The doubtful ones took the slots of the incomplete ones, which were
-/// as good as such a source ever is.
+/// A file that can never be read makes every snapshot incomplete. Then the database is damaged, and
+/// each hourly dump is suspect. The suspect snapshots must not take the slots of the incomplete
+/// ones, which are as good as such a source ever gets.
 #[test]
 fn doubtful_ones_push_no_incomplete_one_out() {
     let good = (0..10).map(|day| incomplete(day * DAY));
@@ -335,8 +343,8 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     );
     assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
 
-    // Among the last ones they count behind all that is better and newer; a period with a better
-    // one is taken.
+    // Among the last ones, suspect snapshots are numbered after all better and newer ones. A period
+    // with a better snapshot is taken.
     let ones = [incomplete(0), doubtful(1), incomplete(2), doubtful(3)];
     let last = Policy {
         last: Some(Slots::Some(2)),
@@ -360,7 +368,7 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
         (0..200i64).prop_map(|n| n * 600),
         (0..90i64).prop_map(|n| n * 5 * HOUR),
         (0..2000i64).prop_map(|n| n * 13 * HOUR),
-        // Around the changes of New York and of Lord Howe.
+        // Around the clock changes of New York and of Lord Howe.
         (0..40i64).prop_map(|n| 304 * DAY + n * 15 * 60),
         (0..40i64).prop_map(|n| 93 * DAY + 10 * HOUR + n * 15 * 60),
     ];
@@ -369,6 +377,7 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
         2 => Just(SnapshotState::Incomplete),
         1 => Just(SnapshotState::Checkpoint),
     ];
+
     let one = (
         at,
         state,
@@ -391,6 +400,7 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
                 tags,
             }
         });
+
     prop::collection::vec(one, 0..60).prop_map(|mut ones| {
         ones.sort_by_key(|one| one.at);
         ones
@@ -423,7 +433,7 @@ fn arb_policy() -> impl Strategy<Value = Policy> {
         })
 }
 
-/// The name of a period, by another way than the policy's.
+/// Returns the name of a period, computed in another way than the policy does.
 fn name(period: Period, at: i64, zone: &TimeZone) -> String {
     let format = match period {
         Period::Hour => "%Y-%m-%d %H %:z",
@@ -438,7 +448,7 @@ fn name(period: Period, at: i64, zone: &TimeZone) -> String {
     time.strftime(format).to_string()
 }
 
-/// The complete, unprotected ones that are kept, told rule by rule from the definition.
+/// Returns the kept complete, unprotected snapshots, rule by rule from the definition.
 fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
     let is_complete = |n: &usize| ones[*n].state == SnapshotState::Complete;
     let list: Vec<usize> = (0..ones.len())
@@ -454,8 +464,10 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
         Slots::Some(n) => n as usize,
         Slots::All => usize::MAX,
     };
+
     let newest_first: Vec<usize> = list.iter().rev().copied().collect();
     kept.extend(newest_first.iter().take(policy.last.map_or(0, count)));
+
     // The newest of each period among some of them, newest first.
     let leaders = |period, among: &[usize]| {
         let mut names = BTreeSet::new();
@@ -463,6 +475,7 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
         leaders.retain(|&n| names.insert(name(period, ones[n].at, zone)));
         leaders
     };
+
     for &(period, slots) in &policy.periods {
         let leaders = leaders(period, &newest_first);
         kept.extend(leaders.iter().take(count(slots)));
@@ -470,6 +483,7 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
             kept.extend(list.first());
         }
     }
+
     let newest = (0..ones.len()).rev().find(is_complete);
     let near = |time: Duration| {
         let bound = newest.map_or(0, |newest| ones[newest].at - time.as_secs() as i64);
@@ -479,6 +493,7 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
             .filter(|&n| ones[n].at > bound)
             .collect::<Vec<_>>()
     };
+
     kept.extend(policy.within.map(near).unwrap_or_default());
     for &(period, time) in &policy.periods_within {
         let near = near(time);
@@ -509,8 +524,8 @@ proptest! {
         }
     }
 
-    /// Incomplete snapshots and checkpoints change nothing for complete ones, doubtful ones nothing
-    /// for all others: not what is kept, nor why.
+    /// Incomplete snapshots and checkpoints change nothing for complete ones, and suspect ones
+    /// nothing for all others: neither whether they are kept, nor why.
     #[test]
     fn what_is_worse_never_pushes_a_better_one_out(
         ones in arb_ones(), policy in arb_policy(), zone_at in 0..ZONES.len(),
@@ -529,8 +544,8 @@ proptest! {
         }
     }
 
-    /// They do not pile up either: each rule keeps as many of a rank as it has slots, and the
-    /// newest is kept.
+    /// Nor do they pile up: each rule keeps at most as many of a rank as it has slots, and the
+    /// newest.
     #[test]
     fn worse_ones_are_bounded(ones in arb_ones(), slots in 1..6u32, n in 0..Period::ALL.len()) {
         let all = run(&period(Period::ALL[n], slots), &TimeZone::UTC, &ones);

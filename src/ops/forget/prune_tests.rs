@@ -1,4 +1,4 @@
-//! Forgetting and bringing back between prunes.
+//! Tests of forgetting and bringing back between prunes.
 
 use super::tests::{assert_clean, at_every_write, bring_back, forget, ids, packs, read_stream};
 use crate::format::{ObjectKind, encode_segment};
@@ -21,8 +21,8 @@ fn run_prune(repo: &Repository) -> PruneReport {
     prune(repo, &options, &Counters::default(), &Cancel::new()).expect("pruned")
 }
 
-/// A snapshot that is alone with its data, and a later one. Both are old enough for a prune to look
-/// at their packs.
+/// Makes a snapshot with data that only it needs, and a later one. Both are old enough for a prune
+/// to judge their packs.
 fn sample() -> (Lab, SnapshotId, Vec<u8>) {
     let lab = Lab::new();
     let stream = noise(1, 600_000);
@@ -35,14 +35,15 @@ fn sample() -> (Lab, SnapshotId, Vec<u8>) {
     (lab, id, stream)
 }
 
-/// A mark that did not count it as a root has condemned all of its packs, and died before it
-/// deleted its object.
+/// A mark that did not count the snapshot as a root has condemned all its packs, and died before it
+/// deleted the forgotten object.
 #[test]
 fn what_came_back_from_condemned_packs_is_kept() {
     let (lab, id, stream) = sample();
     let repo = lab.open();
     forget(&repo, id).expect("forgotten");
     assert_eq!(run_prune(&repo).condemned.packs, 0, "a young one is a root");
+
     let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
     body.condemned = packs(repo.store());
     body.condemned.sort_unstable();
@@ -53,6 +54,7 @@ fn what_came_back_from_condemned_packs_is_kept() {
     repo.store()
         .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
+
     let back = bring_back(&repo, id).expect("back");
     for _ in 0..4 {
         lab.store.clock().advance(DAY + 3600);
@@ -89,22 +91,26 @@ fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
         );
         done.expect("tagged")[0].id.expect("changed")
     };
+
     let next = tag(id);
     for _ in 0..4 {
         lab.store.clock().advance(DAY + 3600);
         run_prune(&repo);
         assert_clean(&repo);
     }
+
     assert!(
         ids(repo.store(), ObjectDir::Forgotten).is_empty(),
         "the old object was swept"
     );
     assert_eq!(read_stream(&repo, next), stream);
+
     forget(&repo, next).expect("forgotten");
     for _ in 0..4 {
         lab.store.clock().advance(DAY + 3600);
         run_prune(&repo);
     }
+
     assert!(bring_back(&repo, next).is_err());
     assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), 1);
     assert_clean(&repo);
@@ -122,7 +128,7 @@ fn a_crash_while_bringing_back_leaves_a_repository_that_can_be_pruned() {
             assert_clean(repo);
             let back = ids(repo.store(), ObjectDir::Snapshots).len() == 2;
             for _ in 0..3 {
-                // Beyond what a dead lease holds up.
+                // After the end of the grace period and of the dead lease.
                 fork.store.clock().advance(DAY + 3600);
                 run_prune(repo);
                 assert_clean(repo);

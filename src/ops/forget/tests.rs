@@ -1,4 +1,4 @@
-//! Forgetting, tagging and bringing back, on stores in memory.
+//! Tests of forgetting, tagging and bringing back, on stores in memory.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
 pub(super) const DAY: i64 = 86_400;
 
-/// Commits an empty snapshot at the store's time now.
+/// Commits an empty snapshot at the store's present time.
 pub(super) fn add(lab: &Lab, repo: &Repository, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
     let lease = crate::ops::testing::lease(repo);
     let template = {
@@ -280,7 +280,7 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
     assert_eq!((report.groups.len(), report.dropped), (1, 1));
 }
 
-/// A client whose clock is wrong by years: the store's time counts, and what is of the store's
+/// A client's clock is wrong by years: the store's time counts, and a snapshot dated in the store's
 /// future is kept.
 #[test]
 fn the_store_s_time_overrules_a_lying_clock() {
@@ -300,7 +300,7 @@ fn the_store_s_time_overrules_a_lying_clock() {
         ids(repo.store(), ObjectDir::Snapshots),
         made[2..].iter().copied().collect()
     );
-    // The store's clock ran ahead for a while, and was put right.
+    // The store's clock was ahead for a while, and was then corrected.
     lab.store.clock().advance(30 * DAY);
     let ahead = add(&lab, &repo, |_| {});
     lab.store.clock().advance(-30 * DAY);
@@ -352,8 +352,8 @@ fn protected_ones_are_not_forgotten_by_name() {
     );
 }
 
-/// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at
-/// what is left.
+/// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and checks the
+/// result with `look`.
 pub(super) fn at_every_write(
     lab: &Lab,
     act: impl Fn(&Repository) -> Result<(), Error>,
@@ -395,7 +395,7 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
             assert!(known.contains(&first));
             assert_clean(repo);
             if ids(repo.store(), ObjectDir::Snapshots).contains(&first) {
-                // Long after, so that what the crash left would be swept at once.
+                // Much later, so that a sweep would delete the object that the crash left.
                 fork.store.clock().advance(3 * DAY);
                 forget(repo, first).expect("forgotten");
             }
@@ -416,8 +416,8 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
     );
 }
 
-/// The bytes of a forgotten snapshot under their old name would have the store's time of now: a
-/// snapshot of last month became `latest`, and verify took it for one that had landed too late.
+/// The bytes of a forgotten snapshot under their old name would have the store's present time: a
+/// snapshot of last month would become `latest`, and verify would report that it landed too late.
 #[test]
 fn what_is_brought_back_is_as_old_as_it_was() {
     let lab = Lab::new();
@@ -499,7 +499,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
         BTreeSet::from([id])
     );
     prune.release().expect("released");
-    // A lease that nobody can read may be a prune's; long after its last heartbeat it is nobody's.
+    // A lease that cannot be read may be a prune's. Long after its last heartbeat it has no holder.
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
     lab.store
         .put(&key, Body::Bytes(b"no lease"), PutMode::CreateOnly)
@@ -510,7 +510,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
     assert_clean(&repo);
 }
 
-/// Publishes what a sweep would.
+/// Publishes a segment that drops the packs, as a sweep does.
 fn drop_packs(repo: &Repository, packs: &[PackId]) {
     let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
     body.dropped = packs.to_vec();
@@ -547,9 +547,9 @@ fn what_has_lost_its_data_stays_forgotten() {
     forget(&repo, id).expect("forgotten");
     let all = packs(repo.store());
     let cases: [&dyn Fn(&Lab); 2] = [
-        // Dropped, though the objects are still there.
+        // Dropped, although the objects still exist.
         &|fork| drop_packs(&fork.open(), &all),
-        // Deleted behind everybody's back.
+        // Deleted outside icecore.
         &|fork| {
             all.iter()
                 .for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted"))
@@ -565,8 +565,8 @@ fn what_has_lost_its_data_stays_forgotten() {
     bring_back(&repo, id).expect("the original is whole");
 }
 
-/// A sweep that listed `snapshots/` just before the snapshot came back, and has ended just after:
-/// its lease is gone when the leases are listed, its packs are dropped.
+/// A sweep lists `snapshots/` just before the snapshot comes back and ends just after: when the
+/// leases are listed, its lease is gone and its packs are dropped.
 #[test]
 fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let lab = Lab::new();
@@ -655,8 +655,8 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
             .iter()
             .all(|one| one.found.id != next)
     );
-    // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old
-    // objects.
+    // The next backup builds on the newest one, and nothing is missing after a sweep has deleted
+    // the old objects.
     for id in ids(repo.store(), ObjectDir::Forgotten) {
         lab.store
             .delete(&ObjectKey::Forgotten(id))
@@ -681,7 +681,7 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
             assert_eq!(counts.len(), 1);
             assert_eq!(counts[0].first(), id);
             assert_clean(repo);
-            // What a crash left is tidied away and does not count as most of the group.
+            // The snapshot that a crash left is removed and does not count as most of the group.
             run(repo, &options(last(1)));
             assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), 1);
             assert_eq!(read_stream(repo, counts[0].id), stream);
@@ -689,8 +689,8 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
     );
 }
 
-/// A new object would not look late any more. One that is whole may be tagged: after a copy without
-/// times all look late.
+/// A snapshot that landed late and lacks data must not be tagged: the new object would no longer
+/// look late. A complete one may be tagged, since after a copy without times all of them look late.
 #[test]
 fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one() {
     let lab = Lab::new();
@@ -722,7 +722,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
     ));
 }
 
-/// A backup whose parent is re-tagged or forgotten meanwhile is not disturbed.
+/// A backup is not disturbed if its parent is re-tagged or forgotten while it runs.
 #[test]
 fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
     let lab = Lab::new();
@@ -738,8 +738,7 @@ fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
     repo.commit(lease, snapshot).expect("committed");
 }
 
-/// Its last snapshot was forgotten and swept: that is no loss to report, on whichever machine knew
-/// of it.
+/// The last snapshot is forgotten and swept: no machine that knew it reports it as missing.
 #[test]
 fn a_forgotten_snapshot_is_not_missed() {
     let lab = Lab::new();
@@ -758,7 +757,7 @@ fn a_forgotten_snapshot_is_not_missed() {
         .delete(&ObjectKey::Forgotten(last))
         .expect("deleted");
     [&repo, &other].into_iter().for_each(assert_clean);
-    // Who has seen it and nothing since cannot know.
+    // A client that has seen it and nothing since cannot know that it was forgotten.
     let report = verify(
         &third,
         &VerifyOptions::default(),

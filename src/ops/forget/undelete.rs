@@ -1,26 +1,27 @@
-//! Bringing a forgotten snapshot back, as long as its data is there.
+//! Brings a forgotten snapshot back while its data is still stored.
 //!
-//! What comes back is a new snapshot object of the same content and time. The old bytes under the
-//! old name would have a new store time: they would be the newest snapshot of all, and look like
-//! one that landed outside its lease.
+//! The result is a new snapshot object with the same content and time. The old bytes under the old
+//! name would have a new store time: they would be the newest snapshot of all, and look like one
+//! that landed outside its lease.
 //!
-//! A forgotten snapshot is a root only while it is young, so a sweep may be dropping its packs this
-//! moment. Order:
+//! A forgotten snapshot is a root only while it is young, so a sweep may be dropping its packs at
+//! this moment. Order:
 //!
-//! 1. Lease, which names the snapshot as parent.
-//! 2. Everything that it needs resolves in held packs that are there. If not: nothing is put.
-//! 3. The new snapshot is put.
-//! 4. The leases are listed: if a prune is alive, the new one is withdrawn.
-//! 5. The segments are listed again, and everything resolves still. If not: it is withdrawn.
+//! 1. Put a lease that names the snapshot as parent.
+//! 2. Check that all its data resolves in held packs that exist. If not, put nothing.
+//! 3. Put the new snapshot.
+//! 4. List the leases. If a prune is alive, withdraw the new snapshot.
+//! 5. List the segments again and check that everything still resolves. If not, withdraw it.
 //!
-//! A sweep takes its lease, lists `snapshots/`, publishes what it drops, deletes, and lets go of
-//! its lease. If its lease was put before (4) and is there still, we withdraw; if it is gone by
-//! then, all that it dropped was published before (5), which sees it. If its lease was put after
-//! (4), it lists `snapshots/` after (3) and finds the new one there: its packs stay. What a mark
-//! has condemned is still held, and the sweep that follows finds the new one too. This needs
-//! listings that show what was put before they began; elsewhere it is refused. A crash between (3)
-//! and (5) leaves a snapshot that is whole unless a sweep ran just then; verify tells, and it can
-//! be forgotten again.
+//! A sweep takes its lease, lists `snapshots/`, publishes the packs that it drops, deletes them,
+//! and releases its lease. If its lease was put before (4) and still exists, we withdraw. If it is
+//! gone by then, all its drops were published before (5), which sees them. If its lease was put
+//! after (4), it lists `snapshots/` after (3) and finds the new snapshot: its packs stay. Packs
+//! that a mark has condemned are still held, and the sweep that follows finds the new snapshot too.
+//!
+//! This needs listings that show everything that was put before they began; other stores are
+//! refused. A crash between (3) and (5) leaves a snapshot that is complete unless a sweep ran just
+//! then. Verify reports that, and the snapshot can be forgotten again.
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
@@ -34,15 +35,15 @@ use crate::types::{PrefixMatch, SnapshotId};
 /// A snapshot that was brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undeleted {
-    /// Its name from now on.
+    /// Its new name.
     pub id: SnapshotId,
     /// The name under which it was forgotten.
     pub from: SnapshotId,
 }
 
-/// The forgotten snapshots that can be asked back, in the order in which they were forgotten:
-/// neither checkpoints nor those of which a listed snapshot took the place. Whether a sweep has
-/// begun on their data is not looked at.
+/// Returns the forgotten snapshots that can be brought back, in the order in which they were
+/// forgotten: neither checkpoints nor those that a listed snapshot replaces. Does not check whether
+/// a sweep has begun to delete their data.
 pub fn restorable(
     repo: &Repository,
     observer: &dyn Observer,
@@ -66,7 +67,7 @@ pub fn restorable(
 /// Brings back a forgotten snapshot, given by its id or a prefix of it.
 ///
 /// # Errors
-/// [`Error::Refused`] or [`RepoError::Refused`] if its data is gone, if a prune is at work, or if
+/// [`Error::Refused`] or [`RepoError::Refused`] if its data is gone, if a prune is running, or if
 /// it is not forgotten: nothing has changed then.
 pub fn undelete(
     repo: &Repository,
@@ -85,16 +86,20 @@ pub fn undelete(
             hint,
         });
     }
+
     observer.phase(&Phase::Index);
+
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     let wanted = find(repo, name, observer)?;
     lease.set_parents(&[wanted.id])?;
     lease.refresh(std::time::Duration::ZERO)?;
+
     observer.phase(&Phase::Structure);
     crate::ops::sync(repo, observer)?;
     if let Some(what) = missing(repo, &wanted, cancel)? {
         return Err(gone(&wanted, &what));
     }
+
     let mut stop = None;
     let committed = repo.commit_if(lease, wanted.successor(), &mut |lease| {
         let checked = no_prune(repo, lease, host)
@@ -114,6 +119,7 @@ pub fn undelete(
             }
         })
     });
+
     match (committed, stop) {
         (Ok(committed), _) => {
             observer.phase(&Phase::End);
@@ -127,7 +133,7 @@ pub fn undelete(
     }
 }
 
-/// The forgotten snapshot of this name, unless it is there already in some form.
+/// Returns the forgotten snapshot of this name, unless it or a successor is listed.
 fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<StoredSnapshot, Error> {
     let mut damage = None;
     let forgotten = repo.forgotten_snapshots(&mut |id, err| damage = Some((id, err)))?;
@@ -139,6 +145,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
             why,
         })
     };
+
     let one = match PrefixMatch::find(name, forgotten.iter().map(|one| one.found.id)) {
         PrefixMatch::One(id) => forgotten.into_iter().find(|one| one.found.id == id),
         PrefixMatch::Many(ids) => {
@@ -149,6 +156,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
         }
         PrefixMatch::None => None,
     };
+
     let Some(one) = one else {
         return Err(match damage {
             Some((id, err)) if begins(&id) => err.into(),
@@ -159,11 +167,13 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
             ),
         });
     };
+
     if one.found.snapshot.state == SnapshotState::Checkpoint {
         return Err(none(
             "it is the checkpoint of a backup, which is not brought back".into(),
         ));
     }
+
     match successor(&listed, one.found.id) {
         Some(by) => Err(none(format!("snapshot {} stands in its place", by.short()))),
         None => Ok(one.found),
@@ -199,9 +209,10 @@ fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
     }
 }
 
-/// Fails if a prune may be at work. A lease that cannot be read may be one.
+/// Returns an error if a prune may be running. A lease that cannot be read may be a prune's.
 fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoError> {
-    let (now, times) = (lease.last_heartbeat(), repo.lease_times());
+    let now = lease.last_heartbeat();
+    let times = repo.lease_times();
     let found = repo.leases()?;
     let prune = found.iter().find(|found| {
         let is_prune = found

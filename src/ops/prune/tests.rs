@@ -1,4 +1,4 @@
-//! What a prune lets go, and what it never does.
+//! Tests of prune: it frees unneeded data and never deletes needed data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
     prune(repo, options, &Counters::default(), &Cancel::new()).expect("pruned")
 }
 
-/// As `forget` does it.
+/// Forgets a snapshot in the same steps as `forget`.
 pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
     let bytes = store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
     store
@@ -42,7 +42,7 @@ pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
     store.delete(&ObjectKey::Snapshot(id)).expect("deleted");
 }
 
-/// All is there, and every byte is right.
+/// Asserts that nothing is missing and that every byte is right.
 pub(super) fn assert_sound(repo: &Repository) {
     let options = VerifyOptions {
         host: "host".into(),
@@ -53,7 +53,7 @@ pub(super) fn assert_sound(repo: &Repository) {
     assert_eq!((report.findings, report.affected), (vec![], vec![]));
 }
 
-/// The files of a snapshot's tree, by their paths.
+/// Returns the files of a snapshot's tree, by path.
 pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
     let directory = tempfile::tempdir().expect("a directory");
     let what = What {
@@ -97,7 +97,7 @@ pub(super) fn read_files(at: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
     out
 }
 
-/// Two backups: the first holds `old`, which the second does not.
+/// Makes two backups. Only the first one has the file `old`.
 pub(super) fn two_backups(lab: &Lab, repo: &Repository) -> (SnapshotId, SnapshotId) {
     write(&lab.tree().join("kept"), &noise(1, 300_000));
     write(&lab.tree().join("old"), &noise(2, 3_000_000));
@@ -116,7 +116,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     let before = lab.store.total_bytes();
     lab.store.clock().advance(2 * DAY);
     forget(&*lab.store, first);
-    // Forgotten of late: all is live still.
+    // The snapshot was forgotten just now, so everything is still live.
     let report = run(&repo, &options());
     assert_eq!(
         (report.condemned.packs, report.forgotten_deleted),
@@ -186,14 +186,14 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
         let prune_options = PruneOptions { now, ..options() };
         for writes in 0.. {
             let lab = lab.fork();
-            // A fork begins at this machine's time.
+            // The clock of a fork starts at this machine's time.
             lab.store.clock().advance(2 * HOUR);
             let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
             let store: SharedStore = faulty.clone();
             let caches = tempfile::tempdir().expect("a directory");
             let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
             if !now {
-                // A mark, and then the sweep that dies.
+                // A mark, then the sweep that dies.
                 lab.store.clock().advance(2 * DAY);
                 run(&repo, &prune_options);
                 lab.store.clock().advance(2 * DAY);
@@ -205,7 +205,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
             let repo = lab.open();
             assert_sound(&repo);
             assert_eq!(files(&repo, second), expected, "after {writes} writes");
-            // An orphan is adopted by the first, condemned by the second, dropped by the third.
+            // The first prune adopts an orphan, the second condemns it, the third drops it.
             for _ in 0..3 {
                 lab.store.clock().advance(2 * DAY);
                 run(&repo, &options());
@@ -279,7 +279,7 @@ fn another_prune_at_work_goes_first() {
 #[test]
 fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     let lab = Lab::new();
-    // Where no lease can be had, the time is this machine's.
+    // Without a lease the time is this machine's.
     lab.store.clock().advance(-2 * HOUR);
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
@@ -352,7 +352,7 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
-    // A pack that nobody needs, beside those that must be copied first.
+    // A pack that no snapshot needs, beside those that must be copied first.
     crate::ops::testing::write_runs(
         &repo,
         &crate::ops::testing::lease(&repo),
@@ -442,8 +442,8 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
     assert_sound(&repo);
 }
 
-/// Among the leases lie some that nobody holds: what is no lease, another repository's, and ones
-/// that the store dates years ahead, since its clock was wrong when they were written.
+/// Some objects among the leases belong to no active client: one that is no lease, one of another
+/// repository, and some that the store dates years ahead because its clock was wrong.
 #[test]
 fn junk_among_the_leases_does_not_stop_it_for_ever() {
     let lab = Lab::new();
@@ -486,8 +486,8 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
         let report = run(&repo, &options());
         assert!(!report.other_prune, "day {day}");
         dropped += report.dropped.packs;
-        // Nobody knows when the holder of the one that is three days ahead began, until it is too
-        // old itself.
+        // One object is dated three days ahead. Its holder may have begun at any time, until the
+        // object expires too.
         assert!(day > 3 || dropped == 0, "day {day}");
     }
     assert!(
@@ -506,7 +506,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
         .store
         .get(&ObjectKey::Snapshot(first), 1 << 20)
         .expect("there");
-    // Set aside by a repair, beside one of which nothing is left.
+    // A snapshot that a repair set aside, and one that is destroyed.
     let aside = ObjectKey::QuarantinedSnapshot(first);
     lab.store
         .put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly)
@@ -566,7 +566,7 @@ fn now_waits_for_whoever_else_is_at_work_and_says_so() {
     assert_sound(&repo);
 }
 
-/// Numbers that follow from a seed.
+/// Pseudo-random numbers from a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -579,9 +579,8 @@ impl Dice {
     }
 }
 
-/// Backups, forgetting and prunes in any order, by two clients: every snapshot that is listed can
-/// be restored as it was, an unchanged tree stores nothing again, and in the end nothing is left
-/// that nobody needs.
+/// Backups, forgets and prunes in any order, by two clients. Every listed snapshot can be restored
+/// as it was, an unchanged tree stores nothing again, and no unneeded data is left at the end.
 #[test]
 fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     let seed = u64::from(std::process::id());
@@ -654,14 +653,14 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
         (0, 0),
         "{report:?}"
     );
-    // A twelfth of all may be dead in plain bytes, and packs shrink differently.
+    // Up to a twelfth of all plain bytes may be dead, and packs compress differently.
     assert!(
         report.dead.bytes * 8 <= report.live.bytes + report.dead.bytes,
         "{report:?}"
     );
 }
 
-/// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
+/// The last snapshot of a source is forgotten and its object swept: verify must not report a loss.
 #[test]
 fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
     let lab = Lab::new();
@@ -680,9 +679,9 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
     assert_eq!(list_all(&*lab.store, ObjectDir::Packs).expect("listed"), []);
 }
 
-/// A file was deleted from a large tree, and all snapshots that showed it were forgotten; yet its
-/// chunks stayed, since the old run that named it was still read below the new one that hid it. A
-/// backup now makes one run of all when too much is hidden.
+/// A file was deleted from a large tree, and all snapshots that showed it were forgotten. Its
+/// chunks would stay live while the old run that names it is read below the new run that hides it.
+/// So a backup merges all runs into one when too much is hidden.
 #[test]
 fn what_newer_runs_hide_is_freed_once_it_is_much() {
     let lab = Lab::new();
@@ -710,7 +709,7 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     );
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&tree));
-    // A little is not worth rewriting all names for.
+    // Rewriting all names is not worth it for a little hidden content.
     std::fs::remove_file(tree.join("small-7")).expect("removed");
     let third = lab.backup(&repo, b"");
     let snapshot = repo.read_snapshot(&third).expect("reads");
@@ -722,8 +721,8 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     assert!(runs[1].content == 400_000 && runs[1].hides == 0, "{runs:?}");
 }
 
-/// A segment was loaded, then its object became damaged: who has a new cache does not learn what it
-/// condemns and goes on to rely on these packs, so they stay.
+/// A segment is damaged after it was loaded. A client with a new cache cannot see which packs it
+/// condemns and relies on them, so they stay.
 #[test]
 fn what_a_damaged_segment_condemns_stays() {
     let lab = Lab::new();
