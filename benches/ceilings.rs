@@ -1,9 +1,9 @@
-//! What one core can do: cutting, hashing, compressing, sealing and opening, each alone, in MB/s of
+//! Limits of one core: cutting, hashing, compressing, sealing and opening, each alone, in MB/s of
 //! plain data.
 //!
-//! Input: 64 MiB of text-like bytes made from a fixed seed (words of a small vocabulary), and as
-//! many random bytes. Run with `cargo bench --bench ceilings`; compare two builds in one session,
-//! runs differ by some 10 % on a shared machine.
+//! Input: 64 MiB of text-like bytes made from a fixed seed (words of a small vocabulary), and 64
+//! MiB of random bytes. Run with `cargo bench --bench ceilings`. Compare two builds in one session:
+//! runs differ by about 10 % on a shared machine.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -43,7 +43,7 @@ fn text() -> Vec<u8> {
         .collect();
     let mut out = Vec::with_capacity(LEN + 32);
     while out.len() < LEN {
-        // Low numbers come more often, as words do.
+        // Low numbers are more frequent, like words in a text.
         let pick = (noise.next() % 4096 * (noise.next() % 4096)) >> 12;
         out.extend_from_slice(words[pick as usize].as_bytes());
     }
@@ -63,8 +63,10 @@ fn measure(what: &str, bytes: usize, mut work: impl FnMut()) {
 }
 
 fn main() {
-    let (text, random) = (text(), random());
+    let text = text();
+    let random = random();
     let keys = Keys::derive(&MasterKey::new([1; 32]));
+
     for profile in [Profile::Stream, Profile::Tree, Profile::Immutable] {
         let sizes = profile.sizes_at(0);
         measure(&format!("cut {}", profile.name()), LEN, || {
@@ -75,6 +77,7 @@ fn main() {
             black_box(at);
         });
     }
+
     for piece in [2 << 10, 8 << 10, 64 << 10] {
         measure(&format!("name chunks of {} KiB", piece >> 10), LEN, || {
             for chunk in random.chunks(piece) {
@@ -82,6 +85,7 @@ fn main() {
             }
         });
     }
+
     for (name, bytes) in [("text", &text), ("random", &random)] {
         let mut compressor = Compressor::new(3).expect("zstd");
         let mut packed = Vec::new();
@@ -111,6 +115,7 @@ fn main() {
             "  shrinks to",
             total as f64 * 100.0 / LEN as f64
         );
+
         let mut opener = Opener::new().expect("zstd");
         measure(&format!("open {name}"), LEN, || {
             for (codec, packed) in &frames {
@@ -122,6 +127,7 @@ fn main() {
             }
         });
     }
+
     let seal = ObjectSeal::new(&keys, SealClass::Data, &[2; 32], b"header");
     measure("seal 1 MiB frames", LEN, || {
         for (number, frame) in random.chunks(FRAME).enumerate() {

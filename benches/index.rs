@@ -1,6 +1,7 @@
-//! How fast the index takes chunks in and finds them. Input: seeded random ids, segments of 256 k
-//! chunks in 16 packs, in a temporary directory. Rows and look-ups a second; runs differ by about
-//! 10 %. `cargo bench --bench index [chunks]`.
+//! Speed of inserting chunks into the index and finding them, in rows and look-ups per second.
+//!
+//! Input: seeded random ids, segments of 256 k chunks in 16 packs, in a temporary directory. Runs
+//! differ by about 10 %. Run with `cargo bench --bench index [chunks]`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's result is its output")]
 
@@ -53,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let segments = chunks.div_ceil(262_144);
     let dir = tempfile::tempdir()?;
     let (index, _) = Index::open(dir.path())?;
+
     for number in 0..segments {
         let body = segment(number);
         let start = Instant::now();
@@ -62,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             262_144.0 / start.elapsed().as_secs_f64()
         );
     }
+
     let total = segments * 262_144;
     let mut out = Vec::new();
     for (what, step, kind) in [
@@ -73,16 +76,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|n| ChunkId::new(id(kind, n.wrapping_mul(0x9E37_79B1) % total)))
             .collect();
         ids.chunks_mut(step).for_each(<[ChunkId]>::sort_unstable);
+
         let start = Instant::now();
         for batch in ids.chunks(step) {
             index.lookup(batch, &mut out)?;
             assert!(out.iter().all(|found| found.is_some() == (kind == 1)));
         }
+
         println!(
             "look-ups, {what}: {:.0}/s",
             (total / 4) as f64 / start.elapsed().as_secs_f64()
         );
     }
+
     let start = Instant::now();
     for number in 0..100_000 {
         index.lookup_one(&ChunkId::new(id(1, number)))?;
@@ -91,9 +97,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "look-ups one by one: {:.0}/s",
         1e5 / start.elapsed().as_secs_f64()
     );
+
     let start = Instant::now();
     index.check()?;
     println!("check: {:.2} s", start.elapsed().as_secs_f64());
+
     drop(index);
     let start = Instant::now();
     let (index, opened) = Index::open(dir.path())?;
@@ -101,6 +109,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "open: {:.1} ms, {opened:?}",
         start.elapsed().as_secs_f64() * 1e3
     );
+
     let start = Instant::now();
     index.unload(&SegmentId::new(id(3, 0)))?;
     println!("unload: {:.2} s", start.elapsed().as_secs_f64());

@@ -1,4 +1,5 @@
-//! Backups on real directories: what is stored, what is carried over, what is counted.
+//! Backups of real directories: which objects are stored, which entries are carried over, and the
+//! counters.
 
 mod hook;
 
@@ -56,7 +57,7 @@ impl World {
         fs::write(path, content).expect("written");
     }
 
-    /// Waits until what was just written is older than the clock's grain: 2 seconds.
+    /// Waits until files written just now are older than the clock's grain: 2 seconds.
     fn settle(&self) {
         std::thread::sleep(Duration::from_millis(2100));
     }
@@ -83,7 +84,7 @@ impl World {
         (report, observer)
     }
 
-    /// All entries of the newest snapshot's tree.
+    /// Returns all entries of the newest snapshot's tree.
     fn entries(&self, report: &BackupReport) -> Vec<Entry> {
         let repo = self.repo();
         repo.sync().expect("sync");
@@ -93,6 +94,7 @@ impl World {
         let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
             panic!("not a tree");
         };
+
         let reader = ChunkReader::new(&repo, 1 << 20);
         let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
         let mut out = Vec::new();
@@ -151,6 +153,7 @@ fn a_small_backup_is_four_puts() {
     world.backup();
     world.write("b", &[3; 9000]);
     world.store.take();
+
     world.backup();
     let store = &world.store;
     let puts: usize = [
@@ -205,11 +208,14 @@ fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
             .filter(|entry| entry.flags.contains(EntryFlags::RACY))
             .count()
     };
+
     assert_eq!(racy(&first), 1);
+
     world.settle();
     let (second, seen) = world.backup();
     assert_eq!(racy(&second), 0);
     assert_eq!(seen.get(Counter::BytesRead), 12);
+
     let (_, seen) = world.backup();
     assert_eq!(seen.get(Counter::BytesRead), 0);
 }
@@ -231,7 +237,7 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
     world.settle();
     let (first, seen) = world.run(world.tree_options(true));
     assert_eq!(seen.get(Counter::FilesNew), 41);
-    // The root holds an ordinary file, which may change in place: it is listed each time.
+    // The root contains an ordinary file, which may change in place, so it is listed each time.
     let marked: Vec<Entry> = world
         .entries(&first)
         .into_iter()
@@ -252,6 +258,7 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
     let (third, seen) = world.run(world.tree_options(true));
     assert_eq!(seen.get(Counter::FilesNew), 1);
     assert_eq!(seen.get(Counter::BytesRead), 400);
+
     let mut expected = world.names(&first);
     expected.retain(|path| !path.ends_with(&name(2)));
     expected.push(format!("blocks/01/{}", name(200)));
@@ -261,8 +268,8 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
     assert_eq!(found, expected);
 }
 
-/// An ordinary file in an immutable source, changed in place: its directory's times stay as they
-/// were, and the directory was skipped. The change was never captured.
+/// An ordinary file in an immutable source is changed in place, which leaves the directory's times
+/// as they are. The change must be captured although the directory looks unchanged.
 #[test]
 fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     let world = World::new();
@@ -270,12 +277,14 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     world.write("blocks/README", b"fixed");
     world.settle();
     world.run(world.tree_options(true));
+
     let mut file = fs::OpenOptions::new()
         .append(true)
         .open(world.path("datastore/000001.log"))
         .expect("opens");
     std::io::Write::write_all(&mut file, b" and two").expect("written");
     drop(file);
+
     let (second, seen) = world.run(world.tree_options(true));
     assert_eq!(seen.get(Counter::FilesChanged), 1);
     let content = world.entries(&second).into_iter().find_map(|entry| {
@@ -285,8 +294,8 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     assert_eq!(content, Some(Some(11)));
 }
 
-/// A CID of a tree of blocks proves nothing of the file's bytes: they are read once more, and that
-/// reading settles the name. A directory that kept its times was skipped before it came to that.
+/// A file's bytes cannot be checked against the CID of a tree of blocks. So the file is read once
+/// more, although its directory kept its times, and that reading settles the name.
 #[test]
 fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() {
     let world = World::new();
@@ -295,6 +304,7 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
         &[7; 400],
     );
     world.settle();
+
     let read: Vec<u64> = (0..3)
         .map(|_| {
             world
@@ -306,15 +316,16 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
     assert_eq!(read, [400, 400, 0]);
 }
 
-/// Directories far above the deepest are closed on the way down and reached by `..` on the way up.
-/// From one that was moved meanwhile there is no way back: the directory above was told of, and
-/// what was still to be seen of all others up to the root went missing without a word. In an
-/// immutable source it stayed so: nothing said to look again.
+/// Directories far above the deepest one are closed on the way down and reached by `..` on the way
+/// up. If one of them is moved in the meantime, there is no way back up. The rest of all
+/// directories above it is then not seen, so each of them is marked for another look, which an
+/// immutable source needs too.
 #[test]
 fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
     const DEPTH: usize = 60;
     const MOVED: usize = 10;
-    let (world, away) = (World::new(), tempfile::tempdir().expect("a directory"));
+    let world = World::new();
+    let away = tempfile::tempdir().expect("a directory");
     let directory = |depth| vec!["-"; depth].join("/");
     for depth in 1..=DEPTH {
         let content = [depth as u8; 400];
@@ -324,7 +335,9 @@ fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
             .collect();
         world.write(&format!("{}/{name}", directory(depth)), &content);
     }
-    let (here, there) = (world.path(&directory(MOVED)), away.path().join("moved"));
+
+    let here = world.path(&directory(MOVED));
+    let there = away.path().join("moved");
     let moving = || {
         let entries = AtomicU64::new(0);
         let observer = Hook::new(|counter, _| {
@@ -342,6 +355,7 @@ fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
         fs::rename(&there, &here).expect("moved back");
         report.expect("backup")
     };
+
     let stale = |report: &BackupReport| -> Vec<usize> {
         let entries = world
             .entries(report)
@@ -358,18 +372,21 @@ fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
             .filter(|entry| entry.is_file())
             .count()
     };
+
     world.settle();
     let first = moving();
     assert_eq!(first.state, SnapshotState::Incomplete);
     assert_eq!(stale(&first), (1..MOVED).collect::<Vec<_>>());
     assert_eq!(files(&first), DEPTH + 1 - MOVED);
+
     world.settle();
     let (second, _) = world.run(world.tree_options(true));
     assert_eq!(
         (second.state, files(&second)),
         (SnapshotState::Complete, DEPTH)
     );
-    // Once more where all is known and nothing is listed.
+
+    // Once more, when everything is known and no directory is listed.
     let third = moving();
     assert_eq!(stale(&third), (1..MOVED).collect::<Vec<_>>());
     assert_eq!(files(&third), DEPTH);
@@ -385,6 +402,7 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
     world.write(&digest, b"half");
     world.settle();
     let (first, _) = world.run(world.tree_options(true));
+
     let flags = |report: &BackupReport| {
         let entries = world.entries(report);
         entries
@@ -394,7 +412,8 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
             .flags
     };
     assert!(flags(&first).contains(EntryFlags::PROVISIONAL));
-    // Completed later, in place: neither the directory's times nor the inode change.
+
+    // The file is completed later, in place: neither the directory's times nor the inode change.
     world.write(&digest, b"whole");
     world.settle();
     let (second, _) = world.run(world.tree_options(true));
@@ -404,8 +423,8 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
 #[test]
 fn what_cannot_be_read_stays_reported_until_it_is_read() {
     if rustix::process::geteuid().is_root() {
-        // Root reads everything; a directory that vanishes under a bind mount is tested by the
-        // scripts as another user.
+        // Root can read everything. The scripts test a directory that vanishes under a bind mount,
+        // as another user.
         return;
     }
     let world = World::new();
@@ -424,6 +443,7 @@ fn what_cannot_be_read_stays_reported_until_it_is_read() {
                 .any(|entry| matches!(entry.node, Node::Failed { .. }))
         );
     }
+
     fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o600)).expect("chmod");
     assert_eq!(world.backup().0.state, SnapshotState::Complete);
 }
@@ -448,16 +468,20 @@ fn an_emptied_source_is_refused_unless_allowed() {
     assert_eq!(world.names(&world.run(options).0), ["/"]);
 }
 
-/// A container engine makes an empty directory where the file that it is to mount is missing; a
-/// failed copy leaves an empty file where a directory was.
+/// A container engine creates an empty directory if the file that it should mount is missing; a
+/// failed copy leaves an empty file in place of a directory.
 #[test]
 fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
     let dir = tempfile::tempdir().expect("a directory");
     let at = dir.path().join("source");
-    let clear = || match at.is_dir() {
-        true => fs::remove_dir_all(&at).expect("removed"),
-        false => fs::remove_file(&at).expect("removed"),
+    let clear = || {
+        if at.is_dir() {
+            fs::remove_dir_all(&at).expect("removed");
+        } else {
+            fs::remove_file(&at).expect("removed");
+        }
     };
+
     let empty_directory: fn(&Path) = |at| fs::create_dir(at).expect("a directory");
     let directories: fn(&Path) = |at| fs::create_dir_all(at.join("sub")).expect("directories");
     let empty_file: fn(&Path) = |at| fs::write(at, b"").expect("a file");
@@ -466,6 +490,7 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
         fs::create_dir(at).expect("a directory");
         fs::write(at.join("a"), b"1").expect("a file");
     };
+
     let cases = [
         (file, empty_directory, true),
         (file, directories, true),
@@ -480,6 +505,7 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
             let tree = TreeSpec::new("source", &at);
             BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
         };
+
         before(&at);
         world.run(options());
         clear();
@@ -495,6 +521,7 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
             is_refused,
             "{number}: {second:?}"
         );
+
         world.run(BackupOptions {
             allow_empty: true,
             ..options()

@@ -1,5 +1,5 @@
-//! What a backup captures is what is there: names that come and go, files that change while they
-//! are read, sizes and times that do not tell, attributes that cannot be read.
+//! A backup captures the real state of the files: names that come and go, files that change while
+//! they are read, misleading sizes and times, attributes that cannot be read.
 
 mod hook;
 
@@ -51,7 +51,7 @@ impl World {
         Repository::open(self.store.clone(), &Secret::empty(), &cache).expect("open")
     }
 
-    /// A path in the tree that is backed up.
+    /// Returns a path in the tree that is backed up.
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("tree").join(name)
     }
@@ -90,7 +90,7 @@ impl World {
         backup(&self.repo(), options, observer, &Cancel::new())
     }
 
-    /// What a snapshot gives back.
+    /// Restores a snapshot and returns the resulting files.
     fn restored(&self, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
         let directory = tempfile::tempdir().expect("a directory");
         let what = What {
@@ -99,12 +99,13 @@ impl World {
             path: RelPath::root(),
         };
         let target = Target::Directory(directory.path().join("back"));
-        let (options, seen) = (RestoreOptions::default(), Recording::default());
+        let options = RestoreOptions::default();
+        let seen = Recording::default();
         restore(&self.repo(), &what, target, &options, &seen, &Cancel::new()).expect("restored");
         held(&directory.path().join("back"))
     }
 
-    /// All entries of a snapshot's tree.
+    /// Returns all entries of a snapshot's tree.
     fn entries(&self, report: &BackupReport) -> Vec<Entry> {
         let repo = self.repo();
         repo.sync().expect("sync");
@@ -133,8 +134,8 @@ impl World {
     }
 }
 
-/// The repository was known by its path as text: one whose path is not UTF-8, or leads through a
-/// link, captured itself, and grew with each backup.
+/// A repository is recognized even if its path is not UTF-8 or leads through a link. Otherwise it
+/// would capture itself and grow with each backup.
 #[test]
 fn a_repository_or_cache_inside_its_source_is_never_captured() {
     for (name, opened) in [
@@ -146,9 +147,9 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         let directory = tempfile::tempdir().expect("a directory");
         let tree = directory.path().join("tree");
         fs::create_dir_all(&tree).expect("made");
-        let (own, opened) = (tree.join(Path::new(std::ffi::OsStr::from_bytes(name))), {
-            tree.join(Path::new(std::ffi::OsStr::from_bytes(opened)))
-        });
+        let own = tree.join(Path::new(std::ffi::OsStr::from_bytes(name)));
+        let opened = tree.join(Path::new(std::ffi::OsStr::from_bytes(opened)));
+
         LocalStore::create(&own).expect("made");
         if own != opened {
             std::os::unix::fs::symlink(&own, &opened).expect("linked");
@@ -157,7 +158,7 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         let world = World::with_store(directory, store);
         world.write("file", b"content");
 
-        // The cache lies in the tree too.
+        // The cache is in the tree too.
         let cache = world.path("cache");
         let repo = Repository::open(world.store.clone(), &Secret::empty(), &cache).expect("opens");
         let report = backup(
@@ -166,6 +167,7 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
             &Recording::default(),
             &Cancel::new(),
         );
+
         let mut expected = vec!["/", "file"];
         if own != opened {
             expected.push("link");
@@ -186,8 +188,8 @@ fn command(words: &str) -> SourceSpec {
     SourceSpec::Command(Box::new(CommandSpec::new("db", words)))
 }
 
-/// A dump that failed leaves an empty stream, which was committed as complete, and pushed the good
-/// dumps out.
+/// A failed dump leaves an empty stream. It must not be committed as complete, since it would push
+/// out the good dumps.
 #[test]
 fn an_empty_stream_is_refused_unless_allowed() {
     let world = World::new();
@@ -201,7 +203,8 @@ fn an_empty_stream_is_refused_unless_allowed() {
             vec![stream(b""), command("printf dump")],
         ]
     };
-    // With no capture before it, and with a good one.
+
+    // Without a previous capture, and with a good one.
     for _ in 0..2 {
         for sources in empty() {
             let (refused, _) = world.attempt(BackupOptions::new("host", sources));
@@ -212,6 +215,7 @@ fn an_empty_stream_is_refused_unless_allowed() {
             .0
             .expect("committed");
     }
+
     let failing = world
         .attempt(BackupOptions::new("host", vec![command("sh -c 'exit 3'")]))
         .0;
@@ -227,7 +231,7 @@ fn an_empty_stream_is_refused_unless_allowed() {
     world.attempt(options).0.expect("allowed");
 }
 
-/// What lies at a path.
+/// The object at a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Held {
     File(Vec<u8>),
@@ -235,12 +239,13 @@ enum Held {
     Link(PathBuf),
 }
 
-/// All that lies below a directory.
+/// Returns everything below a directory.
 fn held(root: &Path) -> BTreeMap<PathBuf, Held> {
     let mut out = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1) {
         let entry = entry.expect("read");
-        let (path, kind) = (entry.path(), entry.file_type());
+        let path = entry.path();
+        let kind = entry.file_type();
         let held = match () {
             () if kind.is_dir() => Held::Directory,
             () if kind.is_file() => Held::File(fs::read(path).expect("read")),
@@ -257,7 +262,7 @@ fn append(path: &Path, bytes: &[u8]) {
         .expect("appended");
 }
 
-/// A log grows each time it is read, and was told as torn in every snapshot.
+/// A log that grows each time it is read is not torn.
 #[test]
 fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
     let is_torn = |change: &(dyn Fn(&Path, u8) + Sync)| {
@@ -270,6 +275,7 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
                 change(&log, writes.fetch_add(1, Ordering::Relaxed) as u8);
             }
         });
+
         let report = world.backup_with(0, &observer).expect("backup");
         let entry = world.entries(&report).pop().expect("the file");
         let is_torn = entry.flags.contains(EntryFlags::TORN);
@@ -278,6 +284,7 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
         } else {
             SnapshotState::Complete
         };
+
         assert_eq!(report.state, expected);
         if !is_torn {
             let Some(Held::File(kept)) = world.restored(&report).remove(Path::new("log")) else {
@@ -286,12 +293,13 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
             assert!(kept.len() >= 3_000_000 && fs::read(&log).expect("read").starts_with(&kept));
         }
 
-        // What came later is in the next one, although the file is at rest now.
+        // The next backup has the later bytes, although the file does not change any more.
         let next = world.backup_with(0, &Recording::default()).expect("backup");
         assert_eq!(world.restored(&next), held(&world.path("")));
         assert_eq!(next.state, SnapshotState::Complete);
         is_torn
     };
+
     assert!(!is_torn(&|log, _| append(log, b"line\n")));
     assert!(!is_torn(&|log, n| if n == 0 {
         append(log, b"once");
@@ -309,8 +317,8 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
     .expect("written")));
 }
 
-/// A change that came before the second reading, at a place that it had passed, and growth after
-/// that.
+/// While the file is read a second time, a place that this reading has passed changes, and then the
+/// file grows.
 #[test]
 fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
     let world = World::new();
@@ -331,8 +339,8 @@ fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
     assert_eq!(world.restored(&report), held(&world.path("")));
 }
 
-/// Any failure that said "not found" took a name for gone, and a source that is one file left an
-/// empty snapshot.
+/// A file that is not found at the scan must not become an empty snapshot of a source that is one
+/// file.
 #[test]
 fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     let world = World::new();
@@ -353,13 +361,15 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
         });
         run(&observer, allow_empty)
     };
-    // With no capture before it, and with one.
+
+    // Without a previous capture, and with one.
     for _ in 0..2 {
         let gone = at_the_scan(&|| fs::remove_file(&file).expect("removed"), false);
         assert!(matches!(gone, Err(Error::Empty { .. })), "{gone:?}");
         world.write("only", b"precious");
         run(&Recording::default(), false).expect("captured");
     }
+
     let replaced = at_the_scan(
         &|| {
             fs::remove_file(&file).expect("removed");
@@ -367,6 +377,7 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
         },
         false,
     );
+
     let replaced = replaced.expect("captured");
     assert_eq!(replaced.state, SnapshotState::Complete);
     assert_eq!(
@@ -389,7 +400,7 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     run(&Recording::default(), false).expect("it was empty before");
 }
 
-/// A directory that is emptied behind the look that the backup takes at its sources.
+/// A directory is emptied after the backup has checked its sources.
 #[test]
 fn a_directory_that_is_emptied_under_the_backup_is_refused() {
     let world = World::new();
@@ -405,7 +416,8 @@ fn a_directory_that_is_emptied_under_the_backup_is_refused() {
     assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
 }
 
-/// Files that are read again because they were young, and are the same, were counted as changed.
+/// Files that are read again because they were young, and turn out to be the same, count as
+/// unchanged.
 #[test]
 fn what_is_read_again_and_is_the_same_is_unchanged() {
     let world = World::new();
@@ -424,9 +436,11 @@ fn what_is_read_again_and_is_the_same_is_unchanged() {
         ]
         .map(|counter| seen.get(counter))
     };
+
     assert_eq!(count(1000)[..3], [2, 0, 0]);
     assert_eq!(count(1000), [0, 0, 2, 0], "read again");
     assert_eq!(count(0), [0, 0, 2, 0], "read once more, and settled");
+
     let seen = Recording::default();
     world.backup_with(0, &seen).expect("backup");
     assert_eq!(
@@ -438,7 +452,7 @@ fn what_is_read_again_and_is_the_same_is_unchanged() {
     );
 }
 
-/// A file of procfs says that it has no byte.
+/// The stat of a procfs file has size zero.
 #[test]
 fn a_file_is_read_to_its_end_whatever_its_size_says() {
     let world = World::new();
@@ -451,7 +465,7 @@ fn a_file_is_read_to_its_end_whatever_its_size_says() {
     );
 }
 
-/// What a hole of a young file holds is looked at, and stays a hole.
+/// The holes of a young file are read, and stay holes.
 #[test]
 fn holes_of_young_files_stay_holes() {
     let world = World::new();
@@ -463,6 +477,7 @@ fn holes_of_young_files_stay_holes() {
     file.set_len(40 << 20).expect("set");
     file.write_all_at(&[7; 5000], 9 << 20).expect("written");
     file.sync_all().expect("synced");
+
     let run = |grain| {
         let seen = Recording::default();
         let report = world.backup_with(grain, &seen).expect("backup");
@@ -476,6 +491,7 @@ fn holes_of_young_files_stay_holes() {
         assert_eq!(world.restored(&report), held(&world.path("")));
         (content, seen.get(Counter::FilesUnchanged))
     };
+
     let (young, _) = run(1000);
     let (old, unchanged) = run(0);
     assert_eq!(
@@ -485,7 +501,7 @@ fn holes_of_young_files_stay_holes() {
     );
 }
 
-/// Random numbers, the same for the same seed.
+/// Pseudo-random numbers from a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -497,7 +513,7 @@ impl Dice {
     }
 }
 
-/// Does something to one of the files.
+/// Changes one of the files in a random way.
 fn disturb(dice: &mut Dice, path: &Path) {
     let fresh = vec![dice.below(256) as u8; dice.below(90_000) as usize];
     let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
@@ -508,7 +524,7 @@ fn disturb(dice: &mut Dice, path: &Path) {
     match dice.below(9) {
         0..3 if is_file => append(path, &fresh[..fresh.len().min(50)]),
         3 if is_file => {
-            // In place, at any offset, with the old modification time put back.
+            // In place, at any offset, with the old modification time restored.
             let file = fs::OpenOptions::new()
                 .write(true)
                 .open(path)
@@ -548,8 +564,8 @@ fn disturb(dice: &mut Dice, path: &Path) {
     }
 }
 
-/// Files change in every way between the stat and the end of their reading. Once they are at rest,
-/// the next snapshot is the tree, although nothing says so but their stats.
+/// Files change in every way between the stat and the end of their reading. Once they no longer
+/// change, the next snapshot equals the tree, although only their stats show the changes.
 #[test]
 fn after_any_disturbance_the_next_snapshot_is_the_tree() {
     let seed = std::env::var("ICECORE_CAPTURE_SEED")
@@ -558,8 +574,10 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
     let seed = seed
         .unwrap_or_else(|| u64::from_le_bytes(icecore::sys::random_bytes().expect("random")) | 1);
     println!("ICECORE_CAPTURE_SEED={seed}");
+
     let dice = Mutex::new(Dice(seed));
     let world = World::new();
+
     let names: Vec<String> = (0..20).map(|n| format!("{}/{n}", n % 4)).collect();
     for name in &names {
         let mut dice = dice.lock().expect("dice");
@@ -569,7 +587,7 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
         );
     }
     for round in 0..6 {
-        // So that what is not disturbed is not read for its youth.
+        // Wait, so that undisturbed files are not read again for being young.
         std::thread::sleep(Duration::from_millis(1100));
         let disturbed = Mutex::new(BTreeSet::new());
         let observer = Hook::new(|counter, _| {
@@ -584,7 +602,9 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
         });
         let first = world.backup_with(1, &observer).expect("backup");
         let disturbed = disturbed.into_inner().expect("names");
-        let (back, live) = (world.restored(&first), held(&world.path("")));
+
+        let back = world.restored(&first);
+        let live = held(&world.path(""));
         for (path, what) in &live {
             let is_disturbed = disturbed.iter().any(|name| path.starts_with(name));
             assert!(

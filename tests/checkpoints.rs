@@ -1,5 +1,5 @@
-//! Backups that are interrupted, crash and go on: whatever happened before, the next one that comes
-//! to its end holds the tree, and what was captured before is not read again.
+//! Backups that are interrupted, crash and continue. Whatever happens, the next backup that
+//! completes holds the tree and does not read captured files again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,8 +58,8 @@ impl World {
         fs::write(path, content).expect("written");
     }
 
-    /// All clients have one cache directory: it is never captured, so the digest of what is
-    /// captured depends on it, and with others nothing would be skipped.
+    /// All clients use one cache directory. The digest of the source depends on its path, since the
+    /// cache is never captured. With different caches no file would be skipped.
     fn repo(&self) -> Repository {
         let shared: SharedStore = self.store.clone();
         Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
@@ -89,7 +89,7 @@ impl World {
         (report.expect("backup"), observer)
     }
 
-    /// Backs up until `stop_at` things were counted, then stops or dies as `death` says.
+    /// Backs up until `stop_at` events were counted, then stops or dies according to `death`.
     fn interrupted(
         &mut self,
         immutable: bool,
@@ -130,8 +130,8 @@ impl World {
         all
     }
 
-    /// What a snapshot holds of the tree: a file's bytes, none for a directory. Each path's
-    /// directory must be there.
+    /// Returns the tree of a snapshot: a file's bytes, or `None` for a directory. Asserts that the
+    /// directory of each path exists.
     fn state(
         &self,
         repo: &Repository,
@@ -173,7 +173,7 @@ impl World {
         out
     }
 
-    /// All is right with the repository, and with each checkpoint by itself.
+    /// Asserts that the repository and each checkpoint are sound.
     fn assert_sound(&self) {
         let repo = self.repo();
         let report = verify(
@@ -221,32 +221,32 @@ fn walk(root: &Path, directory: &Path, out: &mut BTreeMap<String, Option<Vec<u8>
     }
 }
 
-/// Waits until what was just written is older than the clock's grain: 2 seconds.
+/// Waits until files written just now are older than the clock's grain: 2 seconds.
 fn settle() {
     std::thread::sleep(Duration::from_millis(2100));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Death {
-    /// Asked to stop: a last checkpoint is made.
+    /// The backup is asked to stop and makes a last checkpoint.
     Asked,
-    /// The store stays as it was at the moment, the lease as well.
+    /// The store stays as it was at that moment, including the lease.
     Killed,
 }
 
-/// What is counted until a stop.
+/// Events that are counted until a stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum What {
     /// Files that were read.
     Files,
-    /// Paths that were looked at, too.
+    /// Files that were read and all visited paths.
     Anything,
 }
 
 type Stop = (What, u64);
 
-/// Asks to stop when so many things were counted, and keeps what a death at that moment would
-/// leave.
+/// Asks to stop after the given number of events, and keeps a copy of the store as a death at that
+/// moment would leave it.
 struct Stopper {
     recording: Recording,
     what: What,
@@ -261,7 +261,7 @@ impl Observer for Stopper {
         self.recording.add(counter, amount);
         let is_file = matches!(counter, Counter::FilesNew | Counter::FilesChanged);
         if is_file || counter == Counter::Entries {
-            // Time for the checkpoints' thread, and for the readers to keep up with the walk.
+            // Give the checkpoint thread time, and let the readers keep up with the walk.
             std::thread::sleep(Duration::from_micros(500));
         }
         if is_file || self.what == What::Anything && counter == Counter::Entries {
@@ -293,6 +293,7 @@ fn an_interrupted_backup_goes_on_where_it_was() {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
     }
     settle();
+
     world.interrupted(
         false,
         (What::Files, 40),
@@ -308,6 +309,7 @@ fn an_interrupted_backup_goes_on_where_it_was() {
             .iter()
             .all(|meta| !matches!(meta.key, ObjectKey::Lease(_)))
     );
+
     let repo = world.repo();
     assert!(
         repo.find_snapshot("latest", &HostChoice::Any).is_err(),
@@ -318,6 +320,7 @@ fn an_interrupted_backup_goes_on_where_it_was() {
             .is_ok(),
         "it has a name"
     );
+
     repo.sync().expect("synced");
     let captured = world.state(&repo, &left[0]).values().flatten().count();
     assert!(captured >= 20, "{captured} files");
@@ -349,6 +352,7 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
             .filter(|meta| is_pack(&meta.key))
             .count()
     };
+
     world.interrupted(
         false,
         (What::Files, 1000),
@@ -358,6 +362,7 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
     assert!(puts(&world) > 2, "there were checkpoints");
     world.assert_latest_is_the_tree();
     assert_eq!(world.checkpoints().len(), 0);
+
     let repo = world.repo();
     let latest = repo
         .find_snapshot("latest", &HostChoice::Any)
@@ -373,8 +378,8 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
     assert_eq!(latest.snapshot.parents, []);
 }
 
-/// The entry of a directory that came into being covers what older runs hold there. Behind a
-/// checkpoint it must not: it would hide the directory's own files that the checkpoint's run holds.
+/// The entry of a new directory hides older runs below that path. After a checkpoint it must not:
+/// it would hide the directory's own files in the checkpoint's run.
 #[test]
 fn a_new_directory_keeps_what_a_checkpoint_took_of_it() {
     let mut world = World::new();
@@ -419,6 +424,7 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
         left.len()
     );
     world.assert_sound();
+
     let (_, seen) = world.run(false);
     assert!(
         seen.get(Counter::FilesUnchanged) > 0,
@@ -426,8 +432,9 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
     );
     world.assert_latest_is_the_tree();
     world.assert_sound();
-    // Whose lease may be alive keeps his checkpoint.
+    // The lease may still be alive, so its checkpoint is kept.
     assert_eq!(world.checkpoints().len(), left.len());
+
     let day = 24 * 3600;
     world.store.clock().advance(day);
     world.write("new", b"new");
@@ -440,9 +447,8 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
     world.assert_latest_is_the_tree();
 }
 
-/// A checkpoint of a run that goes on can be deleted under the one that began from it. It used to
-/// be its parent by name, and the commit failed; now what it holds is made a checkpoint of one's
-/// own first.
+/// Another backup that is still running may delete the checkpoint that this one began from. So this
+/// one first makes a checkpoint of its own with the same content.
 #[test]
 fn a_parent_checkpoint_may_go_while_it_is_used() {
     struct Deleter {
@@ -467,6 +473,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         }
         fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
     }
+
     let mut world = World::new();
     for n in 0..40 {
         world.write(&format!("f{n}"), &[n; 900]);
@@ -480,6 +487,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
     );
     let left = world.checkpoints();
     assert_eq!(left.len(), 1);
+
     let victims = vec![ObjectKey::Snapshot(left[0].id)];
     let deleter = Deleter {
         recording: Recording::default(),
@@ -502,9 +510,8 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
     world.assert_sound();
 }
 
-/// After filters changed nothing is skipped. A checkpoint used to have the new filters' digest
-/// although most of its entries were the parent's: the next run took them for captured by the new
-/// rules.
+/// After the filters change no file is skipped. A checkpoint in between must not have the digest of
+/// the new filters, since most of its entries are still the parent's, captured under the old ones.
 #[test]
 fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
     let mut world = World::new();
@@ -525,11 +532,12 @@ fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
         &Cancel::new(),
     )
     .expect("backup");
+
     for n in 0..200 {
         world.write(&format!("a/new{n}"), b"new");
     }
     settle();
-    // Before z was looked at.
+    // Stops before z is visited.
     world.interrupted(
         immutable,
         (What::Files, 20),
@@ -540,7 +548,7 @@ fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
     world.assert_latest_is_the_tree();
 }
 
-/// Chunks that are lost are stored again where a file still has them; other files are left alone.
+/// Lost chunks are stored again if a file still has them; other files are not read.
 #[test]
 fn lost_chunks_heal_and_nothing_else_is_read() {
     let world = World::new();
@@ -553,10 +561,11 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         bytes
     };
     world.write("a/small", &noise(1, 5000));
-    // Long enough for list nodes: 64 KiB a chunk.
+    // Long enough for list nodes: chunks are 64 KiB.
     world.write("a/large", &noise(2, 6 << 20));
     world.write("b/other", &noise(3, 7000));
     settle();
+
     world.run(false);
     let repo = world.repo();
     repo.sync().expect("synced");
@@ -569,6 +578,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     let mut lost = Vec::new();
+
     while let Some(entry) = merged.next_entry().expect("reads") {
         let Some(content) = entry.content() else {
             continue;
@@ -583,8 +593,9 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
             }
         }
     }
-    // A chunk near the end of the large file, and the small one's. Their pack is condemned, so that
-    // they count as gone; its other chunks do too, but are not said to be lost.
+
+    // A chunk near the end of the large file, and that of the small one. Their pack is condemned,
+    // so they count as gone. Its other chunks are gone too, but not listed as lost.
     let mut lost = vec![lost[0], lost[lost.len() - 2], *lost.last().expect("chunks")];
     lost.sort();
     let condemned = repo
@@ -599,6 +610,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         lost: lost.clone(),
         ..SegmentBody::empty(writer)
     };
+
     let (bytes, name) = seal_object(
         repo.keys(),
         ObjectKind::Segment,
@@ -656,7 +668,7 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
         path.iter()
             .fold(root.to_owned(), |at, part| at.join(format!("n{part}")))
     };
-    // What is in the way of a directory goes.
+    // Replaces files that are in the way of a directory.
     let make = |directory: &Path| {
         let mut at = root.to_owned();
         for part in directory.strip_prefix(root).expect("below") {
@@ -691,7 +703,8 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
     }
 }
 
-/// How a run ends before its end: after so many things, with checkpoints this often (ms), by whom.
+/// How a run is interrupted: after how many events, the time between checkpoints (ms), and whether
+/// it is killed.
 fn stops() -> impl Strategy<Value = Vec<(u64, u64, bool)>> {
     prop::collection::vec(
         (

@@ -1,5 +1,5 @@
-//! Captures that are not to be trusted: dumps that end too early or shrink, and keys that change or
-//! go. And the order of sources, and commands around them.
+//! Suspect captures: dumps that end too early or shrink, and keys that change or vanish. Also the
+//! order of sources, and the commands around them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +49,7 @@ impl World {
         fs::write(path, content).expect("written");
     }
 
-    /// The keys, nothing of which may change.
+    /// The keys, which must not change.
     fn keys(&self) -> SourceSpec {
         SourceSpec::Tree(Box::new(TreeSpec {
             unchanged: true,
@@ -74,7 +74,8 @@ impl World {
         )
     }
 
-    /// A backup that commits: its state, what the source's record says against it, and the alarms.
+    /// Runs a backup that commits. Returns its state, the reason why the source is suspect, and the
+    /// alarms.
     fn run(
         &self,
         source: SourceSpec,
@@ -115,7 +116,7 @@ fn dump(words: &str) -> SourceSpec {
     }))
 }
 
-/// Returns once there is such a file, or after a minute.
+/// Waits until the file exists, at most a minute.
 fn wait_for(path: &Path) {
     let start = Instant::now();
     while !path.exists() && start.elapsed() < Duration::from_secs(60) {
@@ -134,7 +135,7 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
         "echo half",
         "true",
         "printf '%s' '-- done and more'",
-        // Too far from the end: something else follows a whole dump.
+        // Too far from the end: other data follows a complete dump.
         "sh -c 'echo -- done; head -c 5000 /dev/zero'",
     ] {
         let (result, _) = world.attempt(vec![dump(words)], &[]);
@@ -144,7 +145,8 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
         assert!(name == "db" && why.contains("-- done"), "{why}");
     }
     assert!(world.repo().listed_snapshots().expect("lists").is_empty());
-    // It stands near the end, not necessarily last; and over a cut between two reads.
+
+    // The line may be near the end instead of last, and may be split between two reads.
     for words in [
         "printf '%s\n' row '-- done' '' '-- key'",
         "sh -c 'printf -- \"x\n-- do\"; sleep 0.1; echo ne'",
@@ -153,7 +155,8 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
     }
 }
 
-/// `docker exec` into an engine whose disk is full ends with 126 and says why on standard output.
+/// `docker exec` into an engine with a full disk exits with 126 and prints the reason to standard
+/// output.
 #[test]
 fn what_a_starter_says_on_its_output_is_told() {
     let world = World::new();
@@ -188,7 +191,7 @@ fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepte
         "somewhat smaller is no news"
     );
     for _ in 0..2 {
-        // Also the second time: what is doubtful is no measure.
+        // The second time too: a suspect dump is not used for comparison.
         let (state, suspect, _) = world.run(of(20_000), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
         assert!(suspect.expect("a reason").contains("58.6 KiB"));
@@ -212,12 +215,13 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
 
     world.write("keys/a.key", b"FIRST");
     for _ in 0..2 {
-        // Measured by the last good state: the alarm does not fall silent by itself.
+        // Compared with the last good state, so the alarm continues.
         let (state, suspect, alarms) = world.run(world.keys(), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
         assert_eq!(suspect.as_deref(), Some("a.key changed"));
         assert_eq!(alarms, ["keys:a.key"]);
     }
+
     fs::remove_dir_all(world.path("keys/sub")).expect("removed");
     let (_, suspect, alarms) = world.run(world.keys(), &[]);
     assert_eq!(suspect.as_deref(), Some("a.key changed, sub is missing"));
@@ -225,7 +229,7 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     assert_eq!(world.run(world.keys(), &["keys"]), good());
     assert_eq!(world.run(world.keys(), &[]), good());
 
-    // Emptied, or a directory in a key's place.
+    // Emptied, or replaced by a directory.
     fs::remove_file(world.path("keys/a.key")).expect("removed");
     fs::remove_file(world.path("keys/new.key")).expect("removed");
     world.write("keys/a.key/x", b"");
@@ -242,19 +246,20 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     );
 }
 
-/// A link that is made anew (`ln -sf`, a copy of the directory) has another change time and inode,
-/// and was an alarm; so was a key that could be read at last, and one that went before it ever
-/// could.
+/// These are not alarms: a replaced link with the same target (`ln -sf`, a copy of the directory),
+/// which has another change time and inode; a key that becomes readable; a key that vanishes before
+/// it was ever captured.
 #[test]
 fn what_is_the_same_or_was_never_captured_is_no_alarm() {
     let world = World::new();
     world.write("keys/a.key", b"first");
     let link = |target: &str| {
         let path = world.path("keys/link");
-        // Elsewhere first, so that the inode is another one.
+        // Created elsewhere first, so that the inode differs.
         std::os::unix::fs::symlink(target, world.path("keys/link.new")).expect("made");
         fs::rename(world.path("keys/link.new"), path).expect("renamed");
     };
+
     link("a.key");
     assert_eq!(world.run(world.keys(), &[]), good());
     link("a.key");
@@ -265,15 +270,15 @@ fn what_is_the_same_or_was_never_captured_is_no_alarm() {
     assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
     link("a.key");
     assert_eq!(world.run(world.keys(), &[]), good());
-    // Another kind of thing.
+
+    // Replaced by a file.
     fs::remove_file(world.path("keys/link")).expect("removed");
     world.write("keys/link", b"a file");
     assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
 }
 
-/// The run of the last good state was damaged: the keys were captured anew, nothing compared them,
-/// and what had been put in their place was the good state from then on. An unmounted volume passed
-/// in the same way.
+/// The run of the last good state is damaged, so the keys cannot be compared. The new keys must not
+/// become the good state without a confirmation, and an unmounted volume must not pass either.
 #[test]
 fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
     let world = World::new();
@@ -284,11 +289,12 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
         .attempt(vec![world.keys(), files()], &[])
         .0
         .expect("committed");
+
     for pack in list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed") {
         world.store.delete(&pack.key).expect("deleted");
     }
     world.write("keys/a.key", b"FIRST");
-    // Another time for the directory too, so that no page of the new run is one of the old.
+    // Another time for the directory too, so that the new run shares no page with the old one.
     world.write("keys/b.key", b"second");
     for _ in 0..2 {
         let (state, suspect, _) = world.run(world.keys(), &[]);
@@ -298,6 +304,7 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
             Some("the last good state cannot be read to compare")
         );
     }
+
     fs::rename(world.path("files"), world.path("mounted")).expect("renamed");
     fs::create_dir(world.path("files")).expect("made");
     let (report, _) = world.attempt(vec![files()], &[]);
@@ -363,8 +370,8 @@ fn without_the_directory_of_keys_the_last_good_ones_go_on_and_the_rest_is_captur
     );
 }
 
-/// What was asked for by name and is not in the snapshot was passed over: a list of another
-/// directory made an empty snapshot that was complete.
+/// Listed files that are missing make the snapshot incomplete. A list of another directory must not
+/// make an empty snapshot that is complete.
 #[test]
 fn what_is_listed_and_not_there_is_missing() {
     let world = World::new();
@@ -393,6 +400,7 @@ fn what_is_listed_and_not_there_is_missing() {
             missing.map(|problem| problem.subject).collect::<Vec<_>>(),
         )
     };
+
     let (state, count, missing) = run("x\nsub/y\n");
     assert_eq!(
         (state.expect("committed"), count, missing.len()),
@@ -406,7 +414,8 @@ fn what_is_listed_and_not_there_is_missing() {
         );
         assert_eq!(missing, ["a:sub/z", "a:w"]);
     }
-    // In the parent, listed still, and gone.
+
+    // In the parent, still listed, and gone.
     assert_eq!(run("x\nsub/y\n").1, 0);
     fs::remove_file(world.path("a/sub/y")).expect("removed");
     let (state, _, missing) = run("x\nsub/y\n");
@@ -425,6 +434,7 @@ fn what_is_listed_and_not_there_is_missing() {
         world.repo().listed_snapshots().expect("lists").len(),
         before
     );
+
     let mut options = BackupOptions::new("host", vec![listed("b\n")]);
     options.allow_empty = true;
     let report = backup(
@@ -479,10 +489,11 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
         }))
     };
     let said = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
+
     let (report, seen) = world.attempt(vec![tree(around(vec![note("before")]))], &[]);
     assert_eq!(report.expect("committed").state, SnapshotState::Complete);
     assert_eq!(said(), "before\nafter\n");
-    // One that fails behind it is told: a service may not run.
+    // A failing `after` command is reported, since a service may not be running.
     assert!(
         seen.problems()
             .iter()
@@ -504,7 +515,7 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     assert!(said().ends_with("third\nafter\n"), "{}", said());
 }
 
-/// The first one to be done would start the service again while the other copies its files.
+/// The first backup to finish would restart the service while the other one still copies its files.
 #[test]
 fn two_backups_at_once_do_not_share_a_service() {
     let world = World::new();
@@ -524,6 +535,7 @@ fn two_backups_at_once_do_not_share_a_service() {
         };
         world.attempt(vec![SourceSpec::Tree(Box::new(tree))], &[]).0
     };
+
     std::thread::scope(|scope| {
         let first = scope.spawn(run);
         wait_for(&world.path("begun"));
@@ -545,12 +557,13 @@ fn two_backups_at_once_do_not_share_a_service() {
     run().expect("the lock was let go");
 }
 
-/// Such as a file system that is mounted for the backup alone.
+/// For example a file system that is mounted only for the backup.
 #[test]
 fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
     let world = World::new();
     world.write("away/a.key", b"first");
-    let (away, keys) = (world.path("away"), world.path("keys"));
+    let away = world.path("away");
+    let keys = world.path("keys");
     let mount = |unchanged: bool, before: &str| {
         let around = Around {
             before: vec![command(before)],
@@ -574,7 +587,8 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
         "no alarm before it is there"
     );
 
-    // What does not come about is missing then; where nothing may go, what there was goes on.
+    // If the tree does not appear, it is missing. Where nothing may change, the last good state is
+    // carried over.
     let (missing, _) = world.attempt(vec![mount(false, "true")], &[]);
     assert!(matches!(missing, Err(Error::Source { .. })), "{missing:?}");
     let (state, suspect, alarms) = world.run(mount(true, "true"), &[]);
@@ -603,11 +617,12 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
     assert!(why.contains("a dry run does not run"), "{why}");
 }
 
-/// Such as a dump by a program in a container that is started for the backup alone.
+/// For example a dump by a program in a container that is started only for the backup.
 #[test]
 fn a_command_is_looked_for_once_what_starts_it_has_run() {
     let world = World::new();
-    let (up, log) = (world.path("up"), world.path("log"));
+    let up = world.path("up");
+    let log = world.path("log");
     let started = |before: &str| {
         let around = Around {
             before: vec![command(before)],
@@ -618,15 +633,18 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
             ))],
         };
         let up = up.clone();
-        let run = Run::Late(Box::new(move || match up.exists() {
-            true => Ok((
-                command("sh -c 'echo $ROW'"),
-                vec![("ROW".to_owned(), "one".into())],
-            )),
-            false => Err(Error::Source {
-                name: "db".into(),
-                why: "the container is not running".into(),
-            }),
+        let run = Run::Late(Box::new(move || {
+            if up.exists() {
+                Ok((
+                    command("sh -c 'echo $ROW'"),
+                    vec![("ROW".to_owned(), "one".into())],
+                ))
+            } else {
+                Err(Error::Source {
+                    name: "db".into(),
+                    why: "the container is not running".into(),
+                })
+            }
         }));
         let unused = command("false");
         SourceSpec::Command(Box::new(CommandSpec {
@@ -646,12 +664,13 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
         (command.join(" ").as_str(), content.size),
         ("sh -c echo $ROW", 4)
     );
+
     let (failed, _) = world.attempt(vec![started("true")], &[]);
     assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
     assert_eq!(fs::read_to_string(&log).expect("read"), "down\ndown\n");
 }
 
-/// It would stop the service of a node at work, to store nothing.
+/// It would stop the service of a running node and store nothing.
 #[test]
 fn a_dry_run_runs_nothing_around_a_source() {
     let world = World::new();
@@ -685,12 +704,14 @@ fn a_dry_run_runs_nothing_around_a_source() {
     assert!(!log.exists());
 }
 
-/// Who asks to stop does not wait for what stops a service, but for what starts it again.
+/// A stop does not wait for the command that stops a service, but it waits for the one that
+/// restarts it.
 #[test]
 fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it_is_not() {
     let world = World::new();
     world.write("a/x", b"1");
-    let (begun, log) = (world.path("begun"), world.path("log"));
+    let begun = world.path("begun");
+    let log = world.path("log");
     let around = Around {
         before: vec![command(&format!(
             "sh -c ': >{}; sleep 1000'",
@@ -706,6 +727,7 @@ fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it
         ..TreeSpec::new("a", world.path("a"))
     };
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
+
     let cancel = Cancel::new();
     let asks = cancel.clone();
     let asking = std::thread::spawn(move || {

@@ -1,8 +1,8 @@
-//! Golden repositories: those of `tests/data`, made once for each version of the format, are read
-//! for ever.
+//! Golden repositories: those in `tests/data` were made once for each version of the format and
+//! must stay readable.
 //!
-//! `tests/data/make.sh` made them and wrote beside each what an independent reader found in it. The
-//! test runs the binary, as whoever has an old repository will.
+//! `tests/data/make.sh` made them and stored beside each the results of an independent reader. The
+//! test runs the binary, like the owner of an old repository.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Each repository of version 1, and what it is there for.
+/// Each repository of version 1, and its purpose.
 const REPOSITORIES: [(&str, &str); 4] = [
     ("plain", "trees and a stream, two runs, no passphrase"),
     ("passphrase", "the same with a passphrase's slot"),
@@ -31,7 +31,7 @@ struct Golden {
 }
 
 impl Golden {
-    /// Unpacks a repository with its files' times: they are the store's clock.
+    /// Unpacks a repository with its files' times, since they are the store's clock.
     fn open(name: &str) -> Self {
         let data = data().join(name);
         let dir = tempfile::tempdir().expect("a directory");
@@ -58,7 +58,7 @@ impl Golden {
         }
     }
 
-    /// Runs icecore; its exit code and JSON lines.
+    /// Runs icecore and returns its exit code and JSON lines.
     fn run(&self, words: &[&str]) -> (i32, Vec<Value>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_icecore"));
         command
@@ -69,11 +69,13 @@ impl Golden {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+
         let secret = self.expected["secret"].as_str().expect("a secret");
         match secret {
             "" => command.env("ICECORE_NO_PASSPHRASE", "1"),
             secret => command.env("ICECORE_PASSPHRASE", secret),
         };
+
         let done = command
             .arg("--json")
             .arg("-r")
@@ -81,9 +83,11 @@ impl Golden {
             .args(words)
             .output()
             .expect("icecore runs");
+
         let out = String::from_utf8(done.stdout).expect("UTF-8");
         let err = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(!err.contains("panicked"), "{words:?}: {err}");
+
         let lines = out
             .lines()
             .map(|line| serde_json::from_str(line).expect("a JSON line"))
@@ -113,7 +117,7 @@ impl Golden {
         ids
     }
 
-    /// Restores a snapshot and compares it with what it held when it was made.
+    /// Restores a snapshot and compares it with the recorded contents.
     fn same(&self, id: &str) {
         let snapshot = &self.expected["snapshots"][id];
         let target = self.dir.path().join("restored");
@@ -123,6 +127,7 @@ impl Golden {
             snapshot["restore"].as_i64().expect("a code"),
             "{id}: {lines:#?}"
         );
+
         let mut found = BTreeMap::new();
         list(&target, Path::new(""), &mut found);
         let wanted = snapshot["paths"].as_object().expect("paths");
@@ -149,8 +154,8 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// Path in hex → kind, permission bits, time, and content's hash or target: as
-/// `tests/data/expect.py` lists them.
+/// Lists a directory, in the format of `tests/data/expect.py`: path in hex → kind, permission bits,
+/// time, and the content's hash or the link's target.
 fn list(top: &Path, at: &Path, found: &mut BTreeMap<String, Value>) {
     for entry in fs::read_dir(top.join(at)).expect("listed") {
         let path = at.join(entry.expect("an entry").file_name());
@@ -196,7 +201,7 @@ fn read_and_go_on(name: &str) {
         golden.same(id);
     }
 
-    // Today's icecore goes on with it.
+    // Today's icecore continues with it.
     let tree = golden.dir.path().join("tree");
     fs::create_dir(&tree).expect("made");
     fs::write(tree.join("file"), b"of today").expect("written");
@@ -205,7 +210,8 @@ fn read_and_go_on(name: &str) {
     golden.must(&["prune", "--now"]);
     let (code, findings) = golden.run(&["verify", "--read-data"]);
     assert_eq!(i64::from(code), verify, "{name}: {findings:#?}");
-    // An old checkpoint goes with a prune; nothing else does.
+
+    // Prune deletes old checkpoints and no other snapshot.
     let shown = golden.shown();
     let kept: Vec<String> = golden
         .ids("shown")

@@ -1,6 +1,6 @@
-//! Every command against every state of a repository's address: the repository that was used
-//! before, another one with the same secret, none, junk; and every state of what is remembered:
-//! whole, absent, damaged, impossible to write.
+//! Runs every command against every state of a repository's address (the repository that was used
+//! before, another one with the same secret, none, junk) and every state of the state directory
+//! (intact, absent, damaged, not writable).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Words of each command that opens a repository; `SPARE` stands for a second repository. The words
-/// before a ` # ` are the name in `icecore --help`.
+/// Arguments of each command that opens a repository; `SPARE` is replaced by the path of a second
+/// repository.
 const COMMANDS: &[(&str, &[&str])] = &[
     ("backup", &["t=TREE"]),
     ("backup", &["--init", "t=TREE"]),
@@ -39,15 +39,16 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("node", &["backup"]),
 ];
 
-/// Commands that open no repository that was there before.
+/// Commands that do not open an existing repository.
 const OTHERS: &[&str] = &["init", "completions", "man"];
 
-/// A private home with two repositories without a passphrase, `repo` and `spare`, both used before.
+/// A private home directory with two repositories without a passphrase, `repo` and `spare`, both
+/// used before.
 struct Bench {
     dir: tempfile::TempDir,
     /// The id of the repository at `repo`.
     id: String,
-    /// The id of the one in `other`, which was never used at `repo`.
+    /// The id of the repository at `other`, which was never used at `repo`.
     other: String,
 }
 
@@ -63,6 +64,7 @@ impl Bench {
         fs::write(bench.path("tree/f"), "content").expect("a file");
         let config = "[[source]]\nname = \"db\"\nkind = \"postgresql\"\ncontainer = \"no-such-container\"\n[node]\ndatabase = \"db\"\n";
         fs::write(bench.path("icecore.toml"), config).expect("a file");
+
         for name in ["repo", "other", "spare"] {
             let repo = bench.path(name);
             assert_eq!(bench.run_at(&repo, &["init"]).status.code(), Some(0));
@@ -72,6 +74,7 @@ impl Bench {
                 Some(0)
             );
         }
+
         (bench.id, bench.other) = (bench.id_of("repo"), bench.id_of("other"));
         for name in ["repo", "other", "state"] {
             copy(&bench.path(name), &bench.path(&format!("{name}.kept")));
@@ -111,7 +114,7 @@ impl Bench {
         command
     }
 
-    /// The words of a command, with its paths in.
+    /// Returns the arguments of a command with its paths filled in.
     fn words(&self, command: &(&'static str, &'static [&'static str])) -> Vec<String> {
         let shown = |name: &str| self.path(name).display().to_string();
         let fill = |word: &&str| {
@@ -126,8 +129,7 @@ impl Bench {
             .collect()
     }
 
-    /// Puts everything back as it was made, and runs a command there; its exit code, and what it
-    /// said.
+    /// Runs a command on `repo`. Returns its exit code and its standard error.
     fn run(&self, words: &[String], prepare: impl FnOnce(&mut Command)) -> (i32, String) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut command = self.command(&self.path("repo"), &words);
@@ -143,20 +145,19 @@ impl Bench {
             remove(&self.path(name));
             copy(&self.path(&format!("{name}.kept")), &self.path(name));
         }
-        // What the cache remembers of later snapshots would be missed in the repository that was
-        // put back.
+        // The cache remembers later snapshots, which would be missing in the restored repository.
         for name in ["target", "newkey", "cache"] {
             remove(&self.path(name));
         }
     }
 
-    /// Puts another repository, whose secret is the same, in the place of the one that was used.
+    /// Replaces the used repository by another one with the same secret.
     fn swap(&self) {
         remove(&self.path("repo"));
         copy(&self.path("other.kept"), &self.path("repo"));
     }
 
-    /// The pins' files that are in use.
+    /// Returns the pin files in use.
     fn pins(&self) -> Vec<PathBuf> {
         let all = fs::read_dir(self.path("state/repositories")).expect("pins");
         let paths = all.map(|entry| entry.expect("an entry").path());
@@ -168,7 +169,7 @@ impl Bench {
             .collect()
     }
 
-    /// The file that remembers the repository at `repo`.
+    /// Returns the pin file of the repository at `repo`.
     fn pin(&self) -> PathBuf {
         let named = format!(
             "\"{}\"",
@@ -201,8 +202,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.success());
 }
 
-/// Every file of a directory with its bytes, so that a write anywhere shows. The reserve file is of
-/// no meaning.
+/// Returns every file of a directory with its bytes, so that any write shows.
 fn bytes_of(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).expect("list") {
@@ -259,7 +259,8 @@ fn another_repository_at_the_address_is_refused_by_every_command() {
             bytes_of(&bench.path("repo")) == before,
             "{words:?}: it was written to"
         );
-        // Still refused: the first refusal has moved nothing.
+
+        // Still refused: the first refusal has not changed the pin.
         assert_eq!(
             bench.run(&words, |_| {}).0,
             11,
@@ -285,7 +286,7 @@ fn another_repository_at_the_address_is_refused_by_every_command() {
     }
 }
 
-/// The same for the other repository of a copy.
+/// The same check for the target repository of a copy.
 #[test]
 fn a_copy_looks_at_both_ends() {
     let bench = Bench::new();
@@ -302,6 +303,7 @@ fn a_copy_looks_at_both_ends() {
         command.args(["--to-accept-repository", &bench.other]);
     });
     assert_eq!(code, 0, "{said}");
+
     remove(&bench.path("spare"));
     let (code, said) = bench.run(&words, |_| {});
     assert_eq!(code, 10, "{said}");
@@ -350,8 +352,8 @@ fn junk_at_the_address_is_damage_and_moves_nothing() {
     }
 }
 
-/// What is remembered is no condition: without it, or where it cannot be kept, each command ends as
-/// it does with it.
+/// Remembered state is optional: without it, or if it cannot be written, each command ends as
+/// usual.
 #[test]
 fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
     let bench = Bench::new();
@@ -419,10 +421,12 @@ fn no_passphrase_is_never_concluded() {
     };
     bench.reset();
     assert_eq!(bench.run(&words, unsaid).0, 0, "what is remembered says so");
+
     remove(&bench.path("state"));
     let (code, said) = bench.run(&words, unsaid);
     assert_eq!(code, 11, "{said}");
     assert!(said.contains("--no-passphrase"), "{said}");
+
     let config = fs::read_to_string(bench.path("icecore.toml")).expect("text");
     fs::write(
         bench.path("icecore.toml"),
@@ -430,8 +434,9 @@ fn no_passphrase_is_never_concluded() {
     )
     .expect("written");
     assert_eq!(bench.run(&words, unsaid).0, 0, "the configuration says so");
+
     remove(&bench.path("state"));
-    // What the file says is about its repository, not about one that is named otherwise.
+    // The setting applies to the repository in the same file, not to another one.
     fs::write(
         bench.path("icecore.toml"),
         format!("repository = \"spare\"\nno_passphrase = true\n{config}"),
@@ -443,24 +448,26 @@ fn no_passphrase_is_never_concluded() {
         "it is said of another repository"
     );
 
-    // A repository that took a passphrase and opens without one now, under its own id.
+    // A repository that needed a passphrase and now opens without one, under the same id.
     fs::write(bench.path("icecore.toml"), config).expect("written");
     bench.reset();
     let pin = bench.pin();
     let mut sealed: Value = serde_json::from_slice(&fs::read(&pin).expect("a pin")).expect("JSON");
     sealed["passphrase"] = true.into();
-    // The check is over the other fields; a pin of an earlier version has none.
+    // The check covers the other fields; pins of earlier versions have none.
     sealed
         .as_object_mut()
         .expect("an object")
         .remove("check")
         .expect("a check");
     fs::write(&pin, sealed.to_string()).expect("written");
+
     for prepare in [unsaid, |_: &mut Command| {}] {
         let (code, said) = bench.run(&words, prepare);
         assert_eq!(code, 11, "{said}");
         assert!(said.contains("needed one before"), "{said}");
     }
+
     let (code, said) = bench.run(&words, |command| {
         command.args(["--accept-repository", &bench.id]);
     });
@@ -485,6 +492,7 @@ fn the_configuration_names_the_repository_without_any_state() {
             bench.path("icecore.toml").join("state"),
         );
     };
+
     name(&format!("\"{}\"", bench.id));
     for command in COMMANDS {
         let words = bench.words(command);
@@ -505,6 +513,7 @@ fn the_configuration_names_the_repository_without_any_state() {
             "{words:?}: nothing is made where it should be"
         );
     }
+
     bench.reset();
     let snapshots = ["snapshots".to_owned()];
     let (code, said) = bench.run(&snapshots, stateless);
@@ -514,7 +523,7 @@ fn the_configuration_names_the_repository_without_any_state() {
         "no state is missed: {said}"
     );
 
-    // Media that take turns at one address.
+    // Media that alternate at one address.
     name(&format!("[\"{}\", \"{}\"]", bench.id, bench.other));
     for _ in 0..2 {
         assert_eq!(bench.run(&snapshots, |_| {}).0, 0);
@@ -522,6 +531,7 @@ fn the_configuration_names_the_repository_without_any_state() {
         assert_eq!(bench.run(&snapshots, |_| {}).0, 0);
         bench.reset();
     }
+
     name("\"123\"");
     assert_eq!(bench.run(&snapshots, |_| {}).0, 2);
 }
@@ -538,19 +548,21 @@ fn a_repository_made_by_hand_is_the_one_that_is_meant() {
         "it says what was there before: {said}"
     );
     assert_eq!(bench.run(&["snapshots".to_owned()], |_| {}).0, 0);
-    // The old one is another one now.
+
+    // The old repository is a different one now.
     remove(&bench.path("repo"));
     copy(&bench.path("repo.kept"), &bench.path("repo"));
     assert_eq!(bench.run(&["snapshots".to_owned()], |_| {}).0, 11);
 }
 
-/// However the address is written, it is the same one.
+/// All spellings of an address are the same address.
 #[test]
 fn an_address_is_recognised_in_every_spelling() {
     let bench = Bench::new();
     bench.reset();
     std::os::unix::fs::symlink("repo", bench.path("link")).expect("a link");
     bench.swap();
+
     let top = bench.dir.path().display();
     for spelling in [
         format!("{top}/repo"),
@@ -574,8 +586,7 @@ fn an_address_is_recognised_in_every_spelling() {
     }
 }
 
-/// A link that is set to another repository is another repository at the same address, whichever
-/// link on the way it is.
+/// A link that is changed to point to another repository is detected at every link of the chain.
 #[test]
 fn a_link_that_leads_elsewhere_now_is_noticed() {
     let bench = Bench::new();
@@ -622,7 +633,7 @@ fn a_link_that_leads_elsewhere_now_is_noticed() {
         "the link leads to the same repository elsewhere",
     );
 
-    // A directory, or nothing, in a link's place.
+    // A directory, or nothing, in place of the link.
     fs::remove_file(bench.path("backup")).expect("a link");
     copy(&bench.path("other"), &bench.path("backup"));
     ends_with(

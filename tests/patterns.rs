@@ -1,5 +1,5 @@
-//! Exclude patterns against git: a directory tree with awkward names, random sets of patterns, and
-//! for each set the paths that `git check-ignore` and [`Filter`] leave out, which must be the same.
+//! Exclude patterns against git: a directory tree with unusual names and random sets of patterns.
+//! For each set, `git check-ignore` and [`Filter`] must exclude the same paths.
 //!
 //! `ICECORE_PATTERN_SEED` repeats a run, `ICECORE_PATTERN_SETS` makes it longer.
 
@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 use icecore::source::{Filter, FilterOptions};
 use icecore::types::RelPath;
 
-/// Sets of patterns that are compared unless the environment says otherwise.
+/// Default number of compared sets of patterns.
 const SETS: usize = 700;
 
-/// Names that the tree is made of; every directory holds some of them.
+/// Names used in the tree; every directory contains some of them.
 const NAMES: &[&[u8]] = &[
     b"a",
     b"b",
@@ -60,7 +60,7 @@ const NAMES: &[&[u8]] = &[
     b"\x01",
 ];
 
-/// What random patterns are made of.
+/// Pieces of random patterns.
 const CLASS_MEMBERS: &[&[u8]] = &[
     b"a",
     b"b",
@@ -109,7 +109,7 @@ const ENDS: &[&[u8]] = &[
     b"", b"", b"", b"", b"/", b"/**", b"/*", b" ", b"\\ ", b"  ", b"\t", b"\\", b"\r",
 ];
 
-/// A small generator (xorshift64*), so that a seed means the same everywhere.
+/// A small generator (xorshift64*), so that a seed gives the same numbers everywhere.
 struct Random(u64);
 
 impl Random {
@@ -133,7 +133,7 @@ impl Random {
     }
 }
 
-/// What a set of patterns holds, counted so that the test can say that none was left out.
+/// Counts the kinds of patterns in the sets, so that the test can assert that each kind occurs.
 #[derive(Debug, Default)]
 struct Shares {
     sets: usize,
@@ -159,7 +159,7 @@ impl Shares {
         self.not_utf8 += any(&|pattern| std::str::from_utf8(pattern).is_err());
     }
 
-    /// Each kind of pattern stands in at least a tenth of the sets.
+    /// Asserts that each kind of pattern occurs in at least a tenth of the sets.
     fn check(&self) {
         let kinds = [
             self.escapes,
@@ -195,8 +195,8 @@ fn class(random: &mut Random) -> Vec<u8> {
     out
 }
 
-/// A piece of a name, or a name of the tree with some of its bytes escaped or replaced by
-/// wildcards.
+/// Returns a piece of a pattern: a fixed one, or a name of the tree with some bytes escaped or
+/// replaced by wildcards.
 fn component(random: &mut Random) -> Vec<u8> {
     if random.one_in(5) {
         return random.pick(COMPONENTS).to_vec();
@@ -239,7 +239,7 @@ fn pattern(random: &mut Random) -> Vec<u8> {
     out
 }
 
-/// Makes the tree and returns its paths, directories before what they hold. A flag says which are
+/// Makes the tree and returns its paths, directories before their contents. The flag is true for
 /// directories.
 fn make_tree(root: &Path, random: &mut Random) -> Vec<(Vec<u8>, bool)> {
     fn fill(
@@ -274,7 +274,7 @@ fn make_tree(root: &Path, random: &mut Random) -> Vec<(Vec<u8>, bool)> {
     paths
 }
 
-/// The paths that git leaves out.
+/// Returns the paths that git excludes.
 fn ignored_by_git(root: &Path, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
     let mut git = Command::new("git")
         .args([
@@ -293,14 +293,17 @@ fn ignored_by_git(root: &Path, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("git starts");
+
     let mut input = git.stdin.take().expect("a pipe");
     let text: Vec<u8> = paths
         .iter()
         .flat_map(|(path, _)| [path.as_slice(), b"\0"].concat())
         .collect();
+
     let writer = std::thread::spawn(move || input.write_all(&text));
     let output = git.wait_with_output().expect("git ends");
     writer.join().expect("no panic").expect("git reads all");
+
     assert!(
         matches!(output.status.code(), Some(0 | 1)),
         "git check-ignore: {:?}",
@@ -314,7 +317,7 @@ fn ignored_by_git(root: &Path, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
         .collect()
 }
 
-/// The paths that a backup leaves out: a directory that is left out is not entered.
+/// Returns the paths that a backup excludes; it does not enter excluded directories.
 fn ignored_by_filter(filter: &Filter, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
     let mut out: BTreeSet<Vec<u8>> = BTreeSet::new();
     for (path, is_directory) in paths {
@@ -336,7 +339,7 @@ fn shown(set: &BTreeSet<Vec<u8>>) -> Vec<String> {
         .collect()
 }
 
-/// Sets that git and the filter once read differently, and some that tools get wrong.
+/// Returns sets that git and the filter once read differently, and some that tools get wrong.
 fn known_sets() -> Vec<Vec<Vec<u8>>> {
     let sets: &[&[&[u8]]] = &[
         &[b"data[!0-9]*"],
@@ -424,10 +427,8 @@ fn patterns_leave_out_what_git_leaves_out() {
         };
         let filter = Filter::new(&options).expect("a file of patterns is never refused");
 
-        let (git, ours) = (
-            ignored_by_git(&root, &paths),
-            ignored_by_filter(&filter, &paths),
-        );
+        let git = ignored_by_git(&root, &paths);
+        let ours = ignored_by_filter(&filter, &paths);
         let text: Vec<String> = set
             .iter()
             .map(|pattern| pattern.escape_ascii().to_string())
@@ -445,7 +446,7 @@ fn patterns_leave_out_what_git_leaves_out() {
     shares.check();
 }
 
-/// A pattern typed as an option means what the same line of a file means, or is refused.
+/// A pattern given as an option means the same as the line in a file, or is refused.
 #[test]
 fn an_option_means_what_the_line_means() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -459,6 +460,7 @@ fn an_option_means_what_the_line_means() {
         if text.starts_with(b"#") || text.ends_with(b"\r") || text.contains(&b'\n') {
             continue;
         }
+
         let file = dir.path().join("list");
         std::fs::write(&file, &text).expect("written");
         let by_file = Filter::new(&FilterOptions {
@@ -466,6 +468,7 @@ fn an_option_means_what_the_line_means() {
             ..Default::default()
         })
         .expect("read");
+
         let excludes = vec![OsString::from_vec(text.clone())];
         match Filter::new(&FilterOptions {
             excludes,

@@ -1,4 +1,4 @@
-//! Backups that fail or are asked to stop: they end soon, wherever they are.
+//! Backups that fail or are asked to stop must end soon, wherever they are.
 
 mod hook;
 
@@ -53,7 +53,7 @@ impl World {
     }
 }
 
-/// Asks to stop a moment from now.
+/// Requests a stop after a short delay.
 fn cancel_soon(cancel: &Cancel) {
     let cancel = cancel.clone();
     std::thread::spawn(move || {
@@ -62,25 +62,26 @@ fn cancel_soon(cancel: &Cancel) {
     });
 }
 
-/// What hangs ends the run of all tests, with a word.
+/// Runs `work`. If it hangs, prints a message and aborts the whole test run.
 fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(work()));
     told.recv_timeout(Duration::from_secs(120))
         .unwrap_or_else(|_| {
-            // Past the harness, which would keep it to itself.
+            // Written directly to standard error, since the harness would not print it.
             let _ = writeln!(std::io::stderr(), "{what} does not end");
             std::process::abort();
         })
 }
 
-/// A reader that failed ended alone: the walk and the other readers went on to the end of the tree,
-/// for hours.
+/// A failing reader must end the walk and the other readers, which otherwise continue to the end of
+/// the tree, for hours.
 #[test]
 fn a_reader_that_failed_ends_the_walk() {
     const EMPTY: u64 = 10_000;
+
     let world = World::new();
-    // 24 MiB, twice what the stages before the one that fails take in.
+    // 24 MiB, twice the amount that the stages before the failing one take in.
     let noise: Vec<u8> = (0..3u32 << 18)
         .flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes())
         .collect();
@@ -88,6 +89,7 @@ fn a_reader_that_failed_ends_the_walk() {
     let directory = world.tree.path().join("b");
     fs::create_dir(&directory).expect("made");
     (0..EMPTY).for_each(|n| fs::write(directory.join(n.to_string()), b"").expect("written"));
+
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.store)));
     let repo = world.repo_on(faulty.clone());
     let effect = Effect::ErrorBefore(Trouble::Full);
@@ -97,11 +99,13 @@ fn a_reader_that_failed_ends_the_walk() {
         nth: 1,
         effect,
     });
+
     let observer = Hook::new(|counter, _| {
         if counter == Counter::Entries {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
+
     let options = BackupOptions {
         threads: Some(2),
         ..world.options(false)
@@ -118,8 +122,7 @@ fn a_reader_that_failed_ends_the_walk() {
     assert!(walked < EMPTY, "the walk went on: {walked}");
 }
 
-/// A command that has closed its output and goes on: nobody looked for a request to stop while its
-/// exit was awaited.
+/// A command has closed its output and keeps running: a stop must end the wait for its exit.
 #[test]
 fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
     let stopped = ends("the command", || {
@@ -143,7 +146,7 @@ fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }
 
-/// An input that says what it has for now, in turn.
+/// An input with scripted answers: bytes, or nothing available for now.
 struct Slow(Vec<Option<&'static [u8]>>, Cancel);
 
 impl std::io::Read for Slow {
@@ -154,7 +157,7 @@ impl std::io::Read for Slow {
                 Ok(bytes.len())
             }
             Some(None) => Err(std::io::ErrorKind::WouldBlock.into()),
-            // Nothing comes any more, and no end.
+            // No more data arrives, and no end either.
             None => {
                 self.1.cancel();
                 Err(std::io::ErrorKind::WouldBlock.into())
@@ -163,8 +166,7 @@ impl std::io::Read for Slow {
     }
 }
 
-/// Standard input on which nothing came was read until something did, whoever asked to stop
-/// meanwhile.
+/// Standard input without data is polled, so that a stop is noticed while no data arrives.
 #[test]
 fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
     let world = World::new();
@@ -185,13 +187,14 @@ fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
         );
         report.map(|_| observer.get(Counter::BytesRead))
     };
+
     let read = run(&[None, Some(b"some"), None, None, Some(b" more"), Some(b"")]);
     assert!(matches!(read, Ok(9)), "{read:?}");
     let stopped = run(&[None, Some(b"some"), None]);
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }
 
-/// A terabyte of hole in a file named by its hash is hashed for a quarter of an hour.
+/// A hole of 1 TiB in a file named by its hash takes a quarter of an hour to hash.
 #[test]
 fn a_hole_that_is_being_hashed_is_left_when_asked_to_stop() {
     let stopped = ends("the hole", || {

@@ -1,4 +1,4 @@
-//! Gives arbitrary bytes to one decoder; `tests/fuzz/judge.rs` says what must hold.
+//! Runs one decoder on arbitrary bytes; `tests/fuzz/judge.rs` checks the result.
 #![no_main]
 
 #[path = "../../tests/fuzz/judge.rs"]

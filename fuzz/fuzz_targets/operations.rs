@@ -1,6 +1,6 @@
-//! Gives arbitrary bytes, as a script of whole operations with mishaps, to the machine of
-//! tests/model: what was committed reads back as its model says, nothing panics, and once all is
-//! quiet verify finds nothing.
+//! Runs arbitrary bytes as a script of whole operations and mishaps on the machine of tests/model.
+//! The committed data must read back as the model predicts, nothing may panic, and verify must be
+//! clean at the end.
 #![no_main]
 #![allow(dead_code, reason = "the tests use more of these modules")]
 
@@ -18,6 +18,6 @@ mod tree;
 mod world;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    // A step takes some milliseconds.
+    // A step takes a few milliseconds.
     machine::play(&bytes[..bytes.len().min(1 + 4 * 60)]);
 });
