@@ -1,5 +1,5 @@
-//! Backups that are interrupted, crash and continue. Whatever happens, the next backup that
-//! completes holds the tree and does not read captured files again.
+//! Backups that are interrupted, crash and continue. In all cases the next backup that completes
+//! holds the tree and does not read captured files again.
 
 use std::collections::BTreeMap;
 use std::fs;

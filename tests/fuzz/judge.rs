@@ -1,6 +1,6 @@
-//! What must hold of every decoder for any bytes: it does not panic, and what it accepts is the one
-//! encoding of a value. Used by the fuzz targets and by the ordinary test that replays what they
-//! found. Each function tells whether the bytes were accepted.
+//! Rules for every decoder and any bytes: it does not panic, and it accepts only the one encoding
+//! of a value. Used by the fuzz targets and by the ordinary test that replays their findings. Each
+//! function returns true if the bytes were accepted.
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
@@ -13,7 +13,7 @@ use icecore::types::Codec;
 
 pub type Judge = fn(&[u8]) -> bool;
 
-/// Every target by name.
+/// All targets by name.
 pub const TARGETS: [(&str, Judge); 15] = [
     ("compose", compose),
     ("config", config),
@@ -32,8 +32,8 @@ pub const TARGETS: [(&str, Judge); 15] = [
     ("snapshot", snapshot),
 ];
 
-/// Decodes, encodes and compares. Only bytes with fields of later versions may come out as others,
-/// and then as fewer ones that mean the same.
+/// Decodes, encodes and compares. The encodings may differ only if the bytes have fields of later
+/// versions; the new one is then shorter and means the same.
 fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
     bytes: &[u8],
     decode: impl Fn(&[u8]) -> Result<T, E>,
@@ -61,7 +61,7 @@ fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
     true
 }
 
-/// For JSON, where white space and unknown fields are free: what was encoded decodes to the same
+/// For JSON, where white space and unknown fields are free: an encoded value decodes to the same
 /// value.
 fn stable<T: PartialEq + std::fmt::Debug, E>(
     bytes: &[u8],
@@ -86,7 +86,7 @@ pub fn pack_directory(bytes: &[u8]) -> bool {
     )
 }
 
-/// First byte: the codec; then 3 bytes of stated plain length, then the frame.
+/// The first byte is the codec, then come 3 bytes of stated plain length, then the frame.
 pub fn frame(bytes: &[u8]) -> bool {
     let [codec, a, b, c, packed @ ..] = bytes else {
         return false;
@@ -121,7 +121,7 @@ pub fn run_page(bytes: &[u8]) -> bool {
     })
 }
 
-/// First byte: the level.
+/// The first byte is the level.
 pub fn run_node(bytes: &[u8]) -> bool {
     let [level, bytes @ ..] = bytes else {
         return false;
@@ -133,7 +133,7 @@ pub fn run_root(bytes: &[u8]) -> bool {
     one_encoding(bytes, decode_root, encode_root)
 }
 
-/// First byte: the depth; then 8 bytes of length.
+/// The first byte is the depth, then come 8 bytes of length.
 pub fn list_node(bytes: &[u8]) -> bool {
     let Some(([depth, len @ ..], bytes)) = bytes.split_first_chunk::<9>() else {
         return false;
@@ -150,7 +150,7 @@ pub fn segment(bytes: &[u8]) -> bool {
     one_encoding(bytes, decode_segment, encode_segment)
 }
 
-/// A head of recovery data; the end of the bytes is read as the object's end.
+/// A head of recovery data. The end of the bytes is also read as the object's end.
 pub fn parity_head(bytes: &[u8]) -> bool {
     if let Some(end) = bytes.len().checked_sub(PARITY_END_BYTES)
         && let Ok(len) = decode_parity_end(&bytes[end..])
@@ -187,8 +187,8 @@ pub fn config(bytes: &[u8]) -> bool {
     true
 }
 
-/// First byte: the size of the pieces in which the dump is fed a second time, which must make no
-/// difference.
+/// The first byte is the size of the pieces in which the dump is fed a second time, which must make
+/// no difference.
 pub fn dump(bytes: &[u8]) -> bool {
     let [step, bytes @ ..] = bytes else {
         return false;
@@ -201,7 +201,7 @@ pub fn dump(bytes: &[u8]) -> bool {
 
 type Row = Vec<Option<Vec<u8>>>;
 
-/// The rows of a dump fed in pieces of this size, and why it was refused.
+/// Returns the rows of a dump fed in pieces of this size, and the reason if it was refused.
 fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     const WANTED: [Wanted; 2] = [
         Wanted {
@@ -213,6 +213,7 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
             columns: &["file_hash", "type"],
         },
     ];
+
     let mut lexer = DumpLexer::new();
     let mut told = Vec::new();
     for mut part in bytes.chunks(step) {
@@ -223,6 +224,7 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
         }
     }
     assert!(told == bytes, "the lexer lost or made bytes");
+
     let mut rows = Vec::new();
     let mut each = |_: usize, fields: &[Option<Vec<u8>>]| {
         rows.push(fields.to_vec());
@@ -232,6 +234,7 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
             Ok(())
         }
     };
+
     let mut reader = CopyReader::new(&WANTED, &mut each);
     let fed = bytes
         .chunks(step)
@@ -243,8 +246,7 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     (rows, error.map(|error| error.to_string()))
 }
 
-/// A compose file, and the node that is found in it: what is written of it is TOML, and holds no
-/// password.
+/// A compose file, and the node found in it: the output is TOML without a password.
 pub fn compose(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
@@ -278,7 +280,8 @@ pub fn lease(bytes: &[u8]) -> bool {
     stable(bytes, decode_lease, encode_lease)
 }
 
-/// First byte: the kind expected; then a whole object. Its end is read as a pack's trailer.
+/// The first byte is the expected kind, then comes a whole object. Its end is also read as a pack's
+/// trailer.
 pub fn envelope(bytes: &[u8]) -> bool {
     let [kind, bytes @ ..] = bytes else {
         return false;

@@ -1,4 +1,4 @@
-//! Replays what the fuzz targets begin with and what they found, by the same rules (`judge.rs`).
+//! Replays the seeds and the findings of the fuzz targets, by the same rules (`judge.rs`).
 
 mod judge;
 mod seeds;
@@ -17,7 +17,7 @@ fn files(directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// With `ICECORE_WRITE_SEEDS=1` the files are written anew: after a change of the format.
+/// `ICECORE_WRITE_SEEDS=1` rewrites the files after a change of the format.
 #[test]
 fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
@@ -47,7 +47,7 @@ fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
     }
 }
 
-/// What the fuzz targets found, each under a name that tells the story.
+/// Replays the findings of the fuzz targets; each file name describes one.
 #[test]
 fn what_was_found_stays_mended() {
     for (target, judge) in judge::TARGETS {
@@ -58,8 +58,7 @@ fn what_was_found_stays_mended() {
     }
 }
 
-/// Every seed cut at every place and with every bit flipped: accepted or refused, by the same
-/// rules.
+/// Cuts every seed at every place and flips every bit: accepted or refused, the rules hold.
 #[test]
 fn cut_and_flipped_seeds_keep_the_rules() {
     let mut refused = 0;

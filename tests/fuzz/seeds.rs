@@ -1,4 +1,4 @@
-//! Small legal inputs of every decoder: what fuzzing begins with.
+//! Small valid inputs of every decoder, as seeds for fuzzing.
 
 use icecore::chunk::shrink_bytes;
 use icecore::format::*;
@@ -37,7 +37,7 @@ volumes:
   v: {name: w, driver_opts: {o: bind, device: /d}}
 ";
 
-/// Target, file name, bytes.
+/// Returns target, file name and bytes of each seed.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
     let mut slot = KeySlot::new(
@@ -48,6 +48,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         [2; 32],
     );
     slot.wrapped = [8; 48];
+
     let chunk = Extent::Chunk {
         id: ChunkId::new([1; 32]),
         len: 70_000,
@@ -62,6 +63,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         Extent::Hole { len: 1 << 40 },
         Extent::Literal(b"end".to_vec()),
     ];
+
     let tree = |level| RunTree {
         level,
         refs: vec![page_ref("a"), page_ref("a/b"), page_ref("a.b")],
@@ -70,6 +72,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         directories: tree(0),
         others: tree(1),
     };
+
     vec![
         ("compose", "usual", COMPOSE_USUAL.into()),
         ("compose", "every-form", COMPOSE_FORMS.into()),
@@ -120,7 +123,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
 }
 
-/// A piece's size, and a dump with most of what can lead a reader astray.
+/// The size of the pieces, and a dump with most of the forms that can mislead a reader.
 const DUMP: &[u8] =
     b"\x05--\n\\connect a\nSELECT $_$\nCOPY x FROM stdin;\n$_$, E'\\'', 'a''\n', \"b\"\"\" /* ; */;\n\
 CREATE FUNCTION f() BEGIN ATOMIC SELECT (1); END;\n\
@@ -176,7 +179,8 @@ fn frame(plain: &[u8]) -> Vec<u8> {
 }
 
 fn lease(started: Option<Timestamp>, parents: Vec<SnapshotId>) -> LeaseBody {
-    let (host, boot) = ("node".into(), "b".into());
+    let host = "node".into();
+    let boot = "b".into();
     LeaseBody {
         id: LeaseId::new([1; 16]),
         kind: LeaseKind::Backup,
@@ -286,6 +290,7 @@ fn every_kind() -> Vec<Entry> {
             value: long,
         },
     ];
+
     let device = DeviceNumber { major: 8, minor: 1 };
     let content = Content {
         size: 3,
@@ -337,6 +342,7 @@ fn every_kind() -> Vec<Entry> {
         ),
         ("i", Node::File { meta: odd, content }),
     ];
+
     let entry = |(at, node)| Entry {
         path: path(at),
         flags: EntryFlags::COVER,
@@ -390,6 +396,7 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         content: 9,
         hides: 0,
     }];
+
     let size = extents.iter().map(Extent::len).sum();
     let content = Content {
         size,

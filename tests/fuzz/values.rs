@@ -1,5 +1,5 @@
-//! Arbitrary legal values of every format: what is encoded decodes to the same, and whatever is
-//! done to the bytes keeps the rules of `judge.rs`.
+//! Arbitrary valid values of every format: an encoded value decodes to the same value, and changed
+//! bytes keep the rules of `judge.rs`.
 
 use icecore::format::*;
 use icecore::types::*;
@@ -17,7 +17,7 @@ fn time() -> impl Strategy<Value = Timestamp> {
     (any::<i64>(), 0u32..1_000_000_000).prop_map(|(s, n)| Timestamp::new(s, n).expect("legal"))
 }
 
-/// Most of them legal.
+/// Mostly valid.
 fn images() -> impl Strategy<Value = Vec<ServiceImage>> {
     let id = prop_oneof![9 => hash().prop_map(|hash| format!("sha256:{}", ChunkId::new(hash))), 1 => "\\PC{0,9}"];
     let image = (
@@ -125,7 +125,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
-/// Data or metadata, packed or plain, gap before it, bytes saved, chunks.
+/// Data or metadata, packed or plain, gap before the frame, bytes saved, chunks.
 type RawFrame = (bool, bool, u64, u32, Vec<([u8; 32], u32)>);
 
 fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
@@ -201,7 +201,7 @@ fn trees(level: u8) -> impl Strategy<Value = RunTree> {
     })
 }
 
-/// What may happen to bytes.
+/// A change of some bytes.
 #[derive(Debug, Clone)]
 enum Harm {
     Set(Index, u8),
@@ -263,7 +263,7 @@ proptest! {
 
     #[test]
     fn list_nodes(extents in extents(), depth in 0u8..10, harms in harms()) {
-        // Of one shape: chunks, holes and literals, or lists of the depth below.
+        // One kind: chunks, holes and literals, or lists of the depth below.
         let fits = |extent: &Extent| matches!(extent, Extent::List { .. }) == (depth > 1);
         let extents: Vec<Extent> = extents
             .into_iter()
@@ -351,7 +351,7 @@ proptest! {
     }
 }
 
-/// Counts that the input cannot hold are refused before anything is allocated for them: 2^62 ids,
+/// Counts that the input cannot hold are refused before memory is allocated for them: 2^62 ids,
 /// extents, frames. An allocation of that size would abort the test.
 #[test]
 fn absurd_counts_are_refused() {
@@ -375,6 +375,7 @@ fn absurd_counts_are_refused() {
         decode_snapshot(br#"{"sources":[{"kind":"stream","content":[{"hole":{"len":1e300}}]}]}"#)
             .is_err()
     );
+
     // Deep nesting does not exhaust the stack.
     let deep = [b"{\"other\":".as_slice(), &b"[".repeat(100_000)].concat();
     assert!(

@@ -1,8 +1,8 @@
-//! Cuts every operation at every write, on a memory store: what is there then must open, verify and
-//! read back as the model says, with the cache as the crash left it and with a new one, and the
-//! next backup and prune must succeed.
+//! Cuts every operation at every write, on a memory store. The repository must then open, verify
+//! and read back as the model predicts, with the cache that the crash left and with a new one, and
+//! the next backup and prune must succeed.
 //!
-//! `ICECORE_CRASH_BASES=n` tries so many histories; `ICECORE_CRASH_SEED=n` begins with that one.
+//! `ICECORE_CRASH_BASES=n` tries n histories; `ICECORE_CRASH_SEED=n` begins with that one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,12 +21,12 @@ use crate::world::{Held, Host, committed, difference, init, read_back, scratch, 
 
 const HOUR: i64 = 3600;
 
-/// A repository with a history, as every cut finds it.
+/// A repository with a history, in the state that every cut starts from.
 struct Base {
     store: Arc<MemoryStore>,
     time: Timestamp,
     host: Host,
-    /// The host's cache as every cut finds it.
+    /// A copy of the host's cache in that state.
     cache: PathBuf,
     kept: BTreeMap<SnapshotId, Held>,
     forgotten: BTreeMap<SnapshotId, Held>,
@@ -104,7 +104,7 @@ impl Base {
         self.clock().advance(seconds);
     }
 
-    /// Backups of an edited tree; returns their ids.
+    /// Backs up an edited tree several times; returns the ids.
     fn grow(&mut self, rng: &mut Rng, backups: usize) -> Vec<SnapshotId> {
         (0..backups)
             .map(|_| {
@@ -119,11 +119,12 @@ impl Base {
             .collect()
     }
 
-    /// Cuts an operation at every write, with the last write lost and landed; returns how many cuts
-    /// there were.
+    /// Cuts an operation at every write, with the last write lost and landed. Returns the number of
+    /// cuts.
     fn cut(&mut self, name: &str, work: &dyn Fn(&Self) -> Work) -> u64 {
         self.time = self.clock().now();
         copy_directory(&self.host.cache(), &self.cache);
+
         let mut cuts = 0;
         for writes in 0.. {
             let mut through = false;
@@ -148,19 +149,21 @@ impl Base {
                 break;
             }
         }
-        // As if nothing had been.
+
+        // Restore the state before the cuts.
         self.clock().set(self.time);
         copy_directory(&self.cache, &self.host.cache());
         cuts
     }
 
-    /// What must hold of what a crash left.
+    /// Checks a repository after a crash or a completed operation.
     fn judge(&self, store: &Arc<MemoryStore>, where_: &str, work: &Work, ended: Option<&Outcome>) {
         let shared: SharedStore = store.clone();
         let mut kept = self.kept.clone();
         if let Some(Outcome::Committed(id)) = ended {
             kept.insert(*id, self.host.held());
         }
+
         let about = match work {
             Work::Forget(id) | Work::Undelete(id) | Work::Tag(id, _) => Some(*id),
             _ => None,
@@ -174,6 +177,7 @@ impl Base {
                 kept.remove(id);
             }
         }
+
         let fresh = self.dir.path().join("fresh");
         let _ = std::fs::remove_dir_all(&fresh);
         let open = |cache: &PathBuf| {
@@ -182,7 +186,9 @@ impl Base {
             repo.sync().expect("syncs");
             repo
         };
-        // What landed and was not told of holds what the operation meant it to hold.
+
+        // A snapshot that landed without being reported must hold the state that its operation
+        // intended.
         let look = open(&fresh);
         for id in committed(&look).unwrap_or_else(|err| panic!("{where_}: {err}")) {
             let snapshot = look.read_snapshot(&id).expect("opens");
@@ -193,6 +199,7 @@ impl Base {
             let meant = older.cloned().unwrap_or_else(|| self.host.held());
             kept.entry(id).or_insert(meant);
         }
+
         let compare = |repo: &Repository, kept: &BTreeMap<SnapshotId, Held>, when: &str| {
             for (id, held) in kept {
                 let found = read_back(repo, id).unwrap_or_else(|err| {
@@ -206,7 +213,7 @@ impl Base {
         verify_all(&shared).unwrap_or_else(|what| panic!("{where_}: {what}"));
         compare(&look, &kept, "with a new cache");
         compare(&open(&self.host.cache()), &kept, "with the old cache");
-        // Life goes on: the dead are known to be dead.
+        // From now on the dead client is known to be dead.
         self.clock().advance(3 * HOUR);
         let go_on = |work: Work| {
             let ended = self.job(SharedStore::clone(&shared), work).run();
@@ -221,7 +228,7 @@ impl Base {
     }
 }
 
-/// Cuts everything that there is to cut in one history.
+/// Cuts every operation of one history.
 fn cut_all(seed: u64) -> Vec<(&'static str, u64)> {
     let mut rng = Rng(seed);
     let mut base = Base::new();
@@ -230,8 +237,10 @@ fn cut_all(seed: u64) -> Vec<(&'static str, u64)> {
         out.push((name, base.cut(name, work)));
     };
     let backup = |base: &Base| Work::Backup(Box::new(base.host.options()));
+
     base.host.tree.edit(&mut rng);
     cut(&mut base, "first backup", &backup);
+
     let ids = base.grow(&mut rng, 5);
     base.host.tree.edit(&mut rng);
     base.host.dump = noise(seed, 50_000);
@@ -241,16 +250,20 @@ fn cut_all(seed: u64) -> Vec<(&'static str, u64)> {
     cut(&mut base, "key add", &|_| Work::AddKey);
     cut(&mut base, "key change", &|_| Work::ChangeKey);
     cut(&mut base, "repair index", &|_| Work::RepairIndex);
+
     [ids[0], ids[1], ids[3]]
         .into_iter()
         .for_each(|id| base.forget(id));
+
     let back = ids[3];
     base.pass(HOUR);
     cut(&mut base, "undelete", &|_| Work::Undelete(back));
     cut(&mut base, "prune --now", &|_| Work::Prune { now: true });
+
     base.pass(30 * HOUR);
     cut(&mut base, "mark", &|_| Work::Prune { now: false });
     base.run(Work::Prune { now: false });
+
     base.grow(&mut rng, 2);
     base.pass(30 * HOUR);
     cut(&mut base, "sweep", &|_| Work::Prune { now: false });
@@ -270,6 +283,7 @@ fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
     let bases = number("ICECORE_CRASH_BASES").unwrap_or(8);
     let first = number("ICECORE_CRASH_SEED").unwrap_or(1);
     let next = AtomicU64::new(0);
+
     let run = || {
         let mut all = Vec::new();
         loop {
@@ -281,6 +295,7 @@ fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
             all.extend(cut_all(first + base));
         }
     };
+
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(4);
@@ -291,6 +306,7 @@ fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
             .flat_map(|thread| thread.join().expect("a cut left a broken repository"))
             .collect()
     });
+
     let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
     all.iter()
         .for_each(|(name, cuts)| *by_name.entry(name).or_default() += cuts);

@@ -1,5 +1,4 @@
-//! A store that stops at a given write or call: dies there, as a crash would have it, or does
-//! something first.
+//! A store that stops at a given write or call: it dies there, as in a crash, or runs a hook first.
 
 use std::sync::Mutex;
 
@@ -9,31 +8,31 @@ use icecore::store::{
 };
 use icecore::sys::FileId;
 
-/// What a cut leaves of the write at which it comes.
+/// The fate of the write at which the store is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// Nothing.
+    /// Nothing of it is stored.
     Lost,
-    /// All of it; its caller never learns.
+    /// All of it is stored, but its caller gets an error.
     Landed,
 }
 
-/// What is done before a call goes on.
+/// Runs before a call continues.
 pub type Hook = Box<dyn FnOnce() + Send>;
 
 enum Plan {
     Through,
-    /// So many writes still pass.
+    /// This many more writes succeed.
     Die {
         left: u64,
         last: Last,
     },
-    /// So many calls still pass.
+    /// This many more calls succeed.
     Call {
         left: u64,
         hook: Hook,
     },
-    /// Until an object of this kind is put.
+    /// Waits until an object of this kind is put.
     Put {
         kind: KeyKind,
         hook: Hook,
@@ -41,7 +40,7 @@ enum Plan {
     Dead,
 }
 
-/// Another store, cut at a given point.
+/// Wraps another store and cuts it at a given point.
 pub struct CutStore {
     inner: SharedStore,
     plan: Mutex<Plan>,
@@ -54,12 +53,12 @@ impl std::fmt::Debug for CutStore {
 }
 
 impl CutStore {
-    /// Dies at the write after `writes` of them.
+    /// Dies at the write after the first `writes`.
     pub fn dying(inner: SharedStore, writes: u64, last: Last) -> Self {
         Self::with(inner, Plan::Die { left: writes, last })
     }
 
-    /// Calls `hook` before the call after `calls` of them, on the thread that makes it.
+    /// Calls `hook` on the calling thread, before the call after the first `calls`.
     pub fn hooked(inner: SharedStore, calls: u64, hook: Hook) -> Self {
         Self::with(inner, Plan::Call { left: calls, hook })
     }
@@ -76,7 +75,7 @@ impl CutStore {
         }
     }
 
-    /// True once it died.
+    /// Returns true once the store has died.
     pub fn is_dead(&self) -> bool {
         matches!(*self.plan.lock().expect("the plan"), Plan::Dead)
     }
@@ -118,7 +117,7 @@ impl CutStore {
 
     fn write(&self, act: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         self.enter()?;
-        // Under the lock: nothing may pass beside the write at which the cut comes.
+        // Hold the lock, so that no other write passes during the cut.
         let mut plan = self.plan.lock().expect("the plan");
         match &mut *plan {
             Plan::Die { left: 0, last } => {

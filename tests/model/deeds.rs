@@ -1,4 +1,4 @@
-//! What a host does, as one call that can run on a thread of its own.
+//! Operations of a host, each as one call that can run on a separate thread.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use icecore::repo::{HostChoice, Repository, Secret};
 use icecore::store::SharedStore;
 use icecore::types::SnapshotId;
 
-/// Everything that a deed needs.
+/// All inputs of an operation.
 pub struct Job {
     pub store: SharedStore,
     pub cache: PathBuf,
@@ -22,7 +22,7 @@ pub struct Job {
     pub work: Work,
 }
 
-/// A deed with what it is about.
+/// An operation and its subject.
 pub enum Work {
     Backup(Box<BackupOptions>),
     Prune { now: bool },
@@ -35,11 +35,11 @@ pub enum Work {
     ChangeKey,
 }
 
-/// What came of a deed that went well.
+/// The result of a successful operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Committed(SnapshotId),
-    /// The same under another name.
+    /// The same snapshot under another name.
     Replaced {
         from: SnapshotId,
         by: SnapshotId,
@@ -52,6 +52,7 @@ impl Job {
         let observer = Recording::default();
         let cancel = Cancel::new();
         let repo = Repository::open(self.store, &Secret::empty(), &self.cache)?;
+
         let done = match self.work {
             Work::Backup(options) => {
                 let report = backup(&repo, *options, &observer, &cancel)?;
@@ -119,6 +120,7 @@ impl Job {
             Work::AddKey => repo.add_key(&Secret::empty(), "another")?,
             Work::ChangeKey => repo.change_key(&Secret::empty(), "changed")?,
         };
+
         Ok(Outcome::Done(done))
     }
 }

@@ -1,5 +1,5 @@
-//! Hourly backups of a changing tree with a weekly forget and prune, for as long as it takes to see
-//! whether anything grows that should not: size, objects, runs, the work of a backup.
+//! Hourly backups of a changing tree with a weekly forget and prune, for long enough to detect
+//! unwanted growth: of size, objects, runs, or the work of a backup.
 //!
 //! `ICECORE_ENDURANCE_HOURS=8760` is a year.
 
@@ -34,7 +34,7 @@ struct Year {
     dir: tempfile::TempDir,
 }
 
-/// The work of some backups: calls of the store, bytes put and read, objects listed.
+/// The work of some backups: store calls, bytes put and read, objects listed.
 #[derive(Debug, Clone, Copy, Default)]
 struct WorkDone {
     backups: u64,
@@ -46,7 +46,7 @@ struct WorkDone {
 
 impl Year {
     fn new(seed: u64) -> Self {
-        // Days ahead of this machine's clock: policies go by the store's time then.
+        // Days ahead of this machine's clock, so that policies use the store's time.
         let clock = Clock::stepping(icecore::sys::now().plus_seconds(10 * 86_400), 1_000_000);
         let memory = Arc::new(MemoryStore::with_clock(&clock));
         let store = Arc::new(RecordingStore::new(memory.clone()));
@@ -73,7 +73,7 @@ impl Year {
         }
     }
 
-    /// An hour's changes: the tree stays about as large as it is.
+    /// Makes the changes of one hour; the size of the tree stays about the same.
     fn edit(&mut self) {
         for _ in 0..2 {
             let n = self.rng.below(60);
@@ -150,6 +150,7 @@ impl Year {
             force: true,
             dry_run: false,
         };
+
         let repo = self
             .host
             .open(&(self.store.clone() as SharedStore))
@@ -157,6 +158,7 @@ impl Year {
         let report = forget_by_policy(&repo, &options, &Recording::default(), &Cancel::new());
         let report = report.unwrap_or_else(|err| panic!("{err}{}", causes(&err)));
         assert_eq!(report.refused, []);
+
         self.run(Work::Prune { now: false });
         let left: Vec<SnapshotId> = repo
             .listed_snapshots()
@@ -186,7 +188,7 @@ impl Year {
             .into()
     }
 
-    /// The most runs that any snapshot's source has.
+    /// Returns the largest number of runs of a snapshot's source.
     fn runs(&self, repo: &Repository) -> usize {
         let runs = self
             .kept
@@ -199,7 +201,8 @@ impl Year {
         counts.max().unwrap_or(0)
     }
 
-    /// Stored bytes of a new repository with the kept snapshots alone, backed up one after another.
+    /// Returns the stored bytes of a new repository with only the kept snapshots, backed up in
+    /// order.
     fn fresh_bytes(&self, order: &[SnapshotId]) -> u64 {
         let memory = Arc::new(MemoryStore::with_clock(self.memory.clock()));
         init(&(memory.clone() as SharedStore));
@@ -221,6 +224,7 @@ impl Year {
                     }
                 }
             }
+
             let work = Work::Backup(Box::new(host.options()));
             let store = memory.clone();
             Job {
@@ -236,7 +240,7 @@ impl Year {
     }
 }
 
-/// Bytes of a file of the tree: 1 to 30 KB.
+/// Returns the size of a file of the tree: 1 to 30 KB.
 fn size(n: u64) -> usize {
     1000 + (n as usize * 487) % 29_000
 }
@@ -249,8 +253,9 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
         .unwrap_or(1680);
     let began = Instant::now();
     let mut year = Year::new(1);
-    // A window of two weeks after the first month, and the last two.
-    let (mut early, mut late) = (WorkDone::default(), WorkDone::default());
+    // Sums over two weeks after the first month, and over the last two weeks.
+    let mut early = WorkDone::default();
+    let mut late = WorkDone::default();
     let mut objects_max = 0;
     for hour in 0..hours {
         year.edit();
@@ -261,6 +266,7 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
             _ if hour >= hours.saturating_sub(2 * WEEK) => Some(&mut late),
             _ => None,
         };
+
         if let Some(window) = window {
             window.backups += done.backups;
             window.calls += done.calls;
@@ -268,21 +274,25 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
             window.read += done.read;
             window.listed += done.listed;
         }
+
         year.memory.clock().advance(HOUR);
         if hour % WEEK == WEEK - 1 {
             year.tidy();
             objects_max = objects_max.max(year.memory.objects().len());
         }
     }
+
     year.tidy();
-    // What the last prunes condemned goes a day later.
+    // The packs that the last prunes condemned are deleted a day later.
     for _ in 0..3 {
         year.memory.clock().advance(26 * HOUR);
         year.run(Work::Prune { now: false });
     }
     let settled = year.run(Work::Prune { now: false });
     println!("the last prune: {settled:?}");
+
     verify_all(&(year.memory.clone() as SharedStore)).unwrap_or_else(|what| panic!("{what}"));
+
     let cache = year.dir.path().join("fresh");
     let repo = Repository::open(year.memory.clone(), &Secret::empty(), &cache).expect("opens");
     repo.sync().expect("syncs");
@@ -290,14 +300,18 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
         let found = read_back(&repo, id).unwrap_or_else(|err| panic!("{err}{}", causes(&err)));
         assert_eq!(difference(held, &found), None, "{}", id.short());
     }
+
     let order: Vec<SnapshotId> = repo
         .listed_snapshots()
         .expect("lists")
         .into_iter()
         .map(|(id, _)| id)
         .collect();
-    let (size, fresh) = (year.memory.total_bytes(), year.fresh_bytes(&order));
-    let (counts, runs) = (year.counts(), year.runs(&repo));
+
+    let size = year.memory.total_bytes();
+    let fresh = year.fresh_bytes(&order);
+    let counts = year.counts();
+    let runs = year.runs(&repo);
     println!(
         "{hours} hours in {:.0} s: {} snapshots in {size} bytes, anew {fresh} ({:+.1} %); {counts:?}, at most \
          {objects_max} objects before a sweep, {runs} runs\nearly {early:?}\nlate  {late:?}",
@@ -305,6 +319,7 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
         order.len(),
         (size as f64 / fresh as f64 - 1.0) * 100.0
     );
+
     assert!(
         size as f64 <= 1.15 * fresh as f64,
         "the repository is too large"

@@ -1,6 +1,6 @@
-//! Random histories in which packs go missing, the newest snapshot is rolled back, snapshots are
-//! forgotten and swept, and the store's clock stands years ahead or behind for a while. The model
-//! says what must be reported and what must not, and what must still be there.
+//! Random histories in which packs are lost, the newest snapshot is rolled back, snapshots are
+//! forgotten and swept, and the store's clock is years ahead or behind for a while. The model
+//! predicts which losses must be reported, which must not, and which data must still exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,15 +26,15 @@ const STEPS: usize = 30;
 struct Losses {
     scene: Scene,
     rng: Rng,
-    /// What each committed snapshot holds, and the host that made it.
+    /// The contents of each committed snapshot, and the host that made it.
     kept: BTreeMap<SnapshotId, (usize, Held)>,
     /// The snapshot that each host committed last.
     last: [Option<SnapshotId>; 2],
-    /// Rolled back, by the host that made them, and not acknowledged.
+    /// Snapshots that were rolled back and not acknowledged, by the host that made them.
     missed: [BTreeSet<SnapshotId>; 2],
     /// When each was forgotten, in seconds of real time.
     forgotten: BTreeMap<SnapshotId, i64>,
-    /// A pack went missing: older snapshots may have lost something.
+    /// A pack was lost, so older snapshots may lack data.
     is_hurt: bool,
     was_rolled_back: bool,
     real: i64,
@@ -91,7 +91,7 @@ impl Losses {
             12 | 13 => self.prune(host),
             14 => self.list(host),
             _ if self.ahead == 0 && self.excursions == 0 => {
-                // Far enough that every grace would be over, and not a multiple of anything.
+                // Far enough that every grace period would be over, and not a multiple of any unit.
                 self.excursions = 1;
                 let years = if self.rng.below(2) == 0 { 10 } else { -20 };
                 self.note(format!("the clock is {years} years off"));
@@ -99,6 +99,7 @@ impl Losses {
             }
             _ => self.jump_to(0),
         }
+
         let minutes = [1, 20, 90, 26 * 60][self.rng.below(4) as usize];
         self.advance(minutes * 60);
     }
@@ -107,7 +108,8 @@ impl Losses {
         self.scene.open(host)
     }
 
-    /// Packs that segments tell of as known and that are not in the store: looked at from outside.
+    /// Packs that are known according to the segments and missing in the store, checked from
+    /// outside.
     fn missing_packs(&self) -> BTreeSet<PackId> {
         let repo = self.scene.open_true("outside");
         repo.sync().expect("syncs");
@@ -122,7 +124,9 @@ impl Losses {
     fn back_up(&mut self, host: usize) {
         let missing = self.missing_packs();
         let observer = Recording::default();
-        let (repo, options) = (self.open(host), self.scene.hosts[host].options());
+        let repo = self.open(host);
+        let options = self.scene.hosts[host].options();
+
         let done = backup(&repo, options, &observer, &Cancel::new());
         let id = done
             .unwrap_or_else(|err| self.fail(&format!("backup: {err}")))
@@ -133,7 +137,9 @@ impl Losses {
             id.short(),
             missing.len()
         ));
+
         self.check_warnings(host, &observer);
+
         let told = observer.problems();
         for pack in missing.iter().take(10) {
             let name = ObjectKey::Pack(*pack).to_string();
@@ -144,16 +150,19 @@ impl Losses {
                 self.fail(&format!("{name} is missing and was not reported: {told:?}"));
             }
         }
+
         if missing.is_empty()
             && !self.is_hurt
             && told.iter().any(|one| one.severity == Severity::Damage)
         {
             self.fail(&format!("no pack is missing: {told:?}"));
         }
+
         let held = self.scene.hosts[host].held();
         self.kept.insert(id, (host, held));
         self.last[host] = Some(id);
-        // Whatever went missing before: what is captured now is whole.
+
+        // Earlier losses do not affect a new capture: it must be complete.
         self.check_whole(&id);
     }
 
@@ -216,11 +225,12 @@ impl Losses {
             .copied()
             .filter(|id| self.is_listed(id))
             .collect();
-        // A clock that is behind dates a forgetting early, and its grace is over when the clock is
-        // right again.
+        // A forget under a clock that is behind has an early date, and its grace period is over
+        // when the clock is right again.
         if all.len() < 3 || self.ahead < 0 {
             return;
         }
+
         let id = all[self.rng.below(all.len() as u64) as usize];
         let names = [id.to_string()];
         let done = forget_named(
@@ -231,6 +241,7 @@ impl Losses {
             false,
             &Recording::default(),
         );
+
         done.unwrap_or_else(|err| self.fail(&format!("forget: {err}")));
         self.kept.remove(&id);
         self.forgotten.insert(id, self.real);
@@ -245,13 +256,15 @@ impl Losses {
         };
         let observer = Recording::default();
         let done = prune(&self.open(host), &options, &observer, &Cancel::new());
+
         self.check_warnings(host, &observer);
         match done {
             Ok(report) => self.note(format!("host {host} pruned: {report:?}")),
-            // What is lost stops a prune; so may another one's lease from another time.
+            // Lost data stops a prune. So may the lease of another client from another time.
             Err(Error::Unresolved { .. }) if self.is_hurt => {}
             Err(err) => self.fail(&format!("prune: {err}")),
         }
+
         for (id, at) in &self.forgotten {
             let is_young = self.real - at < DAY;
             if is_young
@@ -279,7 +292,7 @@ impl Losses {
         self.check_warnings(host, &observer);
     }
 
-    /// A host reports each of its own that was rolled back, and nobody reports what was not.
+    /// Asserts that a host reports each of its own snapshots that was rolled back, and no other.
     fn check_warnings(&self, host: usize, observer: &Recording) {
         let warned: Vec<String> = observer
             .problems()

@@ -1,5 +1,5 @@
-//! Runs a script against a repository and a naive model of it: which snapshots were committed, and
-//! what each must hold. Panics, with the steps so far on stderr, where the two differ.
+//! Runs a script against a repository and a naive model of it: the committed snapshots and the
+//! contents of each. On a difference it panics, with the steps so far on stderr.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,23 +24,23 @@ use crate::world::{
     Held, Host, committed, difference, init, read_back, scratch, shared, verify_all,
 };
 
-/// Longest lag of listings, and farthest that the store's clock is ahead of real time: together
+/// The longest lag of listings, and the most that the store's clock is ahead of real time: together
 /// they are the protocol's margin M, one hour.
 const LAG_SECONDS: i64 = 30 * 60;
 
-/// Set while a failing script is shortened: its steps are not shown then.
+/// True while a failing script is shortened: its steps are not printed then.
 pub static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// What the model says of a snapshot.
+/// A snapshot in the model.
 #[derive(Debug, Clone)]
 struct Kept {
     held: Held,
     is_live: bool,
-    /// Its backup did not say that it was committed: it may be withdrawn.
+    /// Its backup did not report that it was committed, so it may be withdrawn.
     is_tentative: bool,
 }
 
-/// How much was done.
+/// Counters of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tally {
     pub steps: u64,
@@ -63,7 +63,7 @@ pub struct Machine {
     ahead: i64,
     hosts: [Host; 2],
     clients: [SharedStore; 2],
-    /// Somebody who only looks, at what is really there, with a cache of its own.
+    /// An observer of the true state of the store, with a separate cache.
     watch: Repository,
     kept: BTreeMap<SnapshotId, Kept>,
     tally: Tally,
@@ -79,7 +79,7 @@ impl Drop for Machine {
     }
 }
 
-/// Plays any bytes: the first chooses the seed, all else is steps.
+/// Plays any bytes: the first byte chooses the seed, all others are steps.
 pub fn play(bytes: &[u8]) -> Tally {
     match bytes.split_first() {
         Some((seed, steps)) => Machine::new(u64::from(*seed)).run(&from_bytes(steps)),
@@ -88,10 +88,12 @@ pub fn play(bytes: &[u8]) -> Tally {
 }
 
 impl Machine {
-    /// `seed` decides whether listings lag, and all that a step does not say.
+    /// Creates a machine. `seed` decides whether listings lag, and everything that steps do not
+    /// specify.
     pub fn new(seed: u64) -> Self {
         let dir = scratch();
         let lags = seed.is_multiple_of(3);
+
         let clock = Clock::stepping(icecore::sys::now(), 1_000_000);
         let world = ModelWorld::new(&clock, seed);
         let world = if seed.is_multiple_of(5) {
@@ -104,16 +106,19 @@ impl Machine {
         } else {
             world.with_strong_listing()
         };
+
         init(&shared(world.client()));
         if lags {
             world.set_lag(Lag::up_to(LAG_SECONDS));
             world.advance(LAG_SECONDS);
         }
+
         let mut hosts = [
             Host::new("one", dir.path().join("one")),
             Host::new("two", dir.path().join("two")),
         ];
         hosts[1].checkpoints = seed.is_multiple_of(2);
+
         let clients = [shared(world.client()), shared(world.client())];
         let memory: SharedStore = world.memory().clone();
         let watch =
@@ -122,7 +127,9 @@ impl Machine {
             "seed {seed}, listings {}\n",
             if lags { "lag" } else { "are strong" }
         );
-        let (kept, tally) = (BTreeMap::new(), Tally::default());
+
+        let kept = BTreeMap::new();
+        let tally = Tally::default();
         Self {
             world,
             lags,
@@ -137,7 +144,7 @@ impl Machine {
         }
     }
 
-    /// Runs all steps, then checks everything, prunes twice and checks again.
+    /// Runs all steps, then checks everything, prunes several times and checks again.
     pub fn run(mut self, script: &[Raw]) -> Tally {
         for raw in script {
             let step = Step::decode(*raw);
@@ -167,7 +174,8 @@ impl Machine {
                 copy_directory(&self.hosts[host].cache(), &self.hosts[host].old_cache());
             }
             Step::IndexPutBack { host } => {
-                let (old, cache) = (self.hosts[host].old_cache(), self.hosts[host].cache());
+                let old = self.hosts[host].old_cache();
+                let cache = self.hosts[host].cache();
                 if old.is_dir() {
                     copy_directory(&old, &cache);
                 }
@@ -218,6 +226,7 @@ impl Machine {
             Deed::RepairPacks => Work::RepairPacks,
             Deed::AddKey => Work::AddKey,
         };
+
         Some(Job {
             store,
             cache: self.hosts[host].cache(),
@@ -264,15 +273,18 @@ impl Machine {
                 return self.act_meanwhile(host, deed, call, other);
             }
         };
+
         let Some(job) = self.job(host, deed, store) else {
             return;
         };
+
         let about = subject(&job.work);
         let result = job.run();
         self.judge(host, about, result, faulted);
     }
 
-    /// One host pauses in the middle of its deed; the other does something; the first goes on.
+    /// Pauses one host in the middle of its operation, runs one of the other host, and resumes the
+    /// first.
     fn act_meanwhile(&mut self, host: usize, deed: Deed, call: u64, other: Deed) {
         let (paused, is_paused) = mpsc::channel::<()>();
         let (resume, resumed) = mpsc::channel::<()>();
@@ -284,12 +296,14 @@ impl Machine {
         let Some(job) = self.job(host, deed, shared(store)) else {
             return;
         };
+
         let about = subject(&job.work);
         let thread = std::thread::spawn(|| job.run());
-        // An error: it ended before that call, and the hook went with its store.
+        // An error means that the operation ended before that call and dropped its hook.
         if is_paused.recv().is_ok() {
             self.act(1 - host, other, Mishap::None);
         }
+
         drop(resume);
         let result = match thread.join() {
             Ok(result) => result,
@@ -298,7 +312,7 @@ impl Machine {
         self.judge(host, about, result, true);
     }
 
-    /// Compares what came of a deed with the model. `faulted`: something was in its way, so it may
+    /// Compares the result of an operation with the model. `faulted`: it was disturbed, so it may
     /// have failed.
     fn judge(
         &mut self,
@@ -316,6 +330,7 @@ impl Machine {
             "    at {}: {told}",
             self.memory().clock().now().seconds()
         );
+
         match result {
             Ok(Outcome::Committed(id)) => {
                 let held = self.hosts[host].held();
@@ -351,22 +366,24 @@ impl Machine {
         self.compare_listing(about);
     }
 
-    /// What a listing that lags, or another's deed, can be the reason of.
+    /// Returns true if the error can be due to a lagging listing or to the other host's operation.
     fn may_fail(&self, err: &Error, about: Option<SnapshotId>) -> bool {
         let refused = matches!(
             err,
             Error::Repo(RepoError::Refused { .. } | RepoError::NoSuchSnapshot { .. })
         );
-        // Bringing back what was forgotten is a try.
+        // Bringing back a forgotten snapshot may always fail.
         about.is_some() || refused || (self.lags && err.kind() == ErrorKind::Damage)
     }
 
-    /// No snapshot goes unless somebody was to forget it; those that came are taken note of.
+    /// Asserts that no snapshot vanishes unless it was forgotten; adds new snapshots to the model.
     fn compare_listing(&mut self, about: Option<SnapshotId>) {
         let objects = self.memory().objects();
         let is_there = |key: &ObjectKey| objects.iter().any(|meta| meta.key == *key);
+
         self.kept
             .retain(|id, kept| !kept.is_tentative || is_there(&ObjectKey::Snapshot(*id)));
+
         for (id, kept) in &mut self.kept {
             let is_live = is_there(&ObjectKey::Snapshot(*id));
             assert!(
@@ -376,11 +393,12 @@ impl Machine {
             );
             kept.is_live = is_live;
         }
+
         let all = committed(&self.watch).expect("every snapshot opens");
         for id in all {
             if !self.kept.contains_key(&id) {
                 let snapshot = self.watch.read_snapshot(&id).expect("opens");
-                // One that took another's place holds what that one held.
+                // A replacement holds the content of the snapshot that it replaces.
                 let older = snapshot
                     .replaces
                     .or(snapshot.original)
@@ -401,7 +419,7 @@ impl Machine {
         }
     }
 
-    /// Reads a snapshot as somebody who sees what is really there.
+    /// Reads a snapshot through the observer of the true state.
     fn check(&self, id: &SnapshotId) {
         self.watch.sync().expect("syncs");
         let found = read_back(&self.watch, id)
@@ -440,26 +458,30 @@ impl Machine {
         }
     }
 
-    /// Time passes until all listings are true and all that died is known to be dead. Then
-    /// everything must hold.
+    /// Lets time pass until all listings are up to date and all dead clients are known to be dead.
+    /// Then checks everything.
     fn settle(&mut self) {
         let _ = writeln!(self.log, "settling");
         self.world.set_lag(Lag::default());
         self.world.advance(3 * 3600);
-        // A snapshot that landed and was not told of counts from now on: nobody is left to withdraw
-        // it.
+
+        // A snapshot that landed without being reported counts from now on: no client is left to
+        // withdraw it.
         self.kept
             .values_mut()
             .for_each(|kept| kept.is_tentative = false);
         self.check_all("as it was left");
+
         for host in 0..2 {
             self.act(host, Deed::Backup, Mishap::None);
         }
+
         for round in ["after a mark", "after a sweep", "after another"] {
             self.act(0, Deed::Prune, Mishap::None);
             self.check_all(round);
             self.world.advance(26 * 3600);
         }
+
         self.act(1, Deed::Backup, Mishap::None);
         self.check_all("at the end");
     }
@@ -501,7 +523,7 @@ fn subject(work: &Work) -> Option<SnapshotId> {
     }
 }
 
-/// What lies behind an error, in words.
+/// Returns the causes of an error as text.
 pub fn causes(err: &Error) -> String {
     let mut out = String::new();
     let mut source = std::error::Error::source(err);
@@ -521,7 +543,7 @@ fn remove_directory(path: &Path) {
     }
 }
 
-/// Puts a copy of a directory in the place of another.
+/// Replaces a directory by a copy of another one.
 pub fn copy_directory(from: &Path, to: &Path) {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).expect("makes the directory");

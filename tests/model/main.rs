@@ -1,7 +1,7 @@
 //! Whole operations against a naive model: random scripts of edits, backups, prunes and mishaps on
-//! two hosts, with the store's clock moved by hand. See docs/testing.md.
+//! two hosts, with a store clock that the test sets. See docs/testing.md.
 //!
-//! `ICECORE_MODEL_STEPS=100000` runs more, `ICECORE_MODEL_SEED=n` runs one case alone.
+//! `ICECORE_MODEL_STEPS=100000` runs more steps, `ICECORE_MODEL_SEED=n` runs a single case.
 
 #![allow(
     clippy::print_stdout,
@@ -31,7 +31,7 @@ use script::Raw;
 use tree::Rng;
 use watch::Watch;
 
-/// Steps of one case.
+/// Steps per case.
 const CASE_STEPS: u64 = 120;
 
 fn script_of(seed: u64) -> Vec<Raw> {
@@ -41,16 +41,18 @@ fn script_of(seed: u64) -> Vec<Raw> {
         .collect()
 }
 
-/// Shortening ends after this, however long the script still is.
+/// Shortening ends after this time, even if the script is still long.
 const SHORTEN_FOR: Duration = Duration::from_secs(300);
 
-/// Shortens a script that fails, as long as it does; the panics on the way are not shown.
+/// Shortens a script while it still fails; the panics on the way are not printed.
 fn shorten(seed: u64, mut script: Vec<Raw>) -> Vec<Raw> {
     let fails =
         |script: &[Raw]| catch_unwind(AssertUnwindSafe(|| Machine::new(seed).run(script))).is_err();
+
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     machine::QUIET.store(true, Ordering::Relaxed);
+
     let began = Instant::now();
     let mut size = script.len() / 2;
     while size > 0 {
@@ -66,6 +68,7 @@ fn shorten(seed: u64, mut script: Vec<Raw>) -> Vec<Raw> {
         }
         size /= 2;
     }
+
     machine::QUIET.store(false, Ordering::Relaxed);
     std::panic::set_hook(shown);
     script
@@ -93,6 +96,7 @@ fn scripts_leave_what_the_model_says() {
     let first = time.as_millis() as u64;
     let began = Instant::now();
     let next = AtomicU64::new(0);
+
     let watch = Watch::start();
     let run = || {
         let mut tally = Tally::default();
@@ -109,6 +113,7 @@ fn scripts_leave_what_the_model_says() {
             }
         }
     };
+
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(8);
@@ -119,6 +124,7 @@ fn scripts_leave_what_the_model_says() {
             .map(|thread| thread.join().expect("catches its panics"))
             .collect()
     });
+
     let mut tally = Tally::default();
     for result in results {
         match result {
@@ -134,6 +140,7 @@ fn scripts_leave_what_the_model_says() {
             }
         }
     }
+
     println!(
         "{} steps in {cases} cases from seed {first}: {} snapshots, {} crashes, {:.0} s",
         tally.steps,
@@ -144,7 +151,7 @@ fn scripts_leave_what_the_model_says() {
     assert!(tally.snapshots > tally.steps / 20, "{tally:?}");
 }
 
-/// What the fuzz target `operations` begins with and what it found.
+/// Replays the seeds and the findings of the fuzz target `operations`.
 #[test]
 fn fuzzed_scripts_leave_what_the_model_says() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

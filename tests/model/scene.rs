@@ -1,4 +1,4 @@
-//! Two hosts on a store whose listings lag and whose clock jumps, told what to do one by one.
+//! Two hosts on a store with lagging listings and a jumping clock, controlled step by step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,33 +19,33 @@ use crate::world::{Held, Host, difference, init, read_back, scratch, shared, ver
 
 pub const HOUR: i64 = 3600;
 pub const DAY: i64 = 24 * HOUR;
-/// Longest lag, and farthest jump of the store's clock: together M.
+/// The longest lag, and the largest jump of the store's clock: together M.
 pub const LAG: i64 = HOUR / 2;
 
 pub struct Scene {
     pub world: ModelWorld,
     pub hosts: [Host; 2],
     pub clients: [SharedStore; 2],
-    /// What each committed snapshot must hold.
+    /// The expected contents of each committed snapshot.
     pub kept: BTreeMap<SnapshotId, Held>,
     ahead: bool,
     pub dir: tempfile::TempDir,
 }
 
-/// The first host, the second.
+/// Indexes of the first and the second host.
 pub const ONE: usize = 0;
 pub const TWO: usize = 1;
 
-/// A deed that waits in the middle.
+/// An operation that is paused in the middle.
 pub struct Paused {
     resume: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<Result<Outcome, Error>>,
-    /// False if it ended before the call at which it was to wait.
+    /// False if it ended before the call at which it should pause.
     pub is_waiting: bool,
 }
 
 impl Paused {
-    /// Lets it go on; returns how it ended.
+    /// Resumes the operation and returns its result.
     pub fn end(self) -> Result<Outcome, Error> {
         drop(self.resume);
         self.thread
@@ -55,8 +55,8 @@ impl Paused {
 }
 
 impl Scene {
-    /// Listings lag by up to half an hour, drawn from the seed; the store's clock jumps by as much,
-    /// to and fro, at each [`Scene::pass`].
+    /// Creates a scene whose listings lag by up to half an hour, drawn from the seed. The store's
+    /// clock jumps by half an hour, alternately forward and back, at each [`Scene::pass`].
     pub fn new(seed: u64) -> Self {
         let scene = Self::without_lag(seed);
         scene.world.set_lag(Lag::up_to(LAG));
@@ -71,8 +71,8 @@ impl Scene {
         ))
     }
 
-    /// On a store that promises true listings, as a local one does: packs are listed by every
-    /// backup.
+    /// Creates a scene on a store with strong listings, like a local one: every backup lists the
+    /// packs.
     pub fn with_strong_listing(seed: u64) -> Self {
         let world = ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed);
         Self::on(world.with_strong_listing())
@@ -96,14 +96,14 @@ impl Scene {
         }
     }
 
-    /// Time passes, and the store's clock jumps.
+    /// Lets time pass and makes the store's clock jump.
     pub fn pass(&mut self, seconds: i64) {
         self.world.advance(seconds);
         self.world.jump(if self.ahead { -LAG } else { LAG });
         self.ahead = !self.ahead;
     }
 
-    /// So much time that all listings are true.
+    /// Lets enough time pass that all listings are up to date.
     pub fn pass_lag(&mut self) {
         self.world.advance(LAG + 1);
     }
@@ -125,7 +125,7 @@ impl Scene {
         self.note(host, ended)
     }
 
-    /// Takes note of what a backup committed.
+    /// Records the snapshot that a backup committed.
     pub fn note(
         &mut self,
         host: usize,
@@ -145,7 +145,7 @@ impl Scene {
             .unwrap_or_else(|err| panic!("backs up: {err}{}", causes(&err)))
     }
 
-    /// Begins a backup that waits before a call of the store.
+    /// Begins a backup that pauses before a call of the store.
     pub fn backup_until(&self, host: usize, call: u64) -> Paused {
         self.until(
             host,
@@ -154,7 +154,7 @@ impl Scene {
         )
     }
 
-    /// Begins a backup that waits before it puts an object of this kind.
+    /// Begins a backup that pauses before it puts an object of this kind.
     pub fn backup_until_put(&self, host: usize, kind: KeyKind) -> Paused {
         let work = Work::Backup(Box::new(self.hosts[host].options()));
         self.paused(host, work, |client, hook| {
@@ -162,7 +162,7 @@ impl Scene {
         })
     }
 
-    /// Begins something that waits before a call of the store.
+    /// Begins an operation that pauses before a call of the store.
     pub fn until(&self, host: usize, call: u64, work: Work) -> Paused {
         self.paused(host, work, |client, hook| {
             CutStore::hooked(client, call, hook)
@@ -203,7 +203,8 @@ impl Scene {
         }
     }
 
-    /// Prunes; a listing that lacks what another lists may make it refuse until listings are true.
+    /// Prunes. A listing that lacks objects of another host may make the prune refuse until
+    /// listings are up to date.
     pub fn prune(&mut self, host: usize) -> String {
         let tried = self.try_prune(host);
         tried
@@ -214,7 +215,7 @@ impl Scene {
             .unwrap_or_else(|err| panic!("prunes: {err}{}", causes(&err)))
     }
 
-    /// Prunes daily, for so many days.
+    /// Prunes daily, for this many days.
     pub fn prune_for_days(&mut self, host: usize, days: u32) {
         for _ in 0..days {
             self.pass(26 * HOUR);
@@ -234,13 +235,13 @@ impl Scene {
         self.hosts[host].open(&self.clients[host]).expect("opens")
     }
 
-    /// What is really there, with a cache of its own.
+    /// Opens the true state of the store, with a separate cache.
     pub fn open_true(&self, cache: &str) -> Repository {
         let memory: SharedStore = self.world.memory().clone();
         Repository::open(memory, &Secret::empty(), &self.dir.path().join(cache)).expect("opens")
     }
 
-    /// Reads every snapshot with this client and compares.
+    /// Reads every snapshot with this client and compares it with the model.
     pub fn check_with(&self, repo: &Repository) {
         repo.sync().expect("syncs");
         for (id, held) in &self.kept {
@@ -252,7 +253,7 @@ impl Scene {
         }
     }
 
-    /// Everything must hold: what is really there, and, once listings are true, for both hosts.
+    /// Checks everything: the true state, and for both hosts once listings are up to date.
     pub fn check(&mut self) {
         let memory: SharedStore = self.world.memory().clone();
         verify_all(&memory).unwrap_or_else(|what| panic!("{what}"));
@@ -263,14 +264,14 @@ impl Scene {
         }
     }
 
-    /// How many objects are really in a directory.
+    /// Returns the true number of objects in a directory.
     pub fn count(&self, directory: ObjectDir) -> usize {
         list_all(&**self.world.memory(), directory)
             .expect("lists")
             .len()
     }
 
-    /// Publishes a segment as a client would that keeps to no rule.
+    /// Publishes a segment like a client that follows no rules.
     pub fn publish(&self, host: usize, change: impl FnOnce(&mut SegmentBody)) -> SegmentId {
         let repo = self.open(host);
         let writer = LeaseId::new([9; 16]);
@@ -294,7 +295,7 @@ impl Scene {
         id
     }
 
-    /// Deletes an object behind everybody's back.
+    /// Deletes an object outside icecore.
     pub fn lose(&self, key: &ObjectKey) {
         self.clients[ONE].delete(key).expect("deletes");
     }

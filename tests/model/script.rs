@@ -1,17 +1,16 @@
-//! What is done to a repository, as a list of steps that any bytes can be read as: four bytes a
-//! step.
+//! Scripts: lists of steps on a repository. Any bytes can be read as a script, four bytes per step.
 
 use icecore::store::{Effect, KeyKind, Operation, Trouble};
 
 use crate::cut::Last;
 
-/// Bytes of a step.
+/// Bytes per step.
 pub const STEP_BYTES: usize = 4;
 
-/// A step as it is drawn, kept and shortened.
+/// An encoded step, as it is drawn, stored and shortened.
 pub type Raw = [u8; STEP_BYTES];
 
-/// What goes wrong while an operation runs.
+/// A disturbance of a running operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mishap {
     None,
@@ -20,17 +19,17 @@ pub enum Mishap {
         writes: u64,
         last: Last,
     },
-    /// At a call, real time passes: the lease is lost if it is long.
+    /// Real time passes during a call; the lease is lost if it is long.
     Sleep {
         call: u64,
         seconds: i64,
     },
-    /// At a call, the other host does something.
+    /// The other host runs an operation during a call.
     Meanwhile {
         call: u64,
         deed: Deed,
     },
-    /// One call goes wrong.
+    /// One call fails or returns wrong data.
     Fault {
         operation: Operation,
         kind: Option<KeyKind>,
@@ -39,16 +38,16 @@ pub enum Mishap {
     },
 }
 
-/// What a host does.
+/// An operation of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
     Backup,
     Prune,
     PruneNow,
-    /// Of the snapshots there are, the how manieth.
+    /// The argument is an index into the existing snapshots.
     Forget(u8),
     Undelete(u8),
-    /// A tag in place of those that it has.
+    /// Sets a tag in place of the existing ones.
     Tag(u8),
     RepairIndex,
     RepairPacks,
@@ -68,7 +67,7 @@ pub enum Step {
     },
     /// Time passes, in seconds.
     Advance(i64),
-    /// The store's clock is set ahead of real time by so many seconds, whatever it was.
+    /// Sets the store's clock this many seconds ahead of real time.
     Jump(i64),
     IndexLost {
         host: usize,
@@ -79,7 +78,7 @@ pub enum Step {
     IndexPutBack {
         host: usize,
     },
-    /// A snapshot is read with a host's cache.
+    /// Reads a snapshot with a host's cache.
     Read {
         host: usize,
         which: u8,
@@ -87,7 +86,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Every four bytes are a step.
+    /// Decodes a step; every four bytes are one.
     pub fn decode([kind, a, b, c]: Raw) -> Self {
         let host = usize::from(a & 1);
         let deed = |deed, mishap| Self::Do { host, deed, mishap };
@@ -191,13 +190,14 @@ fn fault(b: u8, c: u8) -> Mishap {
         Some(KeyKind::Lease),
         Some(KeyKind::Forgotten),
     ];
+
     let operation = operations[usize::from(b % 8)];
     let effects = [
         Effect::ErrorBefore(Trouble::Io),
         Effect::ErrorAfter(Trouble::Unreachable),
         Effect::ErrorBefore(Trouble::Full),
         Effect::ErrorAfter(Trouble::Io),
-        // On the way out only: a store that damages what it keeps is the damage matrix's.
+        // Only on reads: the damage matrix covers a store that damages stored objects.
         if operation == Operation::Put {
             Effect::ErrorBefore(Trouble::Denied)
         } else {
@@ -209,6 +209,7 @@ fn fault(b: u8, c: u8) -> Mishap {
             Effect::Torn(u64::from(c))
         },
     ];
+
     Mishap::Fault {
         operation,
         kind: kinds[usize::from(b / 8) % kinds.len()],
@@ -217,7 +218,7 @@ fn fault(b: u8, c: u8) -> Mishap {
     }
 }
 
-/// Reads any bytes as a script; a rest of fewer than four is left.
+/// Reads any bytes as a script; a remainder of fewer than four bytes is ignored.
 pub fn from_bytes(bytes: &[u8]) -> Vec<Raw> {
     bytes
         .chunks_exact(STEP_BYTES)

@@ -1,4 +1,4 @@
-//! A small tree on disk and the naive model of it: a map from path to what lies there.
+//! A small tree on disk and a naive model of it: a map from path to content.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What lies at a path.
+/// The object at a path.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Thing {
     File(Vec<u8>),
@@ -31,10 +31,10 @@ impl std::fmt::Debug for Thing {
     }
 }
 
-/// By path, components joined by `/`; the root is the empty path.
+/// Things by path, components joined by `/`; the root is the empty path.
 pub type Things = BTreeMap<String, Thing>;
 
-/// SplitMix64: all that a test draws follows from its seed.
+/// SplitMix64: everything that a test draws follows from its seed.
 #[derive(Debug, Clone)]
 pub struct Rng(pub u64);
 
@@ -56,7 +56,7 @@ impl Rng {
     }
 }
 
-/// Bytes that do not shrink, the same for the same seed.
+/// Returns incompressible bytes, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new()
@@ -66,10 +66,10 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A directory and what the model says of it.
+/// A directory and its model.
 ///
-/// Each edit gives what it touched a modification time that was never there before, so that a scan
-/// can tell without waiting for the clock's grain.
+/// Each edit sets a modification time that was never used before, so that a scan detects the change
+/// without waiting for the clock's grain.
 pub struct Tree {
     root: PathBuf,
     pub things: Things,
@@ -98,7 +98,7 @@ impl Tree {
         &self.root
     }
 
-    /// Some edits, drawn.
+    /// Makes a few random edits.
     pub fn edit(&mut self, rng: &mut Rng) {
         for _ in 0..1 + rng.below(4) {
             let name = *rng.pick(&NAMES);
@@ -106,7 +106,7 @@ impl Tree {
                 0 => self.put(name, Thing::Directory),
                 1 => self.put(name, Thing::Symlink(rng.pick(&NAMES).to_string())),
                 2 | 3 => self.remove(name),
-                // A few contents come back, which a sweep may have let go.
+                // A few contents come back, whose chunks a sweep may have deleted.
                 4 => self.put(name, Thing::File(noise(rng.below(5), 3000))),
                 5 => self.put(
                     name,
@@ -121,7 +121,7 @@ impl Tree {
         }
     }
 
-    /// Puts a thing at a path, in the place of whatever is there; directories above are made.
+    /// Puts a thing at a path and replaces the old one; creates the directories above it.
     pub fn put(&mut self, path: &str, thing: Thing) {
         let above: Vec<String> = path
             .match_indices('/')
@@ -132,9 +132,11 @@ impl Tree {
                 self.put(&directory, Thing::Directory);
             }
         }
+
         if self.things.get(path) == Some(&Thing::Directory) && thing == Thing::Directory {
             return;
         }
+
         let target = self.root.join(path);
         let in_place = matches!(
             (self.things.get(path), &thing),
@@ -143,11 +145,13 @@ impl Tree {
         if !in_place {
             self.remove(path);
         }
+
         match &thing {
             Thing::File(bytes) => fs::write(&target, bytes).expect("writes"),
             Thing::Directory => fs::create_dir(&target).expect("makes"),
             Thing::Symlink(to) => symlink(to, &target).expect("links"),
         }
+
         if !matches!(thing, Thing::Symlink(_)) {
             self.touch(&target);
         }
@@ -155,7 +159,7 @@ impl Tree {
         self.touch_parent(&target);
     }
 
-    /// Removes whatever is at a path, with all below it.
+    /// Removes the thing at a path and everything below it.
     pub fn remove(&mut self, path: &str) {
         let Some(old) = self.things.remove(path) else {
             return;
@@ -171,7 +175,7 @@ impl Tree {
         self.touch_parent(&target);
     }
 
-    /// Adds a file named by the SHA-256 of its bytes, or removes one: a source that is immutable.
+    /// Adds or removes files named by the SHA-256 of their bytes, as in an immutable source.
     pub fn edit_blocks(&mut self, rng: &mut Rng) {
         for _ in 0..1 + rng.below(3) {
             let files: Vec<String> = self

@@ -1,29 +1,28 @@
-//! Ends the process when a case does not come to its end: a test that hangs tells nothing, not even
-//! its seed.
+//! Ends the process when a case hangs, and prints its seed, which the test harness would not do.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-/// A case takes a second or two; a busy machine and a build without optimisation make it a minute.
+/// A case takes a second or two; up to a minute on a busy machine and without optimisation.
 const LIMIT: Duration = Duration::from_secs(600);
 
 type Running = Mutex<BTreeMap<u64, Instant>>;
 
-/// The cases that run now.
+/// The running cases.
 pub struct Watch {
     running: Arc<Running>,
 }
 
-/// A case that runs until this is dropped.
+/// A case that counts as running until this is dropped.
 pub struct Watched<'a> {
     running: &'a Running,
     seed: u64,
 }
 
 impl Watch {
-    /// Watches until it is dropped.
+    /// Starts the watch, which runs until it is dropped.
     pub fn start() -> Self {
         let running = Arc::new(Running::default());
         let seen = Arc::downgrade(&running);
@@ -70,7 +69,7 @@ fn look(running: &Weak<Running>) {
     }
 }
 
-/// Past what the test harness captures: it shows nothing of a test that does not end.
+/// Prints directly to stderr, since the test harness shows no captured output of a hanging test.
 pub fn tell(what: &str) {
     let _ = std::io::stderr().write_all(format!("\n{what}\n").as_bytes());
 }

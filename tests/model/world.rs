@@ -1,4 +1,4 @@
-//! Hosts with trees and caches, a store that they share, and what a snapshot holds, read back.
+//! Hosts with trees and caches, a store that they share, and reading snapshots back.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use icecore::types::{Content, Entry, Node, SnapshotId};
 
 use crate::tree::{Thing, Things, Tree};
 
-/// What a snapshot holds, by source name.
+/// Contents of a snapshot by source name.
 pub type Held = BTreeMap<String, Things>;
 
-/// The directory in which trees and caches lie: in memory where the machine has such a place.
+/// Creates a temporary directory for trees and caches, in memory if the machine supports that.
 pub fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     let made = if memory.is_dir() {
@@ -36,21 +36,22 @@ pub fn init(store: &SharedStore) {
     Repository::init(store, &Secret::empty(), "model").expect("init");
 }
 
-/// A machine that backs up.
+/// A machine that makes backups.
 pub struct Host {
     pub name: &'static str,
     pub tree: Tree,
     pub blocks: Tree,
-    /// What its database dumps; empty: it has none.
+    /// The dump of its database; empty if it has none.
     pub dump: Vec<u8>,
-    /// It makes a checkpoint whenever it can.
+    /// True if it makes a checkpoint whenever it can.
     pub checkpoints: bool,
     dir: PathBuf,
 }
 
 impl Host {
     pub fn new(name: &'static str, dir: PathBuf) -> Self {
-        let (tree, blocks) = (Tree::new(dir.join("tree")), Tree::new(dir.join("blocks")));
+        let tree = Tree::new(dir.join("tree"));
+        let blocks = Tree::new(dir.join("blocks"));
         Self {
             name,
             tree,
@@ -65,7 +66,7 @@ impl Host {
         self.dir.join("cache")
     }
 
-    /// Where a copy of the cache is kept that may be put back.
+    /// Returns the directory for a copy of the cache that can be put back later.
     pub fn old_cache(&self) -> PathBuf {
         self.dir.join("old-cache")
     }
@@ -74,7 +75,7 @@ impl Host {
         Repository::open(SharedStore::clone(store), &Secret::empty(), &self.cache())
     }
 
-    /// What a backup now must hold.
+    /// Returns the contents that a backup made now must have.
     pub fn held(&self) -> Held {
         let mut held = Held::new();
         held.insert("tree".into(), self.tree.things.clone());
@@ -95,6 +96,7 @@ impl Host {
                 ..TreeSpec::new(name, tree.root())
             }))
         };
+
         let mut sources = vec![
             tree(&self.tree, "tree", false),
             tree(&self.blocks, "blocks", true),
@@ -106,11 +108,13 @@ impl Host {
                 input,
             });
         }
+
         let often = if self.checkpoints {
             Duration::ZERO
         } else {
             Duration::from_secs(300)
         };
+
         BackupOptions {
             checkpoint_every: often,
             allow_empty: true,
@@ -122,7 +126,7 @@ impl Host {
     }
 }
 
-/// Reads all that a snapshot holds through the library, every chunk checked.
+/// Reads everything in a snapshot through the library, which checks every chunk.
 pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
     let snapshot = repo.read_snapshot(id)?;
     let reader = ChunkReader::new(repo, 4 << 20);
@@ -137,6 +141,7 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
         )?;
         Ok(out)
     };
+
     let mut held = Held::new();
     for source in &snapshot.sources {
         let mut things = Things::new();
@@ -161,6 +166,7 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
         }
         held.insert(source.name.clone(), things);
     }
+
     Ok(held)
 }
 
@@ -172,7 +178,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The first difference, in words; none if both hold the same.
+/// Returns the first difference as text, or `None` if both are equal.
 pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
     let flat = |held: &Held| -> BTreeMap<(String, String), Thing> {
         let all = held.iter().flat_map(|(source, things)| {
@@ -182,7 +188,8 @@ pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
         });
         all.collect()
     };
-    let (wanted, found) = (flat(wanted), flat(found));
+    let wanted = flat(wanted);
+    let found = flat(found);
     let keys: std::collections::BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
     keys.into_iter()
         .find(|key| wanted.get(key) != found.get(key))
@@ -197,8 +204,8 @@ pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
         })
 }
 
-/// Checks structure and all data, with a cache of its own; late snapshots aside, which say nothing
-/// of damage.
+/// Verifies structure and all data with a separate cache. Ignores late snapshots, which are not
+/// damage.
 pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
     let dir = scratch();
     let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), dir.path());
@@ -221,7 +228,7 @@ pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
     }
 }
 
-/// Names of all snapshots but checkpoints, as they lie in the store.
+/// Returns the names of all snapshots in the store except checkpoints.
 pub fn committed(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
     let mut bad = None;
     let all = repo.snapshots(&mut |_, err| bad = Some(err))?;
@@ -235,7 +242,7 @@ pub fn committed(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
     }
 }
 
-/// A store of one's own for a test that shares it.
+/// Wraps a store so that a test can share it.
 pub fn shared<S: icecore::store::Store + 'static>(store: S) -> SharedStore {
     Arc::new(store)
 }

@@ -1,5 +1,5 @@
-//! What a snapshot does not contain: directories from which something kept names are marked, and a
-//! restore with `--delete` deletes nothing there.
+//! Incomplete directories: directories from which a rule or a failure kept names are marked in the
+//! snapshot, and a restore with `--delete` deletes nothing there.
 
 mod marks;
 mod property;

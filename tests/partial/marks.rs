@@ -1,4 +1,4 @@
-//! Which directories are marked, and that the marks of what did not change cost nothing.
+//! Tests which directories are marked, and that unchanged marks cost nothing.
 
 use std::collections::BTreeMap;
 
@@ -74,6 +74,7 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
             marked([("/", Excluded), ("a", Excluded)]),
         ),
     ];
+
     for (spec, expected) in rules {
         let snapshot = world.backup(spec).snapshot.expect("committed");
         assert_eq!(world.marks(&snapshot), expected);
@@ -82,12 +83,13 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
             Some(expected.len() as u64)
         );
     }
-    // What is captured again takes its marks away.
+
+    // A capture without rules removes the marks.
     let whole = world.backup(world.spec()).snapshot.expect("committed");
     assert!(world.marks(&whole).is_empty());
 }
 
-/// A directory that was marked and is as it was is not mentioned: no run, no chunk.
+/// A marked directory that did not change is not stored again: no run, no chunk.
 #[test]
 fn marks_that_did_not_change_cost_nothing() {
     for immutable in [false, true] {
@@ -102,8 +104,8 @@ fn marks_that_did_not_change_cost_nothing() {
             })
         };
         let first = world.backup(spec()).snapshot.expect("committed");
-        // What is racy is looked at again, and loses that flag: the third has nothing left to
-        // mention.
+        // The second backup visits racy entries again and clears their flag, so the third one has
+        // nothing left to store.
         std::thread::sleep(std::time::Duration::from_millis(2100));
         let _ = world.backup(spec());
         let last = world.backup(spec()).snapshot.expect("committed");

@@ -1,7 +1,6 @@
-//! Random trees, rules, unreadable directories, file systems mounted in the tree and interrupted
-//! backups; then the tree changes, and is restored over with `--delete`. What goes and what stays
-//! is worked out again from the true state of the tree at the backup and from the names that the
-//! snapshot has, never from its marks.
+//! Random trees, rules, unreadable directories, mounted file systems and interrupted backups. Then
+//! the tree changes, and is restored with `--delete`. The expected result is computed from the true
+//! state of the tree at the backup and from the names in the snapshot, never from its marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -22,7 +21,7 @@ use icecore::types::{Entry, RelPath, SnapshotId};
 use super::world::{World, write};
 
 const SEEDS: u64 = 200;
-/// Set where the test runs with mounts of its own.
+/// Set when the test runs in its own mount namespace.
 const OWN_MOUNTS: &str = "ICECORE_TEST_OWN_MOUNTS";
 const NAMES: [&str; 9] = [
     "a", "b", "c", "d", "x.log", "y.log", "k.keep", "big", "cache",
@@ -58,7 +57,7 @@ impl Rng {
     }
 }
 
-/// Paths below a root, and whether each is a directory.
+/// Paths below a root; true for directories.
 type Paths = BTreeMap<String, bool>;
 
 fn paths(root: &Path) -> Paths {
@@ -91,7 +90,7 @@ fn name_of(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-/// Names right in a directory.
+/// Returns the names directly in a directory.
 fn children<'p>(of: &'p Paths, dir: &'p str) -> impl Iterator<Item = (&'p String, bool)> {
     of.iter()
         .filter(move |(path, _)| parent_of(path) == dir)
@@ -145,7 +144,7 @@ fn remove(path: &Path) {
 #[derive(Debug)]
 struct Mounts {
     root: PathBuf,
-    /// This process has a mount namespace of its own.
+    /// True if this process has its own mount namespace.
     can_mount: bool,
     at: BTreeSet<String>,
 }
@@ -175,12 +174,12 @@ impl Mounts {
         self.at.contains(path)
     }
 
-    /// True if something is mounted on the path or below it.
+    /// Returns true if something is mounted on the path or below it.
     fn is_in_use(&self, path: &str) -> bool {
         self.at.iter().any(|at| is_in(at, path))
     }
 
-    /// The mount on which a path lies; none: the tree's own file system.
+    /// Returns the mount that contains a path, or `None` for the tree's own file system.
     fn of(&self, path: &str) -> Option<&String> {
         self.at.iter().rev().find(|at| is_in(path, at))
     }
@@ -204,8 +203,8 @@ fn run(program: &str, args: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs this test in a process with a mount namespace of its own, which ends with it. None if that
-/// is not allowed, or is this process.
+/// Runs this test in a process with its own mount namespace. Returns `None` if that is not allowed,
+/// or if this is that process.
 fn in_own_mounts(test: &str) -> Option<bool> {
     let unshare = ["--mount", "--propagation", "private"];
     if std::env::var_os(OWN_MOUNTS).is_some()
@@ -227,8 +226,7 @@ fn in_own_mounts(test: &str) -> Option<bool> {
     )
 }
 
-/// Things come, go, become other things, and are renamed over one another. What is mounted stays
-/// mounted.
+/// Adds, removes, replaces and renames things at random. Mounts stay mounted.
 fn change(rng: &mut Rng, root: &Path, mounts: &Mounts) {
     for _ in 0..2 + rng.below(8) {
         let all: Vec<(String, bool)> = paths(root).into_iter().collect();
@@ -281,14 +279,14 @@ fn change(rng: &mut Rng, root: &Path, mounts: &Mounts) {
     }
 }
 
-/// One backup: its rules, what could not be read, and whether it was interrupted.
+/// One backup: its rules, the unreadable directories, and whether it was interrupted.
 struct Capture {
     snapshot: SnapshotId,
     /// The true state of the tree.
     before: Paths,
     unreadable: BTreeSet<String>,
     never: Option<String>,
-    /// What lay on another file system and was left out for that.
+    /// Mount points that the backup did not enter.
     not_entered: BTreeSet<String>,
     is_checkpoint: bool,
 }
@@ -354,8 +352,8 @@ fn random_spec(rng: &mut Rng, world: &World, all: &[(String, bool)]) -> (TreeSpe
         .map(|path| SourceDir::open_root(&world.path(path)).expect("opens").id())
         .collect();
     if never.is_some() {
-        // What the user's rules leave out as well counts as left out by them: the judge could not
-        // tell.
+        // If a user rule excluded the same directory too, the judge could not know why it is
+        // missing.
         (filter.excludes, filter.exclude_caches) = (Vec::new(), false);
     } else if rng.chance(25) {
         let list: Vec<String> = (0..1 + rng.below(4))
@@ -407,7 +405,7 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
         ..options
     };
 
-    // The deepest are shut first and the highest opened first: they are in path order.
+    // In path order: the deepest directories are closed first and the highest ones opened first.
     let set = |path: &String, mode| {
         fs::set_permissions(world.path(path), PermissionsExt::from_mode(mode)).expect("set");
     };
@@ -438,7 +436,7 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
     })
 }
 
-/// Root can read everything: a thread without its rights cannot.
+/// Runs `work` on a thread without root's rights, since root can read everything.
 fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
@@ -455,7 +453,7 @@ fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// What a restore was asked to do.
+/// Options of a restore.
 #[derive(Debug)]
 struct Asked {
     delete_excluded: bool,
@@ -468,7 +466,7 @@ struct Asked {
     protected: Option<String>,
 }
 
-/// Works out what must still be there.
+/// Computes which paths must still exist.
 struct Judge<'j> {
     capture: &'j Capture,
     held: &'j BTreeMap<String, Entry>,
@@ -489,7 +487,7 @@ impl Judge<'_> {
         self.stays.extend(below);
     }
 
-    /// Everything that may go of a path goes; true if something of it stays.
+    /// Removes everything of a path that may be removed; returns true if something of it stays.
     fn remove(&mut self, path: &str, is_dir: bool) -> bool {
         let is_kept = self.asked.keeps && name_of(path).ends_with(".keep");
         if is_kept || self.asked.protected.as_deref() == Some(path) || self.mounts.is_on(path) {
@@ -509,7 +507,7 @@ impl Judge<'_> {
         stays
     }
 
-    /// True if the snapshot accounts for what it lacks right in a directory.
+    /// Returns true if the snapshot accounts for the names that it lacks directly in a directory.
     fn accounts_for(&self, dir: &str, is_stale: bool) -> bool {
         let lacks: Vec<&String> = children(&self.capture.before, dir)
             .map(|(path, _)| path)
@@ -523,7 +521,7 @@ impl Judge<'_> {
                 || self.asked.delete_excluded && !lacks.iter().any(|path| never == Some(*path)))
     }
 
-    /// A directory that the snapshot has and that is there.
+    /// Judges a directory that is in the snapshot and exists.
     fn directory(&mut self, dir: &str, is_selected: bool, is_stale: bool) {
         let is_stale = is_stale || self.capture.unreadable.contains(dir);
         let there: Vec<(String, bool)> = children(self.now, dir)
@@ -544,7 +542,7 @@ impl Judge<'_> {
                     let selected = is_selected || self.asked.includes && name_of(&path) == "b";
                     self.directory(&path, selected, is_stale);
                 }
-                // What is there is a directory and the snapshot has something else.
+                // The target has a directory, and the snapshot has something else.
                 Some(entry) if is_dir => {
                     let was_seen = !is_stale && !self.capture.is_checkpoint;
                     let was_seen = was_seen && !self.capture.unreadable.contains(&path);
@@ -556,14 +554,14 @@ impl Judge<'_> {
                         self.keep_all(&path);
                     }
                 }
-                // Overwritten at most, but never by an older state that is another kind of thing.
+                // Overwritten at most; an older state never replaces another kind of thing.
                 Some(_) => {}
             }
         }
     }
 }
 
-/// What the worlds were like, so that the test cannot pass for want of cases.
+/// Counts the cases, so that the test cannot pass without meeting them.
 #[derive(Debug, Default)]
 struct Met {
     gone: u64,
@@ -588,6 +586,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
             chown(dir, Some(65534), Some(65534)).expect("given away");
         }
     }
+
     grow(rng, world.tree.path(), 0);
     let mut last = None;
     // Generations of runs, merged and not.
@@ -597,6 +596,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
             change(rng, world.tree.path(), &mounts);
         }
     }
+
     let Some(capture) = last else { return };
     let held: BTreeMap<String, Entry> = world
         .entries(&capture.snapshot)
@@ -608,6 +608,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
             )
         })
         .collect();
+
     let now = paths(world.tree.path());
     let directories: Vec<String> = held
         .iter()
@@ -619,6 +620,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         .filter(|(_, is_dir)| **is_dir)
         .map(|(path, _)| path.clone())
         .collect();
+
     let sub = rng
         .pick(&directories)
         .filter(|_| rng.chance(25))
@@ -632,6 +634,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
             .filter(|path| rng.chance(30) && !is_in(&sub, path)),
         sub,
     };
+
     let (capture, mounts) = (&capture, &mounts);
     let mut judge = Judge {
         capture,
@@ -675,7 +678,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
             .collect(),
         protect,
         owner: OwnerPolicy::Keep,
-        // What is durable is another test's part.
+        // Durability is tested elsewhere.
         durability: Durability::Skipped,
         ..RestoreOptions::default()
     };

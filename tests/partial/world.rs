@@ -1,5 +1,4 @@
-//! A tree on a real file system, a repository in memory, and what a snapshot says of the tree's
-//! directories.
+//! A tree on a real file system, a repository in memory, and the marks of a snapshot's directories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +13,11 @@ use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
 use icecore::store::{MemoryStore, SharedStore};
 use icecore::types::{Entry, MissingNames, SnapshotId};
 
-/// A source's tree, and where it is backed up to.
+/// A source's tree, and the repository for its backups.
 pub struct World {
     pub tree: tempfile::TempDir,
     cache: tempfile::TempDir,
-    /// For backups by an ordinary user.
+    /// The cache for backups by an ordinary user.
     pub user_cache: tempfile::TempDir,
     pub store: SharedStore,
 }
@@ -53,7 +52,7 @@ impl World {
         write(&self.path(name), content);
     }
 
-    /// The tree, to be captured by other rules.
+    /// Returns the tree as a source, for the test to add rules.
     pub fn spec(&self) -> TreeSpec {
         TreeSpec::new("tree", self.tree.path())
     }
@@ -72,7 +71,7 @@ impl World {
             .clone()
     }
 
-    /// All that a snapshot holds of the tree.
+    /// Returns all entries of a snapshot's tree.
     pub fn entries(&self, snapshot: &SnapshotId) -> Vec<Entry> {
         let repo = self.repo();
         repo.sync().expect("sync");
@@ -85,7 +84,7 @@ impl World {
         std::iter::from_fn(|| merged.next_entry().expect("reads")).collect()
     }
 
-    /// The directories that a snapshot marks, and why.
+    /// Returns the directories that a snapshot marks, and the reasons.
     pub fn marks(&self, snapshot: &SnapshotId) -> BTreeMap<String, MissingNames> {
         let entries = self.entries(snapshot);
         entries
@@ -95,7 +94,7 @@ impl World {
     }
 }
 
-/// Writes a file, and makes the directories above it.
+/// Writes a file, and creates the directories above it.
 pub fn write(path: &Path, content: &[u8]) {
     fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
     fs::write(path, content).expect("written");

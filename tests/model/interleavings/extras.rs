@@ -1,4 +1,4 @@
-//! The other scenes that PROTOCOL section 4 names, and those that came out of running these.
+//! The other scenarios of section 4 of the protocol, and those found by running them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,8 +14,8 @@ use crate::deeds::{Outcome, Work};
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Thing, Things, noise};
 
-/// A file that cannot be read in run 1 stays reported in run 2, though its directory is unchanged
-/// and the source is immutable, and is captured once it can be read.
+/// A file that cannot be read in run 1 stays reported in run 2, although its directory is unchanged
+/// and the source is immutable. It is captured once it can be read.
 #[test]
 fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
     let mut scene = Scene::new(1);
@@ -27,13 +27,14 @@ fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
         .put("shut", Thing::File(noise(2, 400)));
     let shut = scene.hosts[ONE].blocks.root().join("shut");
     fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).expect("chmod");
+
     let state = |scene: &mut Scene| {
         let job = scene.job(
             ONE,
             scene.clients[ONE].clone(),
             Work::Backup(Box::new(scene.hosts[ONE].options())),
         );
-        // As somebody who may not read what is shut, root or not.
+        // Without the privilege to read any file, even when running as root.
         let ended = std::thread::spawn(move || {
             drop_privilege();
             job.run()
@@ -48,6 +49,7 @@ fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
             .expect("reads")
             .state
     };
+
     assert_eq!(state(&mut scene), SnapshotState::Incomplete);
     assert_eq!(state(&mut scene), SnapshotState::Incomplete);
     fs::set_permissions(&shut, fs::Permissions::from_mode(0o600)).expect("chmod");
@@ -56,7 +58,7 @@ fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
     scene.check();
 }
 
-/// Lets go of the right to read what its mode forbids, for this thread and those that it starts.
+/// Drops the privilege to read files against their mode, for this thread and those that it starts.
 fn drop_privilege() {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let mut sets = capabilities(None).expect("capabilities");
@@ -65,7 +67,7 @@ fn drop_privilege() {
     set_capabilities(None, sets).expect("lets go of them");
 }
 
-/// An exclude is lifted: what it left out is captured, though its directory is unchanged.
+/// An exclude is lifted: the excluded files are captured although their directory is unchanged.
 #[test]
 fn an_exclude_is_lifted() {
     let mut scene = Scene::new(2);
@@ -75,12 +77,14 @@ fn an_exclude_is_lifted() {
     scene.hosts[ONE]
         .blocks
         .put("skip/b", Thing::File(noise(2, 400)));
+
     let mut options = scene.hosts[ONE].options();
     for source in &mut options.sources {
         if let SourceSpec::Tree(tree) = source {
             tree.filter.excludes.push("/skip".into());
         }
     }
+
     let ended = scene
         .job(
             ONE,
@@ -89,20 +93,22 @@ fn an_exclude_is_lifted() {
         )
         .run();
     let id = scene.note(ONE, ended).expect("committed");
+
     let blocks: &mut Things = scene
         .kept
         .get_mut(&id)
         .and_then(|held| held.get_mut("blocks"))
         .expect("there");
     blocks.retain(|path, _| !path.starts_with("skip"));
+
     scene.pass(HOUR);
     scene.backup(ONE);
     scene.check();
 }
 
-/// The pack with the chunks of a file is lost, and a repair has told so. The next backup of a
-/// source that still has the file stores them anew, though the file did not change, and the
-/// snapshots that share them are whole again.
+/// The pack with the chunks of a file is lost, and a repair has recorded that. The next backup of a
+/// source that still has the file stores them again, although the file did not change, and the
+/// snapshots that share them are complete again.
 #[test]
 fn a_chunk_is_lost_and_healed() {
     for seed in seeds() {
@@ -112,6 +118,7 @@ fn a_chunk_is_lost_and_healed() {
         let lost = scene.backup(TWO);
         scene.pass_lag();
         scene.pass_lag();
+
         let pack = list_all(&**scene.memory(), ObjectDir::Packs)
             .expect("lists")
             .remove(0);
@@ -120,6 +127,7 @@ fn a_chunk_is_lost_and_healed() {
             .tree
             .put("b", Thing::File(noise(seed + 1, 500)));
         scene.backup(ONE);
+
         let look = scene.open_true("look");
         let segments = look.listed_segments().expect("lists");
         let bodies: Vec<_> = segments
@@ -140,12 +148,15 @@ fn a_chunk_is_lost_and_healed() {
             .collect();
         chunks.sort_unstable();
         assert!(!chunks.is_empty());
+
         scene.lose(&pack.key);
         scene.publish(ONE, |segment| {
             segment.condemned = gone.iter().map(|info| info.id).collect();
             segment.lost.clone_from(&chunks);
         });
-        // Its runs were in the pack as well: nothing brings it back.
+
+        // The pack also held the runs of this snapshot, which cannot be restored.
+
         scene.kept.remove(&lost);
         scene.pass_lag();
         scene.pass_lag();
@@ -159,8 +170,9 @@ fn a_chunk_is_lost_and_healed() {
     }
 }
 
-/// A client that keeps to no rule condemns and drops every pack. Restores still work: what is there
-/// is read. The next backup trusts nothing of it, and a prune deletes nothing that is needed.
+/// A client that follows no rules condemns and drops every pack. Restores still work, since the
+/// data can still be read. The next backup does not rely on these packs, and a prune deletes no
+/// needed data.
 #[test]
 fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
     for seed in seeds() {
@@ -174,11 +186,13 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
                 _ => None,
             })
             .collect();
+
         scene.publish(TWO, |rogue| rogue.condemned.clone_from(&packs));
         scene.publish(TWO, |rogue| rogue.dropped.clone_from(&packs));
         scene.pass_lag();
         scene.check_with(&scene.open_true("fresh"));
         let stored = scene.count(ObjectDir::Packs);
+
         // Under another name, so that it is looked up.
         let known = scene.hosts[ONE].tree.things["always"].clone();
         scene.hosts[ONE].tree.put("known", known);
@@ -188,8 +202,9 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
             "nothing dropped counts as known"
         );
         scene.check_with(&scene.open_true("later"));
+
         scene.pass(26 * HOUR);
-        // Chunks of the snapshots are in no held pack: it refuses.
+        // No held pack has the chunks of the snapshots, so the prune refuses.
         let refused = scene.try_prune(ONE);
         assert!(refused.is_err(), "{refused:?}");
         assert!(scene.count(ObjectDir::Packs) > stored);
@@ -197,10 +212,10 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
     }
 }
 
-/// A backup began before a mark was listed, deduplicated against a pack that the mark condemns, and
-/// commits just before the sweep. Its lease was deleted at once and its snapshot was not listed
-/// yet: the sweep took "no lease" for "its snapshot is listed", and let the pack go. Where listings
-/// are delayed, the lease is left to expire.
+/// A backup began before a mark was listed, deduplicates against a pack that the mark condemns, and
+/// commits just before the sweep. If its lease were deleted at once, the sweep could find neither
+/// the lease nor the snapshot, which is not listed yet, and drop the pack. With delayed listings
+/// the lease is therefore left to expire.
 #[test]
 fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
     for seed in seeds() {
@@ -213,12 +228,15 @@ fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
         scene.hosts[ONE].tree.remove("needed");
         scene.backup(ONE);
         scene.pass(2 * DAY);
-        // The other host has it too; it began before the mark, and took the chunk from the pack.
+
+        // The other host has the file too. It began before the mark and deduplicated against the
+        // pack.
         scene.hosts[TWO]
             .tree
             .put("needed", Thing::File(noise(seed, 60_000)));
         let listed_late = Lag::of(LAG);
         let slow = super::writers::SlowBackup::begin(&scene, TWO);
+
         scene.prune(ONE);
         slow.live_for(&scene, 25 * HOUR);
         scene
@@ -228,6 +246,7 @@ fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
         scene.prune(ONE);
         scene.prune(ONE);
         scene.pass_lag();
+
         assert!(scene.kept.contains_key(&id));
         scene.check();
         scene.world.set_lag(Lag::default());

@@ -1,13 +1,13 @@
-//! The interleavings of PROTOCOL section 4, each under its number, on a store whose listings lag
-//! and are stale and whose clock jumps. docs/testing.md lists them with those that show the same
-//! without lags.
+//! The interleavings of section 4 of the protocol, each under its number, on a store with lagging
+//! and stale listings and a jumping clock. docs/testing.md lists them with the tests of the same
+//! interleavings without lag.
 
 mod extras;
 mod segments;
 mod trees;
 mod writers;
 
-/// Each is run with some seeds: other lags.
+/// Seeds for each scenario; each seed gives other lags.
 fn seeds() -> std::ops::Range<u64> {
     1..4
 }

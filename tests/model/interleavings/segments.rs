@@ -1,4 +1,4 @@
-//! Interleavings about segments and the index: I1, I3, I4, I8, I9, I13, I14.
+//! Interleavings of segments and the index: I1, I3, I4, I8, I9, I13, I14.
 
 use icecore::index::PackState;
 use icecore::store::{Lag, ObjectDir, ObjectKey, SharedStore, list_all};
@@ -10,8 +10,8 @@ use crate::machine::copy_directory;
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Rng, Thing, noise};
 
-/// A scene with some backups behind it, a few of them forgotten, and enough dead packs for a prune
-/// to work on.
+/// Creates a scene with some earlier backups, a few of them forgotten, and enough dead packs for a
+/// prune.
 pub fn with_history(seed: u64) -> Scene {
     let mut scene = Scene::new(seed);
     let mut rng = Rng(seed);
@@ -48,19 +48,21 @@ fn states(scene: &Scene, cache: &str) -> Vec<(PackId, PackState)> {
     packs
 }
 
-/// I1: two prunes that do not see each other's leases merge segments, condemn and sweep side by
-/// side. Whatever order the segments are seen in, all clients agree, and nothing that is needed
-/// goes.
+/// I1: two prunes that do not see each other's leases merge segments, condemn and sweep at the same
+/// time. All clients agree on the result regardless of the order in which they see the segments,
+/// and no needed data is deleted.
 #[test]
 fn i01_two_mergers_race_a_prune() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         scene.prune(ONE);
         scene.pass(26 * HOUR);
+
         // Neither sees the other's lease.
         scene
             .world
             .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
+
         let watcher = scene.open_true("watcher");
         watcher.sync().expect("syncs");
         for call in [5, 12, 20] {
@@ -72,6 +74,7 @@ fn i01_two_mergers_race_a_prune() {
             scene.check_with(&watcher);
             scene.pass(26 * HOUR);
         }
+
         scene.world.set_lag(Lag::default());
         scene.prune_for_days(ONE, 2);
         scene.check();
@@ -84,7 +87,7 @@ fn i01_two_mergers_race_a_prune() {
     }
 }
 
-/// I3: an old index database is put back, which claims packs that were swept and lacks new ones.
+/// I3: an old index database is put back, which lists packs that were swept and lacks new ones.
 #[test]
 fn i03_an_old_index_database_is_put_back() {
     for seed in seeds() {
@@ -95,7 +98,7 @@ fn i03_an_old_index_database_is_put_back() {
         scene.prune_for_days(ONE, 3);
         assert!(scene.count(ObjectDir::Packs) < gone, "something was swept");
         copy_directory(&scene.hosts[TWO].old_cache(), &scene.hosts[TWO].cache());
-        // Also what only swept packs held: it must be stored anew.
+        // This content was only in swept packs: it must be stored again.
         scene.hosts[TWO].tree.put("z", Thing::File(noise(1, 3000)));
         scene.backup(TWO);
         scene.check();
@@ -104,8 +107,8 @@ fn i03_an_old_index_database_is_put_back() {
     }
 }
 
-/// I4: two copies of one repository, used in turn at one path with one cache. What the other copy
-/// holds is never taken for being here.
+/// I4: two copies of one repository alternate at one path with one cache. Data of the other copy
+/// never counts as present.
 #[test]
 fn i04_two_copies_of_one_repository_in_turn() {
     for seed in seeds() {
@@ -115,6 +118,7 @@ fn i04_two_copies_of_one_repository_in_turn() {
             SharedStore::clone(&scene.clients[ONE]),
             crate::world::shared(copy.client()),
         ];
+
         let mut rng = Rng(seed);
         let mut kept = [scene.kept.clone(), scene.kept.clone()];
         for turn in 0..6 {
@@ -129,6 +133,7 @@ fn i04_two_copies_of_one_repository_in_turn() {
             scene.pass(HOUR);
             copy.advance(HOUR);
         }
+
         for (world, kept) in [scene.world.clone(), copy].into_iter().zip(kept) {
             scene.world = world;
             scene.kept = kept;
@@ -138,8 +143,8 @@ fn i04_two_copies_of_one_repository_in_turn() {
     }
 }
 
-/// I8: hosts that did not see each other's segments stored the same chunks twice; two prunes side
-/// by side judge which copy counts. They must not let go of one each.
+/// I8: hosts that did not see each other's segments stored the same chunks twice, and two
+/// concurrent prunes judge which copy counts. They must not delete one copy each.
 #[test]
 fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
     for seed in seeds() {
@@ -147,6 +152,7 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         scene
             .world
             .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
+
         let shared = noise(seed, 200_000);
         let mut first = Vec::new();
         for host in [ONE, TWO] {
@@ -159,8 +165,9 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
             first.push(scene.backup(host));
         }
         assert_eq!(scene.count(ObjectDir::Packs), 2, "neither saw the other's");
+
         scene.pass_lag();
-        // What each stored alone goes; what both stored stays needed.
+        // The chunks that each stored alone become unneeded; those that both stored stay needed.
         for host in [ONE, TWO] {
             scene.hosts[host].tree.remove("own");
             scene.backup(host);
@@ -170,6 +177,7 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         scene
             .world
             .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
+
         for call in [8, 14, 18, 22] {
             let one = scene.until(ONE, call, Work::Prune { now: false });
             let _ = scene.try_prune(TWO);
@@ -177,13 +185,14 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
             scene.check();
             scene.pass(26 * HOUR);
         }
+
         scene.prune_for_days(ONE, 3);
         scene.check();
     }
 }
 
-/// I9: what a repack moved is looked up by a client that has not listed the segments since: it
-/// finds the pack swept, lists once, and finds the copy.
+/// I9: a client that has not listed the segments since looks up a repacked chunk. It finds the pack
+/// swept, lists once, and finds the copy.
 #[test]
 fn i09_repack_then_sweep_then_lookup() {
     for seed in seeds() {
@@ -196,8 +205,10 @@ fn i09_repack_then_sweep_then_lookup() {
             .put("big", Thing::File(noise(seed + 1, 1_500_000)));
         let first = scene.backup(ONE);
         scene.pass_lag();
+
         let sleeper = scene.open(TWO);
         sleeper.sync().expect("syncs");
+
         scene.hosts[ONE].tree.remove("big");
         let second = scene.backup(ONE);
         scene.forget(ONE, first);
@@ -209,15 +220,16 @@ fn i09_repack_then_sweep_then_lookup() {
             before.iter().any(|pack| !after.contains(pack)),
             "a pack was repacked and swept"
         );
+
         let found = crate::world::read_back(&sleeper, &second).expect("finds the copies");
         assert_eq!(crate::world::difference(&scene.kept[&second], &found), None);
         scene.check();
     }
 }
 
-/// I13: a listing hides the merged segment while those that it took the place of are gone from it
-/// already. The client's claims go with them, so it stores again what it cannot see; nothing is
-/// lost.
+/// I13: a listing does not show the merged segment yet, and no longer shows those that it
+/// supersedes. The client's index drops their packs, so it stores again the chunks that it cannot
+/// see. Nothing is lost.
 #[test]
 fn i13_a_listing_hides_the_merged_segment() {
     for seed in seeds() {
@@ -227,6 +239,7 @@ fn i13_a_listing_hides_the_merged_segment() {
         let repo = scene.open(ONE);
         repo.sync().expect("syncs");
         scene.open(TWO).sync().expect("syncs");
+
         let small: Vec<SegmentId> = repo.listed_segments().expect("lists").into_iter().collect();
         let bodies: Vec<_> = small
             .iter()
@@ -235,6 +248,7 @@ fn i13_a_listing_hides_the_merged_segment() {
         scene
             .world
             .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
+
         scene.publish(ONE, |merged| {
             merged.packs = bodies.iter().flat_map(|body| body.packs.clone()).collect();
             merged.superseded.clone_from(&small);
@@ -245,6 +259,7 @@ fn i13_a_listing_hides_the_merged_segment() {
         small
             .iter()
             .for_each(|id| scene.lose(&ObjectKey::Segment(*id)));
+
         let packs = scene.count(ObjectDir::Packs);
         let report = scene.open(TWO).sync().expect("syncs");
         assert_eq!((report.loaded, report.detached), (0, small.len()));
@@ -253,6 +268,7 @@ fn i13_a_listing_hides_the_merged_segment() {
             scene.count(ObjectDir::Packs) > packs,
             "it stored again what it could not see"
         );
+
         scene.pass_lag();
         scene.backup(TWO);
         scene.check();
@@ -261,8 +277,8 @@ fn i13_a_listing_hides_the_merged_segment() {
     }
 }
 
-/// I14: an empty segment says that it takes the place of all others. New clients then know of no
-/// pack; what is there stays there, and a prune takes the packs up again.
+/// I14: an empty segment claims to supersede all others. New clients then know no packs. The packs
+/// stay, and a prune adopts them again.
 #[test]
 fn i14_an_empty_segment_that_supersedes_all() {
     for seed in seeds() {
@@ -276,11 +292,11 @@ fn i14_an_empty_segment_that_supersedes_all() {
             .collect();
         scene.publish(TWO, |empty| empty.superseded.clone_from(&all));
         scene.pass_lag();
-        // Without any cache: nothing is known.
+        // Without a cache no pack is known.
         std::fs::remove_dir_all(scene.hosts[TWO].cache()).expect("removes the cache");
         scene.backup(TWO);
         for host in [ONE, TWO, ONE] {
-            // It may refuse; it must not make things worse.
+            // The prune may refuse, but must not make things worse.
             let _ = scene.try_prune(host);
             scene.pass(26 * HOUR);
         }

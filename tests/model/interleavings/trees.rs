@@ -1,4 +1,4 @@
-//! Interleavings about a tree's runs: I15–I18, by backups, with prunes between them.
+//! Interleavings of a tree's runs: I15–I18, by backups with prunes between them.
 
 use icecore::store::{ObjectDir, ObjectKey, list_all};
 
@@ -10,7 +10,7 @@ fn file(seed: u64) -> Thing {
     Thing::File(noise(seed, 900))
 }
 
-/// Backs up after each step, with a prune now and then; everything must hold at the end.
+/// Backs up after each step and prunes after some of them; everything must be correct at the end.
 fn play(seed: u64, steps: &[&dyn Fn(&mut crate::tree::Tree)]) {
     let mut scene = Scene::new(seed);
     for (number, step) in steps.iter().enumerate() {
@@ -28,7 +28,7 @@ fn play(seed: u64, steps: &[&dyn Fn(&mut crate::tree::Tree)]) {
     scene.check();
 }
 
-/// I15: a directory becomes a file and a directory again: what lay in the first does not show.
+/// I15: a directory becomes a file and a directory again: the old contents do not reappear.
 #[test]
 fn i15_a_directory_becomes_a_file() {
     for seed in seeds() {
@@ -48,7 +48,8 @@ fn i15_a_directory_becomes_a_file() {
     }
 }
 
-/// I16: the newest runs are merged, one with a removal in it; the path in the oldest stays hidden.
+/// I16: the newest runs are merged, one with a removal in it; the path in the oldest run stays
+/// hidden.
 #[test]
 fn i16_a_merge_of_the_newest_runs_with_a_removal_in_it() {
     for seed in seeds() {
@@ -84,8 +85,8 @@ fn i17_a_directory_removed_and_made_again_with_one_child() {
     }
 }
 
-/// I18: the pack with the parent's newest run is gone. The backup uses no run of that source: it
-/// writes a complete new one and its snapshot holds all.
+/// I18: the pack with the parent's newest run is damaged. The backup uses no run of that source: it
+/// writes a complete new one, and its snapshot holds everything.
 #[test]
 fn i18_an_unreadable_page_in_the_parents_newest_run() {
     for seed in seeds() {
@@ -94,10 +95,12 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
             scene.hosts[ONE].tree.put(&format!("d/{n}"), file(n));
         }
         scene.backup(ONE);
+
         let before = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
         scene.hosts[ONE].tree.put("d/3", file(99));
         let spoilt = scene.backup(ONE);
         let after = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
+
         let new: Vec<_> = after
             .into_iter()
             .filter(|pack| !before.contains(pack))
@@ -110,15 +113,17 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
                 bytes.iter_mut().for_each(|byte| *byte ^= 1)
             }));
         }
-        // The newest cannot be read any more, and is no promise of this test.
+
+        // The newest snapshot cannot be read any more; this test does not expect that.
         scene.kept.remove(&spoilt);
         scene.hosts[ONE].tree.put("e", file(100));
         scene.pass(HOUR);
         let id = scene.backup(ONE);
+
         let repo = scene.open_true("fresh");
         repo.sync().expect("syncs");
-        // The chunks that only the spoilt pack holds count as known: a repair tells that they are
-        // lost. All else, the run with its pages included, must be there.
+        // Chunks that only the damaged pack holds count as known, until a repair records them as
+        // lost. Everything else, including the run with its pages, must be there.
         match crate::world::read_back(&repo, &id) {
             Ok(found) => assert_eq!(crate::world::difference(&scene.kept[&id], &found), None),
             Err(err) => {
@@ -132,7 +137,7 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
     }
 }
 
-/// All paths of a snapshot's tree, read strictly.
+/// Returns all paths of a snapshot's tree, read strictly.
 fn entries(repo: &icecore::repo::Repository, id: &icecore::types::SnapshotId) -> Vec<String> {
     use icecore::repo::{ChunkReader, MergedRuns, Streams};
     let snapshot = repo.read_snapshot(id).expect("reads");

@@ -1,4 +1,4 @@
-//! Interleavings about writers and their leases: I2, I5, I6, I7, I10–I12.
+//! Interleavings of writers and their leases: I2, I5, I6, I7, I10–I12.
 
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ fn is_lost<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Repo(RepoError::LostLease { .. })))
 }
 
-/// I2: a client sleeps in the middle of a backup, through mark and sweep. It wakes with rows of
-/// swept packs in its index; what it was at cannot commit, and its next backup stores anew what is
-/// gone.
+/// I2: a client sleeps in the middle of a backup, through mark and sweep. When it wakes, its index
+/// has rows of swept packs. The backup cannot commit, and the next one stores the deleted chunks
+/// again.
 #[test]
 fn i02_a_client_asleep_during_mark_and_sweep() {
     for seed in seeds() {
         for call in [6, 10, 14] {
             let mut scene = with_history(seed);
-            // What only packs hold that will be swept.
+            // Content that is only in packs that will be swept.
             scene.hosts[TWO].tree.put("z", Thing::File(noise(2, 3000)));
             let asleep = scene.backup_until(TWO, call);
             assert!(asleep.is_waiting);
@@ -44,8 +44,8 @@ fn i02_a_client_asleep_during_mark_and_sweep() {
     }
 }
 
-/// I5: killed between pack and segment. The pack is adopted, judged and swept like any other, and
-/// each backup on the way is whole.
+/// I5: a client is killed between pack and segment. The pack is adopted, judged and swept like any
+/// other, and each backup in between is complete.
 #[test]
 fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
     for seed in seeds() {
@@ -57,6 +57,7 @@ fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
         scene.hosts[ONE]
             .tree
             .put("orphan", Thing::File(noise(seed + 1, 30_000)));
+
         let dying = CutStore::dying(SharedStore::clone(&scene.clients[ONE]), 2, Last::Lost);
         let work = Work::Backup(Box::new(scene.hosts[ONE].options()));
         scene
@@ -67,12 +68,14 @@ fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
             (scene.count(ObjectDir::Packs), scene.count(ObjectDir::Index)),
             (2, 1)
         );
+
         let orphan = scene.hosts[ONE].tree.things["orphan"].clone();
         scene.hosts[ONE].tree.remove("orphan");
+
         for day in 0..5 {
             scene.pass(26 * HOUR);
             scene.prune(TWO);
-            // It comes back while its pack is adopted, condemned, and gone.
+            // The file comes back while its pack is adopted, condemned, and deleted.
             if day % 2 == 0 {
                 scene.hosts[ONE].tree.put("orphan", orphan.clone());
             } else {
@@ -84,8 +87,8 @@ fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
     }
 }
 
-/// I6: a writer is paused between its heartbeat and its snapshot for longer than a lease lives: it
-/// withdraws. Where the store's clock jumped back meanwhile and says that it was in time, it
+/// I6: a writer is paused between its heartbeat and its snapshot for longer than a lease lives, and
+/// withdraws. If the store's clock jumped back during the pause and dates the snapshot in time, it
 /// counts, and a prune has waited for it.
 #[test]
 fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
@@ -109,7 +112,8 @@ fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
     }
 }
 
-/// I7: a lease is lost and the same host takes another and commits. The first stays lost.
+/// I7: a lease is lost, and the same host takes another one and commits. The first backup stays
+/// lost.
 #[test]
 fn i07_a_lease_lost_and_taken_anew() {
     for seed in seeds() {
@@ -130,7 +134,7 @@ fn i07_a_lease_lost_and_taken_anew() {
 }
 
 /// I10: the parent is forgotten and the packs that only it needs are marked before the child's
-/// lease; the child's stale listing still shows it.
+/// lease; the child's stale listing still shows the parent.
 #[test]
 fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
     for seed in seeds() {
@@ -143,9 +147,10 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         scene.pass_lag();
         scene.open(TWO).sync().expect("syncs");
         scene.forget(ONE, parent);
-        // Old enough to be marked. The listing of the child's host is hours old: far beyond what
-        // the protocol allows, so it may have to give up; it must not commit what a sweep takes
-        // away.
+
+        // The snapshot is old enough for the mark. The listing of the child's host is hours old,
+        // far beyond the limit of the protocol. So the child may fail, but must not commit
+        // references to chunks that a sweep deletes.
         scene.world.advance(25 * HOUR);
         scene.prune(ONE);
         scene
@@ -155,7 +160,8 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         scene.prune_for_days(ONE, 3);
         scene.check();
         drop(child);
-        // And within the lag: forgotten a moment ago, still listed.
+
+        // Within the allowed lag: forgotten a moment ago, and still listed.
         let parent = scene.backup(TWO);
         scene.pass_lag();
         scene.world.set_lag(Lag::of(LAG));
@@ -167,8 +173,8 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
     }
 }
 
-/// I12: a first backup goes on for three days under daily prunes, its lease kept by heartbeats. It
-/// took its chunks from nobody and nobody takes them away.
+/// I12: a first backup runs for three days under daily prunes, its lease kept alive by heartbeats.
+/// It shares no chunks with other backups, and no prune deletes its own.
 #[test]
 fn i12_a_three_day_first_backup_under_daily_prunes() {
     for seed in seeds() {
@@ -188,7 +194,7 @@ fn i12_a_three_day_first_backup_under_daily_prunes() {
     }
 }
 
-/// A backup that waits in the middle and whose lease lives on by heartbeats.
+/// A backup that is paused in the middle while heartbeats keep its lease alive.
 pub struct SlowBackup {
     host: usize,
     resume: std::sync::mpsc::Sender<()>,
@@ -196,8 +202,7 @@ pub struct SlowBackup {
 }
 
 impl SlowBackup {
-    /// Runs until all is captured and the lease is about to be refreshed for the commit, or a pack
-    /// to be put.
+    /// Starts a backup and runs it until everything is captured and it is about to put a pack.
     pub fn begin(scene: &Scene, host: usize) -> Self {
         let (paused, is_paused) = std::sync::mpsc::channel::<()>();
         let (resume, resumed) = std::sync::mpsc::channel::<()>();
@@ -205,6 +210,7 @@ impl SlowBackup {
             let _ = paused.send(());
             let _ = resumed.recv();
         });
+
         let store = CutStore::hooked_before(
             SharedStore::clone(&scene.clients[host]),
             KeyKind::Pack,
@@ -218,10 +224,12 @@ impl SlowBackup {
             .open(&shared(store))
             .expect("opens")
             .with_lease_times(times);
+
         let options = scene.hosts[host].options();
         let thread = std::thread::spawn(move || {
             backup(&repo, options, &Recording::default(), &Cancel::new())
         });
+
         is_paused.recv().expect("waits in the middle");
         Self {
             host,
@@ -238,7 +246,7 @@ impl SlowBackup {
         }
     }
 
-    /// Lets it go on and commit.
+    /// Resumes the backup and lets it commit.
     pub fn end(self, scene: &mut Scene) -> SnapshotId {
         drop(self.resume);
         let report = self.thread.join().expect("no panic").expect("backs up");
@@ -248,12 +256,12 @@ impl SlowBackup {
     }
 }
 
-/// Waits until every live lease was written again since the clock was moved.
+/// Waits until every live lease was written again after the clock was moved.
 fn wait_for_heartbeat(scene: &Scene) {
     let now = scene.memory().clock().now();
     loop {
         let leases = list_all(&**scene.memory(), ObjectDir::Leases).expect("lists");
-        // Those that are left to expire are older.
+        // Leases that are left to expire are older.
         let young = leases
             .iter()
             .filter(|lease| now.seconds_since(lease.modified) < 3000.0);
@@ -265,8 +273,8 @@ fn wait_for_heartbeat(scene: &Scene) {
     }
 }
 
-/// I11: an interrupted backup leaves a checkpoint, which is the next one's parent and then
-/// overtaken; prunes run on all sides of it.
+/// I11: an interrupted backup leaves a checkpoint, which becomes the parent of the next backup and
+/// is then overtaken; prunes run before, between and after.
 #[test]
 fn i11_a_checkpoint_as_parent() {
     for seed in seeds() {
@@ -282,9 +290,11 @@ fn i11_a_checkpoint_as_parent() {
             scene.prune_for_days(ONE, days);
             scene.check();
         }
+
         let repo = scene.open_true("look");
         let snapshot = repo.read_snapshot(&checkpoint).expect("is still there");
         assert_eq!(snapshot.state, SnapshotState::Checkpoint);
+
         let id = scene.backup(TWO);
         let snapshot = repo.read_snapshot(&id).expect("reads");
         let counts = snapshot.source("tree").expect("is there").counts;
@@ -292,6 +302,7 @@ fn i11_a_checkpoint_as_parent() {
             counts.files_new < 12,
             "what the checkpoint had is not read again: {counts:?}"
         );
+
         scene.prune_for_days(ONE, 4);
         scene.check();
         let left = scene.memory().stat(&ObjectKey::Snapshot(checkpoint));
@@ -299,8 +310,8 @@ fn i11_a_checkpoint_as_parent() {
     }
 }
 
-/// The checkpoint that a backup would go on from is gone, and the listing shows it still: it was
-/// listed again and again, for as long as the listing lagged. The backup passes it over.
+/// The checkpoint that a backup would continue is gone, but a lagging listing still shows it. The
+/// backup skips it instead of listing again until the lag is over.
 #[test]
 fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     let mut scene = with_history(1);
@@ -312,7 +323,7 @@ fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     let checkpoint = interrupt(&scene);
     scene.pass_lag();
     scene.pass_lag();
-    // Its own host reads it once, so that it lies in the cache.
+    // Its own host reads it once, so that it is in the cache.
     scene.open(TWO).read_snapshot(&checkpoint).expect("reads");
     scene
         .world
@@ -323,7 +334,7 @@ fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     assert!(scene.kept.contains_key(&id));
 }
 
-/// Interrupts a backup of the second host once it has read some files; returns its checkpoint.
+/// Interrupts a backup of the second host after it has read some files; returns its checkpoint.
 fn interrupt(scene: &Scene) -> SnapshotId {
     let repo = scene.open(TWO);
     let cancel = Cancel::new();
