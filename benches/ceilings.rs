@@ -1,5 +1,5 @@
-//! Limits of one core: cutting, hashing, compressing, sealing and opening, each alone, in MB/s of
-//! plain data.
+//! Throughput of one core: cutting, hashing, compressing, sealing and opening, each alone, in MB/s
+//! of plain data.
 //!
 //! Input: 64 MiB of text-like bytes made from a fixed seed (words of a small vocabulary), and 64
 //! MiB of random bytes. Run with `cargo bench --bench ceilings`. Compare two builds in one session:
@@ -110,6 +110,7 @@ fn main() {
                 }
             },
         );
+
         println!(
             "{:<44} {:>8.1} %",
             "  shrinks to",

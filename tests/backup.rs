@@ -1,5 +1,4 @@
-//! Backups of real directories: which objects are stored, which entries are carried over, and the
-//! counters.
+//! Backups of real directories: stored objects, carried-over entries, and counters.
 
 mod hook;
 
@@ -318,8 +317,8 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
 
 /// Directories far above the deepest one are closed on the way down and reached by `..` on the way
 /// up. If one of them is moved in the meantime, there is no way back up. The rest of all
-/// directories above it is then not seen, so each of them is marked for another look, which an
-/// immutable source needs too.
+/// directories above it is then not seen, so each of them is marked as stale, in an immutable
+/// source too.
 #[test]
 fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
     const DEPTH: usize = 60;

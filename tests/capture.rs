@@ -521,6 +521,7 @@ fn disturb(dice: &mut Dice, path: &Path) {
         let _ = fs::remove_file(path);
         let _ = fs::remove_dir_all(path);
     };
+
     match dice.below(9) {
         0..3 if is_file => append(path, &fresh[..fresh.len().min(50)]),
         3 if is_file => {

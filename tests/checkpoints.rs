@@ -159,6 +159,7 @@ impl World {
                 Node::Directory { .. } => None,
                 other => panic!("{}: {other:?}", entry.path),
             };
+
             let above = entry.path.parent().map(|above| above.to_string());
             if let Some(above) = above.filter(|above| above != "/") {
                 assert_eq!(
@@ -668,6 +669,7 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
         path.iter()
             .fold(root.to_owned(), |at, part| at.join(format!("n{part}")))
     };
+
     // Replaces files that are in the way of a directory.
     let make = |directory: &Path| {
         let mut at = root.to_owned();
@@ -686,6 +688,7 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
             fs::remove_file(path).expect("removed");
         }
     };
+
     for edit in edits {
         match edit {
             Edit::Write(path, seed) => {

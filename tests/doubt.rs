@@ -653,6 +653,7 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
             ..CommandSpec::new("db", unused)
         }))
     };
+
     let touch = format!("touch {}", up.display());
     let (report, _) = world.attempt(vec![started(&touch)], &[]);
     let snapshot = world.snapshot(&report.expect("committed"));
@@ -689,6 +690,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
         around: around(),
         ..CommandSpec::new("db", command("echo row"))
     };
+
     let mut options = BackupOptions::new(
         "host",
         vec![
@@ -697,6 +699,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
         ],
     );
     options.dry_run = true;
+
     let observer = Recording::default();
     let report = backup(&world.repo(), options, &observer, &Cancel::new()).expect("a dry run");
     assert_eq!((report.snapshot, report.sources.len()), (None, 2));

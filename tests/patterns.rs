@@ -269,6 +269,7 @@ fn make_tree(root: &Path, random: &mut Random) -> Vec<(Vec<u8>, bool)> {
             }
         }
     }
+
     let mut paths = Vec::new();
     fill(root, b"", 0, random, &mut paths);
     paths

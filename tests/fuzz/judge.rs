@@ -292,6 +292,7 @@ pub fn envelope(bytes: &[u8]) -> bool {
         ObjectKind::Snapshot,
         ObjectKind::Lease,
     ];
+
     let kind = kinds[usize::from(*kind) % 4];
     if let Some(end) = bytes.len().checked_sub(TRAILER_BYTES)
         && let Ok(trailer) = decode_trailer(&bytes[end..], bytes.len() as u64, 1 << 20)
@@ -299,6 +300,7 @@ pub fn envelope(bytes: &[u8]) -> bool {
         assert_eq!(encode_trailer(trailer), bytes[end..]);
         assert_eq!(trailer.directory_offset + trailer.directory_len, end as u64);
     }
+
     let Ok((header, len)) = decode_header(bytes, kind) else {
         return false;
     };
@@ -306,6 +308,7 @@ pub fn envelope(bytes: &[u8]) -> bool {
     if len == HEADER_BYTES {
         assert_eq!(encode_header(&header), bytes[..len]);
     }
+
     if let Ok(body) = decode_body(&bytes[len..], 1 << 20) {
         assert!(body.plain_len <= 1 << 20);
         let prefix = encode_body_prefix(body.codec, body.plain_len);

@@ -389,6 +389,7 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         numeric_owners: false,
         moved_from: Vec::new(),
     };
+
     let runs = vec![RunRef {
         root: ChunkId::new([9; 32]),
         entries: 5,

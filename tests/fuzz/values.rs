@@ -79,8 +79,10 @@ fn meta() -> impl Strategy<Value = Metadata> {
             len
         }),
     ];
+
     let xattrs = btree_map(vec(1u8.., 1..10), value, 0..3);
     let numbers = (0u16..=0o7777, any::<u64>(), any::<u64>(), 0u32..4);
+
     (owner, time(), time(), numbers, xattrs).prop_map(
         |(owner, mtime, ctime, (mode, inode, device, nlink), xattrs)| Metadata {
             mode,
@@ -141,6 +143,7 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
                     len,
                 })
                 .collect();
+
             let plain: u32 = chunks.iter().map(|chunk| chunk.len).sum();
             let stored = if zstd {
                 plain - 1 - less % plain
@@ -149,6 +152,7 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
             } + 16;
             let offset = end + gap;
             end = offset + u64::from(stored);
+
             FrameInfo {
                 class: if data { Class::Data } else { Class::Metadata },
                 codec: if zstd { Codec::Zstd } else { Codec::Plain },

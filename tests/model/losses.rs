@@ -260,7 +260,7 @@ impl Losses {
         self.check_warnings(host, &observer);
         match done {
             Ok(report) => self.note(format!("host {host} pruned: {report:?}")),
-            // Lost data stops a prune. So may the lease of another client from another time.
+            // Lost data stops a prune.
             Err(Error::Unresolved { .. }) if self.is_hurt => {}
             Err(err) => self.fail(&format!("prune: {err}")),
         }

@@ -19,12 +19,12 @@ pub enum Mishap {
         writes: u64,
         last: Last,
     },
-    /// Real time passes during a call; the lease is lost if it is long.
+    /// Real time passes before a call; the lease is lost if it is long.
     Sleep {
         call: u64,
         seconds: i64,
     },
-    /// The other host runs an operation during a call.
+    /// The other host runs an operation before a call.
     Meanwhile {
         call: u64,
         deed: Deed,
@@ -90,6 +90,7 @@ impl Step {
     pub fn decode([kind, a, b, c]: Raw) -> Self {
         let host = usize::from(a & 1);
         let deed = |deed, mishap| Self::Do { host, deed, mishap };
+
         match kind % 40 {
             0..=7 => Self::Edit {
                 host,

@@ -45,6 +45,7 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
     let own = SourceDir::open_root(&world.path("own/repo"))
         .expect("opens")
         .id();
+
     let rules: Vec<(TreeSpec, _)> = vec![
         (
             with(&world, |filter| filter.excludes = vec!["*.log".into()]),
@@ -103,6 +104,7 @@ fn marks_that_did_not_change_cost_nothing() {
                 filter.excludes = vec!["*.log".into(), "/b/c/".into()]
             })
         };
+
         let first = world.backup(spec()).snapshot.expect("committed");
         // The second backup visits racy entries again and clears their flag, so the third one has
         // nothing left to store.
@@ -110,6 +112,7 @@ fn marks_that_did_not_change_cost_nothing() {
         let _ = world.backup(spec());
         let last = world.backup(spec()).snapshot.expect("committed");
         let again = world.backup(spec()).snapshot.expect("committed");
+
         let expected = marked([("a", Excluded), ("b", Excluded)]);
         for snapshot in [first, last, again] {
             assert_eq!(world.marks(&snapshot), expected);

@@ -185,6 +185,7 @@ fn the_last_good_capture_is_of_the_same_thing() {
             }];
         })
     };
+
     let good = add_one("/a/data", None);
     add_one("/b/data", None);
     add_one("/a/data", Some("odd"));
@@ -195,6 +196,7 @@ fn the_last_good_capture_is_of_the_same_thing() {
             ..options(last(1))
         },
     );
+
     let mut decisions = report.groups.iter().flat_map(|group| &group.decisions);
     let found = decisions.find(|one| one.found.id == good).expect("judged");
     assert!(

@@ -69,8 +69,8 @@ impl fmt::Display for Refusal {
 impl Group {
     /// Returns the reason to leave this group unchanged, if there is one:
     ///
-    /// - More than half of it would be dropped, and the rest covers less than a third of its time,
-    ///   which is at least a day.
+    /// - More than half of it would be dropped, and the rest covers less than a third of its time.
+    ///   Groups that cover less than a day are exempt.
     /// - Nothing would stay.
     /// - The times sealed in its snapshots cannot be right: one is dated before its parent.
     ///

@@ -27,9 +27,8 @@ fn daily(n: u32) -> Policy {
     }
 }
 
-/// Seven daily snapshots over hourly backups drop 23 of 30 snapshots each day. This is normal and
-/// must not be refused as most of the group, since the prune that follows would be skipped every
-/// day.
+/// Seven daily snapshots over hourly backups drop 23 of 30 snapshots each day. That must not be
+/// refused as the loss of most of the group: the prune after it would then be skipped every day.
 #[test]
 fn a_daily_forget_over_hourly_backups_is_never_refused() {
     let lab = Lab::new();

@@ -412,7 +412,7 @@ impl Judge<'_> {
             self.reasons[newest.at].push(Reason::Newest(rank));
         }
 
-        // Number all better and newer snapshots before this rank's own.
+        // Better and newer snapshots take a number too.
         if let Some(slots) = self.policy.last {
             let better = |row: &Row| {
                 let newer = rows.judged.iter().take_while(|one| one.1.at > row.at);

@@ -318,7 +318,7 @@ fn a_source_that_is_never_complete_has_a_history_all_the_same() {
 
 /// A file that can never be read makes every snapshot incomplete. Then the database is damaged, and
 /// each hourly dump is suspect. The suspect snapshots must not take the slots of the incomplete
-/// ones, which are as good as such a source ever gets.
+/// ones, which are the best that such a source ever gets.
 #[test]
 fn doubtful_ones_push_no_incomplete_one_out() {
     let good = (0..10).map(|day| incomplete(day * DAY));

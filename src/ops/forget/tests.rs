@@ -186,6 +186,7 @@ fn a_policy_forgets_what_it_does_not_keep() {
         (report.kept, report.dropped, report.refused.len()),
         (10, 0, 1)
     );
+
     let report = run(
         &repo,
         &ForgetOptions {
@@ -210,6 +211,7 @@ fn a_policy_forgets_what_it_does_not_keep() {
         ids(repo.store(), ObjectDir::Forgotten),
         all[..5].iter().copied().collect()
     );
+
     let forced = ForgetOptions {
         force: true,
         ..options(last(1))
@@ -224,6 +226,7 @@ fn a_policy_forgets_what_it_does_not_keep() {
             .expect("listed")
             .is_empty()
     );
+
     let nothing = forget_by_policy(
         &repo,
         &options(Policy::default()),
@@ -245,10 +248,12 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
             hosts[n].push(add(&lab, &repo, |snapshot| snapshot.host = host.into()));
         }
     }
+
     let [a, b] = hosts;
     run(&repo, &options(last(2)));
     let expected = a[2..].iter().chain(&b[2..]).copied().collect();
     assert_eq!(ids(repo.store(), ObjectDir::Snapshots), expected);
+
     let filter = SnapshotFilter {
         host: Some("a".into()),
         ..SnapshotFilter::default()
@@ -264,6 +269,7 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
         ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([a[3], b[2], b[3]])
     );
+
     let group_by = GroupBy {
         host: false,
         sources: false,
@@ -294,12 +300,14 @@ fn the_store_s_time_overrules_a_lying_clock() {
             snapshot.started = snapshot.started.plus_seconds(claimed)
         }));
     }
+
     let report = run(&repo, &options(last(2)));
     assert_eq!(report.dropped, 2);
     assert_eq!(
         ids(repo.store(), ObjectDir::Snapshots),
         made[2..].iter().copied().collect()
     );
+
     // The store's clock was ahead for a while, and was then corrected.
     lab.store.clock().advance(30 * DAY);
     let ahead = add(&lab, &repo, |_| {});
@@ -386,6 +394,7 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
     let first = lab.backup(&lab.open(), &stream);
     lab.store.clock().advance(3600);
     lab.backup(&lab.open(), &noise(2, 1000));
+
     at_every_write(
         &lab,
         |repo| forget(repo, first).map(drop),
@@ -394,11 +403,13 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
                 &ids(repo.store(), ObjectDir::Snapshots) | &ids(repo.store(), ObjectDir::Forgotten);
             assert!(known.contains(&first));
             assert_clean(repo);
+
             if ids(repo.store(), ObjectDir::Snapshots).contains(&first) {
                 // Much later, so that a sweep would delete the object that the crash left.
                 fork.store.clock().advance(3 * DAY);
                 forget(repo, first).expect("forgotten");
             }
+
             let forgotten = repo
                 .forgotten_snapshots(&mut |_, err| panic!("{err}"))
                 .expect("listed");
@@ -409,6 +420,7 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
                 .now()
                 .seconds_since(forgotten[0].forgotten);
             assert!(age < 3600.0, "a young copy: {age} s");
+
             let back = bring_back(repo, first).expect("back");
             assert_eq!(read_stream(repo, back.id), stream);
             assert_clean(repo);
@@ -432,6 +444,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
     lab.store.clock().advance(600);
     let new = lab.backup(&repo, &noise(2, 1000));
     lab.store.clock().advance(60);
+
     forget(&repo, old).expect("forgotten");
     assert_eq!(latest(&repo), new);
     let listed = restorable(&repo, &Counters::default()).expect("listed");
@@ -439,6 +452,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
         listed.iter().map(|one| one.found.id).collect::<Vec<_>>(),
         [old]
     );
+
     lab.store.clock().advance(10 * DAY);
     let back = bring_back(&repo, old).expect("back");
     assert_eq!((back.from, latest(&repo)), (old, new));
@@ -449,6 +463,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
     assert_eq!(found.first(), old);
     assert_eq!(read_stream(&repo, back.id), stream);
     assert_clean(&repo);
+
     assert!(
         restorable(&repo, &Counters::default())
             .expect("listed")
@@ -466,6 +481,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
             .to_string()
             .contains("not forgotten")
     );
+
     // Forgotten and brought back once more.
     forget(&repo, back.id).expect("forgotten");
     let again = bring_back(&repo, back.id).expect("back");
@@ -482,6 +498,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
     let repo = lab.open();
     let id = lab.backup(&repo, &noise(1, 5000));
     forget(&repo, id).expect("forgotten");
+
     let other = lab.open();
     let prune =
         Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
@@ -499,6 +516,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
         BTreeSet::from([id])
     );
     prune.release().expect("released");
+
     // A lease that cannot be read may be a prune's. Long after its last heartbeat it has no holder.
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
     lab.store
@@ -574,6 +592,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let id = lab.backup(&repo, &noise(1, 5000));
     forget(&repo, id).expect("forgotten");
     let all = packs(repo.store());
+
     let sweeper = lab.open();
     let act = move |store: &dyn Store| {
         drop_packs(&sweeper, &all);
@@ -589,6 +608,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let store = std::sync::Arc::new(store);
     let cache = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(store.clone(), &Secret::empty(), cache.path()).expect("opens");
+
     let refused = bring_back(&repo, id).expect_err("refused");
     assert!(store.was_called());
     assert!(
@@ -613,6 +633,7 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
     let before = repo
         .find_snapshot(&old.to_string(), &HostChoice::Any)
         .expect("there");
+
     let change = TagChange {
         add: vec!["b".into(), "a".into()],
         remove: vec!["b".into()],
@@ -633,6 +654,7 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
     assert_eq!(after.snapshot.sources, before.snapshot.sources);
     assert_eq!((latest(&repo), read_stream(&repo, next)), (new, stream));
     assert_eq!(tag(&repo, next, &change).expect("nothing to do"), next);
+
     let set = TagChange {
         set: Some(vec!["c".into()]),
         ..TagChange::default()
@@ -655,6 +677,7 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
             .iter()
             .all(|one| one.found.id != next)
     );
+
     // The next backup builds on the newest one, and nothing is missing after a sweep has deleted
     // the old objects.
     for id in ids(repo.store(), ObjectDir::Forgotten) {
@@ -703,6 +726,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
     lab.store
         .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
+
     let copy = lab.fork();
     let packs = list_all(repo.store(), ObjectDir::Packs).expect("listed");
     packs
@@ -713,6 +737,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
         Err(Error::Refused { .. })
     ));
     tag(&copy.open(), id, &protect(true)).expect("whole");
+
     let checkpoint = add(&lab, &repo, |snapshot| {
         snapshot.state = SnapshotState::Checkpoint
     });
@@ -751,12 +776,14 @@ fn a_forgotten_snapshot_is_not_missed() {
     let third = tempfile::tempdir().expect("a directory");
     let third = Repository::open(lab.store.clone(), &Secret::empty(), third.path()).expect("opens");
     [&other, &third].into_iter().for_each(assert_clean);
+
     forget(&repo, last).expect("forgotten");
     assert_clean(&other);
     lab.store
         .delete(&ObjectKey::Forgotten(last))
         .expect("deleted");
     [&repo, &other].into_iter().for_each(assert_clean);
+
     // A client that has seen it and nothing since cannot know that it was forgotten.
     let report = verify(
         &third,
@@ -785,6 +812,7 @@ fn who_may_not_write_can_still_ask() {
     let cache = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path())
         .expect("opens");
+
     let report = run(
         &repo,
         &ForgetOptions {
@@ -793,6 +821,7 @@ fn who_may_not_write_can_still_ask() {
         },
     );
     assert_eq!((report.kept, report.dropped), (2, 2));
+
     let refused = forget_by_policy(
         &repo,
         &options(last(2)),

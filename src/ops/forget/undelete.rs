@@ -133,7 +133,8 @@ pub fn undelete(
     }
 }
 
-/// Returns the forgotten snapshot of this name, unless it or a successor is listed.
+/// Returns the forgotten snapshot of this name. Returns an error if it is a checkpoint or a listed
+/// snapshot replaces it.
 fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<StoredSnapshot, Error> {
     let mut damage = None;
     let forgotten = repo.forgotten_snapshots(&mut |id, err| damage = Some((id, err)))?;

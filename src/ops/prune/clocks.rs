@@ -71,11 +71,13 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
         let (first, _second) = two_backups(&lab, &repo);
         leave_a_copy(&lab, first);
         lab.store.clock().advance(3 * DAY);
+
         let other = lab.open();
         let hook = Box::new(move |_: &dyn Store| forget_as(&other, first, "other"));
         let store = HookedStore::behind_nth(lab.store.clone(), operation, kind, nth, hook);
         let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
         run(&hooked, &options());
+
         let is_there = |key| lab.store.stat(&key).is_ok();
         assert!(
             is_there(ObjectKey::Snapshot(first)) || is_there(ObjectKey::Forgotten(first)),

@@ -15,12 +15,12 @@ use crate::ops::reach::{Bits, Judge, Piece, Walker};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::{ChunkId, PackId, Timestamp};
 
-/// Missing objects and chunks that are reported by name.
+/// Maximum number of missing objects and chunks that are reported by name.
 const TOLD_MAX: usize = 20;
-/// Missing chunks of snapshots in quarantine that are remembered: 12 MiB.
+/// Maximum number of missing chunks of snapshots in quarantine that are remembered: 12 MiB.
 const MISSING_MAX: usize = 256 << 10;
-/// Chunks with several copies whose packs are compared: 9 MiB. Of further chunks the copy in the
-/// lowest pack counts.
+/// Maximum number of chunks with several copies whose packs are compared: 9 MiB. Of further chunks
+/// the copy in the lowest pack counts.
 const SEVERAL_MAX: usize = 256 << 10;
 
 /// A pack and how much of it is needed.

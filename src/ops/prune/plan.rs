@@ -236,6 +236,7 @@ mod tests {
         let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
         let at = |n| Some(Timestamp::from_seconds(n));
         let dead = |until| Plan::make(packs.iter(), &until).dead;
+
         assert_eq!(
             dead(Until {
                 grace: at(3),
@@ -258,6 +259,7 @@ mod tests {
             }),
             ids(&[])
         );
+
         assert_eq!(
             dead(Until {
                 unknown_needs: at(2),

@@ -103,7 +103,7 @@ impl Run<'_> {
         self.report.vanished = unknown.vanished;
     }
 
-    /// Deletes the objects in quarantine that are of no more use.
+    /// Deletes the objects in quarantine that are no longer of use.
     pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let is_repairing = survey.leases.iter().any(|lease| {
@@ -132,7 +132,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns those of these objects that are of no more use.
+    /// Returns the objects in `aside` that are no longer of use.
     pub(super) fn spent_in_quarantine(
         &self,
         aside: &[ObjectMeta],
@@ -171,8 +171,8 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    /// Returns those of these packs, in quarantine or dropped, that cannot provide a chunk that a
-    /// snapshot lacks.
+    /// Returns the packs among `objects`, in quarantine or dropped, that cannot provide a chunk
+    /// that a snapshot lacks.
     pub(super) fn spent_packs(
         &self,
         objects: &[ObjectMeta],

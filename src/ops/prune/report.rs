@@ -82,7 +82,7 @@ pub enum Waiting {
     /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not
     /// count as grace.
     Silence,
-    /// New snapshots appeared during each survey; the next prune tries again.
+    /// The repository changed during each survey; the next prune tries again.
     Changed,
     /// The pack may be needed by a snapshot in quarantine that cannot be read, or by one that is
     /// gone and was not forgotten.

@@ -167,7 +167,7 @@ impl Run<'_> {
             return Ok(());
         }
 
-        // Readers search these lists, so they are sorted and without duplicates.
+        // The format requires sorted ids without duplicates.
         for ids in [&mut merged.condemned, &mut merged.dropped] {
             ids.sort_unstable();
             ids.dedup();

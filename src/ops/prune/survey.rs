@@ -44,8 +44,8 @@ pub(super) struct Survey {
 }
 
 impl Run<'_> {
-    /// Lists the repository and finds the live chunks. Orphaned packs are published in any case,
-    /// before the live chunks are known.
+    /// Lists the repository and finds the live chunks. Publishes orphaned packs first, even if the
+    /// survey fails later.
     ///
     /// # Errors
     /// [`Error::Unresolved`] if a root needs data that no held pack has: nothing may be deleted

@@ -2,11 +2,11 @@
 //! deleted; then other unneeded objects.
 //!
 //! **Looking again.** The sweep decides on a listing, and the walk through all snapshots after it
-//! took minutes or hours. So the sweep lists again before the first deletion: a new snapshot from a
-//! writer that was not counted among the living makes it survey again. And it deletes no object by
-//! its name alone: it stats the object first and deletes it only if it is unchanged since the
-//! listing. Packs do not need this check, since their names are the hashes of their contents and
-//! are never used twice.
+//! may take hours. So the sweep lists again before the first deletion: a new snapshot from a writer
+//! that was not counted among the living makes it survey again. And it deletes no object by its
+//! name alone: it stats the object first and deletes it only if it is unchanged since the listing.
+//! Packs do not need this check, since their names are the hashes of their contents and are never
+//! used twice.
 //!
 //! Crash points:
 //! 1. One segment names the spent forgotten snapshots, so that no client misses them.
@@ -155,9 +155,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns those of these packs whose mark every client can read. A segment that was loaded
-    /// long ago may have become damaged since, and a writer with a new cache would rely on the
-    /// packs that it condemns.
+    /// Returns the packs whose mark every client can read. A segment that was loaded long ago may
+    /// have become damaged since, and a writer with a new cache would rely on the packs that it
+    /// condemns.
     fn marked_for_all(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
         if packs.is_empty() {
             return Ok(packs);
@@ -208,7 +208,7 @@ impl Run<'_> {
                 .unwrap_or(survey.now);
 
             // Skipping the grace period is safe only if the leases were listed after the mark. A
-            // younger mark is another client's.
+            // mark younger than that listing is another client's.
             let ages = &survey.roots.ages;
             let may_go = if survey.immediate {
                 marked <= survey.now

@@ -116,6 +116,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     let before = lab.store.total_bytes();
     lab.store.clock().advance(2 * DAY);
     forget(&*lab.store, first);
+
     // The snapshot was forgotten just now, so everything is still live.
     let report = run(&repo, &options());
     assert_eq!(
@@ -123,6 +124,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
         (0, 0),
         "{report:?}"
     );
+
     lab.store.clock().advance(DAY + HOUR);
     let report = run(&repo, &options());
     assert!(
@@ -132,6 +134,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     assert_eq!(report.forgotten_deleted, 1);
     assert!(report.pending_until.is_some() && report.kept_waiting == [Waiting::Grace]);
     assert_sound(&repo);
+
     lab.store.clock().advance(DAY - HOUR);
     assert_eq!(
         run(&repo, &options()).dropped.packs,
@@ -143,6 +146,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     assert!(report.dropped.bytes > 3_000_000, "{report:?}");
     assert!(lab.store.total_bytes() < before - 2_500_000);
     assert_sound(&repo);
+
     let held = files(&repo, second);
     assert_eq!(held, read_files(&lab.tree()));
     assert!(
@@ -188,6 +192,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
             let lab = lab.fork();
             // The clock of a fork starts at this machine's time.
             lab.store.clock().advance(2 * HOUR);
+
             let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
             let store: SharedStore = faulty.clone();
             let caches = tempfile::tempdir().expect("a directory");
@@ -198,6 +203,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
                 run(&repo, &prune_options);
                 lab.store.clock().advance(2 * DAY);
             }
+
             faulty.die_after_writes(writes);
             let result = prune(&repo, &prune_options, &Counters::default(), &Cancel::new());
             let has_died = faulty.is_dead();
@@ -205,6 +211,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
             let repo = lab.open();
             assert_sound(&repo);
             assert_eq!(files(&repo, second), expected, "after {writes} writes");
+
             // The first prune adopts an orphan, the second condemns it, the third drops it.
             for _ in 0..3 {
                 lab.store.clock().advance(2 * DAY);
@@ -221,6 +228,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
                 "{} after {writes} writes",
                 lab.store.total_bytes()
             );
+
             if !has_died {
                 result.expect("pruned");
                 assert!(writes > 5, "it wrote {writes} times");
@@ -245,6 +253,7 @@ fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
         .clone();
     lab.store.delete(&newest).expect("lost");
     forget(&*lab.store, first);
+
     let before = lab.store.objects();
     let observer = Recording::default();
     let now = PruneOptions {
@@ -285,6 +294,7 @@ fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     let (first, _) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
     let before = lab.store.objects();
+
     let now = PruneOptions {
         now: true,
         ..options()
@@ -297,6 +307,7 @@ fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
         },
     );
     assert_eq!(lab.store.objects(), before);
+
     let store: SharedStore = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
     let caches = tempfile::tempdir().expect("a directory");
     let reading = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
@@ -311,6 +322,7 @@ fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     );
     let err = prune(&reading, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
     assert!(err.to_string().contains("read-only"), "{err}");
+
     let real = run(&repo, &now);
     assert_eq!(
         (dry.condemned, dry.live, dry.dead),
@@ -359,12 +371,14 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
         &[],
         &[&noise(9, 1_000_000)],
     );
+
     forget(&*lab.store, first);
     drop(repo);
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let store: SharedStore = faulty.clone();
     let caches = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+
     let full = Effect::ErrorBefore(Trouble::Full);
     faulty.plan(Fault {
         operation: Operation::Put,
@@ -378,6 +392,7 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
         nth: 2,
         effect: full,
     });
+
     let now = PruneOptions {
         now: true,
         ..options()
@@ -390,6 +405,7 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
         "{report:?}"
     );
     assert!(report.freed_bytes > 1_000_000);
+
     let report = run(&repo, &now);
     assert_eq!(
         (report.copy_stopped, report.dropped.packs),
@@ -466,6 +482,7 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
     };
     let own =
         [LeaseKind::Prune, LeaseKind::Backup, LeaseKind::Repair].map(|kind| left_by(&lab, kind));
+
     let now = lab.store.clock().now();
     let put = |(key, bytes): &(ObjectKey, Vec<u8>), ahead: i64| {
         lab.store.clock().set(now.plus_seconds(ahead));
@@ -474,6 +491,7 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
             .expect("put");
         lab.store.clock().set(now);
     };
+
     put(&no_lease(1), 0);
     put(&foreign, 0);
     put(&no_lease(2), 3 * DAY);
@@ -506,6 +524,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
         .store
         .get(&ObjectKey::Snapshot(first), 1 << 20)
         .expect("there");
+
     // A snapshot that a repair set aside, and one that is destroyed.
     let aside = ObjectKey::QuarantinedSnapshot(first);
     lab.store
@@ -518,6 +537,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     lab.store
         .delete(&ObjectKey::Snapshot(first))
         .expect("deleted");
+
     let now = PruneOptions {
         now: true,
         ..options()
@@ -527,6 +547,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
         lab.store.total_bytes() > 3_000_000,
         "what the one set aside needs is there"
     );
+
     drop(repo);
     lab.store
         .damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
@@ -596,6 +617,7 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
         )
         .expect("opens")
     });
+
     let mut kept: Vec<(SnapshotId, BTreeMap<String, Vec<u8>>)> = Vec::new();
     for _ in 0..60 {
         let repo = &clients[dice.roll(2) as usize];
@@ -639,10 +661,12 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
         }
         lab.store.clock().advance(60);
     }
+
     for (id, expected) in &kept {
         assert_eq!(files(&clients[1], *id), *expected);
     }
     assert_sound(&clients[0]);
+
     for _ in 0..4 {
         lab.store.clock().advance(DAY + HOUR);
         run(&clients[0], &options());
@@ -691,6 +715,7 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
         write(&tree.join(format!("small-{n}")), &noise(n, 2000));
     }
     write(&tree.join("deep/big"), &noise(1000, 3_000_000));
+
     let first = lab.backup(&repo, b"");
     std::fs::remove_dir_all(tree.join("deep")).expect("removed");
     let second = lab.backup(&repo, b"");
@@ -709,6 +734,7 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     );
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&tree));
+
     // Rewriting all names is not worth it for a little hidden content.
     std::fs::remove_file(tree.join("small-7")).expect("removed");
     let third = lab.backup(&repo, b"");
@@ -732,6 +758,7 @@ fn what_a_damaged_segment_condemns_stays() {
     lab.store.clock().advance(3 * DAY);
     let report = run(&repo, &options());
     assert!(report.condemned.packs > 0, "{report:?}");
+
     let mark = list_all(&*lab.store, ObjectDir::Index).expect("lists");
     let mark = mark
         .iter()
@@ -748,6 +775,7 @@ fn what_a_damaged_segment_condemns_stays() {
             .iter()
             .any(|problem| problem.subject == mark.key.to_string())
     );
+
     lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
     assert!(run(&repo, &options()).dropped.packs > 0);
     assert_sound(&repo);
