@@ -215,6 +215,7 @@ fn frames() -> Vec<FrameInfo> {
         plain: 1000,
         chunks,
     };
+
     vec![
         frame(
             Class::Data,

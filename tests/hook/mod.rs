@@ -1,8 +1,8 @@
-//! An observer with which a test does something at a certain moment of an operation.
+//! An observer with which a test acts at a certain moment of an operation.
 
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
 
-/// Does something of its own when a counter grows.
+/// Calls `act` when a counter grows, and records everything else.
 pub struct Hook<F> {
     pub recording: Recording,
     act: F,

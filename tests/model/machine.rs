@@ -325,6 +325,7 @@ impl Machine {
             Ok(outcome) => format!("{outcome:?}"),
             Err(err) => format!("failed: {err}{}", causes(err)),
         };
+
         let _ = writeln!(
             self.log,
             "    at {}: {told}",
@@ -363,6 +364,7 @@ impl Machine {
                 "nothing was in its way: {told}"
             ),
         }
+
         self.compare_listing(about);
     }
 

@@ -1,6 +1,6 @@
-//! Random trees, rules, unreadable directories, mounted file systems and interrupted backups. Then
-//! the tree changes, and is restored with `--delete`. The expected result is computed from the true
-//! state of the tree at the backup and from the names in the snapshot, never from its marks.
+//! Random trees, rules, unreadable directories, mounts and interrupted backups. Then the tree
+//! changes and is restored with `--delete`. The expected result is computed from the true tree at
+//! the backup and the names in the snapshot, never from its marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -203,8 +203,7 @@ fn run(program: &str, args: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs this test in a process with its own mount namespace. Returns `None` if that is not allowed,
-/// or if this is that process.
+/// Runs this test in its own mount namespace. Returns `None` if not allowed or already there.
 fn in_own_mounts(test: &str) -> Option<bool> {
     let unshare = ["--mount", "--propagation", "private"];
     if std::env::var_os(OWN_MOUNTS).is_some()
@@ -387,6 +386,7 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
         .filter(|(path, is_dir)| *is_dir && Some(path) != never.as_ref() && rng.chance(18))
         .map(|(path, _)| path.clone())
         .collect();
+
     let cancel = Cancel::new();
     let stop = if rng.chance(45) {
         1 + rng.below(12) as u64
@@ -620,7 +620,6 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         .filter(|(_, is_dir)| **is_dir)
         .map(|(path, _)| path.clone())
         .collect();
-
     let sub = rng
         .pick(&directories)
         .filter(|_| rng.chance(25))
@@ -635,7 +634,8 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         sub,
     };
 
-    let (capture, mounts) = (&capture, &mounts);
+    let capture = &capture;
+    let mounts = &mounts;
     let mut judge = Judge {
         capture,
         held: &held,

@@ -51,6 +51,7 @@ fn sources(random: &mut Random) -> Vec<SourceRecord> {
                 runs: Vec::new(),
             },
         };
+
         out.push(SourceRecord {
             name: name.into(),
             kind,

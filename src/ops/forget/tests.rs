@@ -335,7 +335,8 @@ fn the_store_s_time_overrules_a_lying_clock() {
 fn protected_ones_are_not_forgotten_by_name() {
     let lab = Lab::new();
     let repo = lab.open();
-    let (one, two) = (add(&lab, &repo, |_| {}), add(&lab, &repo, |_| {}));
+    let one = add(&lab, &repo, |_| {});
+    let two = add(&lab, &repo, |_| {});
     let held = tag(&repo, one, &protect(true)).expect("protected");
     let names = [two.to_string(), held.to_string()];
     let refused = forget_named(

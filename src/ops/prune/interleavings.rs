@@ -1,4 +1,4 @@
-//! The interleavings of section 4 of the protocol that need a prune.
+//! The interleavings of docs/protocol.md that need a prune.
 
 use super::tests::{DAY, HOUR, assert_sound, files, forget, options, read_files, run, two_backups};
 use super::*;
@@ -66,7 +66,8 @@ fn prune_daily(lab: &Lab, repo: &Repository, days: usize) {
 fn i1_two_prunes_merge_the_same_segments() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
+    let a = client(&lab, &caches, "a");
+    let b = client(&lab, &caches, "b");
     let mut last = None;
     for hour in 0..30 {
         write(&lab.tree().join("file"), &noise(hour, 10_000));
@@ -144,10 +145,8 @@ fn i14_an_empty_segment_supersedes_all() {
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (awake, asleep) = (
-        client(&lab, &caches, "awake"),
-        client(&lab, &caches, "asleep"),
-    );
+    let awake = client(&lab, &caches, "awake");
+    let asleep = client(&lab, &caches, "asleep");
     let (first, second) = two_backups(&lab, &awake);
     let lease = crate::ops::testing::lease(&asleep);
     asleep.sync().expect("syncs");
@@ -197,7 +196,8 @@ fn i5_an_orphan_is_adopted_and_swept() {
 fn i12_a_long_backup_under_daily_prunes() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (pruner, writer) = (client(&lab, &caches, "p"), client(&lab, &caches, "w"));
+    let pruner = client(&lab, &caches, "p");
+    let writer = client(&lab, &caches, "w");
     let (first, _) = two_backups(&lab, &pruner);
     lab.store.clock().advance(2 * DAY);
     let lease = crate::ops::testing::lease(&writer);
@@ -239,7 +239,8 @@ fn i12_a_long_backup_under_daily_prunes() {
 fn i8_each_of_two_prunes_condemns_another_copy() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
+    let a = client(&lab, &caches, "a");
+    let b = client(&lab, &caches, "b");
 
     let chunk = noise(7, 500_000);
     let lease = crate::ops::testing::lease(&a);
@@ -295,7 +296,8 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
 fn i9_a_reader_finds_what_was_copied_away() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (pruner, reader) = (client(&lab, &caches, "p"), client(&lab, &caches, "r"));
+    let pruner = client(&lab, &caches, "p");
+    let reader = client(&lab, &caches, "r");
     let (first, second) = two_backups(&lab, &pruner);
     reader.sync().expect("syncs");
     let before = reader.ask_index(Index::packs).expect("asks");
@@ -330,7 +332,8 @@ fn i9_a_reader_finds_what_was_copied_away() {
 fn i10_a_parent_is_forgotten_under_a_backup() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a directory");
-    let (pruner, writer) = (client(&lab, &caches, "p"), client(&lab, &caches, "w"));
+    let pruner = client(&lab, &caches, "p");
+    let writer = client(&lab, &caches, "w");
     let (first, second) = two_backups(&lab, &pruner);
 
     lab.store.clock().advance(2 * DAY);

@@ -7,10 +7,11 @@
 //!   ─▶ small segments are merged
 //! ```
 //!
-//! No other process waits for a prune or fails because of one. Its safety rests on section 2 of the
-//! protocol: a pack is deleted only if it has been condemned for the grace period, every active
-//! client began after that, and the snapshots listed now do not need it. With `now`, prune lists
-//! the leases again after the mark; if no other client is active, there is no grace period.
+//! No other process waits for a prune or fails because of one. It is safe because of three rules
+//! (docs/protocol.md, "The prune"): a pack is deleted only if it has been condemned for the grace
+//! period, every active client began after that, and the snapshots listed now do not need it. With
+//! `now`, prune lists the leases again after the mark; if no other client is active, there is no
+//! grace period.
 //!
 //! Memory: two bits per chunk, 250 bytes per pack, the snapshots, a batch of look-ups, 9 MiB for
 //! chunks with several copies, and one frame in three forms while packs are copied.
@@ -109,8 +110,8 @@ pub fn prune(
         }
         .into());
     }
-    // On a full disk even a lease would not fit (R28), so release the reserved space first. Failing
-    // to release or to restore the reserve does not stop the prune.
+    // On a full disk even a lease would not fit ([R28](docs/protocol.md#r28)), so release the
+    // reserved space first. Failing to release or to restore the reserve does not stop the prune.
     let _ = repo.store().set_reserve(false);
     let report = with_lease(run);
     let _ = repo.store().set_reserve(true);

@@ -143,7 +143,8 @@ impl Dead {
 /// together. So each byte is copied a few times in its life, and few small packs stay.
 fn worth_joining(mut small: Vec<(u64, PackId)>, copied: u64) -> Vec<PackId> {
     small.sort_unstable();
-    let (mut sum, mut take) = (copied, 0);
+    let mut sum = copied;
+    let mut take = 0;
     for (n, (size, _)) in small.iter().enumerate() {
         if sum > 0 && sum.saturating_mul(2) >= *size {
             take = n + 1;

@@ -629,6 +629,7 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
                 }
                 kept.push((lab.backup(repo, b""), read_files(&lab.tree())));
                 lab.store.clock().advance(60);
+
                 let packs = list_all(&*lab.store, ObjectDir::Packs)
                     .expect("listed")
                     .len();

@@ -1,4 +1,4 @@
-//! The other scenarios of section 4 of the protocol, and those found by running them.
+//! Scenarios beyond the numbered interleavings of docs/protocol.md.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

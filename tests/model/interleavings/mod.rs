@@ -1,5 +1,5 @@
-//! The interleavings of section 4 of the protocol, each under its number, on a store with lagging
-//! and stale listings and a jumping clock. docs/testing.md lists them with the tests of the same
+//! The interleavings of docs/protocol.md, each under its number, on a store with lagging and stale
+//! listings and a jumping clock. docs/testing.md lists them with the tests of the same
 //! interleavings without lag.
 
 mod extras;
