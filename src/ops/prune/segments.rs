@@ -184,8 +184,8 @@ impl Run<'_> {
     }
 }
 
-/// Returns the segments to merge into one: small ones if there are many, and those whose packs are
-/// mostly dropped.
+/// Returns the segments to merge into one: small ones if there are many, and large ones whose packs
+/// are mostly dropped.
 fn choose(
     says: &[&Says],
     size: impl Fn(&SegmentId) -> u64,
