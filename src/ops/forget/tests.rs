@@ -764,7 +764,8 @@ fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
     repo.commit(lease, snapshot).expect("committed");
 }
 
-/// The last snapshot is forgotten and swept: no machine that knew it reports it as missing.
+/// The last snapshot is forgotten and swept. A machine that listed the store in between does not
+/// report it as missing.
 #[test]
 fn a_forgotten_snapshot_is_not_missed() {
     let lab = Lab::new();

@@ -10,7 +10,7 @@
 //!
 //! Crash points:
 //! 1. One segment names the spent forgotten snapshots, so that no client misses them.
-//! 2. They are deleted first, so that no snapshot is left whose chunks are gone.
+//! 2. These snapshots are deleted first, so that none is left whose chunks are gone.
 //! 3. One segment says *dropped*, durably.
 //! 4. The objects are deleted. After a crash the next prune deletes the rest.
 
