@@ -1,5 +1,5 @@
-//! Rows of chunks and frames: each carries a mark over its content and its pack's id, checked
-//! whenever it is read.
+//! Rows of chunks and frames. Each row carries a mark, a hash of its content and its pack's id,
+//! which is checked whenever the row is read.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,23 +12,24 @@ use super::schema::{Meta, RowHash, Table};
 use super::{FrameRow, Location};
 use crate::types::{ChunkId, Class, Codec, FrameInfo, PackId};
 
-/// A row of `chunks` on its way into the database.
+/// A row of `chunks` to be inserted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkRow {
     pub(super) id: ChunkId,
     /// The pack's number in the database.
     pub(super) pack: i64,
-    /// Which of the segment's packs, so that rows need not carry the pack's id.
+    /// Index of the pack in the list of the segment's packs, so that rows need not carry the pack's
+    /// id.
     pub(super) pack_index: u32,
     pub(super) frame: u32,
-    /// Which chunk of the pack, from 0.
+    /// Number of the chunk in the pack, from 0.
     pub(super) position: u32,
-    /// Plain bytes of the frame before it.
+    /// Offset of the chunk in the frame's plain bytes.
     pub(super) offset: u32,
     pub(super) len: u32,
 }
 
-/// The mark of a chunk's row.
+/// Returns the mark of a chunk's row.
 fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, len: u32) -> u32 {
     let mut bytes = [0; 81];
     bytes[0] = Table::Chunks as u8;
@@ -46,8 +47,8 @@ fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, 
     u32::from_le_bytes(first)
 }
 
-/// Inserts rows in the order of their ids and returns how many each of the segment's packs got. Of
-/// two copies in one pack the first stays.
+/// Inserts rows in the order of their ids. Returns the number of inserted rows for each of the
+/// segment's packs. If a pack holds a chunk twice, the first copy is kept.
 pub(super) fn insert_chunks(
     conn: &Connection,
     meta: &mut Meta,
@@ -58,6 +59,7 @@ pub(super) fn insert_chunks(
     let mut counts = vec![0_u32; pack_ids.len()];
     let mut statement =
         conn.prepare_cached("insert or ignore into chunks values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+
     for row in rows {
         let index = row.pack_index as usize;
         let mark = chunk_mark(
@@ -77,21 +79,23 @@ pub(super) fn insert_chunks(
             row.len,
             mark
         ])?;
+
         if new == 1 {
             counts[index] += 1;
             meta.chunk_rows += 1;
             meta.chunk_sum = meta.chunk_sum.wrapping_add(u64::from(mark));
         }
     }
+
     Ok(counts)
 }
 
-/// The statement that `find` runs for each chunk.
+/// Prepares the statement that `find` runs for each chunk.
 pub(super) fn find_statement(conn: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
     conn.prepare_cached("select pack, frame, position, offset, len, mark from chunks where id = ?1")
 }
 
-/// Calls `each` with every copy of a chunk that lies in a pack that some segment adds.
+/// Calls `each` with every copy of a chunk in a pack that some segment adds.
 pub(super) fn find(
     statement: &mut CachedStatement<'_>,
     view: &View,
@@ -109,8 +113,12 @@ pub(super) fn find(
                 format!("chunk {id} is in a pack that is not there"),
             ));
         };
+
         let field = |i| row.get::<_, u32>(i).map_err(fail);
-        let (frame, position, offset, len) = (field(1)?, field(2)?, field(3)?, field(4)?);
+        let frame = field(1)?;
+        let position = field(2)?;
+        let offset = field(3)?;
+        let len = field(4)?;
         let mark = chunk_mark(id.as_bytes(), &pack.row.id, frame, position, offset, len);
         if mark != field(5)? || position >= pack.content_chunks {
             return Err(IndexError::damaged(
@@ -118,6 +126,7 @@ pub(super) fn find(
                 format!("the row of chunk {id} does not fit its mark"),
             ));
         }
+
         if pack.row.added {
             each(Location {
                 pack: pack.row.id,
@@ -132,12 +141,12 @@ pub(super) fn find(
     Ok(())
 }
 
-/// True if `a` is the better copy.
+/// Returns true if `a` is the better copy.
 pub(super) fn better(a: &Location, b: &Location) -> bool {
     (a.state, a.pack) < (b.state, b.pack)
 }
 
-/// Inserts the frames of a pack with number `number`.
+/// Inserts the frames of the pack with number `number`.
 pub(super) fn insert_frames(
     conn: &Connection,
     number: i64,
@@ -155,6 +164,7 @@ pub(super) fn insert_frames(
             plain: info.plain,
             chunks: u32::try_from(info.chunks.len()).unwrap_or(u32::MAX),
         };
+
         statement.execute(params![
             number,
             frame,
@@ -187,7 +197,7 @@ fn frame_mark(pack: &PackId, frame: u32, row: &FrameRow) -> i64 {
     hash.finish().cast_signed()
 }
 
-/// Reads one frame's row; that it is missing or does not fit its mark is damage.
+/// Reads the row of one frame. A row that is missing or does not match its mark is damage.
 pub(super) fn read_frame(
     conn: &Connection,
     path: &Path,
@@ -214,6 +224,8 @@ pub(super) fn read_frame(
             })
         })
         .map_err(fail)?;
+
+    // An unknown class or codec is damage too.
     let class = [Class::Data, Class::Metadata]
         .into_iter()
         .find(|known| *known as u8 == class);
@@ -226,6 +238,7 @@ pub(super) fn read_frame(
             return Ok(row);
         }
     }
+
     Err(IndexError::damaged(
         path,
         format!("the row of frame {frame} of pack {pack} does not fit its mark"),
@@ -236,11 +249,13 @@ pub(super) fn read_frame(
 pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(), IndexError> {
     let fail = |source| IndexError::sqlite(path, "read all chunks", source);
     let mut counts: HashMap<i64, u32> = HashMap::new();
-    let (mut total, mut sum) = (0_u64, 0_u64);
+    let mut total = 0_u64;
+    let mut sum = 0_u64;
     let mut statement = conn
         .prepare("select id, pack, frame, position, offset, len, mark from chunks")
         .map_err(fail)?;
     let mut rows = statement.query([]).map_err(fail)?;
+
     while let Some(row) = rows.next().map_err(fail)? {
         let id: [u8; 32] = row.get(0).map_err(fail)?;
         let number: i64 = row.get(1).map_err(fail)?;
@@ -259,6 +274,7 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
             }
             None => false,
         };
+
         if !fits {
             return Err(IndexError::damaged(
                 path,
@@ -268,10 +284,12 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
                 ),
             ));
         }
+
         *counts.entry(number).or_default() += 1;
         total += 1;
         sum = sum.wrapping_add(u64::from(mark));
     }
+
     if (total, sum) != (view.meta.chunk_rows, view.meta.chunk_sum) {
         return Err(IndexError::damaged(
             path,
@@ -281,6 +299,7 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
             ),
         ));
     }
+
     for (number, pack) in view.all() {
         if counts.get(&number).copied().unwrap_or(0) != pack.content_rows {
             return Err(IndexError::damaged(
@@ -292,5 +311,6 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
             read_frame(conn, path, number, &pack.row.id, frame)?;
         }
     }
+
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! What can go wrong with the index. Damage is a kind of its own: the answer to it is a new
-//! database.
+//! Errors of the index. Damage is a separate kind, because its remedy is a new database.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::types::SegmentId;
 /// SQLite's extended code for a `-shm` file that could not grow.
 const SQLITE_IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 
-/// Why the index could not answer. Each message is its own only; the cause is in `source()`.
+/// An error of the index. Each message covers one level only; the cause is in `source()`.
 #[derive(Debug, Error)]
 pub enum IndexError {
     /// The database contradicts itself. It is derived: recreate it and load the segments again.
@@ -36,7 +35,7 @@ pub enum IndexError {
     #[error("cannot {action} in the index {path}", path = path.display())]
     Sqlite {
         path: PathBuf,
-        /// What was tried, as a verb and its object: "load a segment".
+        /// The failed action, as a verb and its object: "load a segment".
         action: &'static str,
         #[source]
         source: rusqlite::Error,
@@ -44,23 +43,24 @@ pub enum IndexError {
     /// The index directory could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A segment says what no segment can say: lengths that overflow, more chunks than there are
+    /// A segment contains impossible values: lengths that overflow, more chunks than there are
     /// numbers.
     #[error("segment {segment} cannot be loaded: {what}")]
     Refused { segment: SegmentId, what: String },
-    /// Claims were to go over to a segment that is not loaded.
+    /// Claims were to be transferred to a segment that is not loaded.
     #[error("segment {segment} is not loaded")]
     NotLoaded { segment: SegmentId },
 }
 
 impl IndexError {
-    /// True if the database is damaged, so that `Index::recreate` and a new load help.
+    /// Returns true if the database is damaged, so that `Index::recreate` and loading the segments
+    /// again help.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })
     }
 
-    /// True if the index cannot be made or written as things are: no permission, a read-only file
-    /// system.
+    /// Returns true if the index cannot be created or written here: no permission, or a read-only
+    /// file system.
     pub fn is_read_only(&self) -> bool {
         match self {
             Self::Io(error) => error.is_read_only(),
@@ -79,7 +79,7 @@ impl IndexError {
         }
     }
 
-    /// Sorts an error of SQLite into damage, busy and the rest.
+    /// Classifies an SQLite error as damage, busy, full or other.
     pub(super) fn sqlite(path: &Path, action: &'static str, source: rusqlite::Error) -> Self {
         use rusqlite::Error as E;
         match &source {
@@ -94,7 +94,7 @@ impl IndexError {
                     path: path.to_owned(),
                     source,
                 },
-                // "disk I/O error" is all that SQLite says where its shared memory finds no room.
+                // SQLite reports only "disk I/O error" if there is no space for its shared memory.
                 _ if failure.extended_code == SQLITE_IOERR_SHMSIZE => Self::Full {
                     path: path.to_owned(),
                     source,
@@ -105,8 +105,8 @@ impl IndexError {
                     path: path.to_owned(),
                     source,
                 },
-                // Our statements are fixed and right, so a logic error is the database's: a missing
-                // table, a schema that does not parse, "unsupported file format".
+                // Our statements are fixed and correct, so a logic error is caused by the database:
+                // a missing table, a schema that does not parse, "unsupported file format".
                 ErrorCode::Unknown
                     if message
                         .as_deref()
@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_as_one() {
-        // With no room for its shared memory SQLite says "disk I/O error", and we said no more.
+        // With no space for its shared memory SQLite returns "disk I/O error", and our message used
+        // to repeat only that.
         for code in [13, SQLITE_IOERR_SHMSIZE] {
             let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
             let error = IndexError::sqlite(Path::new("x"), "open", error);

@@ -1,16 +1,17 @@
-//! The index directory: which database file is current, who has it open, and whether it was left in
-//! order.
+//! The index directory: which database file is current, which processes have it open, and whether
+//! it was closed cleanly.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `lock` | held exclusively (flock) while a process opens, replaces or clears away databases |
+//! | `lock` | locked exclusively (flock) while a process opens, replaces or removes databases |
 //! | `current` | text naming the current generation; replaced by rename |
 //! | `index-<generation>.sqlite`, `-wal`, `-shm` | a database |
-//! | `index-<generation>.open` | held shared (flock) by all who have that database open; its text is the mark |
+//! | `index-<generation>.open` | locked shared (flock) by every process that has that database open; its text is the mark |
 //!
-//! A database file is removed only by who holds its `.open` file exclusively while `current` names
-//! another: nobody has it open, and under `lock` nobody can come to open it. No file of SQLite's is
-//! opened here, since closing one would drop the locks that SQLite holds on it in this process.
+//! A process removes a database file only while it holds the `.open` file exclusively and `current`
+//! names another generation: then no process has the database open, and under `lock` no process can
+//! open it. No file of SQLite's is opened here, since closing one would drop the locks that SQLite
+//! holds on it in this process.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -22,16 +23,16 @@ use crate::sys::{
 };
 
 const POINTER_MAGIC: &str = "icecore index";
-/// A pointer file is three short lines.
+/// A pointer file has three short lines.
 const POINTER_BYTES_MAX: usize = 4096;
 
-/// The index directory, locked: others wait before they open or replace anything in it.
+/// The locked index directory: other processes wait before they open or replace anything in it.
 pub(super) struct IndexDir {
     dir: PathBuf,
     _lock: LockFile,
 }
 
-/// What the pointer file says.
+/// Content of the pointer file.
 pub(super) enum Pointer {
     Absent,
     Unusable(String),
@@ -39,7 +40,7 @@ pub(super) enum Pointer {
 }
 
 impl IndexDir {
-    /// Makes the directory (0700) if need be, and waits for its lock.
+    /// Creates the directory (0700) if it does not exist, and waits for its lock.
     pub(super) fn enter(dir: &Path) -> Result<Self, PathError> {
         private_directory(dir)?;
         let lock = LockFile::open(dir.join("lock"))?;
@@ -65,6 +66,7 @@ impl IndexDir {
             }
             Err(error) => return Err(error),
         };
+
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         let generation = match (lines.next(), lines.next()) {
@@ -79,8 +81,8 @@ impl IndexDir {
         ))
     }
 
-    /// A generation that no database in this directory has had: the time in microseconds, or the
-    /// next free number.
+    /// Returns a generation that no database in this directory has had: the time in microseconds,
+    /// or the next free number.
     pub(super) fn new_generation(&self) -> Result<u64, PathError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -91,7 +93,7 @@ impl IndexDir {
             .max(highest.saturating_add(1)))
     }
 
-    /// Makes `generation` the current one; a crash leaves the old pointer or the new one.
+    /// Makes `generation` the current one. A crash leaves the old pointer or the new one.
     pub(super) fn point_to(&self, generation: u64, why: &str) -> Result<(), PathError> {
         let path = self.dir.join("current");
         let why: String = why
@@ -106,8 +108,8 @@ impl IndexDir {
         write_file(&path, text.as_bytes(), 0o600, Existing::Replace)
     }
 
-    /// Removes all databases but `current` that nobody has open. What cannot be removed stays for
-    /// the next time.
+    /// Removes all databases except `current` that no process has open. Files that cannot be
+    /// removed stay until the next call.
     pub(super) fn remove_others(&self, current: u64) {
         for generation in self.generations().unwrap_or_default() {
             let mark = mark_path(&self.dir, generation);
@@ -120,6 +122,7 @@ impl IndexDir {
             if !matches!(lock.try_lock(), Ok(true)) {
                 continue;
             }
+
             let database = database_path(&self.dir, generation);
             let gone = ["", "-wal", "-shm"].iter().all(|suffix| {
                 let mut name = database.clone().into_os_string();
@@ -133,7 +136,7 @@ impl IndexDir {
         }
     }
 
-    /// The generations that have a file of any kind here.
+    /// Returns the generations that have a file of any kind here.
     fn generations(&self) -> Result<Vec<u64>, PathError> {
         let mut found = Vec::new();
         for name in Dir::open(&self.dir)?.names()? {
@@ -150,7 +153,7 @@ impl IndexDir {
     }
 }
 
-/// Where the database of a generation lies.
+/// Returns the path of a generation's database.
 pub(super) fn database_path(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("index-{generation:016x}.sqlite"))
 }
@@ -159,25 +162,25 @@ fn mark_path(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("index-{generation:016x}.open"))
 }
 
-/// In what order a database was left by the last who had it open.
+/// State in which the last user of a database left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// All who wrote closed it, or others have it open now.
+    /// All writers closed it, or other processes have it open now.
     Clean,
-    /// Somebody wrote and did not close it: the machine may have stopped between two writes.
+    /// A writer did not close it: the machine may have stopped between two writes.
     Unclean,
-    /// Somebody met damage in it.
+    /// A process found damage in it.
     Damaged,
 }
 
-/// Says to others that a database is open in this process.
+/// Signals to other processes that this process has a database open.
 pub(super) struct Hold {
     file: LockFile,
     written: bool,
 }
 
 impl Hold {
-    /// Joins those who have the database open; to be called with the directory locked.
+    /// Registers this process as a user of the database. The caller holds the directory's lock.
     pub(super) fn take(
         _directory: &IndexDir,
         dir: &Path,
@@ -185,7 +188,7 @@ impl Hold {
     ) -> Result<(Self, Mark), PathError> {
         let file = LockFile::open(mark_path(dir, generation))?;
         let alone = file.try_lock()?;
-        // Under the directory's lock nobody else comes in between.
+        // The directory's lock keeps other processes out between these two steps.
         file.share()?;
         let mark = match file.state()? {
             Some(b'x') => Mark::Damaged,
@@ -201,8 +204,8 @@ impl Hold {
         ))
     }
 
-    /// To be called before the first write: until all have closed the database, it counts as
-    /// unclean.
+    /// Marks the database unclean until all users have closed it. To be called before the first
+    /// write.
     pub(super) fn will_write(&mut self) -> Result<(), PathError> {
         if !self.written {
             if !matches!(self.file.state()?, Some(b'd' | b'x')) {
@@ -214,15 +217,16 @@ impl Hold {
         Ok(())
     }
 
-    /// Makes the next who opens this generation begin a new one.
+    /// Makes the next process that opens this generation start a new one.
     pub(super) fn met_damage(&self) {
-        // A mark that cannot be written costs the next command the same discovery.
+        // If the mark cannot be written, the next command finds the damage itself.
         let _ = self.file.set_state(b'x');
     }
 
-    /// Leaves, after the database was closed; the last to leave marks it clean.
+    /// Unregisters this process after the database was closed. The last user marks the database
+    /// clean.
     pub(super) fn leave(self) {
-        // On any failure the mark stays as it is and the next opening checks the database.
+        // On any failure the mark stays as it is, and the next open checks the database.
         let is_last = self.file.unlock().is_ok() && matches!(self.file.try_lock(), Ok(true));
         if is_last && matches!(self.file.state(), Ok(Some(b'd'))) {
             let _ = self.file.set_state(b'c');

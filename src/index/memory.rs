@@ -1,10 +1,12 @@
-//! What must survive a rebuild of the index: when each pack was verified, the last snapshots seen.
+//! Local state that must survive a rebuild of the index: when each pack was verified, and the last
+//! snapshots seen.
 //!
-//! A database of its own, `state.sqlite` in the index directory, whose schema is migrated
-//! (`MIGRATIONS` only ever grows). All in it are hints: a row that is damaged or tells of another
-//! repository counts as absent, a damaged database begins anew, and where the directory cannot be
-//! written the memory lasts as long as the process. `state.open` is held shared (flock) by all who
-//! have it open; only who holds it exclusively removes a damaged database.
+//! It is a separate database, `state.sqlite` in the index directory, whose schema is migrated
+//! (`MIGRATIONS` only ever grows). All its content is hints. A row that is damaged or belongs to
+//! another repository counts as absent. A damaged database is replaced by a new one. If the
+//! directory cannot be written, the state lasts as long as the process. Every process that has the
+//! database open holds a shared lock (flock) on `state.open`; only a process that holds it
+//! exclusively removes a damaged database.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -47,13 +49,14 @@ pub struct LastSnapshot {
     pub time: Timestamp,
 }
 
-/// A small database of hints beside the index. It never fails: what cannot be read is forgotten,
-/// what cannot be written is not remembered, and [`Memory::problem`] tells.
+/// A small database of hints beside the index. Its methods never fail: data that cannot be read
+/// counts as absent, data that cannot be written is not kept, and [`Memory::problem`] returns the
+/// reason.
 pub struct Memory {
-    /// Whose rows count.
+    /// Only rows of this repository count.
     repository: RepoId,
     inner: Mutex<Inner>,
-    /// Held shared; let go after the connection is closed, since fields drop in order.
+    /// Locked shared. It is released after the connection is closed, since fields drop in order.
     _hold: Option<LockFile>,
 }
 
@@ -63,8 +66,8 @@ struct Inner {
 }
 
 impl Memory {
-    /// Opens `state.sqlite` of a repository in `dir`, begins a new one if it is damaged, or keeps
-    /// all in memory if that fails.
+    /// Opens `state.sqlite` of a repository in `dir`. Creates a new one if it is damaged, or keeps
+    /// the state in memory if that fails.
     pub fn open(dir: &Path, repository: RepoId) -> Self {
         match open_durable(dir) {
             Ok((conn, hold, problem)) => Self {
@@ -91,17 +94,17 @@ impl Memory {
         }
     }
 
-    /// True if what is remembered outlives the process.
+    /// Returns true if the state outlives the process.
     pub fn is_durable(&self) -> bool {
         self._hold.is_some()
     }
 
-    /// The last thing that kept this from being whole or durable, for people.
+    /// Returns the last problem that made the state incomplete or not durable, for people.
     pub fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
     }
 
-    /// When the pack's stored bytes were last verified.
+    /// Returns when the pack's stored bytes were last verified.
     pub fn verified(&self, pack: &PackId) -> Option<Timestamp> {
         self.with(|conn| {
             let mut statement =
@@ -115,7 +118,7 @@ impl Memory {
         .flatten()
     }
 
-    /// All times of verification.
+    /// Returns the verification times of all packs.
     pub fn verified_all(&self) -> HashMap<PackId, Timestamp> {
         self.with(|conn| {
             let mut all = HashMap::new();
@@ -134,8 +137,8 @@ impl Memory {
         .unwrap_or_default()
     }
 
-    /// Remembers when packs were verified, in one transaction. The caller's times count, also
-    /// earlier ones.
+    /// Stores when packs were verified, in one transaction. Replaces stored times even by earlier
+    /// ones.
     pub fn set_verified(&self, packs: &[(PackId, Timestamp)]) {
         self.with(|conn| {
             let tx = conn.transaction()?;
@@ -148,7 +151,7 @@ impl Memory {
         });
     }
 
-    /// Forgets packs that are gone.
+    /// Deletes the verification times of packs that are gone.
     pub fn forget_packs(&self, packs: &[PackId]) {
         self.with(|conn| {
             let tx = conn.transaction()?;
@@ -160,7 +163,7 @@ impl Memory {
         });
     }
 
-    /// When the packs were last listed and compared with the index.
+    /// Returns when the packs were last listed and compared with the index.
     pub fn packs_listed(&self) -> Option<Timestamp> {
         self.with(|conn| {
             let mut statement =
@@ -179,7 +182,7 @@ impl Memory {
         .flatten()
     }
 
-    /// Remembers when the packs were listed, by the store's clock.
+    /// Stores when the packs were listed, by the store's clock.
     pub fn set_packs_listed(&self, time: Timestamp) {
         let mark = self.time_mark(&[PACKS_LISTED.as_bytes()], time.seconds(), time.nanos());
         self.with(|conn| {
@@ -188,8 +191,9 @@ impl Memory {
         });
     }
 
-    /// The last snapshot of each host and source that this machine committed, and the newest that
-    /// it saw listed, sorted by host and source: each once, so one or two of a source.
+    /// Returns the last snapshot of each host and source that this machine committed, and the
+    /// newest that it saw listed, sorted by host and source. A snapshot that is both is returned
+    /// once.
     pub fn last_snapshots(&self) -> Vec<LastSnapshot> {
         let mut all = self.last_committed();
         all.extend(self.newest_listed());
@@ -198,21 +202,23 @@ impl Memory {
         all
     }
 
-    /// The last snapshot of each host and source that this machine committed, sorted by both.
+    /// Returns the last snapshot of each host and source that this machine committed, sorted by
+    /// both.
     pub fn last_committed(&self) -> Vec<LastSnapshot> {
         self.snapshots_of(
             "select host, source, snapshot, seconds, nanos, mark from last_snapshots order by host, source",
         )
     }
 
-    /// The newest snapshot of each host and source that this machine saw listed, sorted by both.
+    /// Returns the newest snapshot of each host and source that this machine saw listed, sorted by
+    /// both.
     pub fn newest_listed(&self) -> Vec<LastSnapshot> {
         self.snapshots_of(
             "select host, source, snapshot, seconds, nanos, mark from newest_listed order by host, source",
         )
     }
 
-    /// Snapshots that were remembered and are gone, sorted by host and source.
+    /// Returns the snapshots that were stored here and are gone, sorted by host and source.
     pub fn vanished_snapshots(&self) -> Vec<LastSnapshot> {
         self.snapshots_of(
             "select host, source, snapshot, seconds, nanos, mark from vanished order by host, source, seconds",
@@ -225,7 +231,8 @@ impl Memory {
             let mut statement = conn.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let (host, source): (String, String) = (row.get(0)?, row.get(1)?);
+                let host: String = row.get(0)?;
+                let source: String = row.get(1)?;
                 let snapshot: [u8; SnapshotId::LEN] = row.get(2)?;
                 let key = [host.as_bytes(), source.as_bytes(), &snapshot];
                 if let Some(time) = self.checked_time(&key, row.get(3)?, row.get(4)?, row.get(5)?) {
@@ -242,7 +249,7 @@ impl Memory {
         .unwrap_or_default()
     }
 
-    /// Remembers the last snapshot of a source that this machine committed.
+    /// Stores the last snapshot of a source that this machine committed.
     pub fn set_last_committed(
         &self,
         host: &str,
@@ -254,7 +261,7 @@ impl Memory {
         self.set_snapshot(sql, (host, source), snapshot, time);
     }
 
-    /// Remembers the newest snapshot of a source that a listing showed.
+    /// Stores the newest snapshot of a source that a listing showed.
     pub fn set_newest_listed(
         &self,
         host: &str,
@@ -287,7 +294,7 @@ impl Memory {
         });
     }
 
-    /// Remembers that a snapshot is gone, or that it turned up again.
+    /// Stores that a snapshot is gone, or that it has appeared again.
     pub fn set_vanished(&self, last: &LastSnapshot, is_gone: bool) {
         let LastSnapshot {
             host,
@@ -297,9 +304,11 @@ impl Memory {
         } = last;
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
         let mark = self.time_mark(&key, time.seconds(), time.nanos());
-        self.with(|conn| match is_gone {
-            true => conn
-                .prepare_cached("insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)")?
+        self.with(|conn| {
+            if is_gone {
+                conn.prepare_cached(
+                    "insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
                 .execute(params![
                     host,
                     source,
@@ -307,14 +316,15 @@ impl Memory {
                     time.seconds(),
                     time.nanos(),
                     mark
-                ]),
-            false => conn
-                .prepare_cached("delete from vanished where snapshot = ?1")?
-                .execute([snapshot.as_bytes().as_slice()]),
+                ])
+            } else {
+                conn.prepare_cached("delete from vanished where snapshot = ?1")?
+                    .execute([snapshot.as_bytes().as_slice()])
+            }
         });
     }
 
-    /// Forgets a snapshot that was let go on purpose.
+    /// Deletes all rows of a snapshot that was deleted on purpose.
     pub fn forget_snapshot(&self, snapshot: &SnapshotId) {
         self.with(|conn| {
             for sql in [
@@ -329,8 +339,8 @@ impl Memory {
         });
     }
 
-    /// Mark of a row: BLAKE3 over the repository's id and the row's fields, each with its length,
-    /// cut to 32 bits.
+    /// Returns the mark of a row: BLAKE3 over the repository's id and the row's fields, each with
+    /// its length, truncated to 32 bits.
     fn time_mark(&self, key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.as_bytes());
@@ -346,7 +356,7 @@ impl Memory {
         u32::from_le_bytes(first)
     }
 
-    /// The time of a row whose mark fits.
+    /// Returns the time of a row if its mark matches.
     fn checked_time(
         &self,
         key: &[&[u8]],
@@ -365,7 +375,7 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `act`; a failure is kept as the problem and gives nothing.
+    /// Runs `act`. On a failure, stores the problem and returns `None`.
     fn with<T>(&self, act: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut inner = self.lock();
         let result = act(inner.conn.as_mut()?);
@@ -375,33 +385,41 @@ impl Memory {
     }
 }
 
-/// Opens the file; if it is unusable and nobody else has it open, it is removed and made anew.
+/// Opens the file. If it is unusable and no other process has it open, it is removed and created
+/// again.
 fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), String> {
     let text = |error: PathError| error.to_string();
     private_directory(dir).map_err(text)?;
     let hold = LockFile::open(dir.join("state.open")).map_err(text)?;
     hold.share().map_err(text)?;
+
     let path = dir.join("state.sqlite");
     let open = || -> rusqlite::Result<Connection> {
         let conn = Connection::open(&path)?;
         prepare(&conn)?;
         Ok(conn)
     };
+
     let why = match open() {
         Ok(conn) => return Ok((conn, hold, None)),
         Err(error) => error.to_string(),
     };
+
+    // Only the sole user of the database may remove it.
     hold.unlock().map_err(text)?;
     if !matches!(hold.try_lock(), Ok(true)) {
         return Err(format!("{}: {why}", path.display()));
     }
+
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
         remove_if_there(Path::new(&name)).map_err(text)?;
     }
+
     let conn = open().map_err(|error| error.to_string())?;
     hold.share().map_err(text)?;
+
     Ok((
         conn,
         hold,
@@ -409,18 +427,19 @@ fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), St
     ))
 }
 
-/// Sets a connection up, brings its schema up to date and reads it through: it is small.
+/// Sets up a connection, brings its schema up to date and reads all rows, which are few.
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(Duration::from_secs(30))?;
     conn.query_row("pragma journal_mode=wal", [], |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "normal")?;
     conn.pragma_update(None, "mmap_size", 0)?;
     conn.pragma_update(None, "cache_size", -1024)?;
+
     let version = || conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
     let up_to_date = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if version()? < up_to_date {
         conn.execute_batch("begin immediate")?;
-        // Another process may have come first.
+        // Another process may have migrated it first.
         let from = usize::try_from(version()?).unwrap_or(usize::MAX);
         for migration in MIGRATIONS.iter().skip(from) {
             conn.execute_batch(migration)?;
@@ -450,11 +469,10 @@ mod tests {
     #[test]
     fn hints_outlive_the_process() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (t1, t2) = (
-            Timestamp::from_seconds(10),
-            Timestamp::new(-5, 7).expect("a time"),
-        );
+        let t1 = Timestamp::from_seconds(10);
+        let t2 = Timestamp::new(-5, 7).expect("a time");
         let snapshot = SnapshotId::new([9; 32]);
+
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
         memory.set_verified(&[(pack(2), t2)]);
@@ -467,6 +485,7 @@ mod tests {
         memory.set_packs_listed(t2);
         assert_eq!(memory.problem(), None);
         drop(memory);
+
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.verified(&pack(1)), None);
         assert_eq!(memory.packs_listed(), Some(t2));
@@ -475,6 +494,7 @@ mod tests {
             memory.verified_all(),
             HashMap::from([(pack(2), t2), (pack(3), t2)])
         );
+
         let last: Vec<_> = memory
             .last_snapshots()
             .into_iter()
@@ -487,6 +507,7 @@ mod tests {
                 ("b".to_owned(), snapshot, t1)
             ]
         );
+
         memory.set_last_committed("host", "c", SnapshotId::new([8; 32]), t1);
         memory.set_newest_listed("host", "a", snapshot, t2);
         memory.set_newest_listed("host", "c", SnapshotId::new([7; 32]), t1);
@@ -498,6 +519,7 @@ mod tests {
         let expected =
             [("a", 9), ("b", 9), ("c", 7), ("c", 8)].map(|(name, id)| (name.to_owned(), id));
         assert_eq!(last, expected, "each once, though one is both");
+
         memory.forget_snapshot(&snapshot);
         let last: Vec<_> = memory
             .last_snapshots()
@@ -537,7 +559,7 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
     }
 
-    /// The `state.sqlite` of another repository lay in our cache directory: `verify` reported its
+    /// The `state.sqlite` of another repository was in our cache directory: `verify` reported its
     /// last snapshots as vanished from ours.
     #[test]
     fn rows_of_another_repository_count_for_nothing() {

@@ -1,31 +1,31 @@
 //! The index: a SQLite database that answers "where is this chunk?".
 //!
-//! It is a function of the segments that are loaded, holds nothing else, and may be deleted at any
-//! time. Callers load each listed segment, hand over or take away those that are listed no longer,
-//! and ask.
+//! Its content is a function of the loaded segments, so it may be deleted at any time. Callers load
+//! each listed segment, transfer or unload the segments that are no longer listed, and query.
 //!
-//! **Locking.** Any number of threads and processes may use one index. Reading never waits for
-//! writing (WAL); writers wait for one another, up to 30 s, and each change is one transaction, so
-//! a crash leaves all of it or nothing. Inside an [`Index`] there is one connection to write and
-//! one to read, each behind a mutex. A process that finds the database unusable puts a new file in
-//! its place by switching a pointer; who has the old one open goes on with it.
+//! **Locking.** Any number of threads and processes may use one index. Readers never wait for
+//! writers (WAL). Writers wait for one another, up to 30 s. Each change is one transaction, so a
+//! crash leaves all of it or nothing. An [`Index`] has one connection for writing and one for
+//! reading, each behind a mutex. A process that finds the database unusable creates a new file and
+//! switches a pointer to it; processes that have the old file open keep using it.
 //!
-//! **Damage.** SQLite has no checksums for its pages. So rows of chunks and frames carry a mark of
-//! themselves, checked whenever one is read; the small tables carry a digest, checked when the
-//! database is opened and whenever another transaction changed them; after an unclean end the
-//! structure is checked too. What a look-up finds is right or the look-up fails with
-//! [`IndexError::Damaged`]. A damaged page can hide a chunk, though: a writer then stores it again,
-//! and who is about to report it as lost calls [`Index::check`] first. The answer to damage is
-//! [`Index::recreate`].
+//! **Damage.** SQLite has no checksums for its pages. Therefore each row of chunks and frames
+//! carries a mark (a hash of the row), checked whenever the row is read. The small tables carry a
+//! digest, checked when the database is opened and whenever another transaction has changed them.
+//! After an unclean shutdown the structure is checked too. A look-up either returns correct rows or
+//! fails with [`IndexError::Damaged`]. A damaged page can still hide a chunk: a writer then stores
+//! the chunk again, and a caller that is about to report it as lost calls [`Index::check`] first.
+//! The remedy for damage is [`Index::recreate`].
 //!
-//! **Durability.** `synchronous=NORMAL`: a power cut may take the last transactions, whose segments
-//! are then loaded again.
+//! **Durability.** `synchronous=NORMAL`: a power failure may lose the last transactions. Their
+//! segments are then loaded again.
 //!
 //! **Compatibility.** A database of an older or newer schema is replaced by an empty one.
-//! [`Memory`] holds what cannot be made again, and is migrated.
+//! [`Memory`] holds the data that cannot be derived again, and is migrated.
 //!
-//! **File systems.** WAL needs shared memory and POSIX locks, the directory needs flock: a local
-//! file system. The cache directory is local; the repository, which may not be, holds no database.
+//! **File systems.** WAL needs shared memory and POSIX locks, and the directory needs flock, so the
+//! index needs a local file system. The cache directory is local. The repository may be remote, so
+//! it holds no database.
 
 mod chunks;
 mod error;
@@ -59,22 +59,23 @@ use crate::types::{ChunkId, Class, Codec, LeaseId, PackId, SegmentBody, SegmentI
 /// How `Index::open` found the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
-    /// There was none: it is new and empty.
+    /// There was no database; a new, empty one was created.
     Created,
-    /// It was there and its small tables agree with their digest.
+    /// The database existed and its small tables match their digest.
     Existing,
-    /// It was unusable; a new, empty one has taken its place. `why` is for people.
+    /// The database was unusable and was replaced by a new, empty one. `why` is for people.
     Recreated { why: String },
 }
 
-/// What the loaded segments say of a pack: dropped wins over condemned, condemned over known.
+/// State of a pack according to the loaded segments. Dropped wins over condemned, condemned over
+/// known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PackState {
-    /// Added, neither condemned nor dropped: its chunks are deduplicated against.
+    /// Added, neither condemned nor dropped: new data is deduplicated against its chunks.
     Known,
-    /// A prune has marked it.
+    /// A prune has condemned it.
     Condemned,
-    /// A prune has let it go.
+    /// A prune has dropped it.
     Dropped,
 }
 
@@ -85,7 +86,7 @@ pub struct Location {
     pub state: PackState,
     /// Number of the frame in the pack, from 0.
     pub frame: u32,
-    /// Where the chunk begins in the frame's plain bytes.
+    /// Offset of the chunk in the frame's plain bytes.
     pub offset: u32,
     /// Plain bytes.
     pub len: u32,
@@ -105,7 +106,7 @@ pub struct FrameRow {
     pub stored: u32,
     /// Plain bytes.
     pub plain: u32,
-    /// Number of chunks in it.
+    /// Number of chunks in the frame.
     pub chunks: u32,
 }
 
@@ -114,8 +115,8 @@ pub struct FrameRow {
 pub struct PackRow {
     pub id: PackId,
     pub state: PackState,
-    /// True if a loaded segment adds it. Else a segment only condemns or drops it, and all that
-    /// follows is zero.
+    /// True if a loaded segment adds it. Otherwise segments only condemn or drop it, and all fields
+    /// below are zero.
     pub added: bool,
     /// Stored bytes.
     pub size: u64,
@@ -125,14 +126,14 @@ pub struct PackRow {
     pub frames: u32,
     /// Plain bytes of all frames.
     pub plain: u64,
-    /// The lease of the writer of the segment that first added it.
+    /// The lease of the writer of the segment that added it first.
     pub writer: LeaseId,
 }
 
-/// Sums over the packs that are held: added and not dropped.
+/// Sums over the held packs, which are added and not dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Held packs, condemned ones among them.
+    /// Held packs, including condemned ones.
     pub packs: u64,
     /// Held packs that are condemned.
     pub condemned: u64,
@@ -146,13 +147,13 @@ pub struct Totals {
     pub metadata_bytes: u64,
 }
 
-/// Frames kept in memory: twice this many rows at most.
+/// Rows in one half of the cache of recent frames; the cache holds at most twice this many.
 const RECENT_FRAMES: usize = 2048;
 
 /// The index of one repository at one address. All methods may be called from many threads.
 ///
-/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the directory
-/// gets a new database.
+/// Every method can fail with [`IndexError::Damaged`]. After that, the next process that opens the
+/// directory gets a new database.
 pub struct Index {
     dir: PathBuf,
     generation: AtomicU64,
@@ -162,7 +163,7 @@ pub struct Index {
     hold: Mutex<Option<Hold>>,
 }
 
-/// A connection and the file it is of.
+/// A connection and the path of its database file.
 struct Side {
     conn: Connection,
     path: PathBuf,
@@ -175,11 +176,11 @@ struct Reader {
 }
 
 impl Index {
-    /// Opens the index in `dir`, the cache directory of one repository and address, and makes both
-    /// if need be.
+    /// Opens the index in `dir`, the cache directory of one repository and address. Creates both if
+    /// they do not exist.
     ///
-    /// A database that is damaged, foreign or of another schema gives way to a new, empty one; that
-    /// is no error.
+    /// A database that is damaged, foreign or of another schema is replaced by a new, empty one;
+    /// that is not an error.
     pub fn open(dir: &Path) -> Result<(Self, Opened), IndexError> {
         let directory = IndexDir::enter(dir)?;
         let why = match directory.pointer()? {
@@ -196,16 +197,17 @@ impl Index {
                 Err(Unusable::Failed(error)) => return Err(error),
             },
         };
+
         let opening = Opening::fresh(&directory, dir, why.as_deref().unwrap_or("there was none"))?;
         directory.remove_others(opening.generation);
         let opened = why.map_or(Opened::Created, |why| Opened::Recreated { why });
         Ok((opening.into_index(dir), opened))
     }
 
-    /// Begins anew in a new, empty database; this `Index` goes on with it, others keep what they
-    /// have open.
+    /// Switches this `Index` to a new, empty database. Other processes keep the one that they have
+    /// open.
     ///
-    /// `why` is kept in the pointer file, for people. On an error the old database stays.
+    /// `why` is kept in the pointer file, for people. On an error the old database stays in use.
     pub fn recreate(&self, why: &str) -> Result<(), IndexError> {
         let mut writer = lock(&self.writer);
         let mut reader = lock(&self.reader);
@@ -222,44 +224,47 @@ impl Index {
         Ok(())
     }
 
-    /// The segments that are loaded now.
+    /// Returns the ids of the segments that are loaded now.
     pub fn loaded(&self) -> Result<BTreeSet<SegmentId>, IndexError> {
         self.read(|now| Ok(now.view.segments.keys().copied().collect()))
     }
 
-    /// A loaded segment (the lowest) that says it supersedes `old`.
+    /// Returns the lowest id of the loaded segments that supersede `old`.
     pub fn superseder(&self, old: &SegmentId) -> Result<Option<SegmentId>, IndexError> {
         self.read(|now| Ok(now.view.superseders.get(old).copied()))
     }
 
-    /// Loads a segment in one transaction; a segment that is loaded already changes nothing.
+    /// Loads a segment in one transaction. Loading a segment that is already loaded changes
+    /// nothing.
     ///
-    /// A pack that several segments add has its rows once, as the first of them told. A segment
-    /// that cannot be true ([`IndexError::Refused`]) changes nothing.
+    /// A pack that several segments add has its rows once, as the first loaded segment describes
+    /// it. A segment that is invalid ([`IndexError::Refused`]) changes nothing.
     pub fn load(&self, id: SegmentId, body: &SegmentBody) -> Result<(), IndexError> {
         self.write("load a segment", |change| change.load(id, body))
     }
 
-    /// Makes what `old` says a part of what `to` says, and forgets `old` (R3).
+    /// Moves the claims of `old` to `to` and forgets `old` (R3).
     ///
     /// The result is as if `to` were a merge of both: packs that `to` drops are no longer added on
-    /// behalf of `old`. If `old` is not loaded nothing changes; that `to` is not is
+    /// behalf of `old`. If `old` is not loaded, nothing changes. If `to` is not loaded, returns
     /// [`IndexError::NotLoaded`].
     pub fn transfer(&self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
         self.write("hand a segment over", |change| change.transfer(old, to))
     }
 
-    /// Takes away what a segment says; packs that nobody adds any more lose their rows, marks that
-    /// nobody else makes are lifted. A segment that is not loaded changes nothing.
+    /// Removes the claims of a segment. Packs that no other segment adds lose their rows; packs
+    /// that no other segment condemns or drops lose that state. A segment that is not loaded
+    /// changes nothing.
     pub fn unload(&self, id: &SegmentId) -> Result<(), IndexError> {
         self.write("unload a segment", |change| change.unload(id))
     }
 
-    /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack
-    /// id.
+    /// Finds the best copy of each chunk. Known packs come first, then condemned, then dropped;
+    /// among equals the lowest pack id wins.
     ///
-    /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered
-    /// from one moment. Sorted ids in large batches are fastest. After an error `out` says nothing.
+    /// `out` is cleared and gets one entry for each id, in the order of `ids`. All answers are from
+    /// one moment. Sorted ids in large batches are fastest. After an error the content of `out` is
+    /// unspecified.
     pub fn lookup(
         &self,
         ids: &[ChunkId],
@@ -292,8 +297,8 @@ impl Index {
         self.read(|now| now.copies(id))
     }
 
-    /// Calls `each` with every copy of each chunk, in no order, and the chunk's place in `ids`; all
-    /// from one moment.
+    /// Calls `each` with every copy of each chunk and the index of the chunk in `ids`. The copies
+    /// of a chunk come in no order; all are from one moment.
     pub fn each_copy(
         &self,
         ids: &[ChunkId],
@@ -308,14 +313,14 @@ impl Index {
         })
     }
 
-    /// What each loaded segment says of packs, sorted by segment. What a segment that is gone said
-    /// counts as said by the one that superseded it.
+    /// Returns the claims of each loaded segment, sorted by segment. Claims of a segment that was
+    /// transferred count as claims of the segment that superseded it.
     pub fn says(&self) -> Result<Vec<Says>, IndexError> {
         self.read(|now| Ok(now.view.says()))
     }
 
-    /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has
-    /// fewer frames.
+    /// Returns frame number `frame` of a pack, or `None` if no segment adds the pack or the pack
+    /// has fewer frames.
     pub fn frame(&self, pack: &PackId, frame: u32) -> Result<Option<FrameRow>, IndexError> {
         self.read(|now| {
             let Some((number, found)) = now
@@ -334,12 +339,12 @@ impl Index {
         })
     }
 
-    /// Returns what loaded segments say of a pack.
+    /// Returns the row of a pack, or `None` if no loaded segment names it.
     pub fn pack(&self, id: &PackId) -> Result<Option<PackRow>, IndexError> {
         self.read(|now| Ok(now.view.find(id).map(|(_, pack)| pack.row)))
     }
 
-    /// Returns all packs of which loaded segments say anything, sorted by id.
+    /// Returns all packs that loaded segments name, sorted by id.
     pub fn packs(&self) -> Result<Vec<PackRow>, IndexError> {
         let mut packs =
             self.read(|now| Ok(now.view.named().map(|pack| pack.row).collect::<Vec<_>>()))?;
@@ -347,7 +352,7 @@ impl Index {
         Ok(packs)
     }
 
-    /// The packs that are in this state or a later one, sorted. Of 100,000 it takes 3.2 MB.
+    /// Returns the packs that are in this state or a later one, sorted. 100,000 packs take 3.2 MB.
     pub fn packs_from(&self, state: PackState) -> Result<Vec<PackId>, IndexError> {
         let mut packs = self.read(|now| {
             let later = now.view.named().filter(|pack| pack.row.state >= state);
@@ -357,12 +362,13 @@ impl Index {
         Ok(packs)
     }
 
-    /// All `Location::number` are below this. Numbers of packs that are gone are not used again.
+    /// Returns the end of the used chunk numbers: every `Location::number` is below it. Numbers of
+    /// packs that are gone are not reused.
     pub fn chunk_numbers_end(&self) -> Result<u64, IndexError> {
         self.read(|now| Ok(now.view.meta.next_base))
     }
 
-    /// The ids in `lost` sections of loaded segments that no known pack holds.
+    /// Returns the ids in `lost` sections of loaded segments that no known pack holds.
     pub fn lost(&self) -> Result<BTreeSet<ChunkId>, IndexError> {
         self.read(|now| {
             let mut lost = BTreeSet::new();
@@ -379,7 +385,7 @@ impl Index {
         })
     }
 
-    /// Sums over all held packs.
+    /// Returns the sums over all held packs.
     pub fn totals(&self) -> Result<Totals, IndexError> {
         self.read(|now| {
             let mut totals = Totals::default();
@@ -399,16 +405,15 @@ impl Index {
         })
     }
 
-    /// True if no look-up can find anything.
+    /// Returns true if no look-up can find a chunk.
     pub fn is_empty(&self) -> Result<bool, IndexError> {
         self.read(|now| Ok(!now.view.named().any(|pack| pack.row.chunks > 0)))
     }
 
-    /// Reads the whole database and compares it with its sums; some seconds for ten million chunks,
-    /// during which look-ups wait.
+    /// Reads the whole database and compares it with its sums. This takes some seconds for ten
+    /// million chunks, and look-ups wait in the meantime.
     ///
-    /// To be called before a chunk that a look-up misses is reported as lost: damage can hide a
-    /// row.
+    /// Call this before reporting a chunk as lost that a look-up misses: damage can hide a row.
     pub fn check(&self) -> Result<(), IndexError> {
         self.read(|now| {
             schema::quick_check(now.conn, now.path)?;
@@ -417,8 +422,8 @@ impl Index {
         })
     }
 
-    /// Names this database among all that were in the directory; numbers of chunks hold within one
-    /// generation.
+    /// Identifies this database among all that the directory has held. Chunk numbers are valid
+    /// within one generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -461,7 +466,7 @@ impl Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        // Both connections are closed before the hold is let go: the mark "clean" must be true.
+        // Close both connections before the hold is released: the mark "clean" must be true.
         if let Ok(nowhere) = Connection::open_in_memory() {
             lock(&self.reader).side.conn = nowhere;
         }
@@ -474,13 +479,13 @@ impl Drop for Index {
     }
 }
 
-/// A panic leaves no half-done state behind a mutex: transactions roll back, views are replaced
-/// whole.
+/// Locks a mutex and ignores poisoning. A panic leaves no half-done state behind: transactions roll
+/// back and views are replaced as a whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a question sees: one moment of the database.
+/// The view of a query: one moment of the database.
 struct Moment<'a> {
     conn: &'a Connection,
     path: &'a Path,
@@ -502,7 +507,7 @@ impl Moment<'_> {
 }
 
 impl Reader {
-    /// Answers a question within one read transaction, after bringing the view up to it.
+    /// Runs a query within one read transaction, after bringing the view up to date with it.
     fn at_one_moment<T>(
         &mut self,
         ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>,
@@ -513,11 +518,14 @@ impl Reader {
             conn.prepare_cached(sql)
                 .and_then(|mut statement| statement.execute([]))
         };
+
         if !conn.is_autocommit() {
-            // A transaction that could not be ended the last time.
+            // The last transaction could not be ended.
             execute("rollback").map_err(fail)?;
         }
+
         execute("begin").map_err(fail)?;
+
         let result = (|| {
             if Meta::read_changes(conn).map_err(fail)? != self.view.meta.changes {
                 self.view = View::read(conn, path)?;
@@ -530,16 +538,18 @@ impl Reader {
                 frames: &mut self.frames,
             })
         })();
+
         let ended = execute("rollback");
         // SQLite ends a transaction by itself after some errors.
         if result.is_ok() && !conn.is_autocommit() {
             ended.map_err(fail)?;
         }
+
         result
     }
 }
 
-/// A database being opened, with the directory locked.
+/// A database being opened, while the directory is locked.
 struct Opening {
     generation: u64,
     hold: Hold,
@@ -616,7 +626,7 @@ impl Opening {
     }
 }
 
-/// Frames looked up of late, by the pack's number and the frame's: a young and an old half.
+/// Recently used frames by pack number and frame number, in a young and an old half.
 #[derive(Default)]
 struct RecentFrames {
     young: HashMap<(i64, u32), FrameRow>,

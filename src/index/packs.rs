@@ -1,9 +1,9 @@
-//! The small tables as held in memory: packs with their states, segments, what is superseded and
-//! lost.
+//! The small tables in memory: packs with their states, segments, superseded segments and lost
+//! chunks.
 //!
-//! A view is read whole in one transaction, its sum compared with the digest, and kept until the
-//! database's counter of changes moves, whoever moved it. 100,000 packs take about 18 MB and 0.1 s
-//! to read.
+//! A view is read in one transaction, its sum is compared with the digest, and it is kept until any
+//! process changes the database's counter of changes. 100,000 packs take about 18 MB and 0.1 s to
+//! read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::schema::{Meta, RowHash, Table};
 use super::{PackRow, PackState};
 use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
 
-/// What a segment says of a pack. The numbers are the database's.
+/// The claim of a segment about a pack. The numbers are those of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     Added = 1,
@@ -36,25 +36,25 @@ impl Claim {
 pub(super) struct StoredPack {
     pub(super) no: i64,
     pub(super) id: PackId,
-    /// It has rows in `frames` and `chunks`; all below is zero if not.
+    /// True if it has rows in `frames` and `chunks`. Otherwise all fields below are zero.
     pub(super) content: bool,
     pub(super) size: u64,
     pub(super) base: u64,
     pub(super) chunks: u32,
-    /// Rows in `chunks`: less than `chunks` if the pack holds a chunk twice.
+    /// Rows in `chunks`: fewer than `chunks` if the pack holds a chunk twice.
     pub(super) chunk_rows: u32,
     pub(super) frames: u32,
     pub(super) data_bytes: u64,
     pub(super) metadata_bytes: u64,
     pub(super) writer: LeaseId,
-    /// Hash of the pack's size, frames and chunks as the segment tells them.
+    /// Hash of the pack's size, frames and chunks as the segment describes them.
     pub(super) digest: u64,
 }
 
 impl StoredPack {
     const COLUMNS: &str = "no, id, content, size, base, chunks, chunk_rows, frames, data_bytes, metadata_bytes, writer, digest";
 
-    /// A pack of which nothing but its id is known.
+    /// Returns a pack of which only the id is known.
     pub(super) fn bare(no: i64, id: PackId) -> Self {
         Self {
             no,
@@ -111,7 +111,7 @@ impl StoredPack {
         Ok(())
     }
 
-    /// Writes the row over an older one of the same number.
+    /// Writes the row, replacing an older one of the same number.
     pub(super) fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
         conn.prepare_cached("delete from packs where no = ?1")?
             .execute([self.no])?;
@@ -156,7 +156,7 @@ impl StoredPack {
     }
 }
 
-/// Hash of a row of `segments`, or of a row (segment, id) of `superseded` or `lost`.
+/// Returns the hash of a row of `segments`, or of a row (segment, id) of `superseded` or `lost`.
 pub(super) fn id_row_hash(table: Table, segment: i64, id: &[u8; 32]) -> u64 {
     let mut hash = RowHash::new(table);
     hash.number(segment.cast_unsigned());
@@ -164,7 +164,7 @@ pub(super) fn id_row_hash(table: Table, segment: i64, id: &[u8; 32]) -> u64 {
     hash.finish()
 }
 
-/// Hash of a row of `claims`.
+/// Returns the hash of a row of `claims`.
 pub(super) fn claim_hash(segment: i64, pack: i64, what: i64) -> u64 {
     let mut hash = RowHash::new(Table::Claims);
     [segment, pack, what]
@@ -178,17 +178,17 @@ pub(super) struct ViewPack {
     pub(super) row: PackRow,
     pub(super) data_bytes: u64,
     pub(super) metadata_bytes: u64,
-    /// What the database holds of it, also while no segment adds it.
+    /// Content of the pack in the database, also while no segment adds it.
     pub(super) content_chunks: u32,
     pub(super) content_rows: u32,
     pub(super) content_frames: u32,
 }
 
-/// What a loaded segment says of packs.
+/// The claims of a loaded segment about packs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Says {
     pub segment: SegmentId,
-    /// Each sorted by id.
+    /// Each list is sorted by id.
     pub added: Vec<PackId>,
     pub condemned: Vec<PackId>,
     pub dropped: Vec<PackId>,
@@ -201,14 +201,14 @@ pub(super) struct View {
     pub(super) segments: BTreeMap<SegmentId, i64>,
     pub(super) superseders: HashMap<SegmentId, SegmentId>,
     pub(super) lost: BTreeSet<ChunkId>,
-    /// Segment, pack and what the one says of the other, by their numbers.
+    /// Segment number, pack number and claim.
     claims: Vec<(i64, i64, Claim)>,
     packs: HashMap<i64, ViewPack>,
     numbers: HashMap<PackId, i64>,
 }
 
 impl View {
-    /// Reads all small tables; to be called within a transaction.
+    /// Reads all small tables. To be called within a transaction.
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, IndexError> {
         let fail = |source| IndexError::sqlite(path, "read the list of packs", source);
         let contradiction = |what: &str| IndexError::damaged(path, what);
@@ -241,7 +241,9 @@ impl View {
         let mut rows = statement.query([]).map_err(fail)?;
         while let Some(row) = rows.next().map_err(fail)? {
             let field = |i| row.get::<_, i64>(i).map_err(fail);
-            let (segment, number, what) = (field(0)?, field(1)?, field(2)?);
+            let segment = field(0)?;
+            let number = field(1)?;
+            let what = field(2)?;
             digest = digest.wrapping_add(claim_hash(segment, number, what));
             orphan |= !names.contains_key(&segment);
             view.claims
@@ -278,24 +280,27 @@ impl View {
         })
         .map_err(fail)?;
 
+        // Check the digest first: a mismatch explains every contradiction below.
         if digest != view.meta.digest {
             return Err(contradiction("the small tables do not fit their digest"));
         }
         if twice || orphan {
             return Err(contradiction("the small tables contradict one another"));
         }
+
         for pack in view.packs.values_mut() {
             pack.settle();
         }
+
         Ok(view)
     }
 
-    /// The pack with this number in the database, whether or not a segment adds it.
+    /// Returns the pack with this number in the database, whether or not a segment adds it.
     pub(super) fn pack(&self, number: i64) -> Option<&ViewPack> {
         self.packs.get(&number)
     }
 
-    /// The pack of this name, if a segment says anything of it.
+    /// Returns the pack with this id, if a segment names it.
     pub(super) fn find(&self, id: &PackId) -> Option<(i64, &ViewPack)> {
         let number = *self.numbers.get(id)?;
         self.packs
@@ -304,12 +309,12 @@ impl View {
             .map(|pack| (number, pack))
     }
 
-    /// All packs that a segment says anything of, in no order.
+    /// Iterates over all packs that a segment names, in no order.
     pub(super) fn named(&self) -> impl Iterator<Item = &ViewPack> {
         self.packs.values().filter(|pack| pack.is_named())
     }
 
-    /// What each segment says of packs, by segment.
+    /// Returns the claims of each segment, sorted by segment.
     pub(super) fn says(&self) -> Vec<Says> {
         let nothing = |segment| Says {
             segment,
@@ -322,6 +327,7 @@ impl View {
             .iter()
             .map(|(id, number)| (*number, nothing(*id)))
             .collect();
+
         for (segment, pack, claim) in &self.claims {
             let (Some(says), Some(pack)) = (all.get_mut(segment), self.packs.get(pack)) else {
                 continue;
@@ -332,6 +338,7 @@ impl View {
                 Claim::Dropped => says.dropped.push(pack.row.id),
             }
         }
+
         let mut all: Vec<Says> = all.into_values().collect();
         all.sort_unstable_by_key(|says| says.segment);
         for says in &mut all {
@@ -339,10 +346,11 @@ impl View {
                 ids.sort_unstable();
             }
         }
+
         all
     }
 
-    /// All rows of `packs` with their numbers, in no order.
+    /// Iterates over all rows of `packs` with their numbers, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = (i64, &ViewPack)> {
         self.packs.iter().map(|(number, pack)| (*number, pack))
     }

@@ -1,12 +1,12 @@
-//! Which held packs a listing of the store has shown: one bit a pack, so that a million packs take
-//! 128 KiB.
+//! A roll call of the held packs: records which of them a listing of the store has shown. It takes
+//! one bit for each pack, 128 KiB for a million.
 
 use super::packs::ViewPack;
 use super::{Index, IndexError, PackRow, PackState};
 use crate::types::PackId;
 
-/// A roll that is being called. Its bits are numbers of packs in one generation of the database:
-/// one that was begun in another says nothing.
+/// A roll call in progress. Its bits are pack numbers of one generation of the database, so a roll
+/// that was begun in another generation is invalid.
 #[derive(Debug)]
 pub struct PackRoll {
     generation: u64,
@@ -14,7 +14,7 @@ pub struct PackRoll {
 }
 
 impl PackRoll {
-    /// True if the database is still the one in which it was begun.
+    /// Returns true if the database is still the one in which the roll was begun.
     pub fn is_of(&self, index: &Index) -> bool {
         self.generation == index.generation()
     }
@@ -35,7 +35,7 @@ impl PackRoll {
 }
 
 impl Index {
-    /// Begins a roll in which no pack was shown yet.
+    /// Begins a roll in which no pack has been shown yet.
     pub fn begin_roll(&self) -> PackRoll {
         PackRoll {
             generation: self.generation(),
@@ -43,8 +43,8 @@ impl Index {
         }
     }
 
-    /// Notes packs that are in the store, with their stored bytes. One of another size counts as
-    /// not shown.
+    /// Marks packs that are in the store, given with their stored bytes. A pack of a different size
+    /// counts as not shown.
     pub fn call_roll(
         &self,
         roll: &mut PackRoll,
@@ -63,7 +63,7 @@ impl Index {
         })
     }
 
-    /// The held packs that were not shown, sorted by id.
+    /// Returns the held packs that were not shown, sorted by id.
     pub fn not_shown(&self, roll: &PackRoll) -> Result<Vec<PackRow>, IndexError> {
         let is_held = |pack: &ViewPack| pack.row.added && pack.row.state != PackState::Dropped;
         let is_shown = |number: i64| usize::try_from(number).is_ok_and(|number| roll.has(number));

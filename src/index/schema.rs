@@ -1,7 +1,7 @@
-//! The database's tables, its settings, and the sums that tell whether its small tables are whole.
+//! The database's tables, its settings, and the sums that show whether its small tables are intact.
 //!
-//! A database of another schema is not migrated but replaced, since all in it comes from segments:
-//! to change the schema, change `TABLES` and raise `SCHEMA_VERSION`.
+//! A database of another schema is replaced, not migrated, since all its content comes from
+//! segments. To change the schema, change `TABLES` and raise `SCHEMA_VERSION`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::error::IndexError;
 use crate::sys::is_writable_by_any;
 
-/// "ICEi", so that a foreign database is not taken for ours.
+/// "ICEi", so that a foreign database is not mistaken for ours.
 const APPLICATION_ID: i32 = 0x4943_4569;
 const SCHEMA_VERSION: i32 = 1;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Page cache of one connection; there are two.
+/// Page cache of one connection; there are two connections.
 const CACHE_KIB: i64 = 8 * 1024;
 
-/// Numbers of packs are never given twice in one database, so rows of a pack that is gone cannot
-/// join another's. `packs.content` is 1 while the pack has rows in `frames` and `chunks`.
+/// Pack numbers are never reused within a database, so rows of a deleted pack cannot join another
+/// pack's. `packs.content` is 1 while the pack has rows in `frames` and `chunks`.
 const TABLES: &str = "
 create table meta (
     only_row integer primary key check (only_row = 0), changes integer not null, next_pack integer not null,
@@ -47,7 +47,7 @@ create table chunks (
     primary key (id, pack)) strict, without rowid;
 ";
 
-/// Why a database cannot be used, where that is no error.
+/// Reason why a database cannot be used. `Foreign` is not an error: the database is replaced.
 pub(super) enum Unusable {
     Foreign(String),
     Failed(IndexError),
@@ -59,15 +59,17 @@ impl From<IndexError> for Unusable {
     }
 }
 
-/// Makes a new, empty database.
+/// Creates a new, empty database.
 pub(super) fn create(path: &Path) -> Result<Connection, IndexError> {
     let action = "create tables";
     let fail = |source| IndexError::sqlite(path, action, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+
     let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&conn).map_err(fail)?;
+
     let tx = conn.transaction().map_err(fail)?;
     tx.execute_batch(TABLES).map_err(fail)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)
@@ -79,14 +81,17 @@ pub(super) fn create(path: &Path) -> Result<Connection, IndexError> {
         next_pack: 1,
         ..Meta::default()
     };
+
+    // `Meta::write` updates the row, so insert one first.
     tx.execute("insert into meta values (0, 0, 0, 0, 0, 0, 0, 0)", [])
         .map_err(fail)?;
+
     meta.write(&tx).map_err(fail)?;
     tx.commit().map_err(fail)?;
     Ok(conn)
 }
 
-/// Opens a database that exists and is ours.
+/// Opens an existing database of ours.
 pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     let fail = |source| IndexError::sqlite(path, "open the database", source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -96,7 +101,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
         conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
             .map_err(fail)
     };
-    let (application, version) = (number("application_id")?, number("user_version")?);
+    let application = number("application_id")?;
+    let version = number("user_version")?;
     if application != APPLICATION_ID {
         return Err(Unusable::Foreign("it is no index of icecore".to_owned()));
     }
@@ -105,15 +111,17 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
             "its schema is {version}, this icecore's {SCHEMA_VERSION}"
         )));
     }
+
     configure(&conn).map_err(fail)?;
-    // A damaged version in the header makes SQLite open a file for reading only, as does a missing
-    // permission.
+    // SQLite opens a file read-only if its permissions require that, but also if the version in its
+    // header is damaged.
     let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
         return Err(Unusable::Foreign(
             "its header asks for a newer SQLite".to_owned(),
         ));
     }
+
     Ok(conn)
 }
 
@@ -126,13 +134,13 @@ fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "temp_store", "memory")?;
-    // 16 MiB between checkpoints; what a large load leaves is cut back to 64 MiB.
+    // 16 MiB between checkpoints; after a large load the log is truncated to 64 MiB.
     conn.pragma_update(None, "wal_autocheckpoint", 4096)?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)
 }
 
-/// SQLite's own check of the database's structure. It misses wrong values: those have marks and
-/// digests.
+/// Runs SQLite's check of the database's structure. It does not find wrong values: marks and
+/// digests do.
 pub(super) fn quick_check(conn: &Connection, path: &Path) -> Result<(), IndexError> {
     let verdict = conn
         .query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0))
@@ -144,15 +152,16 @@ pub(super) fn quick_check(conn: &Connection, path: &Path) -> Result<(), IndexErr
     }
 }
 
-/// The database's one row of counters and sums.
+/// The one row of counters and sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Meta {
-    /// Goes up with each transaction, so that a view of the small tables knows when it is old.
+    /// Incremented by each transaction, so that a view of the small tables can detect that it is
+    /// out of date.
     pub(super) changes: u64,
     pub(super) next_pack: i64,
-    /// All chunk numbers are below.
+    /// All chunk numbers are below this.
     pub(super) next_base: u64,
-    /// Rows of `chunks`, those of packs that nobody adds any more included.
+    /// Rows of `chunks`, including those of packs that no segment adds any more.
     pub(super) chunk_rows: u64,
     /// Sum of the marks of these rows, wrapping.
     pub(super) chunk_sum: u64,
@@ -190,7 +199,8 @@ impl Meta {
         Ok(meta)
     }
 
-    /// The `changes` counter alone, unchecked: whoever finds it changed reads all.
+    /// Reads the `changes` counter alone, unchecked. A caller that finds it changed reads the whole
+    /// row.
     pub(super) fn read_changes(conn: &Connection) -> rusqlite::Result<u64> {
         conn.prepare_cached("select changes from meta")?
             .query_row([], |row| row.get::<_, i64>(0))
@@ -229,7 +239,7 @@ impl Meta {
     }
 }
 
-/// Which table a row hash is of, so that equal bytes in two tables differ.
+/// Identifies the table in a row's hash, so that equal bytes in two tables give different hashes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Table {
     Meta = 0,
@@ -243,7 +253,7 @@ pub(super) enum Table {
     PackContent = 8,
 }
 
-/// Hash of one row: BLAKE3 over the table and the fields, cut to 64 bits. It stands against
+/// Hash of one row: BLAKE3 over the table and the fields, truncated to 64 bits. It protects against
 /// accidents, not attackers.
 pub(super) struct RowHash(blake3::Hasher);
 

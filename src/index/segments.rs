@@ -1,10 +1,12 @@
-//! What changes the database: loading a segment, handing its claims over, taking them away.
+//! Changes to the database: loading a segment, transferring its claims, unloading it.
 //!
-//! Each is one immediate transaction that keeps counters, sums and digest in step with the rows, so
-//! that another process may do the same at any time: the second to load a segment finds it there.
+//! Each change is one immediate transaction that keeps counters, sums and digest in step with the
+//! rows. Another process may make the same change at any time: the second process to load a segment
+//! finds it already loaded.
 //!
-//! Rows of chunks cannot be found by their pack, so those of a pack that nobody adds any more stay
-//! at first, are seen by nobody, and are deleted in one pass when they are a quarter of all.
+//! Rows of chunks cannot be found by their pack. So the rows of a pack that no segment adds any
+//! more stay at first, hidden from queries, and are deleted in one pass when they are a quarter of
+//! all rows.
 
 use std::path::Path;
 
@@ -16,10 +18,11 @@ use super::packs::{Claim, StoredPack, claim_hash, each_id_row, id_row_hash};
 use super::schema::{Meta, RowHash, Table};
 use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
 
-/// Chunks are sorted and inserted in batches of whole packs; one of this many rows takes 16 MiB.
+/// Chunks are sorted and inserted in batches of whole packs; a batch of this many rows takes 16
+/// MiB.
 const BATCH_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
 
-/// A transaction that writes, and what it makes of the counters.
+/// A write transaction and the counters that it will store.
 pub(super) struct Change<'a> {
     tx: Transaction<'a>,
     path: &'a Path,
@@ -28,7 +31,7 @@ pub(super) struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// Waits until no other process writes.
+    /// Begins the transaction. Waits until no other process writes.
     pub(super) fn begin(
         conn: &'a mut Connection,
         path: &'a Path,
@@ -55,13 +58,14 @@ impl<'a> Change<'a> {
         self.meta
             .write(&self.tx)
             .map_err(|source| self.fail(source))?;
-        let (path, action) = (self.path, self.action);
+        let path = self.path;
+        let action = self.action;
         self.tx
             .commit()
             .map_err(|source| IndexError::sqlite(path, action, source))
     }
 
-    /// Loads a segment, unless it is loaded.
+    /// Loads a segment if it is not loaded yet.
     pub(super) fn load(mut self, id: SegmentId, body: &SegmentBody) -> Result<(), IndexError> {
         if self.segment(&id)?.is_some() {
             return Ok(());
@@ -87,12 +91,13 @@ impl<'a> Change<'a> {
             let told = content_digest(info);
             let mut pack = self.pack(&info.id)?;
             if pack.content && pack.digest != told && !self.is_added(pack.no)? {
-                // Left over from a segment that told something else of it.
+                // Left over from an unloaded segment that described the pack differently.
                 self.delete_content(&[pack.clone()])?;
                 pack = self.pack(&info.id)?;
             }
-            // The first to tell what is in a pack is believed while it is loaded: ids are hashes of
-            // the whole.
+
+            // The first segment that describes a pack is believed while it is loaded: pack ids are
+            // hashes of the whole content.
             if !pack.content {
                 let index = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
                 let pack = self
@@ -102,8 +107,10 @@ impl<'a> Change<'a> {
                     })?;
                 fresh.push(pack);
             }
+
             let number = self.pack(&info.id)?.no;
             self.add_claim(segment, number, Claim::Added)?;
+
             if rows.len() >= BATCH_ROWS {
                 self.write_chunks(&mut rows, &mut fresh)?;
             }
@@ -128,7 +135,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Writes a batch of chunks and how many each of its packs got.
+    /// Writes a batch of chunks and stores the number of rows in each of its packs.
     fn write_chunks(
         &mut self,
         rows: &mut Vec<ChunkRow>,
@@ -148,7 +155,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Writes a pack's row and its frames, and puts its chunks into `rows`.
+    /// Writes a pack's row and its frames, and appends its chunks to `rows`.
     fn begin_content(
         &mut self,
         bare: StoredPack,
@@ -161,11 +168,13 @@ impl<'a> Change<'a> {
         let too_much = || Err(format!("pack {} holds more than can be counted", info.id));
         let chunks = u32::try_from(info.chunk_count()).map_err(|_| too_much())?;
         let frames = u32::try_from(info.frames.len()).map_err(|_| too_much())?;
+
         let mut position = 0_u32;
         for (frame, frame_info) in (0_u32..).zip(&info.frames) {
             let mut offset = 0_u32;
             for chunk in &frame_info.chunks {
-                let (id, len) = (chunk.id, chunk.len);
+                let id = chunk.id;
+                let len = chunk.len;
                 let row = ChunkRow {
                     id,
                     pack: bare.no,
@@ -180,6 +189,7 @@ impl<'a> Change<'a> {
                 offset = offset.checked_add(len).ok_or_else(too_much)?;
             }
         }
+
         let plain = |class| -> u64 {
             info.frames
                 .iter()
@@ -187,11 +197,13 @@ impl<'a> Change<'a> {
                 .map(|frame| u64::from(frame.plain))
                 .sum()
         };
+
         let base = self.meta.next_base;
         self.meta.next_base = base
             .checked_add(u64::from(chunks))
             .filter(|end| *end <= i64::MAX.cast_unsigned())
             .ok_or_else(too_much)?;
+
         let pack = StoredPack {
             no: bare.no,
             id: bare.id,
@@ -206,14 +218,15 @@ impl<'a> Change<'a> {
             writer: body.writer,
             digest: told,
         };
+
         self.replace_pack(&bare, &pack).map_err(Ok)?;
         insert_frames(&self.tx, pack.no, &pack.id, &info.frames)
             .map_err(|source| Ok(self.fail(source)))?;
+
         Ok(pack)
     }
 
-    /// Makes what `old` says a part of what `to` says, as a merge of both would say it, and forgets
-    /// `old`.
+    /// Moves the claims of `old` to `to`, as a merge of both would, and forgets `old`.
     pub(super) fn transfer(mut self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
         let Some(into) = self.segment(to)? else {
             return Err(IndexError::NotLoaded { segment: *to });
@@ -242,7 +255,7 @@ impl<'a> Change<'a> {
         self.commit()
     }
 
-    /// Takes away what a segment says.
+    /// Removes the claims of a segment.
     pub(super) fn unload(mut self, id: &SegmentId) -> Result<(), IndexError> {
         let Some(segment) = self.segment(id)? else {
             return Ok(());
@@ -258,8 +271,8 @@ impl<'a> Change<'a> {
         self.commit()
     }
 
-    /// Removes packs of which no segment says anything, and content that no segment adds once it is
-    /// much.
+    /// Removes packs that no segment names, and content that no segment adds once it is a quarter
+    /// of all rows.
     fn tidy(&mut self) -> Result<(), IndexError> {
         let mut idle = Vec::new();
         StoredPack::each(
@@ -288,7 +301,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Deletes the rows of frames and chunks of these packs; reads the whole table of chunks.
+    /// Deletes the rows of frames and chunks of these packs. Reads the whole table of chunks.
     fn delete_content(&mut self, packs: &[StoredPack]) -> Result<(), IndexError> {
         self.execute(
             "create temporary table if not exists idle (no integer primary key)",
@@ -349,7 +362,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Finds the row of a pack, or makes one that says nothing yet.
+    /// Returns the row of a pack, after inserting an empty one if there is none.
     fn pack(&mut self, id: &PackId) -> Result<StoredPack, IndexError> {
         if let Some(pack) = StoredPack::find(&self.tx, id).map_err(|source| self.fail(source))? {
             return Ok(pack);
@@ -437,7 +450,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Removes and returns the ids that a segment has in `superseded` or `lost`.
+    /// Removes and returns the ids of a segment in `superseded` or `lost`.
     fn take_id_rows(&mut self, table: Table, segment: i64) -> Result<Vec<[u8; 32]>, IndexError> {
         let (select, delete) = match table {
             Table::Lost => (
@@ -467,7 +480,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Hash of what a segment tells of a pack.
+/// Returns the hash of a segment's description of a pack.
 fn content_digest(info: &PackInfo) -> u64 {
     let mut hash = RowHash::new(Table::PackContent);
     hash.number(info.size);

@@ -1,5 +1,4 @@
-//! The index against a naive model, against damage, and with several processes' worth of openings
-//! at once.
+//! Tests of the index against a naive model, against damage, and with several open handles at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +27,7 @@ fn segment(number: u64) -> SegmentId {
     SegmentId::new(raw(3, number))
 }
 
-/// A pack of these chunks in frames of three.
+/// Returns a pack of these chunks, in frames of three.
 fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
     let chunks: Vec<ChunkInfo> = chunks
         .into_iter()
@@ -81,7 +80,8 @@ const PACKS: u64 = 6;
 const CHUNKS: u64 = 24;
 const SEGMENTS: usize = 5;
 
-/// Pack n of the property test; some share chunks, one holds a chunk twice, one holds nothing.
+/// Returns pack n of the property test. Some packs share chunks, one holds a chunk twice, one is
+/// empty.
 fn test_pack(number: u64) -> PackInfo {
     match number {
         0 => pack(0, []),
@@ -168,7 +168,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..14)
 }
 
-/// The loaded segments with what they say; everything else follows by looking through them.
+/// The loaded segments and their claims; everything else is derived from them by searching.
 #[derive(Default)]
 struct Model(BTreeMap<usize, Plan>);
 
@@ -205,7 +205,7 @@ impl Model {
         }
     }
 
-    /// Pack, state, frame, offset, length and position of all copies, best first.
+    /// Returns pack, state, frame, offset, length and position of all copies, best first.
     fn copies(&self, id: u64) -> Vec<(PackState, PackId, u32, u32, u32, u64)> {
         let mut copies = Vec::new();
         for number in (0..PACKS).filter(|number| self.added(*number)) {
@@ -392,7 +392,7 @@ proptest! {
     }
 }
 
-/// The copy of a closed index directory, byte for byte.
+/// Copies a closed index directory, byte for byte.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("listed") {
@@ -412,7 +412,7 @@ fn database(dir: &Path) -> PathBuf {
         .expect("a database")
 }
 
-/// A small generator, so that a seed tells all.
+/// A small generator, so that a seed determines the whole test.
 struct Random(u64);
 
 impl Random {
@@ -426,7 +426,7 @@ impl Random {
 
 const MANY: u64 = 1500;
 
-/// A closed index of `MANY` chunks, some in two packs, and what it answers.
+/// Fills and closes an index of `MANY` chunks, some in two packs. Returns the copies of each chunk.
 fn filled(dir: &Path) -> Vec<Vec<Location>> {
     let index = open(dir);
     for n in 0..10 {
@@ -451,6 +451,7 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
         (_, Opened::Recreated { .. }) => return true,
         (index, _) => index,
     };
+
     let mut noticed = false;
     let mut missed = false;
     for (number, copies) in (0..).zip(truth) {
@@ -468,6 +469,7 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
             }
         }
     }
+
     let checked = index.check();
     assert!(
         !missed || checked.as_ref().is_err_and(IndexError::is_damage),
@@ -488,10 +490,8 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
 
 #[test]
 fn a_damaged_page_gives_right_answers_or_damage() {
-    let (home, base) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let home = tempfile::tempdir().expect("a directory");
+    let base = tempfile::tempdir().expect("a directory");
     let truth = filled(base.path());
     let mut noticed = 0;
     for seed in 1..=300_u64 {
@@ -502,7 +502,8 @@ fn a_damaged_page_gives_right_answers_or_damage() {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let page = random.below(bytes.len() / 4096) * 4096;
         for _ in 0..=random.below(4) {
-            // Half of them in the page's header and cell pointers, where a byte does most.
+            // Half of the changes hit the page's header and cell pointers, where a byte does the
+            // most damage.
             let span = if random.below(2) == 0 { 64 } else { 4096 };
             bytes[page + random.below(span)] ^= 1 + random.below(255) as u8;
         }
@@ -513,14 +514,12 @@ fn a_damaged_page_gives_right_answers_or_damage() {
     assert!(noticed > 100, "only {noticed} of 300 damages were noticed");
 }
 
-/// A random byte in the header once gave "unsupported file format", which is no error code of
-/// damage, so that opening failed for good; another made the file read-only.
+/// A random byte in the header once caused "unsupported file format", which is not one of SQLite's
+/// error codes for damage, so opening failed permanently. Another one made the file read-only.
 #[test]
 fn a_damaged_header_never_ends_in_an_error() {
-    let (home, base) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let home = tempfile::tempdir().expect("a directory");
+    let base = tempfile::tempdir().expect("a directory");
     let truth = filled(base.path());
     let truth = &truth[..40];
     for (byte, flip) in (0..108).flat_map(|byte| [1, 3, 0x80].map(|flip| (byte, flip))) {
@@ -543,10 +542,8 @@ fn a_damaged_header_never_ends_in_an_error() {
 
 #[test]
 fn cut_off_empty_and_foreign_files_give_way_to_a_new_one() {
-    let (home, base) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let home = tempfile::tempdir().expect("a directory");
+    let base = tempfile::tempdir().expect("a directory");
     let truth = filled(base.path());
     let whole = fs::read(database(base.path())).expect("read");
     let text = "This is a text and no database at all.\n"
@@ -607,12 +604,13 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
 #[test]
 fn two_openings_take_turns() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (a, b) = (open(dir.path()), open(dir.path()));
+    let a = open(dir.path());
+    let b = open(dir.path());
     std::thread::scope(|scope| {
         for (index, odd) in [(&a, 0), (&b, 1)] {
             scope.spawn(move || {
                 for n in 0..40 {
-                    // Each loads its own segments, and both load every fourth.
+                    // Each handle loads its own segments, and both load every fourth.
                     if n % 2 == odd || n % 4 == 0 {
                         index
                             .load(segment(n), &adding(vec![pack(n, n * 5..n * 5 + 10)]))
@@ -634,7 +632,7 @@ fn two_openings_take_turns() {
             b.copies(&chunk(n)).expect("copies")
         );
     }
-    // One begins anew; the other goes on with what it has open.
+    // One handle switches to a new database; the other keeps the one that it has open.
     a.recreate("a test").expect("recreate");
     assert!(a.is_empty().expect("is_empty"));
     b.load(segment(50), &adding(vec![pack(50, 300..310)]))
@@ -645,10 +643,8 @@ fn two_openings_take_turns() {
 
 #[test]
 fn an_older_database_put_back_tells_what_it_holds() {
-    let (dir, old) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = tempfile::tempdir().expect("a directory");
     open(dir.path())
         .load(segment(1), &adding(vec![pack(1, 0..9)]))
         .expect("load");
