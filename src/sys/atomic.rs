@@ -1,4 +1,4 @@
-//! Files written whole and durably, by path: for what lies outside a store.
+//! Files outside a store, written completely and durably, by path.
 
 use std::io;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use crate::sys::{Dir, Existing, PathContext, PathError, TempFile};
 
-/// Writes a file so that, whatever happens, its name holds the old bytes (or nothing) or all of the
-/// new ones.
+/// Writes a file atomically: at any time its name holds the old bytes (or does not exist) or all of
+/// the new ones.
 ///
-/// `mode`: permission bits, whatever the umask; they are set before the first byte is written, so a
-/// secret is never readable by others. A symlink at `path` is replaced, not followed. When it
-/// returns `Ok` the file survives a power cut; after a crash a `.tmp-*` file may stay beside it,
-/// after an error nothing.
+/// `mode` gives the permission bits, regardless of the umask. They are set before the first byte is
+/// written, so a secret is never readable by others. A symlink at `path` is replaced, not followed.
+/// When it returns `Ok` the file survives a power failure. After a crash a `.tmp-*` file may remain
+/// beside it; after an error nothing does.
 pub fn write_file(
     path: impl AsRef<Path>,
     bytes: &[u8],
@@ -31,7 +31,7 @@ pub fn write_file(
     dir.sync()
 }
 
-/// Makes durable which names a directory holds.
+/// Makes the names in a directory durable.
 pub fn fsync_dir(path: impl AsRef<Path>) -> Result<(), PathError> {
     Dir::open(path)?.sync()
 }

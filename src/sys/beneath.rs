@@ -1,19 +1,17 @@
-//! Paths resolved below an open directory, and nowhere else.
+//! Path resolution below an open directory.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its
-/// error counts.
+/// Limit for retries: a rename anywhere on the machine may make `openat2` return `EAGAIN`.
 const TRIES_MAX: usize = 128;
 
-/// Opens what a path below `directory` names, without following a link on the way; `resolve` may
-/// ask for more than that.
+/// Opens a path below `directory` without following symlinks. `resolve` may add restrictions.
 ///
 /// # Errors
-/// `LOOP` where the path leads through a link, `XDEV` where it leads out of the directory.
+/// `LOOP` if the path leads through a symlink, `XDEV` if it leads out of the directory.
 pub fn open_beneath(
     directory: impl AsFd,
     path: &[u8],

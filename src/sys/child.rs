@@ -1,15 +1,15 @@
-//! Child processes: started without a terminal in a session of their own, the end of what they say
-//! on standard error kept, ended with all their group.
+//! Child processes. Each is started without a terminal in a separate session. The end of its
+//! standard error is kept. It is ended together with its process group.
 //!
-//! One thread keeps the end of what comes on standard error; one thread starts the child and then
-//! lives as long as it is needed, since the kernel's "die with your parent" means the *thread* that
+//! One thread keeps the tail of standard error. Another thread starts the child and then lives as
+//! long as the child is needed, since the kernel's parent death signal refers to the *thread* that
 //! forked. Waiting for a child's pipes can be cancelled from any thread, even while a grandchild in
 //! another session holds them open.
 //!
-//! A child without a pipe ([`Pipe::Neither`]) is one that may leave a process behind, such as a
-//! service that it started: it has no pipe of ours at all, standard error included, for whoever
-//! holds one would be waited for, or be killed by SIGPIPE at the next line that it writes once we
-//! are gone.
+//! A child without a pipe ([`Pipe::Neither`]) may leave a process running, such as a service that
+//! it started. It gets no pipe of ours at all, not even for standard error: we would wait for any
+//! process that holds the pipe, or SIGPIPE would kill that process at its next write after we have
+//! exited.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,32 +35,32 @@ use rustix::process::{
 
 use super::shown::{masked_output, shown};
 
-/// Wanted size of the pipe to or from the child: fewer switches between it and us. More than the
-/// user's limit is refused by the kernel, which leaves the default of 64 KiB.
+/// Requested size of the pipe to or from the child: a larger pipe means fewer context switches. The
+/// kernel refuses sizes above the user's limit and keeps the default of 64 KiB.
 pub const PIPE_BYTES: usize = 1 << 20;
-/// How much of the end of standard error is kept.
+/// Bytes kept from the end of standard error.
 pub const STDERR_TAIL_BYTES: usize = 8 << 10;
-/// How long a cancelled command has between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL for a cancelled command.
 pub const TERM_GRACE: Duration = Duration::from_secs(2);
-/// How long the end of standard error is waited for after the child ended: a grandchild may hold it
+/// Time to wait for the end of standard error after the child has ended: a grandchild may hold it
 /// open.
 const STDERR_GRACE: Duration = Duration::from_millis(500);
-/// Between two looks whether a signalled child has ended.
+/// Time between two checks whether a signalled child has ended.
 const EXIT_POLL: Duration = Duration::from_millis(10);
-/// Between two looks whether to stop, of [`watched`].
+/// Time between two checks of the stop condition in [`watched`].
 const STOP_POLL: Duration = Duration::from_millis(100);
 
-/// How a command is run.
+/// Options for running a command.
 #[derive(Debug, Clone, Default)]
 pub struct SpawnOptions {
-    /// Names of environment variables that the command does not get: those that hold our own
+    /// Names of environment variables that the command does not get, because they hold our own
     /// secrets.
     pub env_remove: Vec<String>,
-    /// Variables that it gets besides ours.
+    /// Variables that the command gets in addition to ours.
     pub env: Vec<(String, OsString)>,
 }
 
-/// How a command came to fail.
+/// How a failed command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// It exited with this code, not 0.
@@ -78,27 +78,27 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// Why a command did not do its work. `command` is its words with secrets masked.
+/// Why a command failed. `command` is its words with secrets masked.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The words cannot be split (an open quote).
     #[error("the command's words cannot be split: a quote is not closed")]
     Words,
-    /// It is written for a shell.
+    /// The command is written for a shell.
     #[error(
         "'{0}' is understood by a shell only, and none runs the command: write sh -c 'COMMAND'"
     )]
     Shell(String),
-    /// There is no word.
+    /// The command has no words.
     #[error("the command is empty")]
     Empty,
     /// There is no such program.
     #[error("command not found: {program}")]
     NotFound { program: String },
-    /// It could not be started.
+    /// The program could not be started.
     #[error("cannot start {command}")]
     Start { command: String, source: io::Error },
-    /// It ended in failure.
+    /// The program ended with a failure.
     #[error("{command} failed with {ending}{}", stderr_text(.stderr_tail))]
     Failed {
         command: String,
@@ -108,14 +108,14 @@ pub enum CommandError {
     /// We killed it.
     #[error("{command} was cancelled")]
     Cancelled { command: String },
-    /// `finish` was called before its output was read to the end: what was read is not the whole
+    /// `finish` was called before the output was read to the end, so the data read is not the whole
     /// stream.
     #[error("the output of {command} was not read to its end")]
     NotDrained { command: String },
-    /// It ended well, but before it took all that was written to it.
+    /// It succeeded, but ended before it read all of its input.
     #[error("{command} ended before it took all of its input")]
     NotTaken { command: String },
-    /// The system would not say how it ended.
+    /// The system did not return how it ended.
     #[error("cannot wait for {command}")]
     Wait { command: String, source: io::Error },
 }
@@ -129,30 +129,29 @@ fn stderr_text(tail: &str) -> String {
     }
 }
 
-/// Which of a child's ends is a pipe to us. Without it standard input is empty and output goes
-/// nowhere.
+/// The child's stream that is a pipe to us. Other streams are `/dev/null`, except standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipe {
     /// We read its standard output.
     Output,
     /// We write its standard input.
     Input,
-    /// None is: only its exit is waited for.
+    /// There is no pipe; we only wait for the exit.
     Neither,
 }
 
-/// A child under way. Dropping it kills it and its process group.
+/// A running child. Dropping it kills it and its process group.
 #[derive(Debug)]
 pub struct ChildProcess {
     words: Vec<String>,
-    /// The words for people, secrets masked.
+    /// The words for people, with secrets masked.
     command: String,
     child: Child,
     stdout: Option<ChildStdout>,
     stdin: Option<ChildStdin>,
     shared: Arc<Shared>,
     stderr: Option<JoinHandle<()>>,
-    /// Where it writes its standard error if there is no pipe for that.
+    /// File for standard error if there is no pipe for it.
     stderr_file: Option<File>,
     keep_alive: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
@@ -174,6 +173,7 @@ impl ChildProcess {
             command: command.clone(),
             source,
         };
+
         let (keep_alive, until) = mpsc::channel::<()>();
         let stderr_file = (pipe == Pipe::Neither)
             .then(unlinked_file)
@@ -187,16 +187,19 @@ impl ChildProcess {
                 _ => failed(source),
             },
         )?;
-        let (stdout, stdin, stderr) =
-            (child.stdout.take(), child.stdin.take(), child.stderr.take());
+
+        let stdout = child.stdout.take();
+        let stdin = child.stdin.take();
+        let stderr = child.stderr.take();
         let is_piped = is_piped(pipe, stdout.as_ref(), stdin.as_ref())
             && stderr.is_some() == stderr_file.is_none();
         let (Ok(shared), true) = (Shared::new(&child), is_piped) else {
-            // Nothing is known of it but the handle; its pipe is closed, so it will not last.
+            // Only the handle is known. Its pipe is closed, so it will not run for long.
             let _ = child.kill();
             let _ = child.wait();
             return Err(failed(io::Error::other("its pipes are missing")));
         };
+
         let shared = Arc::new(shared);
         let mut process = Self {
             words: words.to_vec(),
@@ -220,30 +223,31 @@ impl ChildProcess {
                     .map_err(failed)?,
             );
         }
+
         Ok(process)
     }
 
-    /// The words for people, secrets masked.
+    /// Returns the words for people, with secrets masked.
     pub fn command(&self) -> &str {
         &self.command
     }
 
-    /// A handle to end the child from another thread.
+    /// Returns a handle to end the child from another thread.
     pub fn canceller(&self) -> Canceller {
         Canceller {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// True once somebody ended it.
+    /// Returns true once the child was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Blocks until there is output; 0 is its end.
+    /// Blocks until there is output; 0 means the end.
     ///
     /// # Errors
-    /// `BrokenPipe` after the child was cancelled: never a clean end.
+    /// `BrokenPipe` after the child was cancelled; a cancelled child never reports a clean end.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(stdout) = &self.stdout else {
             return Ok(0);
@@ -251,7 +255,7 @@ impl ChildProcess {
         read_unless(stdout, &self.shared.stop_pipe, buf)?.ok_or_else(cancelled)
     }
 
-    /// Blocks until the child takes something.
+    /// Blocks until the child accepts some bytes.
     ///
     /// # Errors
     /// `BrokenPipe` once the child has closed its input, or was cancelled.
@@ -262,12 +266,12 @@ impl ChildProcess {
         write_unless(stdin, &self.shared.stop_pipe, bytes)?.ok_or_else(cancelled)
     }
 
-    /// Closes the pipe and waits for the child to exit, which may take as long as it likes;
-    /// cancelling ends the wait. Processes that it left behind are left alone. Returns the end of
-    /// what it said on standard error, secrets masked.
+    /// Closes the pipe and waits for the child to exit, without a time limit; cancelling ends the
+    /// wait. Processes that the child left running are not touched. Returns the end of its standard
+    /// error, with secrets masked.
     ///
     /// # Errors
-    /// Anything but exit code 0.
+    /// Any exit other than code 0.
     pub fn finish(mut self) -> Result<String, CommandError> {
         self.stdout = None;
         self.stdin = None;
@@ -276,16 +280,18 @@ impl ChildProcess {
             command: command.clone(),
             source,
         })?;
-        // Programs repeat their addresses and settings in what they complain of.
+        // Programs repeat addresses and settings in their error messages.
         let stderr_tail = masked_output(&self.stderr_tail(), &self.words);
         if self.is_cancelled() {
             return Err(CommandError::Cancelled { command });
         }
+
         let ending = match (status.code(), status.signal()) {
             (Some(0), _) => return Ok(stderr_tail),
             (Some(code), _) => Ending::Code(code),
             (None, signal) => Ending::Signal(signal.unwrap_or(0)),
         };
+
         Err(CommandError::Failed {
             command,
             ending,
@@ -293,8 +299,8 @@ impl ChildProcess {
         })
     }
 
-    /// Waits without the lock first, so that a canceller can signal meanwhile; the number stays
-    /// ours until `wait`.
+    /// Waits first without the lock, so that a canceller can send signals in the meantime. The
+    /// process id stays ours until `wait`.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(
@@ -308,10 +314,11 @@ impl ChildProcess {
         Ok(status)
     }
 
-    /// Ends the thread on standard error and takes what it kept; or takes it from the file.
+    /// Ends the thread that reads standard error and returns the kept bytes, or reads them from the
+    /// file.
     fn stderr_tail(&mut self) -> String {
         if let Some(file) = self.stderr_file.take() {
-            // It explains a failure; without it there is one all the same.
+            // The text only explains a failure, so an error here is ignored.
             return String::from_utf8_lossy(&end_of(&file).unwrap_or_default()).into_owned();
         }
         if let Some(thread) = self.stderr.take() {
@@ -346,7 +353,7 @@ fn cancelled() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the command was cancelled")
 }
 
-/// True if the pipe is there and as it must be.
+/// Configures the child's pipe. Returns false if it is missing or cannot be configured.
 fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>) -> bool {
     match pipe {
         Pipe::Output => stdout
@@ -354,17 +361,18 @@ fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>
             .is_some(),
         Pipe::Input => stdin.is_some_and(|fd| {
             let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
-            // A write must not wait where it cannot be cancelled.
+            // A write must not block in a place where it cannot be cancelled.
             rustix::io::ioctl_fionbio(fd, true).is_ok()
         }),
         Pipe::Neither => true,
     }
 }
 
-/// A file without a name, which goes with the last handle on it. In memory where no directory gives
-/// one.
+/// Creates an unnamed file that disappears with its last handle. It is in memory if no directory
+/// supports such files.
 fn unlinked_file() -> io::Result<File> {
-    // Appending: what goes on writing begins anew once the file was emptied.
+    // Appending: after the file was truncated, a process that still writes continues at the new
+    // end.
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
     let directories = ["/var/tmp", "/tmp"].into_iter();
     let file = directories
@@ -376,8 +384,8 @@ fn unlinked_file() -> io::Result<File> {
     }
 }
 
-/// The end of what was written to a file, which is emptied: whoever still writes to it is not read
-/// any more.
+/// Returns the end of a file and truncates it. Output of processes that still write to it is not
+/// read any more.
 fn end_of(file: &File) -> io::Result<Vec<u8>> {
     let len = file.metadata()?.len();
     let kept = len.min(STDERR_TAIL_BYTES as u64);
@@ -387,7 +395,7 @@ fn end_of(file: &File) -> io::Result<Vec<u8>> {
     Ok(tail)
 }
 
-/// Starts the child from a thread that ends only when `until` is hung up.
+/// Starts the child from a thread that ends only when the sender of `until` is dropped.
 fn fork(
     words: &[String],
     options: &SpawnOptions,
@@ -406,11 +414,13 @@ fn fork(
         Some(file) => file.try_clone()?.into(),
         None => Stdio::piped(),
     });
+
     for name in &options.env_remove {
         command.env_remove(name);
     }
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
     lead_own_session(&mut command);
+
     let (send, receive) = mpsc::channel();
     let keeper = thread::Builder::new()
         .name("command-keeper".to_owned())
@@ -418,17 +428,18 @@ fn fork(
             let child = command.spawn();
             let started = child.is_ok();
             if send.send(child).is_ok() && started {
-                // Nothing is ever sent: this waits for the other side to go.
+                // Nothing is ever sent: this waits until the other side drops the sender.
                 let _ = until.recv();
             }
         })?;
     let child = receive
         .recv()
         .map_err(|_| io::Error::other("the starting thread ended"))??;
+
     Ok((child, keeper))
 }
 
-/// Makes the child the leader of a session of its own that ends with the thread that starts it.
+/// Makes the child the leader of a new session, and ends it with the thread that starts it.
 #[expect(
     unsafe_code,
     reason = "std has no stable way to call setsid in the child"
@@ -445,7 +456,7 @@ fn lead_own_session(command: &mut Command) {
         command.pre_exec(move || {
             setsid()?;
             set_parent_process_death_signal(Some(Signal::TERM))?;
-            // We may have died before the line above: then no signal will come.
+            // Our process may have died before the line above; then no signal will arrive.
             if getppid() == Some(parent) {
                 Ok(())
             } else {
@@ -455,17 +466,17 @@ fn lead_own_session(command: &mut Command) {
     }
 }
 
-/// What the reader, the thread on standard error and cancellers share.
+/// State shared by the reader, the thread for standard error and cancellers.
 #[derive(Debug)]
 struct Shared {
     pid: Pid,
-    /// Readable once all waiting is to end.
+    /// Readable once all waiting must end.
     stop_pipe: OwnedFd,
-    /// As above, for standard error alone.
+    /// Like `stop_pipe`, for standard error alone.
     stop_stderr: OwnedFd,
     cancelled: AtomicBool,
-    /// True once the child was waited for: its number may belong to another process now. Signals
-    /// are sent with the lock held.
+    /// True once the child was waited for: another process may then have its id. Signals are sent
+    /// with the lock held.
     reaped: Mutex<bool>,
     tail: Mutex<Vec<u8>>,
 }
@@ -484,18 +495,18 @@ impl Shared {
         })
     }
 
-    /// Signals the whole process group, unless the child was waited for already; false in that
-    /// case.
+    /// Signals the whole process group. Returns false, without a signal, if the child was already
+    /// waited for.
     fn signal(&self, signal: Signal) -> bool {
         let reaped = lock(&self.reaped);
         if !*reaped {
-            // A group that is gone is what was wanted.
+            // An error means that the group is already gone.
             let _ = kill_process_group(self.pid, signal);
         }
         !*reaped
     }
 
-    /// True once the child itself has ended, waited for or not.
+    /// Returns true once the child itself has ended, waited for or not.
     fn has_ended(&self) -> bool {
         let reaped = lock(&self.reaped);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -509,7 +520,7 @@ impl Shared {
     fn kill_group(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         let _ = rustix::io::write(&self.stop_pipe, &1u64.to_le_bytes());
-        // A stopped process takes SIGTERM only when it goes on.
+        // A stopped process handles SIGTERM only after it continues.
         if !(self.signal(Signal::TERM) && self.signal(Signal::CONT)) {
             return;
         }
@@ -526,7 +537,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until `fd` is ready for `what`; false if `stop` becomes readable first.
+/// Waits until `fd` is ready for `what`. Returns false if `stop` becomes readable first.
 fn ready_unless(fd: impl AsFd, what: PollFlags, stop: &OwnedFd) -> io::Result<bool> {
     loop {
         let mut fds = [PollFd::new(&fd, what), PollFd::new(stop, PollFlags::IN)];
@@ -538,7 +549,7 @@ fn ready_unless(fd: impl AsFd, what: PollFlags, stop: &OwnedFd) -> io::Result<bo
     }
 }
 
-/// Reads from `fd` as soon as there is something; none if `stop` becomes readable first.
+/// Reads from `fd` as soon as there is data. Returns `None` if `stop` becomes readable first.
 fn read_unless(fd: impl AsFd, stop: &OwnedFd, buf: &mut [u8]) -> io::Result<Option<usize>> {
     while ready_unless(&fd, PollFlags::IN, stop)? {
         match rustix::io::read(&fd, &mut *buf) {
@@ -549,8 +560,8 @@ fn read_unless(fd: impl AsFd, stop: &OwnedFd, buf: &mut [u8]) -> io::Result<Opti
     Ok(None)
 }
 
-/// Writes to `fd`, which must not block, as soon as it takes something; none if `stop` becomes
-/// readable first.
+/// Writes to `fd`, which must be non-blocking, as soon as it accepts data. Returns `None` if `stop`
+/// becomes readable first.
 fn write_unless(fd: impl AsFd, stop: &OwnedFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     while ready_unless(&fd, PollFlags::OUT, stop)? {
         match rustix::io::write(&fd, bytes) {
@@ -561,7 +572,7 @@ fn write_unless(fd: impl AsFd, stop: &OwnedFd, bytes: &[u8]) -> io::Result<Optio
     Ok(None)
 }
 
-/// Keeps the end of what comes on standard error until it is closed or enough was waited for.
+/// Keeps the end of standard error until it is closed or the wait for it is over.
 fn keep_tail(stderr: impl AsFd, shared: &Shared) {
     let mut buffer = [0; 4096];
     while let Ok(Some(read @ 1..)) = read_unless(&stderr, &shared.stop_stderr, &mut buffer) {
@@ -579,16 +590,17 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Makes reads and writes of the command's pipe fail at once (`BrokenPipe`), sends SIGTERM to
-    /// its process group and, 2 s later or as soon as the child has ended, SIGKILL to what is left
-    /// of the group. Takes up to 2 s. A command that has been waited for is not signalled.
+    /// Makes reads and writes of the command's pipe fail immediately (`BrokenPipe`) and sends
+    /// SIGTERM to its process group. After 2 s, or as soon as the child has ended, sends SIGKILL to
+    /// the rest of the group. Takes up to 2 s. A command that was already waited for is not
+    /// signalled.
     pub fn kill_group(&self) {
         self.shared.kill_group();
     }
 }
 
-/// Does `work` while a thread beside it looks whether to stop, and then ends the command with all
-/// its group.
+/// Runs `work` while another thread checks `stop`. If `stop` returns true, ends the command with
+/// its whole group.
 pub fn watched<T>(
     canceller: &Canceller,
     stop: &(dyn Fn() -> bool + Sync),

@@ -6,13 +6,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::types::Timestamp;
 
-/// Returns the wall clock's time. It may jump either way: never measure an interval by it.
+/// Returns the wall clock's time. It may jump either way, so never measure an interval with it.
 pub fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// Returns the time since boot, suspended time included (`CLOCK_BOOTTIME`): what intervals that
-/// must notice a sleeping machine are measured by.
+/// Returns the time since boot, including suspended time (`CLOCK_BOOTTIME`). Use it for intervals
+/// that must include time in which the machine sleeps.
 pub fn boottime() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(

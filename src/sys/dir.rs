@@ -1,6 +1,6 @@
-//! Open directories: files are reached by one name at a time, so that no symlink can lead anywhere
-//! else, and a directory that is renamed, unmounted or replaced under its path is never mistaken
-//! for the one that was opened.
+//! Open directories. Files are accessed by one name at a time, so no symlink can lead elsewhere,
+//! and a directory that is renamed, unmounted or replaced under its path is never mistaken for the
+//! one that was opened.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::sys::{FileKind, FileStat, PathContext, PathError};
 
-/// Types of file systems whose listings and times may lag behind what other machines did
+/// Types of file systems whose listings and times may lag behind changes by other machines
 /// (`statfs(2)`).
 const NETWORK_MAGIC: [u64; 9] = [
     0x6969,      // NFS
@@ -33,13 +33,13 @@ const NETWORK_MAGIC: [u64; 9] = [
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
-    /// Where it was when it was opened; for messages alone.
+    /// The path when it was opened, used only for messages.
     path: PathBuf,
 }
 
 impl Dir {
-    /// Opens a directory by its path; symlinks on the way are followed, being the caller's own
-    /// choice.
+    /// Opens a directory by its path. Symlinks in the path are followed, since the caller chose the
+    /// path.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -51,13 +51,13 @@ impl Dir {
         })
     }
 
-    /// Opens a directory by its canonical absolute path, which messages name from then on.
+    /// Opens a directory by its canonical absolute path, which messages then name.
     pub fn open_canonical(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         Self::open(path.canonicalize().context("open", path)?)
     }
 
-    /// Opens a directory, making it and its missing parents durably, with these permission bits.
+    /// Opens a directory. Creates it and its missing parents durably with these permission bits.
     pub fn create_all(path: impl AsRef<Path>, mode: u32) -> Result<Self, PathError> {
         let path = path.as_ref();
         match Self::open(path) {
@@ -78,12 +78,12 @@ impl Dir {
         Self::open(path)
     }
 
-    /// Where the directory was when it was opened.
+    /// Returns the path of the directory when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a directory in this one; a symlink of that name is refused.
+    /// Opens a subdirectory; a symlink of that name is refused.
     pub fn open_dir(&self, name: impl AsRef<Path>) -> Result<Self, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -92,10 +92,10 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
-    /// Makes a directory with these permission bits whatever the umask; false if the name was taken
-    /// already.
+    /// Creates a directory with these permission bits regardless of the umask. Returns false if the
+    /// name exists already.
     ///
-    /// It survives a power cut only after [`Dir::sync`].
+    /// It survives a power failure only after [`Dir::sync`].
     pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<bool, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         let bits = Mode::from_raw_mode(mode);
@@ -103,7 +103,7 @@ impl Dir {
             Err(Errno::EXIST) => return Ok(false),
             made => made.context("create", &path)?,
         }
-        // Only where the umask took bits away: some file systems refuse every chmod.
+        // Only if the umask removed bits: some file systems refuse every chmod.
         if self.stat(name)?.mode & mode != mode {
             rustix::fs::chmodat(&self.fd, name, bits, AtFlags::empty())
                 .context("set the mode of", &path)?;
@@ -114,7 +114,8 @@ impl Dir {
     /// Opens a regular file for reading; symlinks, devices and pipes are refused.
     pub fn open_file(&self, name: impl AsRef<Path>) -> Result<ReadFile, PathError> {
         let (name, path) = self.child(name.as_ref())?;
-        // NONBLOCK: opening a pipe must not wait for its writer; it does nothing to a regular file.
+        // NONBLOCK: opening a pipe must not wait for its writer. It has no effect on a regular
+        // file.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
             .context("open", &path)?;
@@ -133,8 +134,8 @@ impl Dir {
         Ok(file)
     }
 
-    /// Makes a file that did not exist, open for reading and writing, with these permission bits
-    /// whatever the umask.
+    /// Creates a new file for reading and writing, with these permission bits regardless of the
+    /// umask.
     pub(super) fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         let flags =
@@ -148,7 +149,7 @@ impl Dir {
         Ok(File::from(fd))
     }
 
-    /// Gives a file of this directory a new place, taking the place of what was there.
+    /// Renames a file of this directory, replacing a file of the new name.
     pub(super) fn rename_over(
         &self,
         from: &str,
@@ -159,9 +160,9 @@ impl Dir {
         rustix::fs::renameat(&self.fd, from, &to_dir.fd, to).context("rename to", path)
     }
 
-    /// Gives a file of this directory a new place; `AlreadyExists` if that is taken. True if the
-    /// old name is gone, false if the file has both names now, on file systems that cannot rename
-    /// without replacing.
+    /// Renames a file of this directory; `AlreadyExists` if the new name is taken. Returns true if
+    /// the old name is gone, false if the file now has both names, on file systems that cannot
+    /// rename without replacing.
     pub(super) fn rename_new(
         &self,
         from: &str,
@@ -177,8 +178,7 @@ impl Dir {
         Ok(false)
     }
 
-    /// Gives a file of this directory a new place if that looks free; `AlreadyExists` if it does
-    /// not.
+    /// Renames a file of this directory if the new name looks free; `AlreadyExists` if it does not.
     pub(super) fn rename_if_unseen(
         &self,
         from: &str,
@@ -197,8 +197,8 @@ impl Dir {
 
     fn link_new(&self, from: &str, to_dir: &Self, to: &Path, path: &Path) -> Result<(), PathError> {
         match rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty()) {
-            // NFS sends a request again when its answer was lost: the name may be taken by
-            // ourselves.
+            // NFS repeats a request whose reply was lost, so our own first attempt may have created
+            // the name.
             Err(Errno::EXIST) if self.stat(from)?.id == to_dir.stat(to)?.id => Ok(()),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let text =
@@ -209,16 +209,17 @@ impl Dir {
         }
     }
 
-    /// Moves a file of this directory to a name that is free, durably; `AlreadyExists` if another
-    /// file has it. A crash leaves one of the names, or both, and to do it again ends the same.
+    /// Renames a file of this directory to a free name, durably; `AlreadyExists` if another file
+    /// has the name. A crash leaves one of the names or both, and calling it again completes the
+    /// move.
     pub fn move_file(&self, from: &str, to_dir: &Self, to: &str) -> Result<(), PathError> {
         let is_moved = match self.rename_new(from, to_dir, Path::new(to)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // The second name of the same file is what a crash left.
+                // A crash of an earlier call left the same file with both names.
                 let is_same = self.stat(from)?.id == to_dir.stat(to)?.id;
                 if is_same { Ok(false) } else { Err(error) }
             }
-            // Names of objects are not given to other bytes by anybody.
+            // No process gives the name of an object to other bytes.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => self
                 .rename_if_unseen(from, to_dir, Path::new(to))
                 .map(|()| true),
@@ -252,7 +253,7 @@ impl Dir {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).context("remove", path)
     }
 
-    /// What lies under a name; a symlink is not followed.
+    /// Returns the `stat` of a name; a symlink is not followed.
     pub fn stat(&self, name: impl AsRef<Path>) -> Result<FileStat, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -260,23 +261,23 @@ impl Dir {
             .context("stat", path)
     }
 
-    /// What the directory itself is.
+    /// Returns the `stat` of the directory itself.
     pub fn stat_self(&self) -> Result<FileStat, PathError> {
         rustix::fs::fstat(&self.fd)
             .map(FileStat::from)
             .context("stat", &self.path)
     }
 
-    /// The names in the directory that are UTF-8, `.` and `..` left out, in no order, as the kernel
-    /// hands them out: memory does not grow with the directory. Names made or removed meanwhile may
-    /// be missed or met.
+    /// Iterates over the names in the directory that are UTF-8, without `.` and `..`, in the
+    /// kernel's order. Memory does not grow with the directory. Names created or removed in the
+    /// meantime may be missing or included.
     pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
         Ok(self
             .all_names()?
             .filter_map(|name| name.map(|name| name.into_string().ok()).transpose()))
     }
 
-    /// [`Dir::names`] with those that are not UTF-8.
+    /// Iterates like [`Dir::names`], including names that are not UTF-8.
     pub fn all_names(
         &self,
     ) -> Result<impl Iterator<Item = Result<OsString, PathError>> + '_, PathError> {
@@ -290,8 +291,8 @@ impl Dir {
         }))
     }
 
-    /// How many bytes an ordinary user may still write to the file system; an error where it does
-    /// not say.
+    /// Returns the number of bytes that an ordinary user can still write to the file system; an
+    /// error if the file system does not report its size.
     pub fn available_bytes(&self) -> Result<u64, PathError> {
         let system =
             rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
@@ -305,14 +306,14 @@ impl Dir {
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Makes durable which names the directory holds, where the file system can (see
+    /// Makes the names in the directory durable, if the file system supports this (see
     /// [`Dir::try_sync`]).
     pub fn sync(&self) -> Result<(), PathError> {
         self.try_sync().map(drop)
     }
 
-    /// Like [`Dir::sync`]; false on file systems that know no sync of directories, where nothing
-    /// better can be done.
+    /// Works like [`Dir::sync`]. Returns false on file systems that do not support syncing
+    /// directories, where nothing better is possible.
     pub fn try_sync(&self) -> Result<bool, PathError> {
         match retry_on_intr(|| rustix::fs::fsync(&self.fd)) {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
@@ -320,7 +321,7 @@ impl Dir {
         }
     }
 
-    /// True if the directory cannot be written to: a read-only mount, or no permission.
+    /// Returns true if the directory cannot be written to: a read-only mount, or no permission.
     pub fn is_read_only(&self) -> Result<bool, PathError> {
         let mount =
             rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
@@ -328,8 +329,8 @@ impl Dir {
             return Ok(true);
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
-        // Without flags: those need a system call that is younger than Linux 5.6 and that older
-        // sandboxes deny, which would look like a directory that denies.
+        // Without flags: they need a system call that is newer than Linux 5.6 and that older
+        // sandboxes deny, which would look like a directory without permission.
         match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::empty()) {
             Ok(()) => Ok(false),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(true),
@@ -337,7 +338,7 @@ impl Dir {
         }
     }
 
-    /// True if other machines may be writing to the file system, so that listings and times may
+    /// Returns true if other machines may write to the file system, so that listings and times may
     /// lag.
     pub fn is_network(&self) -> Result<bool, PathError> {
         let system =
@@ -346,16 +347,16 @@ impl Dir {
         Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
     }
 
-    /// True if a file's time set to "now" comes from the clock that dates what is written: the
-    /// machine's on a local file system, the server's on NFS. SMB, sshfs and the like would take
-    /// the time of this machine.
+    /// Returns true if setting a file's time to "now" uses the same clock that dates writes: the
+    /// machine's on a local file system, the server's on NFS. SMB, sshfs and the like would use the
+    /// time of this machine.
     pub fn dates_by_its_own_clock(&self) -> Result<bool, PathError> {
         let system =
             rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
         Ok(system.f_type as u64 & 0xffff_ffff == NETWORK_MAGIC[0] || !self.is_network()?)
     }
 
-    /// The checked name, and its path for messages.
+    /// Checks a name. Returns it and its path for messages.
     fn child<'a>(&self, name: &'a Path) -> Result<(&'a Path, PathBuf), PathError> {
         let path = self.path.join(name);
         let mut parts = name.components();
@@ -378,14 +379,14 @@ pub struct ReadFile {
 }
 
 impl ReadFile {
-    /// What the file is now; its `links` tell whether it was removed meanwhile.
+    /// Returns the current `stat` of the file; `links` is 0 if it was removed in the meantime.
     pub fn stat(&self) -> Result<FileStat, PathError> {
         rustix::fs::fstat(&self.file)
             .map(FileStat::from)
             .context("stat", &self.path)
     }
 
-    /// Fills `buf` with the bytes at `offset`; `UnexpectedEof` if the file ends before.
+    /// Fills `buf` with the bytes at `offset`; `UnexpectedEof` if the file is too short.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), PathError> {
         self.file
             .read_exact_at(buf, offset)

@@ -1,26 +1,26 @@
-//! I/O errors that never travel without their path.
+//! I/O errors that always carry their path.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An I/O error, with what was tried on which path.
+/// An I/O error with the failed action and its path.
 #[derive(Debug)]
 pub struct PathError {
-    /// What was tried, as a verb: "open", "rename".
+    /// The failed action, as a verb: "open", "rename".
     pub action: &'static str,
     pub path: PathBuf,
     pub source: io::Error,
 }
 
 impl PathError {
-    /// The kind of the I/O error.
+    /// Returns the kind of the I/O error.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 
-    /// True if the path cannot be made or written as things are: no permission, a read-only file
-    /// system, a file where a directory should be.
+    /// Returns true if the path cannot be created or written here: no permission, a read-only file
+    /// system, or a file where a directory should be.
     pub fn is_read_only(&self) -> bool {
         use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
         matches!(
@@ -42,9 +42,9 @@ impl std::error::Error for PathError {
     }
 }
 
-/// Gives an I/O result its path.
+/// Adds the path to an I/O result.
 pub trait PathContext<T> {
-    /// Names what was tried on which path.
+    /// Adds the action and the path to an error.
     fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, PathError>;
 }
 

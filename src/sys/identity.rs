@@ -1,4 +1,4 @@
-//! What `stat` tells of a file, and which file it is, whatever its names.
+//! Identity and attributes of a file, from `stat`.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use rustix::fs::{FileType, Stat};
 use crate::sys::{PathContext, PathError};
 use crate::types::Timestamp;
 
-/// Which file: the same for every name, link and mount of one inode; may be given to another file
-/// after a removal.
+/// Identifies an inode: equal for all its names, links and mounts. After a removal another file may
+/// get the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     pub device: u64,
     pub inode: u64,
 }
 
-/// What lies under a name.
+/// The type of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     File,
@@ -35,7 +35,7 @@ impl FileKind {
     }
 }
 
-/// The little that stores need of a file's `stat`.
+/// The fields of a file's `stat` that stores need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStat {
     pub id: FileId,
@@ -70,7 +70,7 @@ impl From<Stat> for FileStat {
     }
 }
 
-/// Returns the identity of what `path` leads to, symlinks followed.
+/// Returns the identity of the file that `path` leads to, following symlinks.
 pub fn file_id(path: impl AsRef<Path>) -> Result<FileId, PathError> {
     let path = path.as_ref();
     Ok(FileStat::from(rustix::fs::stat(path).context("stat", path)?).id)

@@ -1,5 +1,5 @@
-//! Files by which processes agree: locks (flock) with a byte of state, and the directory and names
-//! around them.
+//! Files for coordination between processes: locks (flock) with a state byte, and helpers for their
+//! directory and names.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::sys::{PathContext, PathError};
 
-/// A file to lock; closing it lets the lock go.
+/// A file to lock. Closing it releases the lock.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
@@ -17,7 +17,7 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Opens the file, and makes it if need be; it is not locked yet.
+    /// Opens the file, creating it if it does not exist, without locking it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, PathError> {
         let path = path.into();
         let file = OpenOptions::new()
@@ -32,12 +32,12 @@ impl LockFile {
         })
     }
 
-    /// Waits until nobody else holds it, then holds it alone.
+    /// Locks it exclusively. Waits until no other process holds a lock.
     pub fn lock(&self) -> Result<(), PathError> {
         self.file.lock().context("lock", &self.path)
     }
 
-    /// Holds it alone, or returns false if others hold it.
+    /// Locks it exclusively, or returns false if another process holds a lock.
     pub fn try_lock(&self) -> Result<bool, PathError> {
         match self.file.try_lock() {
             Ok(()) => Ok(true),
@@ -46,8 +46,8 @@ impl LockFile {
         }
     }
 
-    /// Holds it together with others; a lock that was held alone is let go first, so others may
-    /// come between.
+    /// Locks it shared. An exclusive lock is released first, so another process may lock it in
+    /// between.
     pub fn share(&self) -> Result<(), PathError> {
         self.file
             .unlock()
@@ -55,12 +55,12 @@ impl LockFile {
             .context("lock", &self.path)
     }
 
-    /// Lets go.
+    /// Releases the lock.
     pub fn unlock(&self) -> Result<(), PathError> {
         self.file.unlock().context("unlock", &self.path)
     }
 
-    /// The file's first byte, if there is one.
+    /// Returns the file's first byte, or `None` if the file is empty.
     pub fn state(&self) -> Result<Option<u8>, PathError> {
         let mut byte = [0; 1];
         let read = self
@@ -77,7 +77,8 @@ impl LockFile {
             .context("write", &self.path)
     }
 
-    /// Replaces what the file holds: not durable, and not atomic for who reads without the lock.
+    /// Replaces the content of the file. The write is not durable, and not atomic for a process
+    /// that reads without the lock.
     pub fn write(&self, bytes: &[u8]) -> Result<(), PathError> {
         self.file.set_len(0).context("write", &self.path)?;
         self.file
@@ -85,7 +86,7 @@ impl LockFile {
             .context("write", &self.path)
     }
 
-    /// What the file holds, up to 4 KiB.
+    /// Returns the content of the file, up to 4 KiB.
     pub fn read(&self) -> Result<Vec<u8>, PathError> {
         let mut bytes = vec![0; 4096];
         let len = self
@@ -102,13 +103,15 @@ impl LockFile {
     }
 }
 
-/// Makes a directory and its parents if need be, and takes all rights on it from others.
+/// Creates a directory and its parents if they do not exist, and removes all permissions of group
+/// and others.
 pub fn private_directory(path: &Path) -> Result<(), PathError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .context("create", path)?;
+
     let mode = fs::metadata(path)
         .context("stat", path)?
         .permissions()
@@ -116,10 +119,11 @@ pub fn private_directory(path: &Path) -> Result<(), PathError> {
     if mode & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o700)).context("restrict", path)?;
     }
+
     Ok(())
 }
 
-/// Removes a file or an empty directory; it is no error if it is not there.
+/// Removes a file or an empty directory. A missing one is not an error.
 pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     let removed = if path.is_dir() {
         fs::remove_dir(path)
@@ -132,8 +136,8 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     }
 }
 
-/// Removes the files of a directory that nobody holds and that were last written longer ago than
-/// `age`. What cannot be removed stays.
+/// Removes the files of a directory that no process has locked and that were last written longer
+/// than `age` ago. Files that cannot be removed stay.
 pub fn remove_unlocked(dir: &Path, age: Duration) {
     let Ok(listed) = fs::read_dir(dir) else {
         return;
@@ -151,17 +155,17 @@ pub fn remove_unlocked(dir: &Path, age: Duration) {
     }
 }
 
-/// True if a regular file has this very name (a symlink is none).
+/// Returns true if `path` itself is a regular file (a symlink is not).
 pub fn is_regular_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// True if there is a directory, links followed, and this user may know it.
+/// Returns true if `path` leads to a directory, symlinks followed, that this user can see.
 pub fn is_directory(path: &Path) -> bool {
     path.is_dir()
 }
 
-/// True if another file system begins at this directory than the one that its parent lies on.
+/// Returns true if this directory is on another file system than its parent.
 pub fn is_mount_point(directory: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
     directory
@@ -169,15 +173,15 @@ pub fn is_mount_point(directory: &Path) -> bool {
         .is_some_and(|parent| device(parent) != device(directory))
 }
 
-/// True if a path leads to what is neither a file nor a directory: a device, a FIFO, a socket.
-/// Links are followed; one into `/proc`, such as `/dev/stdout`, is of this sort too, whatever the
-/// descriptor behind it is.
+/// Returns true if a path leads to a device, a FIFO or a socket, that is neither to a file nor to a
+/// directory. Symlinks are followed. A link into `/proc`, such as `/dev/stdout`, counts as special
+/// too, whatever the descriptor refers to.
 pub fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
         || fs::read_link(path).is_ok_and(|to| to.starts_with("/proc"))
 }
 
-/// True if the file's permissions let anybody write to it.
+/// Returns true if the file has any write permission bit.
 pub fn is_writable_by_any(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.permissions().readonly())
 }
@@ -191,10 +195,9 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/lock");
         private_directory(&root.path().join("a")).expect("made");
-        let (one, two) = (
-            LockFile::open(&path).expect("opens"),
-            LockFile::open(&path).expect("opens"),
-        );
+        let one = LockFile::open(&path).expect("opens");
+        let two = LockFile::open(&path).expect("opens");
+
         one.lock().expect("locks");
         assert!(!two.try_lock().expect("asks"));
         one.share().expect("shares");

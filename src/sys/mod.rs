@@ -1,4 +1,4 @@
-//! The machine: files written whole and durably, errors that name their path, sorting outside
+//! The machine: atomic and durable file writes, errors that name their path, sorting in bounded
 //! memory, clocks, child processes.
 
 mod atomic;

@@ -1,4 +1,4 @@
-//! Processes of this machine, by their numbers.
+//! Processes of this machine, by process id.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,9 +9,8 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::read_bounded;
 
-/// Names this boot of this machine and the process numbers seen here: the kernel's boot id, and the
-/// namespace in which a process number means something (a container has one of its own). Empty
-/// where the system does not tell.
+/// Returns a string that identifies this boot of this machine and this process id namespace (a
+/// container has a separate one). It is empty if the system provides neither.
 pub fn boot_id() -> String {
     let boot = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -23,12 +22,12 @@ pub fn boot_id() -> String {
     }
 }
 
-/// Looks whether `/proc/self/fd` leads to open descriptors, which is how attributes of links and
-/// devices are reached. In a rescue system or a chroot it may not be mounted, or something else may
-/// lie there.
+/// Checks that `/proc/self/fd` leads to open descriptors; attributes of symlinks and devices are
+/// accessed through it. In a rescue system or a chroot it may not be mounted, or may be something
+/// else.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// The reason why it cannot be used.
 pub fn check_proc() -> io::Result<()> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let by_proc = rustix::fs::stat(format!("/proc/self/fd/{}", root.as_raw_fd()))?;
@@ -39,7 +38,8 @@ pub fn check_proc() -> io::Result<()> {
     Err(io::Error::other("it leads somewhere else"))
 }
 
-/// True if there is no process of this number here. One that may not be signalled is there.
+/// Returns true if there is no process with this id here. A process that we may not signal counts
+/// as alive.
 pub fn is_dead(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))

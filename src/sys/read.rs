@@ -1,4 +1,4 @@
-//! Small files read whole, within a bound.
+//! Reading small files completely, up to a limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use crate::sys::{PathContext, PathError};
 /// Reads a file of at most `max_bytes`.
 ///
 /// # Errors
-/// A longer file is `FileTooLarge`: nothing is cut silently.
+/// `FileTooLarge` for a longer file: nothing is truncated silently.
 pub fn read_bounded(path: &Path, max_bytes: usize) -> Result<Vec<u8>, PathError> {
     let mut out = Vec::new();
     let limit = u64::try_from(max_bytes)

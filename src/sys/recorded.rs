@@ -1,19 +1,20 @@
-//! The one spelling of a path, by which a directory is known later.
+//! The canonical spelling of a path, which identifies a directory later.
 
 use std::path::{Component, Path, PathBuf};
 
-/// The path by which a tree is recorded: absolute, without `.`, `..` and doubled slashes. A
-/// symbolic link on the way keeps its name, unless `..` follows: what that leads to, the file
-/// system alone knows.
+/// Returns the path under which a tree is recorded: absolute, without `.`, `..` and doubled
+/// slashes. A symlink in the path keeps its name unless the path has a `..`: only the file system
+/// knows where that leads.
 pub fn recorded_path(path: &Path) -> PathBuf {
     let Ok(full) = std::path::absolute(path) else {
         return path.to_owned();
     };
-    let full = match full.components().any(|one| one == Component::ParentDir) {
-        true => std::fs::canonicalize(&full).unwrap_or(full),
-        false => full,
+    let full = if full.components().any(|one| one == Component::ParentDir) {
+        std::fs::canonicalize(&full).unwrap_or(full)
+    } else {
+        full
     };
-    // Without a trailing slash.
+    // Collecting the components removes a trailing slash.
     full.components().collect()
 }
 

@@ -1,10 +1,10 @@
-//! Files without a name whose bytes nobody can read later: each is sealed under a key that only
+//! Unnamed temporary files whose bytes cannot be read later: each is sealed under a key that only
 //! this process has.
 //!
-//! What is spilled holds names and the contents of small files, keys among them. A file without a
-//! name goes with the process, but its bytes stay on the disk until something else is written
-//! there. The key is drawn for each file, never leaves memory and dies with the reader, so what
-//! stays is noise.
+//! Spilled data contains names and the contents of small files, including keys. An unnamed file
+//! disappears with the process, but its bytes stay on the disk until they are overwritten. Each
+//! file has a random key that never leaves memory and is dropped with the reader, so the remaining
+//! bytes are noise.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,15 +18,15 @@ use zeroize::Zeroizing;
 
 use crate::sys::random::random_bytes;
 
-/// Bytes that are sealed as one block; the last block of a file may be shorter.
+/// Plain bytes in a sealed block; the last block of a file may be shorter.
 const BLOCK_BYTES: usize = 16 << 10;
 const TAG_BYTES: usize = 16;
-/// A whole block as it lies in the file, and least room for a reader.
+/// Stored bytes of a whole block. A reader's buffer needs at least this much space.
 pub(super) const SEALED_BYTES: usize = BLOCK_BYTES + TAG_BYTES;
-/// What is written at once.
+/// Size of one write.
 const WRITE_BUFFER_BYTES: usize = 4 * SEALED_BYTES;
 
-/// One file's key. A block's nonce is its number, and each number is sealed once.
+/// The key of one file. A block's nonce is its number, and each number is used once.
 struct FileKey(LessSafeKey);
 
 impl FileKey {
@@ -47,14 +47,14 @@ impl FileKey {
 pub(super) struct SealedWriter {
     file: File,
     key: FileKey,
-    /// Sealed blocks, and behind `sealed` what is not sealed yet: less than a block.
+    /// Sealed blocks up to `sealed`, then bytes that are not sealed yet, less than a block.
     buffer: Vec<u8>,
     sealed: usize,
     blocks: u64,
     written: u64,
 }
 
-/// A whole sealed file, read from its beginning to its end.
+/// A complete sealed file, read from its beginning to its end.
 pub(super) struct SealedReader {
     file: File,
     key: FileKey,
@@ -65,7 +65,7 @@ pub(super) struct SealedReader {
 }
 
 impl SealedWriter {
-    /// Makes an empty file without a name in this directory, readable and writable by us alone.
+    /// Creates an unnamed file in this directory that only we can read and write.
     pub(super) fn create(directory: &Path) -> io::Result<Self> {
         let file = unnamed_file(directory)?;
         let buffer = Vec::with_capacity(WRITE_BUFFER_BYTES);
@@ -93,7 +93,7 @@ impl SealedWriter {
         Ok(())
     }
 
-    /// Seals what is not sealed yet as a block, and writes the buffer if no further block fits.
+    /// Seals the pending bytes as a block. Writes the buffer if no further block fits.
     fn seal(&mut self) -> io::Result<()> {
         let nonce = FileKey::nonce(self.blocks);
         let tag = self.key.0.seal_in_place_separate_tag(
@@ -119,7 +119,7 @@ impl SealedWriter {
         Ok(())
     }
 
-    /// Ends the file.
+    /// Ends the file and returns a reader of it.
     pub(super) fn finish(mut self) -> io::Result<SealedReader> {
         if self.buffer.len() > self.sealed {
             self.seal()?;
@@ -136,29 +136,32 @@ impl SealedWriter {
 }
 
 impl SealedReader {
-    /// True if all was read.
+    /// Returns true if everything was read.
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.len
     }
 
-    /// Reads on into `buffer` from `filled` on, as many whole blocks as fit, one at least; returns
-    /// how far it is filled now. The buffer grows if need be.
+    /// Reads the next whole blocks into `buffer` at `filled`, as many as fit and at least one.
+    /// Returns the new end of the filled part. The buffer grows if it is too small.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end, `InvalidData` if the file is not what was written.
+    /// `UnexpectedEof` at the end, `InvalidData` if the file was modified.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>, filled: usize) -> io::Result<usize> {
         if buffer.len() < filled + SEALED_BYTES {
             buffer.resize(filled + SEALED_BYTES, 0);
         }
+
         let room = (buffer.len() - filled) / SEALED_BYTES * SEALED_BYTES;
         let left = usize::try_from(self.len - self.at).unwrap_or(usize::MAX);
         let read = room.min(left);
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+
         self.file
             .read_exact_at(&mut buffer[filled..filled + read], self.at)?;
         self.at += read as u64;
+
         let mut plain_end = filled;
         for from in (filled..filled + read).step_by(SEALED_BYTES) {
             let to = (from + SEALED_BYTES).min(filled + read);
@@ -176,21 +179,23 @@ impl SealedReader {
             plain_end += len;
             self.blocks += 1;
         }
+
         Ok(plain_end)
     }
 }
 
-/// A file without a name, readable and writable by us alone.
+/// Creates an unnamed file that only we can read and write.
 fn unnamed_file(directory: &Path) -> io::Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match openat(CWD, directory, flags | OFlags::TMPFILE, mode) {
         Ok(fd) => return Ok(fd.into()),
-        // File systems without O_TMPFILE (network ones, older FUSE): a random name, unlinked at
-        // once.
+        // File systems without O_TMPFILE (network ones, older FUSE): create a random name and
+        // unlink it immediately.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
         Err(error) => return Err(error.into()),
     }
+
     let name = format!(".sort-{:032x}", u128::from_le_bytes(random_bytes()?));
     let path = directory.join(name);
     let fd = openat(
@@ -254,7 +259,7 @@ mod tests {
         let bytes = stored(&reader);
         assert!(bytes.len() > 4 * SEALED_BYTES);
         assert!(!bytes.windows(8).any(|window| window == &secret[..8]));
-        // Equal contents under another key.
+        // The same content under another key.
         assert_ne!(stored(&sealed(&[&secret.repeat(3000)]))[..64], bytes[..64]);
     }
 

@@ -1,10 +1,10 @@
-//! Commands that are written for a shell.
+//! Detection of commands that are written for a shell.
 //!
-//! Commands are split into words and run without a shell. An operator that is left to them as a
-//! word makes another command of it, which may succeed: `echo dump | gzip` prints "dump | gzip".
+//! Commands are split into words and run without a shell. An operator that is passed on as a word
+//! changes the command, which may still succeed: `echo dump | gzip` prints "dump | gzip".
 
-/// The first thing outside of quotes that only a shell understands: an operator that stands as a
-/// word or begins one, a `;` that ends one, a variable, a command substitution.
+/// Returns the first part outside of quotes that only a shell understands: an operator that is a
+/// word or begins one, a `;` that ends one, a variable, or a command substitution.
 pub fn shell_syntax(text: &str) -> Option<String> {
     let mut quote = None;
     let mut is_escaped = false;
@@ -16,6 +16,7 @@ pub fn shell_syntax(text: &str) -> Option<String> {
         if std::mem::take(&mut is_escaped) {
             continue;
         }
+
         match (quote, c) {
             (Some(open), _) if c == open => quote = None,
             (None | Some('"'), '\\') => is_escaped = true,
@@ -37,10 +38,11 @@ pub fn shell_syntax(text: &str) -> Option<String> {
             _ => {}
         }
     }
+
     None
 }
 
-/// True for what makes a variable or a substitution after `$`.
+/// Returns true if `$` followed by this character is a variable or a substitution.
 fn is_expanded(next: char) -> bool {
     next.is_ascii_alphabetic() || matches!(next, '_' | '{' | '(')
 }

@@ -1,13 +1,13 @@
-//! A command's words for people and for machines, without the secrets that some of them carry.
+//! A command's words for people and machines, without the secrets that some commands contain.
 //!
-//! A guess, made to keep the usual secrets out of logs and listings: a command that takes its
-//! secrets from a file shows none. What is masked is in the table of the tests.
+//! This is a heuristic that keeps the usual secrets out of logs and listings. A command that takes
+//! its secrets from a file shows none. The table of the tests lists what is masked.
 
-/// What stands in a secret's place.
+/// Replacement for a secret.
 const MASK: &str = "***";
-/// Shorter ones stand in too many words for others.
+/// Shorter secrets are also part of too many other words.
 const SECRET_BYTES_MIN: usize = 4;
-/// A name that holds one of these (in any case) has a secret for its value.
+/// A name that contains one of these (in any case) has a secret as its value.
 const SECRET_NAMES: [&str; 14] = [
     "password",
     "passwd",
@@ -24,35 +24,36 @@ const SECRET_NAMES: [&str; 14] = [
     "private-key",
     "bearer",
 ];
-/// Names that are secret as a whole, or as the last part of a name (`DB_PASS`, `--account-key`),
-/// and mean something else inside of others.
+/// Names that are secret as a whole or as the last part of a name (`DB_PASS`, `--account-key`), and
+/// mean something else inside other names.
 const LAST_SECRET_NAMES: [&str; 7] = ["pass", "pw", "pswd", "pin", "auth", "sig", "creds"];
-/// The same as the last part only: `--key` most often names a file.
+/// Names that are secret only as the last part of a longer name: `--key` alone usually names a
+/// file.
 const LAST_PART_SECRET_NAMES: [&str; 2] = ["key", "signature"];
-/// Parts of a name in a URL's query, where a key and a signature are secrets too.
+/// Parts of a name in a URL's query. A key and a signature are secrets there too.
 const SECRET_QUERY_NAMES: [&str; 8] = [
     "pass", "pwd", "token", "key", "secret", "sig", "auth", "session",
 ];
-/// What a name ends in that says where a secret is, and takes none.
+/// Endings of names that give the location of a secret instead of a secret.
 const PLACES: [&str; 5] = ["file", "command", "path", "prompt", "stdin"];
 
-/// How an option gives a secret to a program.
+/// How an option passes a secret to a program.
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
     /// `-pSECRET`.
     Attached,
     /// `-p SECRET` or `-pSECRET`.
     Either,
-    /// `-k SECRET`: what is attached makes another option of it.
+    /// `-k SECRET`: an attached value makes it another option.
     Separate,
-    /// `-u USER:SECRET`, with this character between them, attached or not.
+    /// `-u USER:SECRET`, with this character between them, attached or separate.
     After(char),
     /// `-b NAME=SECRET`; without `=` it names a file.
     Cookie,
 }
 
-/// Programs by the beginning of their names, and the options that hold a secret. There `-p` of
-/// `psql` is a port.
+/// Program names by their beginning, with the options that hold a secret. For example `-p` of
+/// `psql` is a port, so it is not listed.
 const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("mysql", &["-p"], Form::Attached),
     ("mariadb", &["-p"], Form::Attached),
@@ -97,7 +98,7 @@ const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("snmp", &["-A", "-X", "-c"], Form::Either),
     ("ipmitool", &["-P"], Form::Either),
     ("kopia", &["-p"], Form::Either),
-    // `docker login -p`, and those of other programs.
+    // `docker login -p`, and `login` of other programs.
     ("login", &["-p"], Form::Either),
     (
         "aws",
@@ -109,13 +110,13 @@ const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("expdp", &[""], Form::After('/')),
     ("rman", &["target="], Form::After('/')),
 ];
-/// Programs whose words are a script.
+/// Programs whose arguments are a script.
 const SHELLS: [&str; 3] = ["ssh", "eval", "mosh"];
 
-/// The words as a shell would take them, secrets masked.
+/// Returns the words quoted for a shell, with secrets masked.
 pub fn shown(words: &[String]) -> String {
     let quoted = masked(words).into_iter().map(|word| {
-        // Quotes around the mask alone would only be noise.
+        // Quotes around a bare mask would only be noise.
         if word == MASK {
             word
         } else {
@@ -125,16 +126,16 @@ pub fn shown(words: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The words, each with its secrets masked: values of names like `PGPASSWORD`, `--token` or
-/// `Authorization:`, passwords in URLs and secrets in their queries, and the options of
-/// [`OPTIONS`], also within a word that is a script.
+/// Returns the words with secrets masked: values of names like `PGPASSWORD`, `--token` or
+/// `Authorization:`, passwords in URLs, secrets in their queries, and the options in [`OPTIONS`],
+/// also within a word that is a script.
 pub fn masked(words: &[String]) -> Vec<String> {
     let mut masker = Masker::default();
     words.iter().map(|word| masker.word(word)).collect()
 }
 
-/// What a command printed, secrets masked: each line as if it were a script, and what is masked in
-/// the command's own words wherever it stands.
+/// Masks secrets in the output of a command: each line is treated as a script, and secrets from the
+/// command's own words are masked wherever they occur.
 pub fn masked_output(text: &str, words: &[String]) -> String {
     let mut text = text.to_owned();
     for secret in secrets_of(words)
@@ -153,7 +154,7 @@ pub fn masked_output(text: &str, words: &[String]) -> String {
     lines.collect()
 }
 
-/// What is masked in words of which one part is.
+/// Returns the masked part of each word that has exactly one.
 fn secrets_of(words: &[String]) -> Vec<String> {
     let secret = |(word, masked): (&String, String)| {
         let (before, after) = masked
@@ -164,12 +165,12 @@ fn secrets_of(words: &[String]) -> Vec<String> {
     words.iter().zip(masked(words)).filter_map(secret).collect()
 }
 
-/// What the words so far say of the next.
+/// State of the scan: expectations for the next word after the words so far.
 #[derive(Default)]
 struct Masker {
     options: Vec<(&'static [&'static str], Form)>,
     next: Next,
-    /// The next word is a script: what follows a secret there is not part of it.
+    /// The next word is a script: text after a secret in it is not part of the secret.
     is_script: bool,
     has_shell: bool,
 }
@@ -181,7 +182,7 @@ enum Next {
     Secret,
     /// A secret if it follows in the same word, as in `password= x`.
     SecretInWord,
-    /// A secret if `=` or `:` comes first; or if it is quoted, as in SQL's `PASSWORD 'x'`.
+    /// A secret if `=` or `:` comes first, or if it is quoted, as in SQL's `PASSWORD 'x'`.
     SecretIfAssigned {
         or_quoted: bool,
     },
@@ -189,7 +190,7 @@ enum Next {
     Cookie,
     /// The rest of a header, to the end of the word or to this quote.
     Rest(Option<char>),
-    /// A secret that began with this quote.
+    /// The rest of a secret that began with this quote.
     ToQuote(char),
 }
 
@@ -198,7 +199,7 @@ impl Masker {
         let is_script = self.is_script || self.has_shell;
         let program = word.rsplit('/').next().unwrap_or_default();
         self.has_shell |= SHELLS.contains(&program);
-        // `-c`, `-lc`: what a shell or a database's client runs.
+        // `-c`, `-lc`: the argument is run by a shell or a database client.
         self.is_script = word.len() <= 4 && word.starts_with('-') && word.ends_with('c');
         if let Some(masked) = self.whole_word(word) {
             return masked;
@@ -210,7 +211,7 @@ impl Masker {
             if !text.is_empty() {
                 let is_first = out.trim().is_empty();
                 out.push_str(&self.piece(text));
-                // Blanks of a secret itself: `PGPASSWORD=two words` as one word of `env`.
+                // Blanks inside the secret: `PGPASSWORD=two words` as one word of `env`.
                 if is_first && !is_script && out.ends_with(MASK) {
                     self.next = Next::Plain;
                     return out;
@@ -218,20 +219,21 @@ impl Masker {
             }
             out.push_str(&piece[text.len()..]);
         }
+
         if let Next::Rest(_) | Next::ToQuote(_) | Next::SecretInWord = self.next {
             self.next = Next::Plain;
         }
-        // Several masks in a row stand for one secret with blanks.
+        // Several masks in a row are one secret with blanks.
         while let Some(at) = out.find("*** ***") {
             out.replace_range(at..at + 4, "");
         }
         out
     }
 
-    /// A word that the one before says to be a secret, or to hold one at its end.
+    /// Masks a word that the previous word marks as a secret or as ending in one.
     fn whole_word(&mut self, word: &str) -> Option<String> {
         let masked = match self.next {
-            // An option that stands where its value was expected.
+            // An option in the place of the expected value.
             Next::Secret if !word.starts_with("--") => MASK.to_owned(),
             Next::SecretAfter(between) => match word.find(between) {
                 Some(at) => format!("{}{MASK}", &word[..=at]),
@@ -250,7 +252,7 @@ impl Masker {
             Next::Plain => {}
             Next::ToQuote(quote) => return self.within(text, Next::ToQuote(quote), Some(quote)),
             Next::Rest(quote) => return self.within(text, Next::Rest(quote), quote),
-            // An option that stands where its value was expected.
+            // An option in the place of the expected value.
             Next::Secret if text.starts_with("--") => {}
             Next::Secret | Next::SecretInWord => return self.secret("", text),
             Next::Cookie if !text.contains('=') => return text.to_owned(),
@@ -273,6 +275,7 @@ impl Masker {
                 return text.to_owned();
             }
         }
+
         let masked = self.option(text).or_else(|| self.named_value(text));
         self.note_program(text);
         masked.unwrap_or_else(|| {
@@ -281,7 +284,7 @@ impl Masker {
         })
     }
 
-    /// Masks a secret, and remembers if it goes on beyond a blank because it, or what stands before
+    /// Masks a secret. Records whether it continues after a blank because it, or the text before
     /// it, is quoted.
     fn secret(&mut self, before: &str, secret: &str) -> String {
         let own = secret.chars().next().filter(|c| matches!(c, '\'' | '"'));
@@ -295,7 +298,7 @@ impl Masker {
         format!("{before}{MASK}")
     }
 
-    /// Masks what belongs to a secret that began earlier, up to the quote that ends it.
+    /// Masks the continuation of a secret that began earlier, up to the closing quote.
     fn within(&mut self, text: &str, state: Next, quote: Option<char>) -> String {
         match quote.and_then(|quote| text.find(quote)) {
             Some(at) => format!("{MASK}{}", &text[at + 1..]),
@@ -318,7 +321,7 @@ impl Masker {
             .extend(known.map(|&(_, options, form)| (options, form)));
     }
 
-    /// An option of a known program that holds a secret.
+    /// Masks the value of a known program's secret option.
     fn option(&mut self, text: &str) -> Option<String> {
         let bare = text.trim_start_matches(['\'', '"']);
         let quotes = &text[..text.len() - bare.len()];
@@ -327,6 +330,7 @@ impl Masker {
             let Some(value) = options.iter().find_map(|option| value_of(bare, option)) else {
                 continue;
             };
+
             let before = format!("{quotes}{}", &bare[..bare.len() - value.len()]);
             if value.is_empty() {
                 self.next = match form {
@@ -349,7 +353,7 @@ impl Masker {
                         continue;
                     };
                     let secret = &value[at + 1..];
-                    // What names a place after the secret, as in `scott/tiger@database`.
+                    // The address after the secret, as in `scott/tiger@database`.
                     let place = secret
                         .rfind('@')
                         .filter(|_| between == '/')
@@ -362,10 +366,13 @@ impl Masker {
         None
     }
 
-    /// `NAME=value`, `--name value`, `Name: value`, `"name":"value"`, `pass:value`.
+    /// Masks the value in `NAME=value`, `--name value`, `Name: value`, `"name":"value"` and
+    /// `pass:value`.
     fn named_value(&mut self, text: &str) -> Option<String> {
         let at = text.find(['=', ':'])?;
-        let (name, value) = (&text[..at], &text[at + 1..]);
+        let name = &text[..at];
+        let value = &text[at + 1..];
+
         let is_url = value.starts_with("//");
         if is_url || !is_secret_name(bare_name(name)) {
             // A second name may follow, as in `-oUser=x,password=y` or `--header=Authorization:`.
@@ -376,8 +383,8 @@ impl Masker {
             return Some(format!("{}{deeper}", &text[..=at]));
         }
         if value.is_empty() {
-            // Of a connection string; an upper-case one is a variable of a shell that is set to
-            // nothing.
+            // A lower-case name is a connection string's, so the value may follow. An upper-case
+            // name is a shell variable set to the empty string.
             if text.ends_with('=') && name.chars().all(|c| c.is_ascii_lowercase()) {
                 self.next = Next::SecretInWord;
             }
@@ -390,11 +397,12 @@ impl Masker {
             }
             return Some(text.to_owned());
         }
+
         Some(self.secret(&text[..=at], value))
     }
 }
 
-/// The quote that begins in a text and does not end there.
+/// Returns the quote that is opened in a text and not closed.
 fn open_quote(text: &str) -> Option<char> {
     let mut open = None;
     for quote in text.chars().filter(|c| matches!(c, '\'' | '"')) {
@@ -407,8 +415,8 @@ fn open_quote(text: &str) -> Option<char> {
     open
 }
 
-/// What is attached to an option, if this is that option: nothing, or a value. A long option's
-/// value follows `=`.
+/// Returns the value attached to an option, possibly empty, or `None` if the text is another
+/// option. A long option's value follows `=`.
 fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
     let value = text.strip_prefix(option)?;
     if !option.starts_with("--") || value.is_empty() {
@@ -419,21 +427,24 @@ fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
     .filter(|_| !option.is_empty() || !text.starts_with('-'))
 }
 
-/// What the next piece is after this one: the value of `--token` or `-password`, in SQL that of
-/// `PASSWORD 'x'` and `IDENTIFIED BY 'x'`, in a connection string that of `password = x`.
+/// Returns the expectation for the next piece: the value of `--token` or `-password`, of SQL's
+/// `PASSWORD 'x'` and `IDENTIFIED BY 'x'`, or of `password = x` in a connection string.
 fn expected_after(text: &str) -> Next {
     let is_option = text.starts_with('-') && text.len() > 2 && !text.contains('=');
     let or_quoted = ["password", "by"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word));
-    match is_secret_name(bare_name(text)) {
-        true if is_option => Next::Secret,
-        false if !or_quoted => Next::Plain,
-        _ => Next::SecretIfAssigned { or_quoted },
+    let is_secret = is_secret_name(bare_name(text));
+    if is_secret && is_option {
+        Next::Secret
+    } else if !is_secret && !or_quoted {
+        Next::Plain
+    } else {
+        Next::SecretIfAssigned { or_quoted }
     }
 }
 
-/// A name without what surrounds it: dashes, quotes, braces, and what stands before it in a list.
+/// Strips a name of dashes, quotes, braces and anything before it in a list.
 fn bare_name(name: &str) -> &str {
     let name = name
         .rsplit([',', '{', '[', '&', '?', '#'])
@@ -451,7 +462,7 @@ fn mask_url(text: &str) -> String {
     let Some(at) = text[start..host_end].rfind('@').map(|at| start + at) else {
         return text.to_owned();
     };
-    // An image by its digest.
+    // An image with a digest.
     if start == 0 && text[at..].starts_with("@sha256:") {
         return text.to_owned();
     }
@@ -496,9 +507,9 @@ fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let names_a_place = PLACES.iter().any(|end| name.ends_with(end));
     let bare = name.trim_start_matches('-');
-    // `MYSQL_PWD`, but `PWD` and `OLDPWD` are directories.
+    // `MYSQL_PWD`, while `PWD` and `OLDPWD` are directories.
     let is_pwd = name.ends_with("pwd") && !matches!(bare, "pwd" | "oldpwd");
-    // `-storepass`, `DBPASS`; a bypass is none.
+    // `-storepass`, `DBPASS`, but not a bypass.
     let is_pass = bare.ends_with("pass") && !bare.ends_with("bypass");
     let (before, last) = bare.rsplit_once(['-', '_', '.']).unwrap_or(("", bare));
     let is_last = LAST_SECRET_NAMES.contains(&last)

@@ -1,8 +1,8 @@
-//! Which secrets in a command are masked, and what is left as it was typed.
+//! Tests of which secrets in a command are masked, and that other text is left unchanged.
 
 use super::*;
 
-/// Each way to give a secret, bare and inside of a script, with a secret drawn at random.
+/// Each way to pass a secret, bare and inside a script, with several kinds of secrets.
 #[test]
 fn no_way_to_give_a_secret_shows_it() {
     let ways: [&[&str]; 71] = [
@@ -101,7 +101,7 @@ fn no_way_to_give_a_secret_shows_it() {
     }
 }
 
-/// A secret of several words is one word of a command.
+/// A secret of several words can be one word of a command.
 #[test]
 fn blanks_do_not_end_a_secret() {
     for words in [
@@ -298,7 +298,8 @@ fn secrets_are_masked_and_all_else_is_as_typed() {
     }
 }
 
-/// `could not connect to postgres://u:SECRET@h`, and what the command's own words hide.
+/// Output like `could not connect to postgres://u:SECRET@h`, and secrets from the command's own
+/// words.
 #[test]
 fn what_a_command_printed_is_masked() {
     let words = ["dump", "--password=hunter2", "--host", "h"].map(str::to_owned);

@@ -1,10 +1,10 @@
-//! Sorting outside memory: records are collected in one arena, spilled sorted to unlinked files
+//! Sorting in bounded memory. Records are collected in one arena, spilled sorted to unlinked files
 //! when it is full, and merged when read.
 //!
 //! Memory is about `budget_bytes` while pushing (arena and index) and again while merging (one read
-//! buffer a spill), never both. At most [`FAN_IN`] spills are merged at once; more are merged in
-//! passes, so that file descriptors stay bounded too. Spills have no name, and are sealed under a
-//! key that only this process has: a crash leaves nothing behind, and the disk nothing to read.
+//! buffer per spill), never both. At most [`FAN_IN`] spills are merged at once; more are merged in
+//! passes, so file descriptors stay bounded too. Spills are unnamed and sealed under a key that
+//! only this process has, so a crash leaves no file and no readable bytes on the disk.
 
 use std::cmp::Ordering;
 use std::io;
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use crate::sys::sealed::{SEALED_BYTES, SealedReader, SealedWriter};
 use crate::sys::{PathContext, PathError};
 
-/// Spills that one merge reads side by side.
+/// Maximal number of spills in one merge.
 const FAN_IN: usize = 64;
-/// A spill's read buffer while merging: what the budget gives, within these bounds. It grows for a
-/// longer record.
+/// Bounds for a spill's read buffer while merging; the budget decides between them. The buffer
+/// grows for a longer record.
 const READ_BUFFER_BYTES: (usize, usize) = (SEALED_BYTES, 16 * SEALED_BYTES);
 /// Before each record in a spill: key and value length, u32 little-endian each.
 const HEADER_BYTES: usize = 8;
@@ -24,8 +24,8 @@ const HEADER_BYTES: usize = 8;
 /// A record lent to the reader: key and value.
 pub type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// A record's place in the arena. `prefix` holds the key's first bytes, so that most comparisons
-/// stay in the index.
+/// Position of a record in the arena. `prefix` holds the key's first bytes, so most comparisons
+/// need only the index.
 struct Slot {
     prefix: u64,
     offset: usize,
@@ -44,8 +44,8 @@ impl Slot {
     }
 }
 
-/// The key's first eight bytes as a number that orders like them; shorter keys are padded with
-/// zeros.
+/// Returns the key's first eight bytes as a number with the same order; shorter keys are padded
+/// with zeros.
 fn prefix_of(key: &[u8]) -> u64 {
     key.iter()
         .chain(std::iter::repeat(&0))
@@ -53,26 +53,26 @@ fn prefix_of(key: &[u8]) -> u64 {
         .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
-/// Collects records (key and value, any bytes, less than 4 GiB each) and gives them back in key
-/// order.
+/// Collects records (key and value, any bytes, less than 4 GiB each) and returns them in key order.
 pub struct Sorter {
     scratch: PathBuf,
     budget_bytes: usize,
     arena: Vec<u8>,
     slots: Vec<Slot>,
-    /// In push order: whatever a spill holds was pushed before what the next one holds.
+    /// In push order: the records of a spill were pushed before those of the next one.
     spills: Vec<Spill>,
 }
 
-/// One sorted file; `level` counts the merges its records went through.
+/// One sorted file. `level` is the number of merges that its records have gone through.
 struct Spill {
     file: SealedReader,
     level: u32,
 }
 
 impl Sorter {
-    /// Makes an empty sorter that keeps up to about `budget_bytes` in memory and spills to unlinked
-    /// files (mode 0600) in the directory `scratch`, which must exist once something is spilled.
+    /// Returns an empty sorter that keeps up to about `budget_bytes` in memory and spills to
+    /// unlinked files (mode 0600) in the directory `scratch`, which must exist when something is
+    /// spilled.
     pub fn new(scratch: &Path, budget_bytes: usize) -> Self {
         Self {
             scratch: scratch.to_owned(),
@@ -92,10 +92,12 @@ impl Sorter {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge))
                 .context("sort records in", &self.scratch);
         };
+
         let more = key.len() + value.len() + size_of::<Slot>();
         if !self.slots.is_empty() && self.memory_bytes().saturating_add(more) > self.budget_bytes {
             self.spill()?;
         }
+
         let slot = Slot {
             prefix: prefix_of(key),
             offset: self.arena.len(),
@@ -108,7 +110,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Ends the input. Nothing is spilled if all fits in memory.
+    /// Ends the input. Nothing is spilled if everything fits in memory.
     pub fn finish(mut self) -> Result<Sorted, PathError> {
         if self.spills.is_empty() {
             self.sort();
@@ -122,14 +124,17 @@ impl Sorter {
                 state,
             });
         }
+
         if !self.slots.is_empty() {
             self.spill()?;
         }
         self.arena = Vec::new();
         self.slots = Vec::new();
+
         while self.spills.len() > FAN_IN {
             self.merge_last(FAN_IN)?;
         }
+
         let merge = Merge::new(self.spills, self.budget_bytes)
             .context("read records from", &self.scratch)?;
         Ok(Sorted {
@@ -142,8 +147,8 @@ impl Sorter {
         self.arena.len() + self.slots.len() * size_of::<Slot>()
     }
 
-    /// Sorts what is in memory. The offset decides between equal keys, which keeps push order
-    /// without the memory that a stable sort takes.
+    /// Sorts the records in memory. The offset decides between equal keys, which keeps push order
+    /// without the extra memory of a stable sort.
     fn sort(&mut self) {
         let arena = &self.arena;
         self.slots.sort_unstable_by(|a, b| {
@@ -163,7 +168,7 @@ impl Sorter {
         self.arena.clear();
         self.slots.clear();
         while self.has_full_level() {
-            // The arena gives its memory to the merge's buffers.
+            // Free the arena for the buffers of the merge.
             self.arena = Vec::new();
             self.slots = Vec::new();
             self.merge_last(FAN_IN)?;
@@ -179,8 +184,8 @@ impl Sorter {
         out.finish(0)
     }
 
-    /// True if the newest spills of one level are as many as one merge takes: each record is then
-    /// rewritten once a level, and levels grow with the logarithm of the input.
+    /// Returns true if one level has enough spills at the end for a merge. Each record is then
+    /// rewritten once per level, and the number of levels is logarithmic in the input.
     fn has_full_level(&self) -> bool {
         let Some(last) = self.spills.last() else {
             return false;
@@ -193,7 +198,7 @@ impl Sorter {
             >= FAN_IN
     }
 
-    /// Merges the newest `count` spills into one, which takes their place.
+    /// Merges the newest `count` spills into one that replaces them.
     fn merge_last(&mut self, count: usize) -> Result<(), PathError> {
         let inputs = self
             .spills
@@ -245,12 +250,12 @@ impl SpillWriter {
     }
 }
 
-/// Reads one spill forward; the current record lies whole in `buffer`.
+/// Reads one spill forward. The current record is always complete in `buffer`.
 struct Cursor {
     file: SealedReader,
     buffer: Vec<u8>,
     filled: usize,
-    /// Where the current record's key begins in `buffer`, and its lengths.
+    /// Position of the current record's key in `buffer`, and the two lengths.
     start: usize,
     key_len: usize,
     value_len: usize,
@@ -277,7 +282,7 @@ impl Cursor {
         (self.key(), &self.buffer[value..value + self.value_len])
     }
 
-    /// Goes to the next record; false at the end.
+    /// Advances to the next record; false at the end.
     fn advance(&mut self) -> io::Result<bool> {
         let mut at = self.start + self.key_len + self.value_len;
         if at == self.filled && self.file.is_at_end() {
@@ -298,8 +303,8 @@ impl Cursor {
         Ok(u32::from_le_bytes(bytes) as usize)
     }
 
-    /// Makes `len` bytes from `at` on present in the buffer, moving them to its front if needed;
-    /// returns where they begin now.
+    /// Makes `len` bytes from `at` on available in the buffer, moving them to its front if needed.
+    /// Returns their new position.
     fn ensure(&mut self, at: usize, len: usize) -> io::Result<usize> {
         if self.filled - at >= len {
             return Ok(at);
@@ -313,12 +318,13 @@ impl Cursor {
     }
 }
 
-/// A k-way merge. `heap` is a binary min-heap of cursor numbers by (key, number), so equal keys
-/// come in push order.
+/// A k-way merge. `heap` is a binary min-heap of cursor numbers by (key, number), so equal keys are
+/// returned in push order.
 struct Merge {
     cursors: Vec<Cursor>,
     heap: Vec<usize>,
-    /// The heap's first cursor was given out and must advance before the next record.
+    /// The record of the heap's first cursor was returned, so the cursor must advance before the
+    /// next one.
     given: bool,
 }
 
@@ -392,16 +398,15 @@ enum State {
     Merge(Merge),
 }
 
-/// The records in order: keys ascending as unsigned bytes, equal keys in the order they were
-/// pushed.
+/// The sorted records: keys ascending as unsigned bytes, equal keys in push order.
 pub struct Sorted {
     scratch: PathBuf,
     state: State,
 }
 
 impl Sorted {
-    /// Returns the next record, (key, value), or none at the end. After an error the rest must not
-    /// be used.
+    /// Returns the next record, (key, value), or `None` at the end. After an error it must not be
+    /// called again.
     #[expect(
         clippy::should_implement_trait,
         reason = "the record is lent from a buffer; Iterator cannot say that"

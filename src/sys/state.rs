@@ -1,8 +1,8 @@
-//! The state directory: small files that this machine must remember across runs, and that no
-//! repository holds.
+//! The state directory: small files that this machine must keep across runs and that no repository
+//! holds.
 //!
-//! What lies here can be lost without losing a backup, but unlike the cache it cannot be derived:
-//! which repository lived at which address. Each file is replaced in one durable step, so a crash
+//! Losing them does not lose a backup, but unlike the cache they cannot be derived: for example
+//! which repository was at which address. Each file is replaced in one durable step, so a crash
 //! leaves the old bytes or the new ones.
 
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::sys::random::random_bytes;
 use crate::sys::{Dir, Existing, LockFile, PathContext, PathError, TempFile, read_bounded};
 
-/// Permission bits that let others change what a directory holds.
+/// Permission bits that let other users change the content of a directory.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// An open state directory.
@@ -22,11 +22,11 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the directory, and creates it and its missing parents durably (mode 0700).
+    /// Opens the directory. Creates it and its missing parents durably (mode 0700).
     ///
     /// # Errors
-    /// `PermissionDenied` too where others can write to a directory that is there: what it says
-    /// could be theirs. A directory that this process can read and not write opens;
+    /// `PermissionDenied` also if other users can write to an existing directory, since they could
+    /// have written its files. A directory that this process can read but not write opens;
     /// [`StateDir::write`] fails then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let dir = Dir::create_all(path.as_ref(), 0o700)?;
@@ -44,12 +44,12 @@ impl StateDir {
         Ok(Self { dir: Arc::new(dir) })
     }
 
-    /// Where the directory is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Opens a directory in this one, and creates it durably if it is missing (mode 0700).
+    /// Opens a subdirectory. Creates it durably if it is missing (mode 0700).
     pub fn sub(&self, name: &str) -> Result<Self, PathError> {
         if self.dir.make_dir(name, 0o700)? {
             self.dir.sync()?;
@@ -59,14 +59,14 @@ impl StateDir {
         })
     }
 
-    /// Opens a directory in this one that is there already.
+    /// Opens an existing subdirectory.
     pub fn existing_sub(&self, name: &str) -> Result<Self, PathError> {
         Ok(Self {
             dir: Arc::new(self.dir.open_dir(name)?),
         })
     }
 
-    /// Reads a file of at most `max_bytes`; none if there is no file of this name.
+    /// Reads a file of at most `max_bytes`. Returns `None` if there is no file of this name.
     pub fn read(&self, name: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, PathError> {
         match read_bounded(&self.path().join(name), max_bytes) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -75,8 +75,8 @@ impl StateDir {
         }
     }
 
-    /// Writes a whole file (mode 0600). When it returns `Ok` the file survives a power cut;
-    /// otherwise the name holds what it held before.
+    /// Writes a whole file (mode 0600). When it returns `Ok` the file survives a power failure;
+    /// otherwise the previous content stays.
     pub fn write(&self, name: &str, bytes: &[u8], existing: Existing) -> Result<(), PathError> {
         let mut temp = TempFile::create(&self.dir, 0o600)?;
         temp.write_all(bytes)?;
@@ -84,12 +84,12 @@ impl StateDir {
         self.dir.sync()
     }
 
-    /// Opens a lock of this name; it is not held yet.
+    /// Opens a lock file of this name without locking it.
     pub fn lock(&self, name: &str) -> Result<LockFile, PathError> {
         LockFile::open(self.path().join(name))
     }
 
-    /// Gives a file that cannot be read another name, `NAME.damaged-…`, and returns its path.
+    /// Renames a file that cannot be read to `NAME.damaged-…` and returns the new path.
     pub fn set_aside(&self, name: &str) -> Result<PathBuf, PathError> {
         let random = random_bytes::<4>().context("name a file in", self.path())?;
         let aside = format!("{name}.damaged-{:08x}", u32::from_le_bytes(random));

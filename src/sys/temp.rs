@@ -1,10 +1,10 @@
-//! Files on their way: written under a temporary name, made durable, then given their own name in
-//! one step.
+//! Files being written: under a temporary name, made durable, then renamed to their own name in one
+//! step.
 //!
-//! What a crash leaves: before [`TempFile::publish`], the temporary name and nothing else; within
-//! it, either name, whole in both cases, since the bytes are durable before the final name exists;
-//! after it and the directory's sync, the final name alone. Dropping an unpublished file removes
-//! it, also after a write that failed for want of room.
+//! State after a crash: before [`TempFile::publish`], only the temporary name. During it, either
+//! name, with complete content in both cases, since the bytes are durable before the final name
+//! exists. After it and the directory's sync, only the final name. Dropping an unpublished file
+//! removes it, also after a write that failed because the disk is full.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -19,25 +19,25 @@ use rustix::fs::{Advice, Timespec, Timestamps, UTIME_NOW};
 use crate::sys::random::random_name;
 use crate::sys::{Dir, PathContext, PathError, boottime};
 
-/// After a publication that took longer than this, the file's time is made durable as well.
+/// If a publication takes longer than this, the file's time is made durable as well.
 const SLOW_PUBLICATION: Duration = Duration::from_secs(60);
 
-/// How every temporary file's name begins; 32 hex digits follow.
+/// Prefix of every temporary file's name; 32 hex digits follow.
 pub const TEMP_PREFIX: &str = ".tmp-";
 
-/// What to do where the final name is taken.
+/// What to do if the final name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Existing {
-    /// Leave it and fail with `AlreadyExists`.
+    /// Keep it and fail with `AlreadyExists`.
     Refuse,
-    /// Take its place in one step.
+    /// Replace it in one step.
     Replace,
-    /// As `Refuse`. On a file system that has no such step: look, then rename. Two processes that
-    /// publish the name at the same moment replace one another there, so this is for names that
-    /// nobody else gives to other bytes.
+    /// As `Refuse`. On a file system without such a step: check, then rename. If two processes
+    /// publish the name at the same moment there, one replaces the other, so use this only for
+    /// names that no process gives to other bytes.
     RefuseSeen,
-    /// As `Refuse`. On a file system that has no such step: make the name with an empty file, which
-    /// only one process can, then take its place. A crash between leaves the empty file.
+    /// As `Refuse`. On a file system without such a step: create the name with an empty file, which
+    /// only one process can do, then replace it. A crash in between leaves the empty file.
     Reserve,
 }
 
@@ -47,12 +47,12 @@ pub struct TempFile {
     dir: Arc<Dir>,
     name: String,
     file: File,
-    /// The temporary name exists.
+    /// True while the temporary name exists.
     named: bool,
 }
 
 impl TempFile {
-    /// Makes an empty file in `dir` with these permission bits whatever the umask.
+    /// Creates an empty file in `dir` with these permission bits regardless of the umask.
     pub fn create(dir: &Arc<Dir>, mode: u32) -> Result<Self, PathError> {
         let name = format!(
             "{TEMP_PREFIX}{}",
@@ -67,7 +67,7 @@ impl TempFile {
         })
     }
 
-    /// Where the file is until it is published.
+    /// Returns the path of the file until it is published.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(&self.name)
     }
@@ -77,26 +77,25 @@ impl TempFile {
         self.file.write_all(bytes).context("write", self.path())
     }
 
-    /// Asks the kernel to write this range to the medium soon, so that the final sync finds little
+    /// Asks the kernel to start writing this range to the disk, so that the final sync has little
     /// to do.
     pub fn start_writeback(&self, offset: u64, len: u64) {
-        // On Linux this advice starts the writing of dirty pages and lets go only of clean ones, of
-        // which a range just written has none. `sync_file_range` would say it better, but has no
-        // safe wrapper. Being advice, it cannot fail in a way that matters: errors of writing come
-        // back from the sync.
+        // On Linux this advice starts writing dirty pages and drops only clean ones, and a range
+        // just written has no clean pages. `sync_file_range` would express this better, but has no
+        // safe wrapper. The result of the advice does not matter: the sync reports write errors.
         if let Some(len) = NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::DontNeed);
         }
     }
 
-    /// Fills `buf` from what was written at `offset`.
+    /// Fills `buf` with the written bytes at `offset`.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), PathError> {
         self.file
             .read_exact_at(buf, offset)
             .context("read", self.path())
     }
 
-    /// Reads back all that was written.
+    /// Reads back the whole content.
     pub fn read_all(&mut self) -> Result<Vec<u8>, PathError> {
         let mut bytes = Vec::new();
         self.file.rewind().context("seek in", self.path())?;
@@ -109,8 +108,8 @@ impl TempFile {
     /// Makes the bytes durable, then moves the file to `name` in `dir`.
     ///
     /// The name is durable only after the caller's [`Dir::sync`] of `dir`. On any error the file is
-    /// removed: after a failed sync the kernel may have dropped the very pages it could not write,
-    /// and a second sync would lie.
+    /// removed: after a failed sync the kernel may have dropped the pages that it could not write,
+    /// and a second sync would wrongly succeed.
     pub fn publish(
         mut self,
         dir: &Dir,
@@ -138,22 +137,24 @@ impl TempFile {
         Ok(())
     }
 
-    /// [`TempFile::publish`], and sets the file's time to that of its publication.
+    /// Publishes like [`TempFile::publish`] and sets the file's time to the time of publication.
     ///
-    /// Between the last write and the rename lies the sync, and a process can be frozen there for
-    /// hours (a stopped container, a hung disk). With the time of its last write the file would be
-    /// that much older than its name when it appears. The file system takes the time from its own
-    /// clock. If the sync took more than a minute the new time is made durable too; otherwise a
-    /// power cut may leave a time that is less than a minute early.
+    /// The sync happens between the last write and the rename, and a process can be frozen there
+    /// for hours (a stopped container, a hung disk). With the time of its last write the file would
+    /// look that much older than its name when it appears. The file system takes the time from its
+    /// own clock. If the sync took more than a minute the new time is made durable too; otherwise a
+    /// power failure may leave a time that is less than a minute early.
     pub fn publish_dated(
         self,
         dir: &Dir,
         name: impl AsRef<Path>,
         existing: Existing,
     ) -> Result<(), PathError> {
-        let (path, begun) = (dir.path().join(name.as_ref()), boottime());
+        let path = dir.path().join(name.as_ref());
+        let begun = boottime();
         let file = self.file.try_clone().context("open", &path)?;
         self.publish(dir, name, existing)?;
+
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: UTIME_NOW,
@@ -162,6 +163,7 @@ impl TempFile {
             last_access: now,
             last_modification: now,
         };
+
         rustix::fs::futimens(&file, &times).context("set the time of", &path)?;
         if boottime().saturating_sub(begun) > SLOW_PUBLICATION {
             file.sync_all().context("sync", &path)?;
@@ -169,7 +171,7 @@ impl TempFile {
         Ok(())
     }
 
-    /// For file systems that can neither rename without replacing nor make hard links.
+    /// Publishes on file systems that can neither rename without replacing nor make hard links.
     fn rename_in_two_steps(
         &self,
         dir: &Dir,
@@ -183,7 +185,7 @@ impl TempFile {
         self.dir
             .rename_over(&self.name, dir, name)
             .inspect_err(|_| {
-                // The empty file is of no use to anybody.
+                // The empty file has no further use.
                 let _ = dir.remove_file(name);
             })
     }
@@ -192,7 +194,7 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if self.named {
-            // Nobody is left to tell; prune removes old temporary files.
+            // A drop cannot report an error; prune removes old temporary files.
             let _: Result<(), PathError> = self.dir.remove_file(&self.name);
         }
     }

@@ -1,15 +1,16 @@
-//! How long the kernel keeps what was written to a file in memory.
+//! How long the kernel keeps written pages in memory before storing them.
 
 use std::path::Path;
 
 use super::read_bounded;
 
-/// What most kernels are set to, 30 s of age and 5 s between looks; nothing shorter is believed.
+/// The default of most kernels, an age of 30 s and 5 s between checks. Shorter settings count as
+/// this.
 const SECONDS_MIN: i64 = 35;
-/// Longer than this, or never, is taken as this.
+/// Longer settings, or never, count as this.
 const SECONDS_MAX: i64 = 600;
 
-/// Seconds after which a page that was written is on its way to the disk, by this machine's
+/// Returns the seconds after which a written page is on its way to the disk, by this machine's
 /// settings: 35 to 600.
 pub fn writeback_seconds() -> i64 {
     let read = |name: &str| -> Option<i64> {
@@ -26,8 +27,8 @@ pub fn writeback_seconds() -> i64 {
     )
 }
 
-/// From the age at which a page is stored and the time between two looks, in hundredths; 0 between
-/// looks is never.
+/// Computes the delay from the age at which a page is stored and the time between two checks, both
+/// in hundredths of a second. A time of 0 between checks means never.
 fn seconds(age: Option<i64>, between: Option<i64>) -> i64 {
     match (age, between) {
         (_, Some(0)) => SECONDS_MAX,
