@@ -1,4 +1,4 @@
-//! Names for the calls of a store, by which tests count them and make them fail.
+//! Names for the calls of a store, with which tests count them or make them fail.
 
 use crate::store::{ObjectDir, ObjectKey};
 
@@ -12,18 +12,18 @@ pub enum Operation {
     Stat,
     List,
     Delete,
-    /// Counted for the object as it was named before.
+    /// Counted for the old name of the object.
     Rename,
 }
 
 impl Operation {
-    /// True if the operation changes what the store holds.
+    /// Returns true if the operation changes the content of the store.
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Put | Self::Delete | Self::Rename)
     }
 }
 
-/// What kind of object a call is about.
+/// The kind of object that a call concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyKind {
     Config,

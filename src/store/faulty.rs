@@ -1,4 +1,4 @@
-//! A store that fails as planned: errors, torn and damaged bytes, and death at a given write.
+//! A store with planned failures: errors, torn and damaged bytes, and death at a given write.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// Which error a fault brings.
+/// The error that a fault causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trouble {
     Io,
-    /// What a bad sector or a loose cable gives: `EIO`.
+    /// The error of a bad sector or a loose cable: `EIO`.
     Medium,
     TimedOut,
     Full,
@@ -24,20 +24,20 @@ pub enum Trouble {
     Unreachable,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Nothing is done; the call fails.
+    /// Nothing is done and the call fails.
     ErrorBefore(Trouble),
-    /// All is done; the call fails all the same, as after a lost answer. What was read is lost.
+    /// Everything is done, but the call fails, as after a lost reply. Data that was read is lost.
     ErrorAfter(Trouble),
-    /// Put: only the first so many bytes are stored, and the call fails. Reads:
-    /// [`StoreError::Short`].
+    /// Put: only this many bytes are stored, and the call fails. Reads: [`StoreError::Short`].
     Torn(u64),
-    /// Put: only the first so many bytes are stored, and the call succeeds: a store that lies.
-    /// `get`: only so many are returned. `read_at`: [`StoreError::Short`].
+    /// Put: only this many bytes are stored, but the call succeeds: a store that lies. `get`: only
+    /// this many bytes are returned. `read_at`: [`StoreError::Short`].
     Short(u64),
-    /// One bit of the byte at this position (modulo the length) is wrong in what is stored or read.
+    /// One bit of the byte at this position (modulo the length) is flipped in the stored or read
+    /// bytes.
     Corrupt(u64),
 }
 
@@ -45,27 +45,27 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fault {
     pub operation: Operation,
-    /// None: of any kind, and `spool`.
+    /// `None` means any kind, and `spool`.
     pub kind: Option<KeyKind>,
-    /// The how manieth matching call fails, from 1, counted from when the fault was planned.
+    /// The number of the matching call that fails, from 1, counted from when the fault was planned.
     pub nth: u32,
     pub effect: Effect,
 }
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// With the number of matching calls still to pass.
+    /// Each with the number of matching calls left until it fires.
     pending: Vec<(Fault, u32)>,
-    /// Writes that still succeed before the store is dead.
+    /// Writes that still succeed before the store dies.
     writes_left: Option<u64>,
     writes: u64,
     dead: bool,
-    /// Objects of which no byte can be read until the medium is well again.
+    /// Objects whose bytes cannot be read until the medium is repaired.
     unreadable: Vec<(ObjectKey, Trouble)>,
 }
 
-/// Another store, with faults planned by call. A fault fires once; of several that match a call the
-/// first planned does.
+/// A wrapper of another store with faults planned by call. A fault fires once; if several match a
+/// call, the first planned one fires.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: SharedStore,
@@ -75,7 +75,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// Wraps a store; without planned faults it behaves like it.
+    /// Wraps a store. Without planned faults it behaves like the wrapped store.
     pub fn new(inner: SharedStore) -> Self {
         Self {
             inner,
@@ -85,7 +85,7 @@ impl FaultyStore {
         }
     }
 
-    /// It cannot rename, as object stores cannot.
+    /// Makes renames fail, as object stores do.
     pub fn without_rename(self) -> Self {
         Self {
             rename: false,
@@ -93,8 +93,7 @@ impl FaultyStore {
         }
     }
 
-    /// Its faults strike only after so long, as those of a disk that tries for a while before it
-    /// gives up.
+    /// Delays each fault by this time, like a disk that retries for a while before it gives up.
     pub fn late(self, late: Duration) -> Self {
         Self { late, ..self }
     }
@@ -104,23 +103,25 @@ impl FaultyStore {
         self.lock().pending.push((fault, fault.nth.max(1)));
     }
 
-    /// From now on `writes` puts and deletes succeed; the next does nothing and fails, and so does
-    /// every later call of any kind: what the wrapped store holds then is what a crash would leave.
+    /// Lets `writes` more puts and deletes succeed. The next one does nothing and fails, and so
+    /// does every later call of any kind: the content of the wrapped store is then the state after
+    /// a crash.
     pub fn die_after_writes(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
     }
 
-    /// From now on every read of this object fails so; it can be listed, renamed and deleted.
+    /// Makes every later read of this object fail with this error. It can still be listed, renamed
+    /// and deleted.
     pub fn make_unreadable(&self, key: &ObjectKey, trouble: Trouble) {
         self.lock().unreadable.push((key.clone(), trouble));
     }
 
-    /// What was made unreadable reads again.
+    /// Makes all unreadable objects readable again.
     pub fn make_readable(&self) {
         self.lock().unreadable.clear();
     }
 
-    /// Fails for an object that was made unreadable.
+    /// Returns an error for an object that was made unreadable.
     fn read(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let trouble = self
             .lock()
@@ -131,17 +132,17 @@ impl FaultyStore {
         trouble.map_or(Ok(()), |trouble| Err(self.error(trouble, &key.to_string())))
     }
 
-    /// Puts and deletes that were tried so far.
+    /// Returns the number of puts and deletes tried so far.
     pub fn writes(&self) -> u64 {
         self.lock().writes
     }
 
-    /// True once [`FaultyStore::die_after_writes`] has struck.
+    /// Returns true once [`FaultyStore::die_after_writes`] has taken effect.
     pub fn is_dead(&self) -> bool {
         self.lock().dead
     }
 
-    /// Panics if a planned fault has not fired: a test that meant to see it would prove nothing.
+    /// Panics if a planned fault has not fired: the test would then prove nothing.
     #[track_caller]
     pub fn assert_all_fired(&self) {
         let plan = self.lock();
@@ -156,7 +157,7 @@ impl FaultyStore {
         );
     }
 
-    /// True if every planned fault has fired.
+    /// Returns true if every planned fault has fired.
     pub fn all_fired(&self) -> bool {
         self.lock().pending.is_empty()
     }
@@ -165,7 +166,7 @@ impl FaultyStore {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What shall go wrong with this call; an error if the store is dead.
+    /// Returns the effect planned for this call; an error if the store is dead.
     fn next(
         &self,
         operation: Operation,
@@ -184,6 +185,7 @@ impl FaultyStore {
         if plan.dead {
             return Err(self.error(Trouble::Unreachable, subject));
         }
+
         let mut fired = None;
         for (at, (fault, left)) in plan.pending.iter_mut().enumerate() {
             if fault.operation == operation && (fault.kind.is_none() || fault.kind == kind) {
@@ -193,11 +195,13 @@ impl FaultyStore {
                 }
             }
         }
+
         let effect = fired.map(|at| plan.pending.remove(at).0.effect);
         drop(plan);
         if effect.is_some() {
             std::thread::sleep(self.late);
         }
+
         Ok(effect)
     }
 
@@ -206,7 +210,8 @@ impl FaultyStore {
     }
 
     fn error(&self, trouble: Trouble, subject: &str) -> StoreError {
-        let (address, subject) = (self.inner.address().to_owned(), subject.to_owned());
+        let address = self.inner.address().to_owned();
+        let subject = subject.to_owned();
         let source = |kind| io::Error::new(kind, "a planned fault");
         match trouble {
             Trouble::Io => StoreError::Io {
@@ -240,7 +245,7 @@ impl FaultyStore {
         }
     }
 
-    /// Around a call that moves no bytes: the effects on bytes are plain errors there.
+    /// Runs a call that moves no bytes. Effects on bytes are plain errors there.
     fn around<T>(
         &self,
         effect: Option<Effect>,
@@ -392,9 +397,12 @@ impl Store for FaultyStore {
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
         let effect = self.next_on(Operation::Rename, from)?;
-        self.around(effect, &from.to_string(), || match self.rename {
-            true => self.inner.rename(from, to),
-            false => Err(no_rename(from)),
+        self.around(effect, &from.to_string(), || {
+            if self.rename {
+                self.inner.rename(from, to)
+            } else {
+                Err(no_rename(from))
+            }
         })?;
         // The bad sectors move with the name.
         let mut plan = self.lock();

@@ -1,5 +1,4 @@
-//! A store that does something of a test's own behind one of its calls: what another host does in
-//! the meantime.
+//! A store that runs a test's hook after one of its calls, to simulate another host in between.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,14 +11,14 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// What is done; it gets the store behind the hook.
+/// The hook; it gets the wrapped store.
 pub type Hook = Box<dyn FnOnce(&dyn Store) + Send>;
 
-/// Another store, with one hook.
+/// A wrapper of another store, with one hook.
 pub struct HookedStore {
     inner: SharedStore,
     at: (Operation, KeyKind),
-    /// How many such calls are still to be made, the one at which the hook is called among them.
+    /// Number of matching calls left, including the one that triggers the hook.
     left: AtomicU32,
     hook: Mutex<Option<Hook>>,
 }
@@ -31,13 +30,13 @@ impl fmt::Debug for HookedStore {
 }
 
 impl HookedStore {
-    /// Calls `hook` once: behind the first put, deletion, listing or stat (`operation`) of objects
-    /// of this kind.
+    /// Calls `hook` once: after the first put, deletion, listing, rename or stat (`operation`) of
+    /// objects of this kind.
     pub fn behind(inner: SharedStore, operation: Operation, kind: KeyKind, hook: Hook) -> Self {
         Self::behind_nth(inner, operation, kind, 1, hook)
     }
 
-    /// [`HookedStore::behind`] the `nth` such call, from 1.
+    /// Works like [`HookedStore::behind`] for the `nth` such call, from 1.
     pub fn behind_nth(
         inner: SharedStore,
         operation: Operation,
@@ -53,7 +52,7 @@ impl HookedStore {
         }
     }
 
-    /// True once the hook was called.
+    /// Returns true once the hook was called.
     pub fn was_called(&self) -> bool {
         self.hook
             .lock()
@@ -163,7 +162,8 @@ mod tests {
     #[test]
     fn the_hook_is_called_once_behind_the_call() {
         let lease = ObjectKey::Lease(crate::types::LeaseId::new([1; 16]));
-        let (put, taken) = (lease.clone(), lease.clone());
+        let put = lease.clone();
+        let taken = lease.clone();
         let hook = move |store: &dyn Store| store.delete(&taken).expect("it was put");
         let memory = Arc::new(MemoryStore::new());
         let store = HookedStore::behind(

@@ -1,34 +1,35 @@
 //! A store in a directory of this machine.
 //!
 //! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the
-//! directory that holds it. What is there after a crash or a power cut, by step:
+//! directory of that name. Files after a crash or a power failure, by the last completed step:
 //!
-//! | after | temporary name | object |
+//! | last completed step | temporary name | object |
 //! |---|---|---|
 //! | the file's creation, any write, its sync | perhaps, of any length | no |
-//! | making the object's directory | whole | no; the directory perhaps |
-//! | the rename | whole, or gone | no, or whole: never torn, for the bytes were durable before the name was |
-//! | the sync of the object's directory | gone | whole |
+//! | creating the object's directory | complete | no; the directory perhaps |
+//! | the rename | complete, or gone | no, or complete: never torn, since the bytes were durable before the name |
+//! | the sync of the object's directory | gone | complete |
 //!
 //! A file system that can neither rename without replacing nor make hard links (some network
-//! mounts) is looked at before the rename: names of objects hold 32 random bytes or a hash of them,
-//! so nobody gives one to other bytes. The name of `config` is reserved by an empty file, which a
-//! crash may leave: `init` writes `config.2` first, and either copy opens.
+//! mounts) is checked for the name before the rename. Names of objects contain 32 random bytes or a
+//! hash of them, so no two writers give one name to different bytes. The name of `config` is
+//! reserved with an empty file, which a crash may leave: `init` writes `config.2` first, and either
+//! copy opens.
 //!
 //! So no other name of an object ever holds less than the object. An error in any step removes the
-//! temporary name, so a full disk gets its room back; an error in the last step may leave the whole
-//! object there, not yet durable.
+//! temporary file, so a full disk gets its space back. An error in the last step may leave the
+//! whole object, not yet durable.
 //!
 //! **Store time** is the file's modification time. It is not before the moment at which the object
-//! became visible under its name: behind the rename, and before the put returns, the file gets the
-//! file system's time of now. Who lists the object between the two sees it with the time of its
-//! last write, which is earlier by the duration of the sync. Nobody relies on that one: the writer
-//! learns its times after the put, and the protocol allows an hour. Where "now" would be this
-//! machine's time instead of the server's (SMB, sshfs) the file keeps the time of its last write,
-//! and a put that takes more than half of that hour fails.
+//! became visible under its name: after the rename, and before the put returns, the file's time is
+//! set to the file system's current time. A reader that lists the object between these steps sees
+//! the time of its last write, which is earlier by the duration of the sync. No client relies on
+//! that time: the writer reads the times after the put, and the protocol allows an hour. If "now"
+//! would be this machine's time instead of the server's (SMB, sshfs), the file keeps the time of
+//! its last write, and a put that takes more than half of that hour fails.
 //!
-//! A directory is durable before the first object in it is reported stored, also if another process
-//! made it and was killed before its own sync.
+//! A directory is durable before the first object in it is reported as stored, even if another
+//! process created the directory and was killed before its own sync.
 
 mod names;
 mod reserve;
@@ -53,15 +54,14 @@ use crate::types::{PackId, Timestamp};
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// How many packs are kept open: a restore reads many ranges of a few packs, from several threads.
+/// Number of packs kept open: a restore reads many ranges of a few packs, from several threads.
 const OPEN_PACKS_MAX: usize = 16;
-/// A disk's queue is well filled by this many readers.
+/// This many readers fill a disk's queue well.
 const CONNECTIONS: usize = 8;
-/// A put that takes longer fails where the object's time is that of its last write: half of what
-/// the protocol allows.
+/// A longer put fails if the object's time is that of its last write. Half of the time that the
+/// protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
-/// The directories that every repository has; those of parity and of quarantine are made when they
-/// are needed.
+/// The directories of every repository. Those for parity and quarantine are created when needed.
 const DIRECTORIES: [ObjectDir; 6] = [
     ObjectDir::Keys,
     ObjectDir::Packs,
@@ -71,26 +71,26 @@ const DIRECTORIES: [ObjectDir; 6] = [
     ObjectDir::Leases,
 ];
 
-/// A store in a directory. Other files that came there later are left alone. Objects are reached
-/// from the directory that was opened, one name at a time, so that no symlink leads out of it and a
-/// medium unmounted meanwhile is noticed.
+/// A store in a directory. Other files that were added there later are left alone. Objects are
+/// accessed from the opened directory, one name at a time, so no symlink leads out of it, and an
+/// unmounted medium is noticed.
 #[derive(Debug)]
 pub struct LocalStore {
     root: Arc<Dir>,
     address: String,
     properties: Properties,
-    /// The file system can date an object by its own clock.
+    /// True if the file system can date an object by its own clock.
     dates: bool,
-    /// Names in the root, in `packs` and in `parity`, of directories that this process knows to
-    /// survive a power cut.
+    /// Names of directories in the root, in `packs` and in `parity` that this process knows to
+    /// survive a power failure.
     durable_top: Mutex<HashSet<String>>,
     durable_packs: Mutex<HashSet<String>>,
     durable_parity: Mutex<HashSet<String>>,
-    /// The packs read last, the latest at the end.
+    /// The most recently read packs, the latest at the end.
     open_packs: Mutex<Vec<(PackId, Arc<ReadFile>)>>,
 }
 
-/// Where an object lies: `directory/fan/name`.
+/// Path of an object in the store: `directory/fan/name`.
 struct Place {
     directory: Option<&'static str>,
     fan: Option<String>,
@@ -98,15 +98,17 @@ struct Place {
 }
 
 impl LocalStore {
-    /// Makes the directory, its missing parents and the directories of objects, all durable, and
-    /// opens it. A directory that holds a store already, or part of one, is taken as it is.
+    /// Creates the directory, its missing parents and the directories of objects, all durable, and
+    /// opens the store. A directory that already contains a store, or part of one, is used as it
+    /// is.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] if the directory holds anything else: a backup of what is above
-    /// would leave that out.
+    /// [`StoreError::Occupied`] if the directory contains anything else: a backup of a directory
+    /// above the store would leave those files out.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let failed = |error| StoreError::from_path(&path.display().to_string(), error);
+
         let root =
             Dir::create_all(path, DIRECTORY_MODE).map_err(|error| unreachable_root(path, error))?;
         if let Some(name) = names::first_foreign(&root).map_err(failed)? {
@@ -115,21 +117,24 @@ impl LocalStore {
                 name,
             });
         }
+
         for directory in DIRECTORIES {
             root.make_dir(directory.name(), DIRECTORY_MODE)
                 .map_err(failed)?;
         }
+
         root.sync().map_err(failed)?;
         Self::open(path)
     }
 
-    /// Opens a directory that exists; [`StoreError::Unreachable`] if it does not. Nothing is
+    /// Opens an existing directory; [`StoreError::Unreachable`] if it does not exist. Nothing is
     /// written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let root = Dir::open_canonical(path).map_err(|error| unreachable_root(path, error))?;
         let address = address_of(root.path());
         let failed = |error| StoreError::from_path(&address, error);
+
         let read_only = root.is_read_only().map_err(failed)?;
         let properties = Properties {
             create_only: true,
@@ -140,6 +145,7 @@ impl LocalStore {
             connections: CONNECTIONS,
         };
         let dates = root.dates_by_its_own_clock().map_err(failed)?;
+
         Ok(Self {
             root: Arc::new(root),
             address,
@@ -156,7 +162,7 @@ impl LocalStore {
         StoreError::from_path(&self.address, error)
     }
 
-    /// The error for a name that is not there: the object is missing, unless the whole store is.
+    /// Returns the error for a missing name: the object is missing, or the whole store.
     fn failed_on(&self, key: &ObjectKey, error: PathError) -> StoreError {
         if error.kind() != io::ErrorKind::NotFound {
             return self.failed(error);
@@ -167,8 +173,8 @@ impl LocalStore {
         }
     }
 
-    /// Fails if the root was removed, unmounted or replaced: an empty mount point must not pass for
-    /// an empty store.
+    /// Fails if the root was removed, unmounted or replaced: an empty mount point must not be
+    /// mistaken for an empty store.
     fn check_root(&self) -> Result<(), StoreError> {
         let gone = |source| StoreError::Unreachable {
             address: self.address.clone(),
@@ -198,7 +204,7 @@ impl LocalStore {
             },
             ObjectKey::KeySlot(slot, copy) => {
                 let name = format!("{slot}{copy}");
-                // A key built by hand may hold anything.
+                // A key that was built by hand may contain anything.
                 if ObjectKey::from_name(ObjectDir::Keys, &name).as_ref() != Some(key) {
                     let source =
                         io::Error::new(io::ErrorKind::InvalidInput, "not a key slot's name");
@@ -234,7 +240,7 @@ impl LocalStore {
         })
     }
 
-    /// The directory of an object, if it is there.
+    /// Opens the directory of an object.
     fn find_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
         let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
@@ -246,7 +252,7 @@ impl LocalStore {
         }))
     }
 
-    /// The directory of an object, made where it is missing, and durable.
+    /// Opens the directory of an object, creating it durably if it is missing.
     fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
         let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
@@ -269,13 +275,15 @@ impl LocalStore {
         open().map_err(|error| self.failed_on(key, error))
     }
 
-    /// The object open for reading, and its size. Packs stay open for the next range.
+    /// Opens the object for reading and returns its size. Packs stay open for the next range.
     fn open_for_range(&self, key: &ObjectKey) -> Result<(Arc<ReadFile>, u64), StoreError> {
         let ObjectKey::Pack(id) = key else {
             let file = self.open_object(key)?;
             let size = file.stat().map_err(|error| self.failed(error))?.size;
             return Ok((Arc::new(file), size));
         };
+
+        // Look for the pack among the open ones, and move it to the end as the latest.
         let held = {
             let mut open = lock(&self.open_packs);
             let found = open.iter().position(|(held, _)| held == id);
@@ -288,20 +296,23 @@ impl LocalStore {
         };
         if let Some(file) = held {
             let stat = file.stat().map_err(|error| self.failed(error))?;
-            // A pack removed by another process is gone, whatever is still open here.
+            // A pack that another process removed is gone, although it is still open here.
             if stat.links > 0 {
                 return Ok((file, stat.size));
             }
             self.close_pack(*id);
         }
+
         let file = Arc::new(self.open_object(key)?);
         let size = file.stat().map_err(|error| self.failed(error))?.size;
+
         let mut open = lock(&self.open_packs);
         open.retain(|(held, _)| held != id);
         if open.len() == OPEN_PACKS_MAX {
             open.remove(0);
         }
         open.push((*id, Arc::clone(&file)));
+
         Ok((file, size))
     }
 
@@ -309,7 +320,7 @@ impl LocalStore {
         lock(&self.open_packs).retain(|(held, _)| *held != id);
     }
 
-    /// Gives a written file its name, with a time that is not before the name.
+    /// Gives a written file its name, with a time that is not before the name appeared.
     fn publish(
         &self,
         file: TempFile,
@@ -337,8 +348,8 @@ impl LocalStore {
         })
     }
 
-    /// Lists one directory's objects; what is no regular file, or vanishes meanwhile, is passed
-    /// over.
+    /// Lists one directory's objects. Skips names that are not regular files or that vanish in the
+    /// meantime.
     fn list_dir(
         &self,
         dir: &Dir,
@@ -358,7 +369,7 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Lists the objects that lie one directory deeper, by the last byte of their id.
+    /// Lists objects that are stored one directory deeper, by the last byte of their id.
     fn list_fans(
         &self,
         packs: &Dir,
@@ -372,7 +383,7 @@ impl LocalStore {
             }
             let dir = match packs.open_dir(&name) {
                 Ok(dir) => dir,
-                // Vanished, or no directory: nothing that `get` would find either.
+                // It vanished or is not a directory, so `get` would not find anything there either.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -383,6 +394,7 @@ impl LocalStore {
                 }
                 Err(error) => return Err(self.failed(error)),
             };
+
             let key_of = |text: &str| {
                 let id = text.parse().ok()?;
                 (fan(id) == name).then(|| key(id))
@@ -395,7 +407,7 @@ impl LocalStore {
 
 #[deny(clippy::missing_trait_methods)]
 impl Store for LocalStore {
-    /// The directory's canonical path; bytes that are not UTF-8 are written as `\xNN`.
+    /// Returns the directory's canonical path; bytes that are not UTF-8 are written as `\xNN`.
     fn address(&self) -> &str {
         &self.address
     }
@@ -416,6 +428,7 @@ impl Store for LocalStore {
             file.write_all(bytes)?;
             Ok(file)
         };
+
         let file = match body {
             Body::Bytes(bytes) => write(bytes).map_err(failed)?,
             Body::Spooled(spool) => match spool.into_parts()? {
@@ -423,12 +436,14 @@ impl Store for LocalStore {
                 SpoolParts::Named(file) => file,
             },
         };
+
         let existing = match mode {
-            // Its name is the only one that two writers give to different bytes.
+            // Only the name of `config` may be given to different bytes by two writers.
             PutMode::CreateOnly if matches!(key, ObjectKey::Config(_)) => Existing::Reserve,
             PutMode::CreateOnly => Existing::RefuseSeen,
             PutMode::Replace => Existing::Replace,
         };
+
         let dir = self.make_dir(&place).map_err(failed)?;
         self.publish(file, &dir, &place.name, existing)
             .map_err(|error| match error.kind() {
@@ -482,7 +497,7 @@ impl Store for LocalStore {
         let place = self.place(key)?;
         let stat = || self.find_dir(&place)?.stat(&place.name);
         let stat = stat().map_err(|error| self.failed_on(key, error))?;
-        // As in a listing: a directory or a link that somebody put under an object's name is no
+        // Consistent with a listing: a directory or a symlink under an object's name is not an
         // object.
         if stat.kind != FileKind::File {
             return Err(StoreError::NotFound { key: key.clone() });
@@ -508,22 +523,27 @@ impl Store for LocalStore {
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
-        let (old, new) = (self.place(from)?, self.place(to)?);
+        let old = self.place(from)?;
+        let new = self.place(to)?;
+
         let source = self
             .find_dir(&old)
             .map_err(|error| self.failed_on(from, error))?;
         let target = self.make_dir(&new).map_err(|error| self.failed(error))?;
+
         if let ObjectKey::Pack(id) = from {
             self.close_pack(*id);
         }
+
         source
             .move_file(&old.name, &target, &new.name)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => StoreError::Exists { key: to.clone() },
                 _ => self.failed_on(from, error),
             })?;
+
         if to.directory() == Some(ObjectDir::Quarantine) {
-            // Not where the file is another user's; who needs the time looks at it.
+            // This fails if another user owns the file; code that needs the time checks it.
             let _ = target.touch(&new.name);
         }
         Ok(())
@@ -541,8 +561,9 @@ impl Store for LocalStore {
             return Ok(());
         }
         if let ObjectKey::Pack(id) = key {
-            // A pack that a power cut brings back is garbage that the next prune removes again: no
-            // sync, for there may be thousands. A withdrawn snapshot must not come back.
+            // A pack that reappears after a power failure is garbage that the next prune removes
+            // again, so it needs no sync; there may be thousands. A withdrawn snapshot must not
+            // reappear.
             self.close_pack(*id);
             return Ok(());
         }
@@ -550,7 +571,8 @@ impl Store for LocalStore {
     }
 
     fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
-        let (mut count, mut bytes) = (0, 0);
+        let mut count = 0;
+        let mut bytes = 0;
         for name in self.root.names().map_err(|error| self.failed(error))? {
             let name = name.map_err(|error| self.failed(error))?;
             if !names::is_temporary(&name) {
@@ -589,8 +611,8 @@ impl Store for LocalStore {
 }
 
 impl LocalStore {
-    /// The error of a read that met the end before the size it had seen. Where the file has that
-    /// size still, it was only this read that ended early.
+    /// Returns the error of a read that reached the end before the expected size. If the file still
+    /// has that size, only this read ended early.
     fn short(&self, key: &ObjectKey, wanted: u64, file: &ReadFile, error: PathError) -> StoreError {
         match file.stat() {
             Ok(stat) if error.kind() == io::ErrorKind::UnexpectedEof && stat.size < wanted => {
@@ -605,9 +627,9 @@ impl LocalStore {
     }
 }
 
-/// The directory of this name, made where it is missing. It, and all its siblings of now, are known
-/// durable afterwards, so that the cost is one sync of the parent for a process that finds all
-/// directories there.
+/// Opens a directory of this name, creating it if it is missing. It and all its current siblings
+/// are known to be durable afterwards, so a process that finds all directories present pays only
+/// one sync of the parent.
 fn ensure_dir(
     parent: &Dir,
     name: &str,
@@ -619,8 +641,10 @@ fn ensure_dir(
             done => return done,
         }
     }
+
     parent.make_dir(name, DIRECTORY_MODE)?;
     let dir = parent.open_dir(name)?;
+
     let mut names = HashSet::from([name.to_owned()]);
     for other in parent.names()? {
         let other = other?;
@@ -632,6 +656,7 @@ fn ensure_dir(
             names.insert(other);
         }
     }
+
     parent.sync()?;
     lock(durable).extend(names);
     Ok(dir)
@@ -645,7 +670,8 @@ fn meta_of(key: ObjectKey, stat: FileStat) -> ObjectMeta {
     }
 }
 
-/// The name of a pack's directory: its last byte, since a name's first digits are what people type.
+/// Returns the name of a pack's directory: its last byte, since people type the first digits of a
+/// name.
 fn fan(id: PackId) -> String {
     format!("{:02x}", id.as_bytes()[31])
 }
@@ -659,8 +685,8 @@ fn same(a: &Dir, b: &Dir) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind these locks is whole between any two statements: a panic elsewhere spoils
-    // nothing.
+    // The state under these locks is consistent between any two statements, so a panic elsewhere
+    // does no damage.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,5 +1,5 @@
-//! Where a store is, from what a user wrote: a path, `sftp://user@host/path`, `user@host:/path`,
-//! `s3://bucket/prefix`.
+//! Parsing the location of a store as written by a user: a path, `sftp://user@host/path`,
+//! `user@host:/path`, `s3://bucket/prefix`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,44 +10,44 @@ use std::sync::Arc;
 
 use crate::store::{LocalStore, SharedStore, StoreError};
 
-/// Where a store is. Prints in one canonical spelling that [`Location::parse`] reads back.
+/// The location of a store. Displays in one canonical spelling that [`Location::parse`] accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
     /// A directory of this machine.
     Local(PathBuf),
-    /// A directory of a host reached by SSH.
+    /// A directory of a host accessed by SSH.
     Sftp {
         user: Option<String>,
         host: String,
         port: Option<u16>,
-        /// Absolute, taken as it is written: `%20` is three characters.
+        /// Absolute and not decoded: `%20` is three characters.
         path: String,
     },
     /// A part of a bucket; the prefix has no slash at either end and may be empty.
     S3 { bucket: String, prefix: String },
 }
 
-/// Why a text is no location. Messages never repeat a password.
+/// Reason why a text is not a location. Messages never repeat a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocateError {
-    /// Nothing was written.
+    /// The text is empty.
     Empty,
-    /// `scheme://` of a kind that is not known.
+    /// `scheme://` with an unknown scheme.
     Scheme { scheme: String },
-    /// A location of this scheme, badly written; `why` says what is wrong.
+    /// A malformed location of this scheme; `why` is the reason.
     Malformed {
         scheme: &'static str,
         why: &'static str,
     },
-    /// `scheme:` as other programs write their remote repositories.
+    /// `scheme:` as in the remote repositories of other programs.
     OtherProgram { scheme: &'static str },
-    /// `file:///path`, which is a path alone here.
+    /// `file:///path`; local paths are written without a scheme.
     FileUrl,
     /// A remote address must be UTF-8.
     NotText,
 }
 
-/// What other backup programs write before a `:` for what they reach in their own ways.
+/// Prefixes before `:` that other backup programs use for their back ends.
 const OTHER_PROGRAMS: [&str; 7] = ["azure", "b2", "gs", "rclone", "rest", "swift", "webdav"];
 
 impl fmt::Display for LocateError {
@@ -77,11 +77,11 @@ impl fmt::Display for LocateError {
 impl std::error::Error for LocateError {}
 
 impl Location {
-    /// Reads a location.
+    /// Parses a location.
     ///
-    /// A text that begins with `/` or `.` is a path. Else what stands before `://` is a scheme;
-    /// else a `:` before the first `/` makes it `host:/path`, unless something of that name exists
-    /// here; all the rest is a path.
+    /// A text that begins with `/` or `.` is a path. Otherwise the text before `://` is a scheme.
+    /// Otherwise a `:` before the first `/` makes it `host:/path`, unless a file of that name
+    /// exists here. Any other text is a path.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Self, LocateError> {
         let text = text.as_ref();
         let bytes = text.as_bytes();
@@ -94,12 +94,16 @@ impl Location {
                 _ => return local(),
             },
         };
+
         let is_scheme = bytes[colon..].starts_with(b"://");
         if !is_scheme && std::path::Path::new(text).symlink_metadata().is_ok() {
             return local();
         }
+
         let text = text.to_str().ok_or(LocateError::NotText)?;
         let (before, after) = text.split_at(colon);
+
+        // `scheme:` without `//` is probably meant for another program.
         if !after.starts_with(":/") {
             match before {
                 "sftp" => return Err(bad_sftp("write sftp://user@host/path")),
@@ -115,9 +119,11 @@ impl Location {
                 return Err(LocateError::OtherProgram { scheme });
             }
         }
+
         if !is_scheme {
             return sftp(before, None, &after[1..]);
         }
+
         let rest = &after[3..];
         match before {
             "sftp" => {
@@ -130,8 +136,8 @@ impl Location {
             }
             "s3" => s3(rest),
             "file" => Err(LocateError::FileUrl),
-            // What stands there may be anything, also a secret: only what looks like a scheme is
-            // shown.
+            // The text may be anything, including a secret, so show only what has the form of a
+            // scheme.
             scheme
                 if scheme.len() <= 16
                     && scheme
@@ -148,8 +154,8 @@ impl Location {
         }
     }
 
-    /// Opens the store; it must exist. Remote stores cannot be opened yet: an error of kind
-    /// `Unsupported` says so.
+    /// Opens an existing store. Remote stores are not supported yet: they return an error of kind
+    /// `Unsupported`.
     pub fn open(&self) -> Result<SharedStore, StoreError> {
         match self {
             Self::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),
@@ -157,7 +163,8 @@ impl Location {
         }
     }
 
-    /// Makes the store where it is missing, and opens it; remote stores like [`Location::open`].
+    /// Creates the store if it does not exist, and opens it. Remote stores fail as in
+    /// [`Location::open`].
     pub fn create(&self) -> Result<SharedStore, StoreError> {
         match self {
             Self::Local(path) => Ok(Arc::new(LocalStore::create(path)?)),
@@ -210,7 +217,7 @@ const fn bad_sftp(why: &'static str) -> LocateError {
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), LocateError> {
-    // The colons of an IPv6 address stand in brackets, those of a password before the '@'.
+    // Colons of an IPv6 address are in brackets, those of a password before the '@'.
     let host_from = authority.rfind(['@', ']']).map_or(0, |at| at + 1);
     let Some(colon) = authority[host_from..].find(':').map(|at| host_from + at) else {
         return Ok((authority, None));
@@ -230,12 +237,13 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
     };
+
     if user.is_some_and(|user| user.contains(':')) {
         return Err(bad_sftp(
             "no password may stand in it; use an SSH key or agent",
         ));
     }
-    // These become arguments of `ssh`: nothing may look like an option or hold a space.
+    // These become arguments of `ssh`: they must not look like an option or contain a space.
     let plain = |text: &str, more: &str| {
         !text.is_empty()
             && !text.starts_with('-')
@@ -248,6 +256,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
             "the user's name is empty or holds characters that no user name has",
         ));
     }
+
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
@@ -256,6 +265,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
             "the host's name is empty or holds characters that no host name has",
         ));
     }
+
     if !path.starts_with('/') {
         return Err(bad_sftp(
             "the path must begin with '/'; a local path with a ':' is written './…'",
@@ -264,6 +274,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
     if path.trim_matches('/').is_empty() || path.contains(char::is_control) {
         return Err(bad_sftp("the path is empty or holds control characters"));
     }
+
     Ok(Location::Sftp {
         user: user.map(str::to_owned),
         host: host.to_ascii_lowercase(),

@@ -1,4 +1,4 @@
-//! A store in memory for tests, stricter than real ones, on a clock that the test sets.
+//! A store in memory for tests, stricter than real ones, with a clock that the test sets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// A clock that goes only as the test says. Clones are the same clock.
+/// A clock that the test controls. Clones share one clock.
 #[derive(Debug, Clone)]
 pub struct Clock {
     state: Arc<Mutex<Ticks>>,
@@ -23,19 +23,20 @@ struct Ticks {
 }
 
 impl Clock {
-    /// A clock that stands still at `now`.
+    /// Returns a clock that stays at `now`.
     pub fn at(now: Timestamp) -> Self {
         Self::stepping(now, 0)
     }
 
-    /// A clock that moves on by `step_nanos` at every reading, so that no two writes have one time.
+    /// Returns a clock that advances by `step_nanos` at every reading, so that no two writes have
+    /// the same time.
     pub fn stepping(now: Timestamp, step_nanos: u64) -> Self {
         Self {
             state: Arc::new(Mutex::new(Ticks { now, step_nanos })),
         }
     }
 
-    /// The time now; then the clock takes its step.
+    /// Returns the current time, then advances the clock by its step.
     pub fn now(&self) -> Timestamp {
         let mut state = lock(&self.state);
         let now = state.now;
@@ -60,7 +61,7 @@ impl Clock {
 }
 
 impl Default for Clock {
-    /// 2026-01-01 00:00 UTC, moving on by a millisecond at every reading.
+    /// Returns 2026-01-01 00:00 UTC, advancing by a millisecond at every reading.
     fn default() -> Self {
         Self::stepping(Timestamp::from_seconds(1_767_225_600), 1_000_000)
     }
@@ -72,8 +73,8 @@ struct Object {
     modified: Timestamp,
 }
 
-/// A store in memory. Stricter than others: `Replace` is refused for all but leases, `config` and
-/// key slots.
+/// A store in memory. It is stricter than others: `Replace` is refused except for leases, `config`
+/// and key slots.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     clock: Clock,
@@ -81,12 +82,12 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store on a clock of its own.
+    /// Returns an empty store with a new clock.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty store on this clock.
+    /// Returns an empty store with this clock.
     pub fn with_clock(clock: &Clock) -> Self {
         Self {
             clock: clock.clone(),
@@ -94,13 +95,13 @@ impl MemoryStore {
         }
     }
 
-    /// The store's clock.
+    /// Returns the store's clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// A store of its own with the same objects and times, on the same clock: what a crash now
-    /// would leave.
+    /// Returns an independent store with the same objects and times, on the same clock: the state
+    /// after a crash at this moment.
     pub fn fork(&self) -> Self {
         Self {
             clock: self.clock.clone(),
@@ -108,7 +109,7 @@ impl MemoryStore {
         }
     }
 
-    /// All objects, sorted by key.
+    /// Returns all objects, sorted by key.
     pub fn objects(&self) -> Vec<ObjectMeta> {
         lock(&self.objects)
             .iter()
@@ -116,12 +117,12 @@ impl MemoryStore {
             .collect()
     }
 
-    /// Stored bytes of all objects together.
+    /// Returns the stored bytes of all objects together.
     pub fn total_bytes(&self) -> u64 {
         self.objects().iter().map(|meta| meta.size).sum()
     }
 
-    /// Changes an object behind everybody's back; its time stays. False if there is none.
+    /// Changes an object directly and keeps its time. Returns false if there is no such object.
     pub fn damage(&self, key: &ObjectKey, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut objects = lock(&self.objects);
         let Some(object) = objects.get_mut(key) else {
@@ -206,7 +207,8 @@ impl Store for MemoryStore {
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let bytes = self.find(key)?.bytes;
-        let (wanted, found) = (offset.saturating_add(buf.len() as u64), bytes.len() as u64);
+        let wanted = offset.saturating_add(buf.len() as u64);
+        let found = bytes.len() as u64;
         if wanted > found {
             return Err(StoreError::Short {
                 key: key.clone(),
@@ -228,7 +230,7 @@ impl Store for MemoryStore {
         directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        // Not under the lock: `each` may call the store.
+        // Not under the lock, since `each` may call the store.
         self.objects()
             .into_iter()
             .filter(|meta| meta.key.directory() == Some(directory))

@@ -1,5 +1,5 @@
-//! Stores: whole objects by key. The trait's comments are the contract; `suite` holds every store
-//! to it.
+//! Stores of whole objects by key. The comments of the trait [`Store`] are the contract; `suite`
+//! checks every store against it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ mod locate;
 mod readonly;
 mod spool;
 
-// For tests: other stores and decorators, and what holds each of them to the contract.
+// For tests: other stores and decorators, and the suite that checks each of them.
 #[cfg(any(test, feature = "testing"))]
 mod call;
 #[cfg(any(test, feature = "testing"))]
@@ -44,7 +44,7 @@ pub use self::{
     recording::{Call, RecordingStore},
 };
 
-/// Which of the two copies of `config` or a key slot.
+/// One of the two copies of `config` or a key slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Copy {
     First,
@@ -72,15 +72,15 @@ pub enum ObjectKey {
     Parity(PackId),
     /// `quarantine/<pack id>.pack`: a damaged pack, set aside by a repair
     QuarantinedPack(PackId),
-    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, or what cannot be read as
-    /// one, set aside by a repair
+    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, or an object that cannot
+    /// be read as a snapshot, set aside by a repair
     QuarantinedSnapshot(SnapshotId),
-    /// `quarantine/<segment id>.segment`: what cannot be read as an index segment, set aside by a
-    /// repair
+    /// `quarantine/<segment id>.segment`: an object that cannot be read as an index segment, set
+    /// aside by a repair
     QuarantinedSegment(SegmentId),
 }
 
-/// What `list` lists.
+/// A directory of objects, as listed by [`Store::list`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectDir {
     Keys,
@@ -94,7 +94,7 @@ pub enum ObjectDir {
 }
 
 impl ObjectDir {
-    /// All of them.
+    /// All directories.
     pub const ALL: [Self; 8] = [
         Self::Keys,
         Self::Packs,
@@ -106,7 +106,7 @@ impl ObjectDir {
         Self::Quarantine,
     ];
 
-    /// The directory's name in the store.
+    /// Returns the directory's name in the store.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
@@ -121,27 +121,28 @@ impl ObjectDir {
     }
 }
 
-/// What the store tells of an object.
+/// Attributes of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     pub key: ObjectKey,
     /// Stored bytes.
     pub size: u64,
-    /// When it was last written, by the store's clock: not before the moment at which these bytes
-    /// became visible under this name. Until `put` returns others may see an earlier time.
+    /// Time of the last write by the store's clock: not before the moment at which these bytes
+    /// became visible under this name. Until `put` returns, other clients may see an earlier time.
     pub modified: Timestamp,
 }
 
-/// What to do if the name is taken.
+/// Behavior of a put if the name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PutMode {
     /// Fail with [`StoreError::Exists`].
     CreateOnly,
-    /// Replace it atomically: readers see the old bytes or the new. For leases and `config` only.
+    /// Replace it atomically: readers see the old bytes or the new ones. For leases and `config`
+    /// only.
     Replace,
 }
 
-/// The bytes of an object to be put.
+/// The bytes of an object to put.
 #[derive(Debug)]
 pub enum Body<'a> {
     Bytes(&'a [u8]),
@@ -150,7 +151,7 @@ pub enum Body<'a> {
 }
 
 impl Body<'_> {
-    /// Bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -158,43 +159,43 @@ impl Body<'_> {
         }
     }
 
-    /// True for an object without any byte.
+    /// Returns true for an object without bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// How far a store's promises go.
+/// Guarantees of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Properties {
     /// `CreateOnly` is atomic against other clients.
     pub create_only: bool,
-    /// What `put` returned from survives a power cut of the store.
+    /// An object survives a power failure of the store once its `put` has returned.
     pub durable_put: bool,
-    /// A listing shows everything whose `put` returned before it began.
+    /// A listing includes every object whose `put` returned before the listing began.
     pub strong_listing: bool,
     /// Writes are refused: the store or its mount is read-only.
     pub read_only: bool,
-    /// [`Store::rename`] works: an object can be set aside without being read.
+    /// [`Store::rename`] works, so an object can be set aside without being read.
     pub rename: bool,
-    /// How many requests the store serves well at once.
+    /// Number of concurrent requests that the store serves well.
     pub connections: usize,
 }
 
-/// Why a store did not do as asked.
+/// An error of a store operation.
 #[derive(Debug)]
 pub enum StoreError {
-    /// No object of this name.
+    /// There is no object of this name.
     NotFound { key: ObjectKey },
-    /// `CreateOnly`, and the name is taken.
+    /// `CreateOnly`, but the name is taken.
     Exists { key: ObjectKey },
-    /// The object is shorter than what was asked of it.
+    /// The object is shorter than the requested range.
     Short {
         key: ObjectKey,
         wanted: u64,
         found: u64,
     },
-    /// The object is longer than what the caller may take.
+    /// The object is longer than the caller's limit.
     TooLong {
         key: ObjectKey,
         limit: u64,
@@ -202,15 +203,15 @@ pub enum StoreError {
     },
     /// The store or its medium refuses writes.
     ReadOnly { address: String },
-    /// No room left.
+    /// There is no space left.
     Full { address: String, source: io::Error },
     /// Access was denied.
     Denied { subject: String, source: io::Error },
-    /// A store cannot be made here: the directory holds other files, such as the one of this name.
+    /// A store cannot be created here: the directory contains other files, such as the named one.
     Occupied { address: String, name: String },
-    /// The store is not there (no such directory, no such host).
+    /// The store does not exist or cannot be reached (no such directory, no such host).
     Unreachable { address: String, source: io::Error },
-    /// Anything else; `subject` is the object or the address.
+    /// Any other error; `subject` is the object or the address.
     Io {
         action: &'static str,
         subject: String,
@@ -259,99 +260,100 @@ impl std::error::Error for StoreError {
 }
 
 impl StoreError {
-    /// True if there is no such object.
+    /// Returns true if there is no such object.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// True if the medium cannot read some bytes (`EIO`): a bad sector, or a cable, on a store that
-    /// is there otherwise.
+    /// Returns true if the medium cannot read some bytes (`EIO`): a bad sector or a cable, in a
+    /// store that is otherwise available.
     pub fn is_bad_medium(&self) -> bool {
         matches!(self, Self::Io { action: "read", source, .. } if source.raw_os_error() == Some(5))
     }
 
-    /// True for an error of reading one object that says nothing about its bytes: a bad sector or
-    /// cable, a timeout, a stale handle, a permission, a read that ended before the object does.
-    /// The next try may succeed, so nobody may take the object for damaged. A store that is not
-    /// there at all is [`StoreError::Unreachable`], which ends a command.
+    /// Returns true for an error of reading one object that says nothing about its bytes: a bad
+    /// sector or cable, a timeout, a stale handle, a permission, a read that ended before the
+    /// object does. The next try may succeed, so the object must not be treated as damaged. A store
+    /// that is not available at all is [`StoreError::Unreachable`], which ends a command.
     pub fn is_unreadable_now(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Denied { .. })
     }
 }
 
-/// Where objects live. Blocking, used from many threads at once.
+/// A place where objects are stored. Calls block and may come from many threads at once.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The store's address in one canonical spelling, without secrets: what names its cache.
+    /// Returns the store's address in one canonical spelling, without secrets. The name of the
+    /// store's cache is derived from it.
     fn address(&self) -> &str;
 
-    /// Which directory of this machine holds the objects, as told by the open handle, whatever its
-    /// path is called; `None` for a store that is none, or whose handle cannot be asked. What walks
-    /// a tree leaves this directory alone.
+    /// Returns the directory of this machine that holds the objects, from the open handle and so
+    /// regardless of its path. Returns `None` if the store is not a directory or its handle cannot
+    /// be queried. Tree walks skip this directory.
     fn directory(&self) -> Option<FileId>;
 
-    /// How far this store's promises go.
+    /// Returns the guarantees of this store.
     fn properties(&self) -> Properties;
 
-    /// Stores an object whole or not at all.
+    /// Stores an object completely or not at all.
     ///
-    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable
-    /// where the store can promise that; after an error or a crash there may be the whole object,
-    /// or none, and leftovers under temporary names that `list` does not show. A failed put may be
-    /// tried again from fresh bytes.
+    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable if
+    /// the store can guarantee that. After an error or a crash the whole object may exist, or
+    /// nothing, and temporary files may remain that `list` does not show. A failed put may be
+    /// retried with a new body.
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError>;
 
-    /// Opens a file in which a large object can be written before its name is known.
+    /// Opens a file for writing a large object before its name is known.
     fn spool(&self) -> Result<Spool, StoreError>;
 
-    /// Reads an object whole; one longer than `limit` bytes is refused unread.
+    /// Reads a whole object. An object longer than `limit` bytes is refused without reading it.
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError>;
 
-    /// Fills `buf` from the object's bytes at `offset`; [`StoreError::Short`] if it ends before.
+    /// Fills `buf` with the object's bytes at `offset`; [`StoreError::Short`] if the object is too
+    /// short.
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError>;
 
-    /// Size and store time of one object.
+    /// Returns the size and the store time of one object.
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError>;
 
-    /// Calls `each` for every object in the directory, in no order. Names that are no object's are
-    /// passed over; a directory that is not there is empty. An error of `each` ends the listing and
-    /// is returned.
+    /// Calls `each` for every object in the directory, in no order. Names that do not belong to an
+    /// object are skipped; a missing directory is empty. An error of `each` ends the listing and is
+    /// returned.
     fn list(
         &self,
         directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
-    /// Gives an object another name without touching its bytes, which need not be readable. For
-    /// setting objects aside, and for taking them back.
+    /// Renames an object without touching its bytes, which need not be readable. For setting
+    /// objects aside, and for restoring them.
     ///
-    /// Durable when it returns. A crash leaves the object under one of its names, or under both. An
-    /// object that comes to `quarantine/` gets the time of this call as its store time, where the
-    /// store can set it; another keeps its time.
+    /// The rename is durable when it returns. A crash leaves the object under one of its names, or
+    /// under both. An object that is moved to `quarantine/` gets the time of this call as its store
+    /// time, if the store can set it; any other object keeps its time.
     ///
     /// # Errors
     /// [`StoreError::Exists`] if the new name is taken by another object, [`StoreError::NotFound`]
-    /// if the old one is not there. Always fails where [`Properties::rename`] is false.
+    /// if there is no object of the old name. Always fails if [`Properties::rename`] is false.
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError>;
 
     /// Removes an object; [`StoreError::NotFound`] if there is none.
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
 
-    /// Removes what unfinished writes left under temporary names that were last written before
-    /// `before`, by the store's clock; returns how many there were and their bytes. Most stores
-    /// leave nothing.
+    /// Removes temporary files of unfinished writes that were last written before `before`, by the
+    /// store's clock. Returns their number and total bytes. Most stores have none.
     fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
         Ok((0, 0))
     }
 
-    /// Holds some room back for the day that the store is full, or gives it back, so that a prune
-    /// can write the little that it must before it can free more. Nothing happens where room cannot
-    /// be held or is (not) held already.
+    /// Reserves some space for the time when the store is full, or releases it, so that a prune can
+    /// write the few objects that it needs before it can free more. Does nothing if the store
+    /// cannot reserve space, or is already in the requested state.
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// True if the store may have no room for a few small objects, so that its reserve is of use.
-    /// False where it cannot tell.
+    /// Returns true if the store may have no space for a few small objects, so that releasing the
+    /// reserve helps. Always false for a store without a reserve.
     fn is_nearly_full(&self) -> bool {
         false
     }
@@ -360,7 +362,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// A store shared by the threads of an operation.
 pub type SharedStore = Arc<dyn Store>;
 
-/// The directory's objects, sorted by key.
+/// Returns the directory's objects, sorted by key.
 pub fn list_all(store: &dyn Store, directory: ObjectDir) -> Result<Vec<ObjectMeta>, StoreError> {
     let mut out = Vec::new();
     store.list(directory, &mut |meta| {
@@ -398,13 +400,13 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// What the names of objects in quarantine end in.
+/// Suffixes of names in quarantine.
 const QUARANTINED_PACK: &str = ".pack";
 const QUARANTINED_SNAPSHOT: &str = ".snapshot";
 const QUARANTINED_SEGMENT: &str = ".segment";
 
 impl ObjectKey {
-    /// The directory in which `list` shows the object; none for `config`.
+    /// Returns the directory in which `list` shows the object, or `None` for `config`.
     pub const fn directory(&self) -> Option<ObjectDir> {
         match self {
             Self::Config(_) => None,
@@ -421,7 +423,8 @@ impl ObjectKey {
         }
     }
 
-    /// The key of an object from its file name in a directory; none if the name is no object's.
+    /// Returns the key for a file name in a directory, or `None` if the name does not belong to an
+    /// object.
     pub fn from_name(directory: ObjectDir, name: &str) -> Option<Self> {
         match directory {
             ObjectDir::Keys => {

@@ -1,10 +1,9 @@
-//! A store with delayed listings, as remote ones have, for tests: several clients of the same
-//! objects, each with its own lagging view of what is listed, on a store's clock that can be made
-//! to jump.
+//! A store with delayed listings, like remote ones, for tests. Several clients share the objects,
+//! each with its own lagging view of the listings, on a store clock that can be made to jump.
 //!
-//! Reads by name (`get`, `read_at`, `stat`) are strong. A put or delete shows in a client's
-//! listings after a delay of its own for each client; a listing may be an old one. Both follow from
-//! a seed, so a run can be had again.
+//! Reads by name (`get`, `read_at`, `stat`) are strong. A put or delete appears in a client's
+//! listings after a delay that differs by client, and a listing may be an old one. Both are derived
+//! from a seed, so a run can be repeated.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +15,21 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// How far the listings of a directory lag behind, in seconds of real time.
+/// Lag of the listings of a directory, in seconds of real time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lag {
-    /// A put or delete shows in the listings of other clients after at least …
+    /// Minimal delay until a put or delete appears in the listings of other clients.
     pub least: i64,
-    /// … and at most so long. Drawn for each change and client.
+    /// Maximal delay. The delay is drawn for each change and client.
     pub most: i64,
-    /// A listing may be one of up to so long ago. The whole lag is at most `most + stale`.
+    /// Maximal age of the state that a listing shows. The total lag is at most `most + stale`.
     pub stale: i64,
-    /// The client's own changes lag as well.
+    /// True if the client's own changes lag as well.
     pub own: bool,
 }
 
 impl Lag {
-    /// Everything shows after just so long.
+    /// Every change appears after exactly this time.
     pub const fn of(seconds: i64) -> Self {
         Self {
             least: seconds,
@@ -40,7 +39,7 @@ impl Lag {
         }
     }
 
-    /// Up to so long in all, half of it as old listings.
+    /// At most this total lag, half of it as old listings.
     pub const fn up_to(seconds: i64) -> Self {
         Self {
             least: 0,
@@ -51,16 +50,16 @@ impl Lag {
     }
 }
 
-/// A change of an object, as listings will come to show it.
+/// A change of an object that listings will show.
 #[derive(Debug, Clone)]
 struct Change {
-    /// Real time, in milliseconds since the world began.
+    /// Real time, in milliseconds since the world was created.
     at: i64,
     client: u32,
     lag: Lag,
-    /// From which each client's delay follows.
+    /// Each client's delay is derived from it.
     seed: u64,
-    /// None: deleted.
+    /// `None` means deleted.
     meta: Option<ObjectMeta>,
 }
 
@@ -80,7 +79,7 @@ impl Change {
 
 #[derive(Debug)]
 struct State {
-    /// Real time, in milliseconds: what delays are measured by.
+    /// Real time in milliseconds, by which delays are measured.
     real: i64,
     seed: u64,
     lags: [Lag; ObjectDir::ALL.len()],
@@ -99,7 +98,7 @@ impl State {
     }
 }
 
-/// The objects, the clocks, and what is on its way into the listings. Clones are the same world.
+/// The objects, the clocks, and the changes that listings do not show yet. Clones share one world.
 #[derive(Debug, Clone)]
 pub struct ModelWorld {
     memory: Arc<MemoryStore>,
@@ -109,7 +108,7 @@ pub struct ModelWorld {
 }
 
 impl ModelWorld {
-    /// An empty world without any lag; delays follow from the seed.
+    /// Returns an empty world without lag; delays are derived from the seed.
     pub fn new(clock: &Clock, seed: u64) -> Self {
         let lags = [Lag::default(); ObjectDir::ALL.len()];
         let state = State {
@@ -119,6 +118,7 @@ impl ModelWorld {
             clients: 0,
             changes: BTreeMap::new(),
         };
+
         let memory = Arc::new(MemoryStore::with_clock(clock));
         Self {
             memory,
@@ -128,28 +128,27 @@ impl ModelWorld {
         }
     }
 
-    /// The same, on a store that tells times in whole seconds only.
+    /// Makes the store report times in whole seconds only.
     #[must_use]
     pub fn with_whole_seconds(mut self) -> Self {
         self.whole_seconds = true;
         self
     }
 
-    /// The same, on a store that says that its listings are strong, as local ones are: without
-    /// lags, please.
+    /// Makes the store claim strong listings, as local stores have. Use it without lags.
     #[must_use]
     pub fn with_strong_listing(mut self) -> Self {
         self.strong = true;
         self
     }
 
-    /// What is really there.
+    /// Returns the store with the current objects.
     pub fn memory(&self) -> &Arc<MemoryStore> {
         &self.memory
     }
 
-    /// A world of its own with the same objects, and the same still on its way into the listings: a
-    /// copy of the repository. Its store's clock is the same.
+    /// Returns an independent copy of the world: the same objects and the same pending changes of
+    /// listings, like a copy of the repository. The store clock is shared.
     pub fn fork(&self) -> Self {
         let state = self.lock();
         let copy = State {
@@ -167,7 +166,7 @@ impl ModelWorld {
         }
     }
 
-    /// A new client.
+    /// Adds a client.
     pub fn client(&self) -> ModelStore {
         let mut state = self.lock();
         state.clients += 1;
@@ -177,23 +176,23 @@ impl ModelWorld {
         }
     }
 
-    /// From now on changes in all directories, and listings of them, lag so.
+    /// Sets the lag of later changes in all directories, and of their listings.
     pub fn set_lag(&self, lag: Lag) {
         self.lock().lags.fill(lag);
     }
 
-    /// From now on changes in this directory, and listings of it, lag so.
+    /// Sets the lag of later changes in this directory, and of its listings.
     pub fn set_directory_lag(&self, directory: ObjectDir, lag: Lag) {
         self.lock().lags[directory as usize] = lag;
     }
 
-    /// Lets real time pass; the store's clock goes with it.
+    /// Advances real time and the store's clock.
     pub fn advance(&self, seconds: i64) {
         self.lock().real += seconds * 1000;
         self.memory.clock().advance(seconds);
     }
 
-    /// Makes the store's clock jump, forwards or back; no time passes.
+    /// Makes the store's clock jump, forwards or back, while no time passes.
     pub fn jump(&self, seconds: i64) {
         self.memory.clock().advance(seconds);
     }
@@ -218,18 +217,18 @@ pub struct ModelStore {
 }
 
 impl ModelStore {
-    /// The world it looks at.
+    /// Returns the world of this client.
     pub fn world(&self) -> &ModelWorld {
         &self.world
     }
 
-    /// Does it to the objects, and notes it for the listings.
+    /// Changes an object and records the change for the listings.
     fn change(
         &self,
         key: &ObjectKey,
         act: impl FnOnce(&MemoryStore) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        // Under one lock, so that the notes have the order of the changes.
+        // Under one lock, so that the records have the order of the changes.
         let mut state = self.world.lock();
         act(&self.world.memory)?;
         state.real += 1;
@@ -239,7 +238,10 @@ impl ModelStore {
             .stat(key)
             .ok()
             .map(|meta| self.world.told(meta));
-        let (seed, lag, at) = (state.draw(), state.lag(key.directory()), state.real);
+
+        let seed = state.draw();
+        let lag = state.lag(key.directory());
+        let at = state.real;
         let change = Change {
             at,
             client: self.client,
@@ -301,10 +303,11 @@ impl Store for ModelStore {
             let mut state = self.world.lock();
             let stale = u64::try_from(state.lag(Some(directory)).stale).unwrap_or(0) * 1000;
             let back = i64::try_from(state.draw() % (stale + 1)).unwrap_or(0);
+
             let now = state.real;
             let newest_shown = |changes: &Vec<Change>| {
-                // Of an object's changes the last that shows counts, whatever comes to show later.
-                // One's own are not taken back by an old listing.
+                // The latest change that shows determines the object, even if an earlier change
+                // shows later. An old listing never hides the client's own changes.
                 let shows = |change: &&Change| {
                     let own = change.client == self.client && !change.lag.own;
                     change.shows(self.client, if own { now } else { now - back })
@@ -348,7 +351,7 @@ impl Store for ModelStore {
     }
 }
 
-/// SplitMix64's finish: neighbours in, strangers out.
+/// The finalizer of SplitMix64: similar inputs give unrelated outputs.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -384,7 +387,8 @@ mod tests {
     fn a_put_shows_later_to_others_and_a_deletion_lingers() {
         let world = ModelWorld::new(&Clock::default(), 1);
         world.set_lag(Lag::of(60));
-        let (ours, theirs) = (world.client(), world.client());
+        let ours = world.client();
+        let theirs = world.client();
         put(&ours, &pack(1));
         assert_eq!((packs(&ours), packs(&theirs)), (1, 0));
         assert_eq!(
@@ -442,7 +446,8 @@ mod tests {
     fn times_can_be_whole_seconds_and_a_heartbeat_lags_too() {
         let clock = Clock::at(Timestamp::new(100, 700_000_000).expect("a time"));
         let world = ModelWorld::new(&clock, 1).with_whole_seconds();
-        let (ours, theirs) = (world.client(), world.client());
+        let ours = world.client();
+        let theirs = world.client();
         let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
         let listed = || list_all(&theirs, ObjectDir::Leases).expect("lists")[0].modified;
         put(&ours, &lease);

@@ -1,4 +1,4 @@
-//! A store that refuses to be written to: for operations that promise not to, and for dry runs.
+//! A store that refuses writes: for operations that guarantee not to write, and for dry runs.
 
 use crate::store::{
     Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
@@ -7,7 +7,7 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// Another store, for reading alone: every write fails with [`StoreError::ReadOnly`] before it
+/// A read-only wrapper of another store: every write fails with [`StoreError::ReadOnly`] before it
 /// reaches that store.
 #[derive(Debug, Clone)]
 pub struct ReadOnlyStore {

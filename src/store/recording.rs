@@ -1,5 +1,5 @@
-//! A store that writes down every call, so that tests assert how much work an operation makes, not
-//! how long it takes.
+//! A store that records every call, so that tests can assert the amount of work of an operation
+//! instead of its duration.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,16 +14,16 @@ use crate::types::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub operation: Operation,
-    /// None for `spool`.
+    /// `None` for `spool`.
     pub kind: Option<KeyKind>,
-    /// None for `spool` and `list`.
+    /// `None` for `spool` and `list`.
     pub key: Option<ObjectKey>,
-    /// Bytes put or read; for `list` the number of objects listed; 0 for the others.
+    /// Bytes put or read; for `list` the number of objects listed; otherwise 0.
     pub bytes: u64,
     pub ok: bool,
 }
 
-/// Another store, whose calls are written down in the order in which they end.
+/// A wrapper of another store that records calls in the order in which they end.
 #[derive(Debug)]
 pub struct RecordingStore {
     inner: SharedStore,
@@ -39,17 +39,17 @@ impl RecordingStore {
         }
     }
 
-    /// Every call so far.
+    /// Returns all calls so far.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().clone()
     }
 
-    /// Every call so far, and begins anew.
+    /// Returns all calls so far and clears the record.
     pub fn take(&self) -> Vec<Call> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// How many calls there were of this operation on objects of this kind.
+    /// Returns the number of calls of this operation on objects of this kind.
     pub fn count(&self, operation: Operation, kind: KeyKind) -> usize {
         self.lock()
             .iter()
@@ -57,7 +57,7 @@ impl RecordingStore {
             .count()
     }
 
-    /// How many calls there were of this operation.
+    /// Returns the number of calls of this operation.
     pub fn count_all(&self, operation: Operation) -> usize {
         self.lock()
             .iter()
@@ -65,7 +65,7 @@ impl RecordingStore {
             .count()
     }
 
-    /// Bytes that calls of this operation moved, of objects of this kind.
+    /// Returns the bytes that calls of this operation moved for objects of this kind.
     pub fn bytes(&self, operation: Operation, kind: KeyKind) -> u64 {
         let calls = self.lock();
         let of = calls
@@ -85,7 +85,8 @@ impl RecordingStore {
         bytes: u64,
         result: &Result<T, StoreError>,
     ) {
-        let (kind, key) = (Some(key.into()), Some(key.clone()));
+        let kind = Some(key.into());
+        let key = Some(key.clone());
         self.lock().push(Call {
             operation,
             kind,
@@ -159,7 +160,8 @@ impl Store for RecordingStore {
             listed += 1;
             each(meta)
         });
-        let (operation, ok) = (Operation::List, result.is_ok());
+        let operation = Operation::List;
+        let ok = result.is_ok();
         self.lock().push(Call {
             operation,
             kind: Some(directory.into()),

@@ -1,24 +1,24 @@
-//! A file in which a large object is written before its name is known.
+//! A file for writing a large object before its name is known.
 
 use std::io::{self, Write};
 
 use crate::store::StoreError;
 use crate::sys::{PathError, TempFile};
 
-/// After this many bytes the medium is asked to begin writing them, so that the sync in `put` is
-/// short: on ext4, packs of 64 MiB written over 0.2 s, a put takes 6–17 ms so and 39–50 ms without.
+/// After each of this many bytes the kernel is asked to start writing them, so that the sync in
+/// `put` is short. On ext4, with packs of 64 MiB written over 0.2 s, a put takes 6–17 ms with this
+/// and 39–50 ms without.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
-/// Bytes on their way to becoming an object. Dropped without being put, it leaves nothing behind;
-/// after a crash a temporary file may stay, which no listing shows.
+/// Bytes that will become an object. If dropped without a put, nothing remains; after a crash a
+/// temporary file may remain, which no listing shows.
 ///
-/// Not buffered: each write is a system call, right for the pieces of 100 KiB and more that packs
-/// are made of.
+/// Not buffered: each write is a system call, which suits the pieces of 100 KiB and more of packs.
 #[derive(Debug)]
 pub struct Spool {
     inner: Inner,
     len: u64,
-    /// A write failed: what the file holds is unknown, and it must never become an object.
+    /// A write failed: the content of the file is unknown and must never become an object.
     failed: bool,
 }
 
@@ -29,19 +29,19 @@ enum Inner {
         file: TempFile,
         /// The store's address, for errors.
         address: String,
-        /// Up to here writing to the medium was asked for.
+        /// The start of writing was requested up to this offset.
         started: u64,
     },
 }
 
-/// What a spool is made of, for the store that puts it.
+/// Content of a spool, for the store that puts it.
 pub(super) enum SpoolParts {
     Memory(Vec<u8>),
     Named(TempFile),
 }
 
 impl Spool {
-    /// A spool in memory, for stores that take objects as bytes.
+    /// Returns a spool in memory, for stores that take objects as bytes.
     pub fn memory() -> Self {
         Self {
             inner: Inner::Memory(Vec::new()),
@@ -63,20 +63,20 @@ impl Spool {
         }
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// True if nothing was written.
+    /// Returns true if nothing was written.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds bytes at the end. After an error the spool is spent: every later write and the put
-    /// fail.
+    /// Appends bytes. After an error the spool is unusable: every later write and the put fail.
     ///
-    /// [`StoreError::Full`] if there is no room; dropping the spool gives back what it took.
+    /// Returns [`StoreError::Full`] if there is no space; dropping the spool frees the space that
+    /// it used.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         if self.failed {
             return Err(spent());
@@ -103,7 +103,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Fills `buf` from what was written at `offset`; asking for more than that is an error.
+    /// Fills `buf` with the written bytes at `offset`; reading beyond the end is an error.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         if self.failed {
             return Err(spent());
@@ -128,7 +128,7 @@ impl Spool {
         }
     }
 
-    /// The spool's parts; an error if a write to it failed.
+    /// Returns the content of the spool, or an error if a write to it failed.
     pub(super) fn into_parts(self) -> Result<SpoolParts, StoreError> {
         if self.failed {
             return Err(spent());
@@ -139,7 +139,7 @@ impl Spool {
         })
     }
 
-    /// All bytes, read back from the file if there is one; the file is removed.
+    /// Returns all bytes, read back from the file if there is one. The file is removed.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn into_bytes(self) -> Result<Vec<u8>, StoreError> {
         match self.into_parts()? {
@@ -161,7 +161,7 @@ fn spent() -> StoreError {
 }
 
 impl Write for Spool {
-    /// Takes all bytes or none; the error holds the [`StoreError`] and has its kind.
+    /// Writes all bytes or fails; the error contains the [`StoreError`] and has its kind.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.append(bytes)
             .map_err(|error| io::Error::new(error.io_kind(), error))?;
@@ -174,21 +174,22 @@ impl Write for Spool {
 }
 
 impl StoreError {
-    /// The store's error for a failure on a path of the store at `address`.
+    /// Converts an error on a path of the store at `address`.
     pub(super) fn from_path(address: &str, error: PathError) -> Self {
         let PathError {
             action,
             path,
             source,
         } = error;
-        let (address, subject) = (address.to_owned(), path.display().to_string());
+        let address = address.to_owned();
+        let subject = path.display().to_string();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::Full { address, source }
             }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { address },
             io::ErrorKind::PermissionDenied => Self::Denied { subject, source },
-            // The server behind a network mount is gone.
+            // The server of a network mount is gone.
             io::ErrorKind::StaleNetworkFileHandle
             | io::ErrorKind::NotConnected
             | io::ErrorKind::HostUnreachable

@@ -1,4 +1,4 @@
-//! What every store must do: one set of checks, run on each store and decorator. They panic where a
+//! The contract of stores as one set of checks, run on each store and decorator. They panic if a
 //! store fails.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,8 @@ use crate::store::{
 };
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
 
-/// Holds a store to the contract of [`Store`]; `make` gives a new, empty, writable one each time.
+/// Checks a store against the contract of [`Store`]; `make` returns a new, empty, writable store
+/// each time.
 pub fn run(make: impl Fn() -> SharedStore) {
     an_empty_store_is_empty(&*make());
     create_only_refuses_a_taken_name(&*make());
@@ -29,13 +30,14 @@ pub fn run(make: impl Fn() -> SharedStore) {
     run_reading(&*store, &*store);
 }
 
-/// Holds the reading part of a store to the contract: what is put through `fill`, empty so far, is
-/// read through `read`.
+/// Checks the reading part of a store against the contract. Objects are put through `fill`, which
+/// is empty, and read through `read`.
 pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
     let keys = one_key_of_each_kind();
     for (key, number) in keys.iter().zip(1..) {
         put(fill, key, &vec![number; usize::from(number)]);
     }
+
     for (key, number) in keys.iter().zip(1_u8..) {
         let bytes = vec![number; usize::from(number)];
         assert_eq!(
@@ -51,12 +53,14 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
         );
         check_bounds(read, key, &bytes);
     }
+
     for directory in ObjectDir::ALL {
         let expected: BTreeSet<_> = keys
             .iter()
             .filter(|key| key.directory() == Some(directory))
             .cloned()
             .collect();
+
         let listed = list_all(read, directory).expect("list");
         assert_eq!(
             listed
@@ -74,6 +78,7 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
             );
         }
     }
+
     check_missing(read, &pack(250));
 }
 
@@ -84,6 +89,7 @@ fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
         matches!(&error, StoreError::TooLong { key: of, limit, found } if of == key && *limit == len - 1 && *found == len),
         "{error:?}"
     );
+
     let mut one = [0];
     store
         .read_at(key, len - 1, &mut one)
@@ -92,6 +98,7 @@ fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
     store
         .read_at(key, len, &mut [])
         .expect("nothing, at the end");
+
     for (offset, mut buf) in [
         (len, vec![0; 1]),
         (0, vec![0; bytes.len() + 1]),
@@ -106,6 +113,7 @@ fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
             "{error:?}"
         );
     }
+
     assert!(matches!(
         store.read_at(key, u64::MAX, &mut one),
         Err(StoreError::Short { .. })
@@ -164,7 +172,7 @@ fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
         ObjectKey::Lease(LeaseId::new([1; 16])),
     ];
     for key in replaceable {
-        // Longer, then shorter: nothing of the old bytes may stay.
+        // Longer, then shorter: none of the old bytes may remain.
         for bytes in [&b"new"[..], b"much longer", b"short"] {
             store
                 .put(&key, Body::Bytes(bytes), PutMode::Replace)
@@ -208,14 +216,14 @@ fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
     }
 }
 
-/// What is written early and put late has the time of the put: graces and leases are counted from
-/// it.
+/// An object that is written early and put late has the time of the put: grace periods and leases
+/// are counted from it.
 fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
     let time = |key: &ObjectKey| store.stat(key).expect("stat").modified;
     let early = spooled(store, b"written early");
     let lease = |number| ObjectKey::Lease(LeaseId::new([number; 16]));
     put(store, &lease(0), b"first");
-    // Until the store's clock has moved on; one that stands still in a test shows nothing.
+    // Wait until the store's clock has advanced. A test's clock that stands still shows nothing.
     for _ in 0..1000 {
         store
             .put(&lease(1), Body::Bytes(b"later"), PutMode::Replace)
@@ -241,7 +249,8 @@ fn objects_of_all_sizes_read_back(store: &dyn Store) {
             store.get(&pack(number), u64::from(size)).expect("get") == bytes,
             "{size}"
         );
-        let (from, to) = (bytes.len() / 3, bytes.len() / 3 * 2);
+        let from = bytes.len() / 3;
+        let to = bytes.len() / 3 * 2;
         let mut buf = vec![0; to - from];
         store
             .read_at(&pack(number), from as u64, &mut buf)
@@ -254,7 +263,7 @@ fn objects_of_all_sizes_read_back(store: &dyn Store) {
 fn deleted_objects_are_gone(store: &dyn Store) {
     for key in one_key_of_each_kind() {
         put(store, &key, b"bytes");
-        // Some stores keep what was read at hand.
+        // Some stores cache the bytes that were read.
         store.read_at(&key, 0, &mut [0; 5]).expect("read");
         store.delete(&key).expect("delete");
         check_missing(store, &key);
@@ -267,7 +276,8 @@ fn deleted_objects_are_gone(store: &dyn Store) {
 }
 
 fn renamed_objects_keep_their_bytes(store: &dyn Store) {
-    let (place, aside) = (pack(1), ObjectKey::QuarantinedPack(PackId::new([1; 32])));
+    let place = pack(1);
+    let aside = ObjectKey::QuarantinedPack(PackId::new([1; 32]));
     put(store, &place, b"bytes");
     let before = store.stat(&place).expect("stat").modified;
     if !store.properties().rename {
@@ -280,7 +290,7 @@ fn renamed_objects_keep_their_bytes(store: &dyn Store) {
             .expect_err("missing")
             .is_not_found()
     );
-    // Some stores keep what was read at hand.
+    // Some stores cache the bytes that were read.
     store.read_at(&place, 0, &mut [0; 5]).expect("read");
     store.rename(&place, &aside).expect("set aside");
     check_missing(store, &place);
@@ -289,6 +299,7 @@ fn renamed_objects_keep_their_bytes(store: &dyn Store) {
         store.stat(&aside).expect("stat").modified >= before,
         "the time of the move"
     );
+
     put(store, &place, b"others");
     let error = store.rename(&place, &aside).expect_err("taken");
     assert!(
@@ -313,7 +324,7 @@ fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
     });
     assert!(result.expect_err("the caller's").is_not_found());
     assert_eq!(calls, 1);
-    // Deleting what is listed, while it is listed, is what a sweep does.
+    // A sweep deletes objects while it lists them.
     store
         .list(ObjectDir::Packs, &mut |meta| store.delete(&meta.key))
         .expect("list and delete");
@@ -326,7 +337,8 @@ fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {
         let barrier = Arc::new(Barrier::new(usize::from(WRITERS)));
         let threads: Vec<_> = (0..WRITERS)
             .map(|number| {
-                let (store, barrier) = (Arc::clone(store), Arc::clone(&barrier));
+                let store = Arc::clone(store);
+                let barrier = Arc::clone(&barrier);
                 thread::spawn(move || {
                     let bytes = vec![number; 1000];
                     barrier.wait();
@@ -334,16 +346,19 @@ fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {
                 })
             })
             .collect();
+
         let results: Vec<_> = threads
             .into_iter()
             .map(|thread| thread.join().expect("a writer panicked"))
             .collect();
+
         let winners: Vec<_> = (0..WRITERS)
             .zip(&results)
             .filter(|(_, result)| result.is_ok())
             .collect();
         assert_eq!(winners.len(), 1, "{results:?}");
         let winner = winners[0].0;
+
         for result in &results {
             assert!(
                 matches!(result, Ok(()) | Err(StoreError::Exists { .. })),
@@ -361,7 +376,8 @@ fn readers_see_the_old_or_the_new(store: &SharedStore) {
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
     put(&**store, &key, &[0; 5000]);
     let writer = {
-        let (store, key) = (Arc::clone(store), key.clone());
+        let store = Arc::clone(store);
+        let key = key.clone();
         thread::spawn(move || {
             for number in 1..50_u8 {
                 let bytes = vec![number; 5000 - usize::from(number)];
@@ -391,7 +407,7 @@ fn spooled(store: &dyn Store, bytes: &[u8]) -> Spool {
 }
 
 fn pack(number: u8) -> ObjectKey {
-    // First and last bytes differ, so that a store that files packs by the wrong one is found out.
+    // First and last bytes differ, to detect a store that files packs by the wrong one.
     let mut id = [number; 32];
     id[0] = 0xff;
     ObjectKey::Pack(PackId::new(id))

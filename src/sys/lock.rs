@@ -175,7 +175,7 @@ pub fn is_mount_point(directory: &Path) -> bool {
 
 /// Returns true if a path leads to a device, a FIFO or a socket, that is neither to a file nor to a
 /// directory. Symlinks are followed. A link into `/proc`, such as `/dev/stdout`, counts as special
-/// too, whatever the descriptor refers to.
+/// too, regardless of its descriptor.
 pub fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
         || fs::read_link(path).is_ok_and(|to| to.starts_with("/proc"))

@@ -10,7 +10,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::read_bounded;
 
 /// Returns a string that identifies this boot of this machine and this process id namespace (a
-/// container has a separate one). It is empty if the system provides neither.
+/// container has a separate one). It is empty if the system does not provide both.
 pub fn boot_id() -> String {
     let boot = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A command's words for people and machines, without the secrets that some commands contain.
 //!
 //! This is a heuristic that keeps the usual secrets out of logs and listings. A command that takes
-//! its secrets from a file shows none. The table of the tests lists what is masked.
+//! its secrets from a file shows none. The table in the tests lists the masked forms.
 
 /// Replacement for a secret.
 const MASK: &str = "***";

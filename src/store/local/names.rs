@@ -1,4 +1,5 @@
-//! Which names a repository's directory holds by rights, and which are other people's files.
+//! Classification of the names in a repository's directory: the repository's own, the system's, or
+//! foreign.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -6,8 +7,8 @@ use super::{DIRECTORIES, reserve};
 use crate::store::{Copy, ObjectDir, ObjectKey};
 use crate::sys::{Dir, FileKind, PathError, TEMP_PREFIX};
 
-/// What operating systems, file servers and file managers put into the root of a disk or a share by
-/// themselves.
+/// Names that operating systems, file servers and file managers create in the root of a disk or
+/// share.
 const OF_THE_SYSTEM: [&str; 18] = [
     "lost+found",
     "System Volume Information",
@@ -29,14 +30,14 @@ const OF_THE_SYSTEM: [&str; 18] = [
     "#recycle",
 ];
 
-/// The same, where a number or a name follows: a desktop's trash, NFS's files that were removed
-/// while they were open, macOS's second halves of files.
+/// Prefixes of such names, followed by a number or a name: a desktop's trash, NFS's files that were
+/// removed while open, macOS's second halves of files.
 const BEGINNINGS_OF_THE_SYSTEM: [&str; 4] = [".Trash", ".nfs", ".fuse_hidden", "._"];
 
-/// The first name in a directory, in byte order, that stands against making a repository there;
-/// none if the directory is empty, holds only what the system puts there, or what an interrupted
-/// `init` left. Where a `config` says that there is a repository nothing is looked at: whoever
-/// reads that knows better.
+/// Returns the first name in a directory, in byte order, that prevents creating a repository there.
+/// Returns `None` if the directory is empty or contains only names that the system or an
+/// interrupted `init` created. If there is a `config`, the directory is a repository and is not
+/// checked here; the code that reads `config` decides.
 pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
     let has = |name: &str| {
         root.stat(name)
@@ -64,14 +65,15 @@ pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
     Ok(foreign)
 }
 
-/// True for what an `init` makes before its `config`: empty directories, key slots, unfinished
-/// writes.
+/// Returns true for names that an `init` creates before its `config`: empty directories, key slots,
+/// unfinished writes.
 fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
     if is_temporary(name) || name == reserve::NAME {
         return Ok(root
             .stat(name)
             .is_ok_and(|stat| stat.kind == FileKind::File));
     }
+
     let Some(directory) = DIRECTORIES
         .into_iter()
         .find(|directory| directory.name() == name)
@@ -84,6 +86,7 @@ fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
     {
         return Ok(false);
     }
+
     for inner in root.open_dir(name)?.all_names()? {
         let inner = inner?;
         let is_slot = directory == ObjectDir::Keys
@@ -104,7 +107,8 @@ fn is_of_system(name: &str) -> bool {
             .any(|beginning| name.starts_with(beginning))
 }
 
-/// True for a name in a repository's directory that is neither the repository's nor the system's.
+/// Returns true for a name in a repository's directory that belongs neither to the repository nor
+/// to the system.
 pub fn is_foreign(name: &[u8]) -> bool {
     let Some(name) = std::ffi::OsStr::from_bytes(name).to_str() else {
         return true;
@@ -122,7 +126,7 @@ pub fn is_foreign(name: &[u8]) -> bool {
         || is_of_system(name))
 }
 
-/// True for the name of an unfinished write.
+/// Returns true for the name of an unfinished write.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.strip_prefix(TEMP_PREFIX).is_some_and(|rest| {
         rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,5 +1,5 @@
-//! The reserve of a local store: a file of no meaning in the root, whose room a command uses on a
-//! full disk.
+//! The reserve of a local store: a file of random bytes in the root. A command on a full disk frees
+//! its space.
 
 use std::io;
 use std::sync::Arc;
@@ -8,14 +8,13 @@ use super::FILE_MODE;
 use crate::sys::{Dir, Existing, PathContext, PathError, TempFile, random_bytes};
 
 pub(super) const NAME: &str = ".reserve";
-/// The sizes that are tried, in bytes: on a disk that is nearly full a smaller reserve is better
-/// than none.
+/// The sizes to try, in bytes: on a nearly full disk a smaller reserve is better than none.
 const SIZES: [usize; 3] = [4 << 20, 2 << 20, 1 << 20];
 const BLOCK_BYTES: usize = 64 << 10;
-/// With more room than this the reserve is not needed.
+/// The reserve is not needed if more bytes than this are available.
 const ROOM_BYTES: u64 = 16 << 20;
 
-/// Makes the reserve unless it is there.
+/// Creates the reserve if it does not exist.
 pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
     if root.stat(NAME).is_ok() {
         return Ok(());
@@ -34,7 +33,8 @@ pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
     }
 }
 
-/// Random bytes: a file system that compresses or leaves holes must not take them for nothing.
+/// Writes the reserve with random bytes, so that a file system with compression or hole detection
+/// allocates all of them.
 fn write(root: &Arc<Dir>, bytes: usize) -> Result<(), PathError> {
     let mut file = TempFile::create(root, FILE_MODE)?;
     for _ in 0..bytes / BLOCK_BYTES {
@@ -52,7 +52,7 @@ fn is_full(error: &PathError) -> bool {
     )
 }
 
-/// Removes the reserve if it is there.
+/// Removes the reserve if it exists.
 pub(super) fn give_back(root: &Dir) -> Result<(), PathError> {
     match root.remove_file(NAME) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -60,7 +60,7 @@ pub(super) fn give_back(root: &Dir) -> Result<(), PathError> {
     }
 }
 
-/// True if the disk is nearly full, or does not say how full it is.
+/// Returns true if the disk is nearly full, or its free space is unknown.
 pub(super) fn is_of_use(root: &Dir) -> bool {
     root.available_bytes()
         .map_or(true, |bytes| bytes < ROOM_BYTES)

@@ -1,4 +1,4 @@
-//! What a local store does beyond the contract that the suite holds it to.
+//! Tests of a local store beyond the contract that the suite checks.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -45,7 +45,7 @@ fn what_is_set_aside_is_the_same_file() {
         fs::metadata(path_of(&store, &aside)).expect("there").ino(),
         inode
     );
-    // What a crash leaves that could only link: both names of one file.
+    // A crash can leave this on a file system that has only hard links: both names of one file.
     fs::hard_link(path_of(&store, &aside), path_of(&store, &pack(1))).expect("linked");
     store.rename(&pack(1), &aside).expect("ended");
     assert!(!path_of(&store, &pack(1)).exists());
@@ -135,6 +135,7 @@ fn an_error_or_a_dropped_spool_leaves_no_temporary_file() {
             )
             .is_err()
     );
+
     let names = fs::read_dir(store.address()).expect("list");
     let temporary = names.filter(|entry| {
         entry
@@ -167,6 +168,7 @@ fn foreign_names_are_passed_over() {
     fs::create_dir(base.join("packs/01").join("fe".repeat(31) + "01")).expect("create");
     fs::write(base.join("index/notes.txt"), b"").expect("write");
     symlink(root.path(), base.join("index").join("04".repeat(32))).expect("symlink");
+
     let keys = |directory| -> Vec<_> {
         list_all(&store, directory)
             .expect("list")
@@ -198,6 +200,7 @@ fn symlinks_lead_nowhere() {
         matches!(stat, Err(StoreError::NotFound { .. })),
         "as in a listing: {stat:?}"
     );
+
     assert!(store.read_at(&segment, 0, &mut [0]).is_err());
     assert!(
         store
@@ -214,6 +217,7 @@ fn symlinks_lead_nowhere() {
         1,
         "nothing was written outside"
     );
+
     let slot = ObjectKey::KeySlot("../../outside/secret".to_owned(), Copy::First);
     assert!(matches!(store.get(&slot, 99), Err(StoreError::Io { .. })));
 }
@@ -287,7 +291,7 @@ fn directories_that_were_removed_are_made_again() {
     assert_eq!(store.get(&pack(1), 9).expect("get"), b"bytes");
 }
 
-/// On a tmpfs of 8 MiB, mounted for a process of its own where root (or a user namespace) may do
+/// Runs on a tmpfs of 8 MiB, mounted for a separate process if root (or a user namespace) may do
 /// that.
 #[test]
 fn a_full_disk_gets_its_room_back() {
@@ -308,9 +312,10 @@ fn a_full_disk_gets_its_room_back() {
             .env(CHILD, root.path())
             .output()
             .expect("run");
+
         let said = String::from_utf8_lossy(&child.stdout);
-        // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh says so where it
-        // is left out.
+        // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh reports it where
+        // the test is skipped.
         let is_left_out = !is_root && !said.contains("running 1 test");
         assert!(
             is_left_out || child.status.success() && said.contains("1 passed"),
@@ -318,9 +323,11 @@ fn a_full_disk_gets_its_room_back() {
         );
         return;
     };
+
     let store = LocalStore::create(Path::new(&small).join("repo")).expect("create");
     let full = |result| matches!(result, Err(StoreError::Full { .. }));
     let piece = vec![1; 1 << 20];
+
     for _ in 0..3 {
         let mut spool = store.spool().expect("spool");
         assert!(full((0..64).try_for_each(|_| spool.append(&piece))));
@@ -334,13 +341,14 @@ fn a_full_disk_gets_its_room_back() {
         )));
         assert_eq!(list_all(&store, ObjectDir::Packs).expect("list"), []);
     }
+
     store
         .put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly)
         .expect("there is room again");
 }
 
-/// A umask that takes everything away must not lock the owner out. In a process of its own: the
-/// umask is shared.
+/// A umask that removes all permissions must not lock the owner out. Runs in a separate process,
+/// since the umask is shared by all threads.
 #[test]
 fn modes_do_not_depend_on_the_umask() {
     const CHILD: &str = "ICECORE_TEST_UMASK_ROOT";
@@ -384,7 +392,7 @@ fn a_directory_that_refuses_writes_is_read_only() {
     put(&store, &pack(1));
     assert!(!store.properties().read_only);
     if rustix::process::geteuid().is_root() {
-        // Permissions do not bind root.
+        // Permissions do not restrict root.
         return;
     }
     fs::set_permissions(store.address(), fs::Permissions::from_mode(0o500)).expect("chmod");
@@ -476,7 +484,7 @@ fn a_directory_that_holds_other_files_is_not_taken() {
     ] {
         assert_eq!(refused(&file(name)).as_deref(), Some(name));
     }
-    // Names of a repository's directories, and other things in them.
+    // Names of a repository's directories that contain other things.
     for (name, first) in [
         ("packs/x", "packs"),
         ("index/notes.txt", "index"),
@@ -497,7 +505,8 @@ fn a_directory_that_holds_other_files_is_not_taken() {
     let link = |dir: &Path| std::os::unix::fs::symlink("/etc", dir.join("packs")).expect("a link");
     assert_eq!(refused(&link).as_deref(), Some("packs"));
 
-    // What the system puts there, and what an interrupted `init` left at each of its steps.
+    // Names that the system creates, and those that an interrupted `init` leaves after each of its
+    // steps.
     for name in [
         "lost+found",
         ".Trash-1000",
