@@ -1,4 +1,4 @@
-//! `config`: the one object in the clear, checked before anything else is read (docs/format.md,
+//! `config`: the only unencrypted object, checked before anything else is read (docs/format.md,
 //! "config").
 
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use crate::types::{Profile, RepoId, Timestamp};
 
 const MAGIC: &str = "icecore repository";
 const BYTES_MAX: usize = 64 << 10;
-/// What stands between the bytes under the MAC and the MAC.
+/// Separator between the bytes under the MAC and the MAC.
 const MAC_FIELD: &[u8] = b",\"mac\":\"";
 const END: &[u8] = b"\"}\n";
 
-/// Features that a client must know before it does this kind of operation.
+/// Features that a client must support before it performs this kind of operation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Features {
     pub read: Vec<String>,
@@ -34,15 +34,16 @@ pub struct Config {
     #[serde(with = "as_time")]
     pub created: Timestamp,
     pub features: Features,
-    /// Recovery data written beside each pack, in percent of its size, 1 to 100; none: no recovery
-    /// data.
+    /// Size of the recovery data written for each pack, in percent of the pack's size, 1 to 100.
+    /// `None` means no recovery data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parity: Option<u8>,
-    /// The cutter's settings, pinned: minimum, average, maximum and the two masks of each profile.
+    /// The cutter's pinned settings: minimum, average and maximum of each profile, and the
+    /// algorithm.
     cutting: BTreeMap<String, Setting>,
 }
 
-/// One of the cutter's settings. Numbers are whole: a fraction would not read back as it was
+/// One of the cutter's settings. Numbers are integers: a fraction might not be read back exactly as
 /// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -51,7 +52,7 @@ enum Setting {
     Text(String),
 }
 
-/// The cutter's settings as they are pinned in every repository of this format version.
+/// Returns the cutter's settings that are pinned in every repository of this format version.
 fn cutting() -> BTreeMap<String, Setting> {
     let profile = |profile: Profile| {
         let sizes = profile.sizes_at(0);
@@ -69,7 +70,7 @@ fn cutting() -> BTreeMap<String, Setting> {
 }
 
 impl Config {
-    /// The config of a new repository.
+    /// Returns the config of a new repository.
     pub fn new(repository: RepoId, created: Timestamp) -> Self {
         Self {
             magic: MAGIC.into(),
@@ -83,10 +84,10 @@ impl Config {
     }
 }
 
-/// Encodes a config; `mac` is given the bytes to protect and makes the last field.
+/// Encodes a config. `mac` gets the bytes to protect, and its result becomes the last field.
 pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Vec<u8> {
     let mut out = to_json(config);
-    out.pop(); // the closing brace comes behind the MAC
+    out.pop(); // the closing brace follows the MAC
     let mac = as_hex::encode(&mac(&out));
     out.extend_from_slice(MAC_FIELD);
     out.extend_from_slice(mac.as_bytes());
@@ -94,10 +95,10 @@ pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Ve
     out
 }
 
-/// Decodes a config: the value, the bytes under the MAC, and the MAC, to be checked once the key is
-/// open.
+/// Decodes a config. Returns the value, the bytes under the MAC, and the MAC, to be checked once
+/// the key is open.
 ///
-/// A newer format decodes as far as its version, so that the caller can refuse it by name.
+/// Of a newer format only the version is decoded, so that the caller can name it in the error.
 pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonError> {
     if bytes.len() > BYTES_MAX {
         return Err(JsonError("longer than 64 KiB".into()));
@@ -107,6 +108,7 @@ pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonErro
         magic: String,
         format: u32,
     }
+
     let version: Version = from_json(bytes)?;
     if version.magic != MAGIC {
         return Err(JsonError("not the config of an icecore repository".into()));
@@ -116,6 +118,7 @@ pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonErro
         config.format = version.format;
         return Ok((config, &[], [0; 32]));
     }
+
     let tail = MAC_FIELD.len() + 64 + END.len();
     let split = bytes
         .len()
@@ -129,6 +132,7 @@ pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonErro
         .and_then(as_hex::decode)
         .and_then(|mac| <[u8; 32]>::try_from(mac).ok())
         .ok_or_else(|| JsonError("the last field is not the MAC".into()))?;
+
     let config: Config = from_json(bytes)?;
     Ok((config, protected, mac))
 }

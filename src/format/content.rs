@@ -5,9 +5,9 @@ use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX};
 
 const CHUNK_MAX: u32 = 2 << 20;
 const DEPTH_MAX: u8 = 8;
-/// A list node ends after at least this many entries where the content says so.
+/// A list node can end after this many entries, if its content decides so.
 pub const LIST_ENTRIES_MIN: usize = 4;
-/// A list node ends here whatever the content says.
+/// A list node always ends after this many entries.
 pub const LIST_ENTRIES_MAX: usize = 64;
 
 const TAG_CHUNK: u8 = 0;
@@ -64,6 +64,7 @@ fn read_extent(reader: &mut Reader<'_>) -> Result<Extent, WireError> {
         }
         _ => return Err(reader.error("an extent that this icecore does not know")),
     };
+
     if extent.is_empty() {
         return Err(reader.error("an extent of no length"));
     }
@@ -101,10 +102,10 @@ pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Content, WireError
     read_extents(reader, usize::MAX)
 }
 
-/// True if a list node ends behind its `count`-th entry, which is `last`.
+/// Returns true if a list node ends after its `count`-th entry, which is `last`.
 ///
-/// Cut by content, so that a change in the middle of a long list leaves the other nodes as they
-/// are.
+/// The content decides, so that a change in the middle of a long list leaves the other nodes
+/// unchanged.
 pub fn ends_list_node(count: usize, last: &Extent) -> bool {
     let by_content = match last {
         Extent::Chunk { id, .. } | Extent::List { id, .. } => id.as_bytes()[0] & 0x07 == 0,
@@ -120,8 +121,8 @@ pub fn encode_list_node(extents: &[Extent]) -> Vec<u8> {
     out
 }
 
-/// Decodes the list node behind an extent of this length and depth: depth 1 holds no lists, depth n
-/// lists of depth n − 1 alone.
+/// Decodes the list node of an extent of this length and depth. A list of depth 1 contains no
+/// lists; a list of depth n contains only lists of depth n − 1.
 pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>, WireError> {
     let mut reader = Reader::new(bytes);
     let content = read_extents(&mut reader, LIST_ENTRIES_MAX)?;
@@ -158,6 +159,7 @@ mod tests {
         assert_eq!(decode_list_node(&bytes, len, 1), Ok(extents));
         assert!(decode_list_node(&bytes, len + 1, 1).is_err());
         assert!(decode_list_node(&bytes, len, 2).is_err());
+
         let list = [Extent::List {
             id: ChunkId::new([1; 32]),
             len: 5,
@@ -166,6 +168,7 @@ mod tests {
         let bytes = encode_list_node(&list);
         assert!(decode_list_node(&bytes, 5, 2).is_ok());
         assert!(decode_list_node(&bytes, 5, 3).is_err());
+
         for bad in [
             Extent::Hole { len: 0 },
             Extent::List {

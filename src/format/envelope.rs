@@ -3,25 +3,25 @@
 use super::wire::{Reader, WireError};
 use crate::types::{Codec, LeaseId};
 
-/// First bytes of every enveloped object.
+/// First bytes of every object with an envelope.
 const MAGIC: [u8; 8] = *b"icecore\n";
 /// Last bytes of every pack.
 const TRAILER_MAGIC: [u8; 8] = *b"icepack\n";
 const ENVELOPE_VERSION: u8 = 1;
-/// Object keys are derived from the repository's keys; the other mode (a key wrapped to a public
+/// Object keys are derived from the repository's keys. The other mode (a key wrapped to a public
 /// key) is reserved.
 const KEY_MODE_DERIVED: u8 = 0;
 
-/// Bytes of the header as this version writes it.
+/// Bytes of the header that this version writes.
 pub const HEADER_BYTES: usize = 61;
-/// Longest header that is read; headers can grow.
+/// Maximal bytes of a header that is read; later versions may write longer headers.
 const HEADER_BYTES_MAX: usize = 4096;
-/// Codec (1) and plain length (8) before a sealed body.
+/// Bytes before a sealed body: codec (1) and plain length (8).
 const BODY_PREFIX_BYTES: usize = 9;
 /// Bytes of a pack's trailer.
 pub const TRAILER_BYTES: usize = 24;
 
-/// What an enveloped object is. The numbers are the format's.
+/// The kind of an object with an envelope. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ObjectKind {
@@ -37,7 +37,7 @@ pub struct Header {
     pub kind: ObjectKind,
     /// Makes the object's key and name unique.
     pub random: [u8; 32],
-    /// The lease of who wrote it.
+    /// The writer's lease.
     pub writer: LeaseId,
 }
 
@@ -54,7 +54,7 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
     out
 }
 
-/// Decodes the header at the start of `bytes`, which must be of this kind; returns it and its
+/// Decodes the header at the start of `bytes`, which must be of this kind. Returns it and its
 /// length.
 pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), WireError> {
     let mut reader = Reader::new(bytes);
@@ -67,6 +67,7 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), 
     if reader.byte()? != ENVELOPE_VERSION {
         return Err(reader.error("an object of a version that this icecore does not know"));
     }
+
     let len = usize::from(u16::from_le_bytes(reader.array()?));
     if !(HEADER_BYTES..=HEADER_BYTES_MAX).contains(&len) || len > bytes.len() {
         return Err(reader.error("a header of impossible length"));
@@ -74,6 +75,7 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), 
     if reader.byte()? != KEY_MODE_DERIVED {
         return Err(reader.error("a key mode that this icecore does not know"));
     }
+
     let random = reader.array()?;
     let writer = LeaseId::new(reader.array()?);
     Ok((
@@ -98,7 +100,7 @@ pub(super) fn read_codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
     codec(reader)
 }
 
-/// A sealed part with what is needed to open it.
+/// A sealed part with the values needed to open it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBody<'a> {
     pub codec: Codec,
@@ -107,7 +109,8 @@ pub struct SealedBody<'a> {
     pub sealed: &'a [u8],
 }
 
-/// What stands before the sealed bytes of a segment, a snapshot, a lease or a directory: 9 bytes.
+/// Encodes the prefix of the sealed bytes of a segment, a snapshot, a lease or a directory: 9
+/// bytes.
 pub fn encode_body_prefix(codec: Codec, plain_len: u64) -> [u8; BODY_PREFIX_BYTES] {
     let mut out = [0; BODY_PREFIX_BYTES];
     out[0] = codec as u8;
@@ -115,7 +118,7 @@ pub fn encode_body_prefix(codec: Codec, plain_len: u64) -> [u8; BODY_PREFIX_BYTE
     out
 }
 
-/// Splits prefix and sealed bytes; a plain length above `limit` is refused.
+/// Splits a body into prefix and sealed bytes. Refuses a plain length above `limit`.
 pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireError> {
     let mut reader = Reader::new(bytes);
     let codec = codec(&mut reader)?;
@@ -131,7 +134,7 @@ pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireErr
     })
 }
 
-/// The end of a pack: where its directory lies.
+/// The end of a pack, with the position of its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
     pub directory_offset: u64,
@@ -148,8 +151,8 @@ pub fn encode_trailer(trailer: Trailer) -> [u8; TRAILER_BYTES] {
     out
 }
 
-/// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes; the directory must end
-/// where the trailer begins and be at most `directory_max` bytes.
+/// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes. The directory must end
+/// where the trailer begins and have at most `directory_max` bytes.
 pub fn decode_trailer(
     bytes: &[u8],
     pack_size: u64,

@@ -1,5 +1,4 @@
-//! Lists of frames and their chunks, as pack directories and segments carry them (docs/format.md,
-//! "Pack").
+//! Lists of frames and their chunks, as in pack directories and segments (docs/format.md, "Pack").
 
 use super::envelope::read_codec;
 use super::wire::{Reader, WireError, put_number};
@@ -7,9 +6,9 @@ use crate::types::{ChunkId, ChunkInfo, Class, Codec, FrameInfo};
 
 const FRAME_PLAIN_MAX: u64 = 4 << 20;
 const CHUNK_MAX: u32 = 2 << 20;
-/// What a seal adds to a frame.
+/// Bytes that sealing adds to a frame.
 const TAG_BYTES: u32 = 16;
-/// Smallest encoding of a frame: class, codec, gap, stored, plain, count and one chunk.
+/// Minimal encoded size of a frame: class, codec, gap, stored, plain, count and one chunk.
 const FRAME_LEAST: usize = 6 + CHUNK_LEAST;
 const CHUNK_LEAST: usize = 33;
 
@@ -31,7 +30,7 @@ pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
     }
 }
 
-/// Reads frames that lie one behind the other, all before `limit`.
+/// Reads frames in ascending, non-overlapping order, all before `limit`.
 pub(super) fn read_frames(
     reader: &mut Reader<'_>,
     limit: u64,
@@ -46,6 +45,7 @@ pub(super) fn read_frames(
             _ => return Err(reader.error("a class that this icecore does not know")),
         };
         let codec = read_codec(reader)?;
+
         let gap = reader.number()?;
         let stored = reader.u32()?;
         let offset = end
@@ -57,15 +57,17 @@ pub(super) fn read_frames(
         if end > limit {
             return Err(reader.error("a frame outside its pack"));
         }
+
         let plain = reader.u32()?;
-        // What zstd cannot shrink is stored plain, so no frame is longer than its plain bytes and
-        // the tag; readers allocate by this.
+        // Data that zstd cannot shrink is stored plain, so no frame is longer than its plain bytes
+        // and the tag. Readers allocate by this bound.
         let packed = stored
             .checked_sub(TAG_BYTES)
             .ok_or_else(|| reader.error("a frame shorter than its tag"))?;
         if packed > plain || (codec == Codec::Plain) != (packed == plain) {
             return Err(reader.error("a frame of impossible length"));
         }
+
         let chunks = read_chunks(reader, plain)?;
         frames.push(FrameInfo {
             class,
@@ -105,7 +107,7 @@ pub fn encode_directory(frames: &[FrameInfo]) -> Vec<u8> {
     out
 }
 
-/// Decodes a pack's directory whose frames must lie before `directory_offset`.
+/// Decodes a pack's directory. All frames must end before `directory_offset`.
 pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<FrameInfo>, WireError> {
     let mut reader = Reader::new(bytes);
     let frames = read_frames(&mut reader, directory_offset)?;
@@ -117,7 +119,8 @@ pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<Frame
 mod tests {
     use super::*;
 
-    /// A reader allocates a frame's stored length before it reads: it could be stated as 4 GiB.
+    /// A reader allocates a frame's stored length before reading it, and a directory could state 4
+    /// GiB.
     #[test]
     fn a_frame_is_no_longer_than_its_plain_bytes_and_tag() {
         let frame = |codec, stored| FrameInfo {

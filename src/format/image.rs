@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::text::JsonError;
 
-/// Most images of a snapshot.
+/// Maximal number of images in a snapshot.
 pub const IMAGES_MAX: usize = 256;
-/// Longest text of an image: the engine takes names of 255 bytes, tags of 128, and a digest.
+/// Maximal bytes of a text: the engine accepts names of 255 bytes, tags of 128, and a digest.
 pub const IMAGE_TEXT_BYTES_MAX: usize = 512;
-/// Most sources of an image.
+/// Maximal number of sources of an image.
 const SOURCES_MAX: usize = 64;
 
-/// The image of a service's container at the backup.
+/// The image of a service's container at the time of the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceImage {
-    /// The service of the compose project, or the container's name where it belongs to none.
+    /// The service of the compose project, or the container's name if it belongs to no project.
     pub service: String,
     /// As the compose file names it: `postgres:15.1`.
     pub image: String,
-    /// The engine's own name of the image: `sha256:…`. Another engine may give the same image
-    /// another one.
+    /// The engine's own name of the image: `sha256:…`. Another engine may use a different one for
+    /// the same image.
     pub id: String,
-    /// The image in its registry: `postgres@sha256:…`. None: it was never pulled or pushed.
+    /// The image in its registry: `postgres@sha256:…`. `None` if it was never pulled or pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The node's sources that the container uses.
@@ -33,7 +33,7 @@ pub struct ServiceImage {
 }
 
 impl ServiceImage {
-    /// True if every text is within the bounds of the format.
+    /// Returns true if every text is within the bounds of the format.
     fn is_legal(&self) -> bool {
         let texts = [&self.service, &self.image]
             .into_iter()
@@ -45,7 +45,8 @@ impl ServiceImage {
     }
 }
 
-/// What an encoder may write of these: those that are legal, one a service, ordered by service.
+/// Returns the images that an encoder may write: the legal ones, one per service, sorted by
+/// service.
 pub fn legal_images(images: impl IntoIterator<Item = ServiceImage>) -> Vec<ServiceImage> {
     let mut images: Vec<ServiceImage> = images.into_iter().filter(ServiceImage::is_legal).collect();
     images.sort_by(|a, b| a.service.cmp(&b.service));
@@ -54,7 +55,7 @@ pub fn legal_images(images: impl IntoIterator<Item = ServiceImage>) -> Vec<Servi
     images
 }
 
-/// Refuses what [`legal_images`] would not have returned.
+/// Refuses any list that [`legal_images`] would not return.
 pub(super) fn check(images: &[ServiceImage]) -> Result<(), JsonError> {
     if images.len() > IMAGES_MAX {
         return Err(JsonError(format!("more than {IMAGES_MAX} images")));
@@ -75,13 +76,13 @@ pub(super) fn check(images: &[ServiceImage]) -> Result<(), JsonError> {
     Ok(())
 }
 
-/// Printable ASCII without blanks, within the bound.
+/// Returns true for printable ASCII without blanks, within the bound.
 fn is_word(text: &str) -> bool {
     (1..=IMAGE_TEXT_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// `sha256:…`, or by another algorithm.
+/// Returns true for `sha256:…`, or a digest of another algorithm.
 fn is_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else {
         return false;
@@ -95,7 +96,7 @@ fn is_digest(text: &str) -> bool {
     !algorithm.is_empty() && is_name && is_hex && (32..=128).contains(&hex.len()) && is_word(text)
 }
 
-/// `NAME@sha256:…`
+/// Returns true for `NAME@sha256:…`.
 fn is_pinned(text: &str) -> bool {
     text.split_once('@')
         .is_some_and(|(name, digest)| !name.is_empty() && is_digest(digest))
@@ -178,13 +179,16 @@ mod tests {
                 ..image("a")
             },
         ];
+
         for bad in bad {
             assert!(check(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
             assert_eq!(legal_images([bad, image("b")]), [image("b")]);
         }
+
         assert!(
             check(&[image("b"), image("a")]).is_err() && check(&[image("a"), image("a")]).is_err()
         );
+
         let many: Vec<ServiceImage> = (0..=IMAGES_MAX).map(|n| image(&format!("s{n}"))).collect();
         assert!(check(&many).is_err());
         let legal = legal_images(many.into_iter().rev());

@@ -18,14 +18,14 @@ pub struct KeySlot {
     pub repository: RepoId,
     #[serde(with = "as_time")]
     pub created: Timestamp,
-    /// For people: who or what opens with it.
+    /// A description for people of the secret that opens the slot.
     pub label: String,
     /// Argon2id's memory in KiB and number of passes.
     pub memory_kib: u32,
     pub passes: u32,
     #[serde(with = "as_hex")]
     pub salt: [u8; 32],
-    /// Tells whether the master key that the slot opened to is the right one.
+    /// Verifies that the unwrapped master key is the right one.
     #[serde(with = "as_hex")]
     pub check: [u8; 32],
     /// The sealed master key with the tag: 48 bytes.
@@ -34,7 +34,7 @@ pub struct KeySlot {
 }
 
 impl KeySlot {
-    /// A slot whose `check` and `wrapped` the caller fills in.
+    /// Returns a slot whose `check` and `wrapped` the caller must fill in.
     pub fn new(
         repository: RepoId,
         created: Timestamp,
@@ -58,7 +58,7 @@ impl KeySlot {
     }
 }
 
-/// What the wrapping is bound to: every field but `wrapped` itself.
+/// Returns the associated data of the wrapping: every field except `wrapped` itself.
 pub fn key_slot_aad(slot: &KeySlot) -> Vec<u8> {
     to_json(&KeySlot {
         wrapped: [0; 48],

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{JsonError, as_text, as_texts, as_time_option, from_json, to_json};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
-/// What the holder is doing.
+/// The operation of the holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseKind {
@@ -23,15 +23,14 @@ pub struct LeaseBody {
     pub id: LeaseId,
     pub kind: LeaseKind,
     pub host: String,
-    /// The machine's boot and the process, so that a dead holder on the same machine is known to be
-    /// dead.
+    /// The machine's boot id. With the process id it identifies a dead holder on the same machine.
     pub boot: String,
     pub pid: u32,
-    /// The store's time of the first heartbeat; absent in the first itself, whose modification time
-    /// it is.
+    /// The store's time of the first heartbeat. Absent in the first heartbeat itself, whose
+    /// modification time it is.
     #[serde(with = "as_time_option", default)]
     pub started: Option<Timestamp>,
-    /// The snapshots that the holder relies on.
+    /// The snapshots that the holder depends on.
     #[serde(with = "as_texts", default)]
     pub parents: Vec<SnapshotId>,
 }

@@ -1,8 +1,8 @@
-//! Bytes to values and back, after `docs/format.md`. No I/O, no keys: what is sealed is opened by
-//! `repo`.
+//! Conversion between bytes and values, as specified in `docs/format.md`. There is no I/O and there
+//! are no keys here: `repo` opens sealed data.
 //!
-//! Every decoder is bounded: it allocates no more than its input can account for, and refuses what
-//! an encoder of this version would not have written.
+//! Every decoder is bounded: it allocates memory only in proportion to its input, and refuses input
+//! that an encoder of this version would not have written.
 
 mod config;
 mod content;
@@ -50,5 +50,5 @@ pub use wire::WireError;
 #[cfg(any(test, feature = "testing"))]
 pub use wire::tail_fields_skipped;
 
-/// The format version that this code writes, and the newest that it reads.
+/// The format version that this code writes, and the newest one that it reads.
 pub const FORMAT_VERSION: u32 = 1;

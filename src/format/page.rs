@@ -11,25 +11,25 @@ use crate::types::{
     RelPath, Timestamp, Xattr, XattrValue,
 };
 
-/// Longest page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
+/// Maximal bytes of a page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 const SYMLINK_BYTES_MAX: usize = 4095;
 const REASON_BYTES_MAX: usize = 1024;
 const NAME_MAX: usize = 255;
 const XATTR_INLINE_MAX: usize = 4096;
-/// All paths of a page together, written out: 2 MiB. Shared prefixes cost a byte in the page and up
-/// to 64 KiB each in memory.
+/// Maximal bytes of all paths of a page together, expanded: 2 MiB. A shared prefix costs a byte in
+/// the page and up to 64 KiB in memory.
 pub const PAGE_PATHS_MAX: usize = 2 << 20;
-/// Names shorter than this are stored as they are, whatever they look like.
+/// Shorter names are always stored as they are.
 const PACKED_CHARS_MIN: usize = 8;
 
-// How the part of a path behind the shared prefix is stored.
+// Encodings of the part of a path after the shared prefix.
 const AS_IS: u64 = 0;
 const AS_HEX: u64 = 1;
 const AS_BLOCK: u64 = 2;
 const BLOCK_SUFFIX: &[u8] = b".data";
 
-/// Puts entries, given in strictly ascending path order, into one page.
+/// Collects entries, pushed in strictly ascending path order, into one page.
 #[derive(Debug, Default)]
 pub struct PageBuilder {
     owners: Vec<Owner>,
@@ -44,19 +44,20 @@ pub struct PageBuilder {
 }
 
 impl PageBuilder {
-    /// An empty page.
+    /// Returns an empty page.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an entry, whose path must be above the last one's.
+    /// Adds an entry. Its path must be above the last one's.
     pub fn push(&mut self, entry: &Entry) {
         debug_assert!(
             self.entries == 0 || entry.path.key() > self.last_key.as_slice(),
             "entries out of order"
         );
         let owner = entry.meta().map(|meta| self.owner_index(&meta.owner));
-        let (last_key, last_mtime) = (&self.last_key, self.last_mtime);
+        let last_key = &self.last_key;
+        let last_mtime = self.last_mtime;
         put_record(&mut self.body, &mut self.scratch, |out| {
             put_path(out, last_key, entry.path.key());
             put_node(out, entry, owner.unwrap_or(0), last_mtime);
@@ -72,7 +73,7 @@ impl PageBuilder {
     }
 
     fn owner_index(&mut self, owner: &Owner) -> u64 {
-        // Pages have a handful of owners; the last used is nearly always the one.
+        // Pages have few owners, and usually the last one is used again.
         let found = self.owners.iter().rposition(|known| known == owner);
         found.unwrap_or_else(|| {
             self.owners_bytes += 12 + owner.user.len() + owner.group.len();
@@ -81,23 +82,23 @@ impl PageBuilder {
         }) as u64
     }
 
-    /// Plain bytes so far, roughly.
+    /// Returns the approximate plain bytes so far.
     pub fn bytes(&self) -> usize {
         self.body.len() + self.owners_bytes
     }
 
-    /// Bytes of all paths so far, written out.
+    /// Returns the bytes of all paths so far, expanded.
     pub fn paths_bytes(&self) -> usize {
         self.paths_bytes
     }
 
-    /// Number of entries so far.
+    /// Returns the number of entries so far.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Ends the page: its first path, its bytes and number of entries; none if it is empty. The
-    /// builder is empty again.
+    /// Ends the page and resets the builder. Returns the page's first path, its bytes and its
+    /// number of entries, or `None` if it is empty.
     pub fn finish(&mut self) -> Option<(RelPath, Vec<u8>, u64)> {
         let done = std::mem::take(self);
         let first = done.first?;
@@ -120,6 +121,7 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     if bytes.len() > PAGE_BYTES_MAX {
         return Err(reader.error("a page longer than is legal"));
     }
+
     let owners = read_owners(&mut reader)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(reader.left() / 64);
     let mut context = Context {
@@ -127,6 +129,7 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
         owners_used: 0,
         last_mtime: Timestamp::default(),
     };
+
     let mut key = Vec::new();
     let mut paths_bytes = 0;
     while !reader.is_empty() {
@@ -141,6 +144,8 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
         let entry = read_node(record, path, &mut context)?;
         entries.push(entry);
     }
+    // Unused owners and empty pages are refused, so that a page has one encoding.
+
     if context.owners_used != owners.len() {
         return Err(reader.error("an owner that no entry has"));
     }
@@ -151,10 +156,10 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     }
 }
 
-/// What entries of a page share.
+/// State shared by the entries of a page.
 struct Context<'a> {
     owners: &'a [Owner],
-    /// Owners stand in the order of their first use, so these many of them have been used.
+    /// Number of owners used so far. Owners are listed in the order of their first use.
     owners_used: usize,
     last_mtime: Timestamp,
 }
@@ -192,20 +197,20 @@ fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
     }
 }
 
-/// True for what is stored as the bytes that its hex digits stand for.
+/// Returns true for a suffix that is stored as the bytes of its hex digits.
 fn is_hex(suffix: &[u8]) -> bool {
     suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex_value(c).is_some())
 }
 
-/// The base32 part of what is stored as a block's name.
+/// Returns the base32 part of a suffix that is stored as a block's name, or `None` for any other.
 fn block_name(suffix: &[u8]) -> Option<&[u8]> {
     let block = suffix.strip_suffix(BLOCK_SUFFIX)?;
     (block.len() >= PACKED_CHARS_MIN && block.iter().all(|&c| base32_value(c).is_some()))
         .then_some(block)
 }
 
-/// Turns `key` from the path before into the next one, which must be above it and stored as
-/// [`put_path`] does.
+/// Replaces the previous path in `key` by the next one, which must be above it and encoded as by
+/// [`put_path`].
 fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Result<(), WireError> {
     let shared = reader.number()?;
     if shared > key.len() as u64 {
@@ -214,12 +219,14 @@ fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Resu
     let shared = shared as usize;
     let replaced = key.get(shared).copied();
     key.truncate(shared);
+
     let head = reader.number()?;
     let chars = head >> 2;
     if chars > PATH_BYTES_MAX as u64 {
         return Err(reader.error("a path longer than is legal"));
     }
     let chars = chars as usize;
+
     match head & 3 {
         AS_IS => {
             let suffix = reader.take(chars)?;
@@ -238,8 +245,9 @@ fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Resu
         }
         _ => return Err(reader.error("a name stored in a way that this icecore does not know")),
     }
-    // Above the path before, and what both share is shared: the first byte behind it is a greater
-    // one.
+
+    // The path must be above the previous one and share its longest prefix, so the first byte after
+    // the prefix must be greater.
     if !is_first && key.get(shared).copied() <= replaced {
         return Err(reader.error("paths out of order, or a shared prefix that is too short"));
     }
@@ -262,9 +270,11 @@ fn base32_value(c: u8) -> Option<u8> {
     }
 }
 
-/// Packs values of `width` bits each, most significant first; the last byte is filled with zeros.
+/// Packs values of `width` bits each, most significant bits first. The last byte is padded with
+/// zeros.
 fn put_bits(out: &mut Vec<u8>, values: impl Iterator<Item = u8>, width: u32) {
-    let (mut held, mut bits) = (0u32, 0);
+    let mut held = 0u32;
+    let mut bits = 0;
     for value in values {
         held = held << width | u32::from(value);
         bits += width;
@@ -286,7 +296,9 @@ fn read_bits(
     alphabet: &[u8],
 ) -> Result<(), WireError> {
     let bytes = reader.take((chars * width as usize).div_ceil(8))?;
-    let (mut held, mut bits, mut next) = (0u32, 0, bytes.iter());
+    let mut held = 0u32;
+    let mut bits = 0;
+    let mut next = bytes.iter();
     for _ in 0..chars {
         if bits < width {
             held = held << 8 | next.next().map_or(0, |&byte| u32::from(byte));
@@ -360,6 +372,7 @@ fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metad
     if mode > 0o7777 {
         return Err(reader.error("permission bits beyond 07777"));
     }
+
     let index = usize::try_from(reader.number()?)
         .ok()
         .filter(|&index| index <= context.owners_used);
@@ -368,13 +381,16 @@ fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metad
         .ok_or_else(|| reader.error("an owner that the page does not list here"))?
         .clone();
     context.owners_used = context.owners_used.max(index.map_or(0, |index| index + 1));
+
     let mtime = time_after(reader, context.last_mtime)?;
     context.last_mtime = mtime;
     let ctime = time_after(reader, mtime)?;
     let inode = reader.number()?;
     let nlink = reader.u32()?;
     let device = if nlink > 1 { reader.number()? } else { 0 };
+
     let xattrs = read_xattrs(reader)?;
+
     Ok(Metadata {
         mode: mode as u16,
         owner,
@@ -398,6 +414,7 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
         {
             return Err(reader.error("attribute names out of order"));
         }
+
         let value = match reader.byte()? {
             0 => XattrValue::Inline(reader.bytes(XATTR_INLINE_MAX)?.to_vec()),
             1 => {
@@ -414,6 +431,7 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
                 );
             }
         };
+
         xattrs.push(Xattr { name, value });
     }
     Ok(xattrs)
@@ -437,9 +455,10 @@ fn read_node(
     let bits = u16::try_from(reader.number()?).ok();
     let flags = bits.and_then(EntryFlags::from_bits);
     let flags = flags.ok_or_else(|| reader.error("flags that this icecore does not know"))?;
+
     let Some(kind) = known_kind(number) else {
-        // Merges carry the body into other pages as it is: a later kind must refer to nothing else
-        // in its page, neither to the owners' list nor to the time before.
+        // Merges copy the body unchanged into other pages. So an entry of a later kind must not
+        // refer to the rest of its page, neither to the owners' list nor to the previous time.
         let left = reader.left();
         let body = reader.take(left)?.to_vec();
         return Ok(Entry {
@@ -448,7 +467,9 @@ fn read_node(
             node: Node::Unknown { kind: number, body },
         });
     };
+
     let mut meta = || read_meta(&mut reader, context);
+
     let node = match kind {
         EntryKind::File => {
             let meta = meta()?;
@@ -489,6 +510,7 @@ fn read_node(
         }
         EntryKind::Removed => Node::Removed,
     };
+
     reader.tail()?;
     Ok(Entry { path, flags, node })
 }

@@ -1,26 +1,26 @@
-//! The head of recovery data (docs/format.md, "Parity"): how a pack was cut, and the hashes by
-//! which damage is located.
+//! The head of recovery data (docs/format.md, "Parity"): how a pack is divided into shards, and the
+//! hashes that locate damage.
 
 use super::wire::{Reader, WireError};
 use crate::types::PackId;
 
-/// First bytes of every parity object, and last ones.
+/// First and last bytes of every parity object.
 const MAGIC: [u8; 7] = *b"icepar\n";
 const VERSION: u8 = 1;
-/// Bytes of a head but for its hashes.
+/// Bytes of a head without its hashes.
 const FIXED_BYTES: usize = 8 + 32 + 8 + 4 + 4 + 4 + CHECK_BYTES;
 const CHECK_BYTES: usize = 32;
 const HASH_BYTES: usize = 16;
-/// Data shards, and parity shards, of a pack.
+/// Maximal number of data shards, and of parity shards, of a pack.
 const SHARDS_MAX: u32 = 4096;
 /// Bytes of the end: length of the head, and the magic with the version.
 pub const PARITY_END_BYTES: usize = 16;
-/// Longest head that is read.
+/// Maximal bytes of a head that is read.
 pub const PARITY_HEAD_BYTES_MAX: usize = FIXED_BYTES + 2 * SHARDS_MAX as usize * HASH_BYTES;
-/// Fewest bytes of a head from which its length is known.
+/// Number of leading bytes that determine a head's length.
 pub const PARITY_HEAD_BYTES_LEAST: usize = FIXED_BYTES - CHECK_BYTES;
 
-/// How a pack was cut into shards, and what each hashes to.
+/// How a pack is divided into shards, and the hash of each shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParityHead {
     pub pack: PackId,
@@ -28,14 +28,14 @@ pub struct ParityHead {
     pub pack_size: u64,
     /// Bytes of a shard.
     pub shard: u32,
-    /// The first 16 bytes of the BLAKE3 of each data shard, the last one filled up with zeros.
+    /// The first 16 bytes of the BLAKE3 of each data shard, the last shard padded with zeros.
     pub data: Vec<[u8; HASH_BYTES]>,
-    /// The same of each parity shard.
+    /// The same for each parity shard.
     pub parity: Vec<[u8; HASH_BYTES]>,
 }
 
 impl ParityHead {
-    /// Bytes of its encoding.
+    /// Returns the bytes of its encoding.
     pub fn encoded_len(&self) -> usize {
         FIXED_BYTES + HASH_BYTES * (self.data.len() + self.parity.len())
     }
@@ -59,14 +59,15 @@ pub fn encode_parity_head(head: &ParityHead) -> Vec<u8> {
     out
 }
 
-/// The length of the head that begins with these bytes, at least [`PARITY_HEAD_BYTES_LEAST`].
+/// Returns the length of the head that begins with these bytes, at least
+/// [`PARITY_HEAD_BYTES_LEAST`].
 pub fn parity_head_len(bytes: &[u8]) -> Result<usize, WireError> {
     let mut reader = Reader::new(bytes);
     let (_, data, parity) = read_fixed(&mut reader)?;
     Ok(FIXED_BYTES + HASH_BYTES * (data + parity) as usize)
 }
 
-/// What stands before the hashes; they are left out.
+/// Reads the fields before the hashes; the hashes stay empty.
 fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireError> {
     if reader.array()? != MAGIC {
         return Err(reader.error("this is no recovery data"));
@@ -74,11 +75,13 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireErr
     if reader.byte()? != VERSION {
         return Err(reader.error("recovery data of a version that this icecore does not know"));
     }
+
     let pack = PackId::new(reader.array()?);
     let pack_size = u64::from_le_bytes(reader.array()?);
     let shard = u32::from_le_bytes(reader.array()?);
     let data = u32::from_le_bytes(reader.array()?);
     let parity = u32::from_le_bytes(reader.array()?);
+
     let fits = shard > 0
         && shard.is_multiple_of(64)
         && shard <= 1 << 20
@@ -89,6 +92,7 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireErr
     if !fits {
         return Err(reader.error("shards that do not add up to a pack"));
     }
+
     Ok((
         ParityHead {
             pack,
@@ -102,7 +106,7 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireErr
     ))
 }
 
-/// Decodes a head, which is all of `bytes`.
+/// Decodes a head that fills `bytes`.
 pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     let mut reader = Reader::new(bytes);
     let (head, data, parity) = read_fixed(&mut reader)?;
@@ -127,7 +131,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     })
 }
 
-/// Encodes the end of a parity object, behind its second head.
+/// Encodes the end of a parity object, which follows its second head.
 pub fn encode_parity_end(head_len: usize) -> [u8; PARITY_END_BYTES] {
     let mut out = [0; PARITY_END_BYTES];
     out[..8].copy_from_slice(&(head_len as u64).to_le_bytes());
@@ -136,7 +140,7 @@ pub fn encode_parity_end(head_len: usize) -> [u8; PARITY_END_BYTES] {
     out
 }
 
-/// The length of the second head by the object's end, [`PARITY_END_BYTES`] bytes.
+/// Returns the length of the second head from the object's end, [`PARITY_END_BYTES`] bytes.
 pub fn decode_parity_end(bytes: &[u8]) -> Result<usize, WireError> {
     let mut reader = Reader::new(bytes);
     let len = u64::from_le_bytes(reader.array()?);

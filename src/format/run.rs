@@ -1,18 +1,18 @@
-//! A run's root and index nodes: where its pages are (docs/format.md, "Run").
+//! A run's root and index nodes, which locate its pages (docs/format.md, "Run").
 
 use super::wire::{Reader, WireError, put_bytes, put_number, put_record};
 use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
 
 /// Nodes are closed once they reach this many bytes.
 pub const NODE_BYTES_TARGET: usize = 64 << 10;
-/// … but hold at least this many references, however long their paths: with one or two in each, a
-/// tree of pages that begin with paths of 64 KiB would never come to an end. A root of two such
+/// Minimal number of references in a node, even if their paths are long: with one or two in each
+/// node, the tree over pages that begin with paths of 64 KiB would never end. A root of two such
 /// trees still fits a chunk of 2 MiB.
 pub const NODE_REFS_MIN: usize = 8;
-/// Levels of nodes above the pages.
+/// Maximal number of node levels above the pages.
 pub const LEVEL_MAX: u8 = 4;
 
-/// Where a page, or a node of pages, lies.
+/// Reference to a page or to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRef {
     /// The first path in it.
@@ -32,7 +32,7 @@ pub struct RunTree {
     pub refs: Vec<PageRef>,
 }
 
-/// A run: pages of directories (and of what took a directory's place), and pages of all else.
+/// A run: pages of directories (and of entries that replaced a directory), and pages of all others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RunRoot {
     pub directories: RunTree,
@@ -58,6 +58,7 @@ fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
     if level > u64::from(LEVEL_MAX) {
         return Err(reader.error("a run deeper than is legal"));
     }
+
     let count = reader.count(36)?;
     let mut refs: Vec<PageRef> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -81,6 +82,7 @@ fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
             bytes,
         });
     }
+
     if level > 0 && refs.is_empty() {
         return Err(reader.error("a node without pages"));
     }
@@ -97,7 +99,7 @@ pub fn encode_node(tree: &RunTree) -> Vec<u8> {
     out
 }
 
-/// Decodes an index node that must be of this level.
+/// Decodes an index node, which must be of this level.
 pub fn decode_node(bytes: &[u8], level: u8) -> Result<RunTree, WireError> {
     let mut reader = Reader::new(bytes);
     let tree = read_tree(&mut reader)?;

@@ -4,9 +4,9 @@ use super::frames::{put_frames, read_frames};
 use super::wire::{Reader, WireError, put_number, put_record};
 use crate::types::{ChunkId, LeaseId, PackId, PackInfo, SegmentBody, SegmentId};
 
-/// Longest plain segment that is read: 64 MiB.
+/// Maximal plain bytes of a segment that is read: 64 MiB.
 pub const SEGMENT_BYTES_MAX: usize = 64 << 20;
-/// Largest object that can be told of; keeps sums of offsets in range.
+/// Maximal size of a pack; keeps sums of offsets in range.
 const PACK_SIZE_MAX: u64 = 1 << 48;
 
 /// Encodes a segment. Ids in the four id sections must be sorted and unique.
@@ -66,11 +66,13 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
         record.tail()?;
         packs.push(PackInfo { id, size, frames });
     }
+
     let condemned = read_ids(&mut reader, PackId::new)?;
     let dropped = read_ids(&mut reader, PackId::new)?;
     let lost = read_ids(&mut reader, ChunkId::new)?;
     let superseded = read_ids(&mut reader, SegmentId::new)?;
     reader.tail()?;
+
     Ok(SegmentBody {
         writer,
         packs,

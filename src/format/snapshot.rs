@@ -1,4 +1,4 @@
-//! Snapshots: JSON, sealed as a whole (docs/format.md, "Snapshot").
+//! Snapshots: JSON, sealed in one piece (docs/format.md, "Snapshot").
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,18 +13,18 @@ use super::text::{
 };
 use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
 
-/// Longest plain snapshot that is read: 16 MiB.
+/// Maximal plain bytes of a snapshot that is read: 16 MiB.
 pub const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 
-/// How far a snapshot can be relied on.
+/// Completeness of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotState {
-    /// Everything asked for was captured.
+    /// Everything that was requested was captured.
     Complete,
-    /// Committed, with entries that are failed, stale or torn.
+    /// Committed, but some entries are failed, stale or torn.
     Incomplete,
-    /// Of a backup under way: a root and a parent, never `latest`.
+    /// Of a backup in progress: a root and a parent, never `latest`.
     Checkpoint,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for SnapshotState {
     }
 }
 
-/// Where a run begins.
+/// Reference to a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRef {
     /// The metadata chunk that holds the run's root.
@@ -48,15 +48,15 @@ pub struct RunRef {
     pub entries: u64,
     /// Plain bytes of the run's pages.
     pub bytes: u64,
-    /// Bytes of content that its entries name.
+    /// Bytes of content that its entries reference.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub content: u64,
-    /// About how many bytes of content in older runs it hides.
+    /// Approximate bytes of content in older runs that it hides.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hides: u64,
 }
 
-/// What was captured of one source.
+/// The captured data of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum SourceKind {
@@ -66,7 +66,7 @@ pub enum SourceKind {
         #[serde(with = "as_bytes")]
         path: Vec<u8>,
         immutable: bool,
-        /// Newest first; the first that mentions a path wins.
+        /// Newest first; the first run that mentions a path determines it.
         runs: Vec<RunRef>,
     },
     /// A command's output, or standard input.
@@ -79,29 +79,29 @@ pub enum SourceKind {
     },
 }
 
-/// What a backup saw of a source, for reports.
+/// Counts of a source's capture, for reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceCounts {
-    /// Regular files that the snapshot holds new or changed, or found unchanged.
+    /// Regular files that are new or changed in the snapshot, or were found unchanged.
     pub files_new: u64,
     pub files_changed: u64,
     pub files_unchanged: u64,
-    /// All other entries looked at.
+    /// All other entries that were checked.
     pub others: u64,
     pub removed: u64,
     pub vanished: u64,
     /// Plain bytes read.
     pub bytes_read: u64,
-    /// Entries in the whole source that are failed, stale or torn; carried ones too.
+    /// Entries in the whole source that are failed, stale or torn, including those carried over.
     pub incomplete: u64,
-    /// Directories in the whole source of which the snapshot lacks names that were there. None: the
-    /// source was recorded before directories were marked, or its capture is not finished: what it
-    /// lacks proves nothing.
+    /// Directories in the whole source of which the snapshot lacks existing names. `None` if the
+    /// source was recorded before directories were marked, or if its capture is not finished: a
+    /// missing name then proves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<u64>,
-    /// Of these: directories of which something else than the user's rules kept names. None: not
-    /// known.
+    /// The directories among these whose names were left out for a reason other than the user's
+    /// rules. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen: Option<u64>,
 }
@@ -114,32 +114,32 @@ pub struct SourceRecord {
     pub kind: SourceKind,
     /// The name of the cutting profile.
     pub profile: String,
-    /// The host's clock when the scan began and ended.
+    /// Times by the host's clock when the scan began and ended.
     #[serde(with = "as_time")]
     pub started: Timestamp,
     #[serde(with = "as_time")]
     pub ended: Timestamp,
-    /// Digest of everything that decides what is captured.
+    /// Digest of all settings that select and shape the captured data.
     #[serde(with = "as_hex")]
     pub digest: [u8; 32],
     pub counts: SourceCounts,
-    /// Why this capture is not to be trusted, where it is not: a dump much smaller than the one
-    /// before, or a change of what never changes. Such a snapshot is incomplete.
+    /// Reason why this capture is suspect, if it is: a dump much smaller than the previous one, or
+    /// a change of immutable data. Such a snapshot is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<String>,
-    /// Owners are numbers that mean nothing outside of it, as in a container's volume: a restore
-    /// sets these, whatever names they have.
+    /// The owners' numbers have a meaning only inside the source, as in a container's volume. A
+    /// restore sets the numbers regardless of their names.
     #[serde(default, skip_serializing_if = "is_false")]
     pub numeric_owners: bool,
-    /// Paths that the source was captured at before and was moved away from: its history continues
-    /// theirs. An empty one is that of a stream. Such a path counts for itself again if a later
-    /// snapshot has the source at it.
+    /// Earlier paths of the source, from which it was moved: its history continues theirs. An empty
+    /// path is that of a stream. If a later snapshot has a source at such a path, the path counts
+    /// separately again.
     #[serde(with = "as_bytes_list", default, skip_serializing_if = "Vec::is_empty")]
     pub moved_from: Vec<Vec<u8>>,
 }
 
 impl SourceRecord {
-    /// The root's path; empty for a stream.
+    /// Returns the root's path; empty for a stream.
     pub fn path(&self) -> &[u8] {
         match &self.kind {
             SourceKind::Tree { path, .. } => path,
@@ -148,23 +148,23 @@ impl SourceRecord {
     }
 }
 
-/// What a repaired snapshot lacks.
+/// Data that a repaired snapshot lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lost {
-    /// Number of paths that lack something.
+    /// Number of paths with lost data.
     pub count: u64,
-    /// The first of them, in order of source and path.
+    /// The first of these paths, in order of source and path.
     pub paths: Vec<LostPath>,
 }
 
-/// A path that lacks something since a repair.
+/// A path with data lost according to a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostPath {
     pub source: String,
     /// Components joined by `/`; empty for a stream.
     #[serde(with = "as_bytes")]
     pub path: Vec<u8>,
-    /// Bytes of its content that are lost and read as zeros; none: the entry itself is lost.
+    /// Lost bytes of its content, which read as zeros. `None` if the entry itself is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
@@ -190,12 +190,12 @@ pub struct Snapshot {
     pub started: Timestamp,
     #[serde(with = "as_time")]
     pub ended: Timestamp,
-    /// The lease under which it was written, and the store's time of its last heartbeat.
+    /// The lease under which it was written, and the store's time of the lease's last heartbeat.
     #[serde(with = "as_text")]
     pub lease: LeaseId,
     #[serde(with = "as_time")]
     pub heartbeat: Timestamp,
-    /// The snapshots whose runs or content were carried over.
+    /// The snapshots from which runs or content were carried over.
     #[serde(with = "as_texts")]
     pub parents: Vec<SnapshotId>,
     pub sources: Vec<SourceRecord>,
@@ -203,42 +203,42 @@ pub struct Snapshot {
     /// [`legal_images`](super::legal_images).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ServiceImage>,
-    /// No policy lets go of it.
+    /// True if no retention policy may remove it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protected: bool,
-    /// The snapshot in whose place this one was put, by a new tag or a repair: while both are
-    /// listed, that one does not count.
+    /// The snapshot that this one replaces, because of a new tag or a repair. While both are
+    /// listed, the replaced one does not count.
     #[serde(
         with = "as_text_option",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub replaces: Option<SnapshotId>,
-    /// The first snapshot of which this one is a copy, a re-tag or a repair, in whatever repository
-    /// it was made.
+    /// The first snapshot of which this one is a copy, a re-tag or a repair, possibly from another
+    /// repository.
     #[serde(
         with = "as_text_option",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub original: Option<SnapshotId>,
-    /// The store's time of that first snapshot, which is this one's time too.
+    /// The store's time of that first snapshot, which is also the time of this one.
     #[serde(
         with = "as_time_option",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub committed: Option<Timestamp>,
-    /// What a repair could not save.
+    /// Data that a repair could not save.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
-    /// Optional fields of later versions, kept as they are.
+    /// Optional fields of later versions, kept unchanged.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
 impl Snapshot {
-    /// The source of this name.
+    /// Returns the source with this name.
     pub fn source(&self, name: &str) -> Option<&SourceRecord> {
         self.sources.iter().find(|source| source.name == name)
     }
@@ -258,6 +258,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
             snapshot.format
         )));
     }
+
     let mut names: Vec<&str> = snapshot
         .sources
         .iter()
@@ -273,11 +274,13 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
             bad.escape_debug()
         )));
     }
+
     image::check(&snapshot.images)?;
     Ok(snapshot)
 }
 
-/// Source names become directory names on restore, so the rule of the command line holds here too.
+/// Source names become directory names on restore, so the rule of the command line applies here
+/// too.
 fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name != "."
@@ -384,6 +387,7 @@ mod tests {
                 Vec::new()
             },
         };
+
         let run = RunRef {
             root: ChunkId::new([1; 32]),
             entries: 5,
@@ -391,6 +395,7 @@ mod tests {
             content: 70,
             hides: 8,
         };
+
         let extents = vec![
             Extent::Literal(vec![1, 255]),
             Extent::List {
@@ -399,7 +404,9 @@ mod tests {
                 depth: 3,
             },
         ];
+
         let size = extents.iter().map(Extent::len).sum();
+
         Snapshot {
             format: 1,
             state: SnapshotState::Incomplete,
@@ -486,6 +493,7 @@ mod tests {
         let mut twice = sample();
         twice.sources[0].name = "db".into();
         assert!(decode_snapshot(&encode_snapshot(&twice)).is_err());
+
         let odd = ServiceImage {
             service: "db".into(),
             image: "a b".into(),
@@ -498,6 +506,7 @@ mod tests {
             ..sample()
         };
         assert!(decode_snapshot(&encode_snapshot(&odd)).is_err());
+
         let newer = Snapshot {
             format: 2,
             ..sample()

@@ -1,4 +1,4 @@
-//! Values inside the JSON objects: ids as hex, bytes as text, times as pairs; sorted keys.
+//! Values in the JSON objects: ids as hex, bytes as text, times as pairs, sorted keys.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,19 +6,19 @@ use std::str::FromStr;
 
 use crate::types::Timestamp;
 
-/// Encodes with sorted keys and no white space: one value, one encoding.
+/// Encodes with sorted keys and without white space, so each value has one encoding.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     // Through a `Value`, whose maps are sorted.
     let value = serde_json::to_value(value).expect("plain structs with text keys always encode");
     value.to_string().into_bytes()
 }
 
-/// Decodes; the input's length was bounded by the caller.
+/// Decodes a value. The caller has bounded the input's length.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     serde_json::from_slice(bytes).map_err(|err| JsonError(err.to_string()))
 }
 
-/// Why JSON is not what it should be.
+/// Reason why JSON is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError(pub String);
 
@@ -30,7 +30,7 @@ impl std::fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Ids (and whatever else reads and prints itself) as text.
+/// Ids, and other values that can be parsed and displayed, as text.
 pub(super) mod as_text {
     use super::*;
     use std::fmt::Display;
@@ -47,7 +47,7 @@ pub(super) mod as_text {
     }
 }
 
-/// What [`as_text`] takes, or nothing.
+/// Optional values in the form of [`as_text`].
 pub(super) mod as_text_option {
     use super::*;
     use std::fmt::Display;
@@ -71,7 +71,7 @@ pub(super) mod as_text_option {
     }
 }
 
-/// Lists of what [`as_text`] takes.
+/// Lists of values in the form of [`as_text`].
 pub(super) mod as_texts {
     use super::*;
     use std::fmt::Display;
@@ -126,8 +126,8 @@ pub(super) mod as_time_option {
     }
 }
 
-/// Byte strings as text: UTF-8 as it is, but for `%`, control characters and stray bytes, which are
-/// `%NN`.
+/// Byte strings as text: UTF-8 unchanged, except `%`, control characters and invalid bytes, which
+/// are written as `%NN`.
 pub(super) mod as_bytes {
     use super::*;
 
@@ -173,7 +173,7 @@ pub(super) mod as_bytes {
     }
 }
 
-/// Lists of what [`as_bytes`] takes.
+/// Lists of values in the form of [`as_bytes`].
 pub(super) mod as_bytes_list {
     use super::*;
 

@@ -1,16 +1,16 @@
-//! The alphabet of hand-written records: minimal LEB128, zigzag, length-prefixed bytes
-//! (docs/format.md, "Encoding").
+//! Encoding of the binary records: minimal LEB128, zigzag, length-prefixed bytes (docs/format.md,
+//! "Encoding").
 
 use std::fmt;
 
 use crate::types::Timestamp;
 
-/// Why bytes are not what they should be.
+/// Reason why bytes are invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireError {
-    /// Byte offset in what was being decoded.
+    /// Byte offset in the decoded input.
     pub at: usize,
-    /// What is wrong there.
+    /// The problem there.
     pub what: &'static str,
 }
 
@@ -36,13 +36,14 @@ pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_number(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
-/// Appends bytes behind their length.
+/// Appends the length of bytes, then the bytes.
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// Appends what `body` writes behind its length: a record, whose tail later versions may extend.
+/// Appends a record: the length of the output of `body`, then that output. Later versions may add
+/// fields at its end.
 pub(super) fn put_record(
     out: &mut Vec<u8>,
     scratch: &mut Vec<u8>,
@@ -58,19 +59,19 @@ thread_local! {
     static TAIL_FIELDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// How many fields of later versions this thread has skipped: bytes with such fields are the only
-/// ones that a decoder accepts and an encoder would not write again.
+/// Returns the number of fields of later versions that this thread has skipped. Only bytes with
+/// such fields are accepted by a decoder although an encoder would not write them.
 #[cfg(any(test, feature = "testing"))]
 pub fn tail_fields_skipped() -> u64 {
     TAIL_FIELDS.with(std::cell::Cell::get)
 }
 
-/// Reads what the functions above wrote; never past the end.
+/// Reads values written by the functions above, never past the end.
 #[derive(Debug, Clone)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where `bytes` begins in what the caller gave, for error messages.
+    /// Position of `bytes` in the caller's input, for error messages.
     base: usize,
 }
 
@@ -147,8 +148,8 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.error("a number does not fit 32 bits"))
     }
 
-    /// A number of things of at least `least` bytes each that follow: more than the input can hold
-    /// is refused before anything is allocated.
+    /// Reads the number of items that follow, of at least `least` bytes each. A count that exceeds
+    /// the input is refused before anything is allocated.
     pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
         let count = self.number()?;
         if count > (self.left() / least.max(1)) as u64 {
@@ -165,7 +166,7 @@ impl<'a> Reader<'a> {
         self.take(len as usize)
     }
 
-    /// A record's fields; its end is checked by [`Reader::tail`].
+    /// Reads a record's length and returns a reader of its fields. [`Reader::tail`] checks its end.
     pub fn record(&mut self) -> Result<Self, WireError> {
         let left = self.left();
         let bytes = self.bytes(left)?;
@@ -176,8 +177,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads the rest of a record: fields of later versions, each a tag and a byte string, by
-    /// ascending tag. An even tag may be skipped, an odd one must be understood.
+    /// Reads the rest of a record: fields of later versions, each a tag and a byte string, in
+    /// ascending order of tags. A field with an even tag is skipped, one with an odd tag must be
+    /// understood.
     pub fn tail(mut self) -> Result<(), WireError> {
         let mut last = None;
         while !self.is_empty() {
@@ -205,13 +207,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Moves a time to another by the differences that are stored.
+/// Appends a time as its difference to `base`.
 pub(super) fn put_time_after(out: &mut Vec<u8>, time: Timestamp, base: Timestamp) {
     put_signed(out, time.seconds().wrapping_sub(base.seconds()));
     put_signed(out, i64::from(time.nanos()) - i64::from(base.nanos()));
 }
 
-/// Reads what [`put_time_after`] wrote.
+/// Reads a time written by [`put_time_after`].
 pub(super) fn time_after(reader: &mut Reader<'_>, base: Timestamp) -> Result<Timestamp, WireError> {
     let seconds = base.seconds().wrapping_add(reader.signed()?);
     let nanos = i64::from(base.nanos()).saturating_add(reader.signed()?);

@@ -22,7 +22,7 @@ const NETWORK_MAGIC: [u64; 9] = [
     0x517b,      // SMB
     0xff53_4d42, // CIFS
     0xfe53_4d42, // SMB2
-    0x6573_5546, // FUSE: sshfs and the like; those that are local are taken with them
+    0x6573_5546, // FUSE: sshfs and the like; includes local ones
     0x00c3_6400, // Ceph
     0x5346_414f, // AFS
     0x0102_1997, // 9P

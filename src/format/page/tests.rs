@@ -1,4 +1,4 @@
-//! Pages round-trip, have one encoding, and refuse what is damaged, out of order or too much.
+//! Pages round-trip, have one encoding, and damaged, unordered or oversized pages are refused.
 
 use super::*;
 use crate::types::{Content, Extent};
@@ -60,6 +60,7 @@ fn every_kind() -> Vec<Entry> {
             },
         },
     ];
+
     let device = DeviceNumber { major: 8, minor: 1 };
     let nodes = vec![
         ("", Node::Directory { meta: meta(1) }),
@@ -108,6 +109,7 @@ fn every_kind() -> Vec<Entry> {
             },
         ),
     ];
+
     let mut out: Vec<Entry> = nodes
         .into_iter()
         .map(|(at, node)| Entry {
@@ -116,6 +118,7 @@ fn every_kind() -> Vec<Entry> {
             node,
         })
         .collect();
+
     out.push(file(&format!("x/{hash}"), 10));
     out.push(file(&format!("y/CIQ{}.data", "A7".repeat(26)), 11));
     out.push(file("z/0123456789abcde", 12));
@@ -186,7 +189,7 @@ fn paths_out_of_order_are_refused() {
     assert!(decode_page(&out).is_err());
 }
 
-/// A page of removals, each path given as it is stored: shared prefix, head, bytes.
+/// Returns a page of removals. Each path is given in its stored form: shared prefix, head, bytes.
 fn page_of_paths(owners: &[u8], paths: &[(u64, u64, &[u8])]) -> Vec<u8> {
     let mut out = owners.to_vec();
     for (shared, head, bytes) in paths {
@@ -200,12 +203,14 @@ fn page_of_paths(owners: &[u8], paths: &[(u64, u64, &[u8])]) -> Vec<u8> {
     out
 }
 
-/// Each of these decoded, to a value that is encoded otherwise: two names for one page.
+/// Each of these pages used to decode to a value with another encoding, so that one page had two
+/// names.
 #[test]
 fn there_is_one_encoding_of_a_page() {
     let what = |bytes: &[u8]| decode_page(bytes).expect_err("refused").what;
     let as_is = |bytes: &'static [u8]| (0, (bytes.len() as u64) << 2 | AS_IS, bytes);
     assert!(decode_page(&page_of_paths(&[0], &[as_is(b"ab"), (1, 1 << 2, b"c")])).is_ok());
+
     let short = page_of_paths(&[0], &[as_is(b"ab"), as_is(b"ac")]);
     assert!(what(&short).contains("shared prefix"));
     assert!(what(&page_of_paths(&[0], &[as_is(b"ab"), (2, 0, b"")])).contains("out of order"));
@@ -213,11 +218,12 @@ fn there_is_one_encoding_of_a_page() {
     assert!(what(&page_of_paths(&[0], &[as_is(b"01234567")])).contains("not packed"));
     assert!(what(&page_of_paths(&[0], &[as_is(b"ABCDEFGH.data")])).contains("not packed"));
     assert!(what(&page_of_paths(&[0], &[(0, 2 << 2 | AS_HEX, b"\x01")])).contains("too short"));
+
     let owner = [1, 5, 5, 0, 0];
     assert!(what(&page_of_paths(&owner, &[as_is(b"a")])).contains("no entry has"));
     let twice = [2, 5, 5, 0, 0, 5, 5, 0, 0];
     assert!(what(&page_of_paths(&twice, &[as_is(b"a")])).contains("twice"));
-    // Owners in the order of their first use, and in another.
+    // Owners in the order of their first use, and in another order.
     let fifos = |first: u8, second: u8| {
         let mut out = vec![2, 5, 5, 0, 0, 6, 6, 0, 0];
         for (name, owner) in [(b'a', first), (b'b', second)] {
@@ -233,7 +239,7 @@ fn there_is_one_encoding_of_a_page() {
     assert!(what(&fifos(1, 0)).contains("does not list here"));
 }
 
-/// A page of 1 MiB could name 100,000 paths of 64 KiB each, by a byte of prefix: 6 GiB.
+/// A page of 1 MiB could name 100,000 paths of 64 KiB each, with one byte per prefix: 6 GiB.
 #[test]
 fn shared_prefixes_do_not_exhaust_memory() {
     let deep = vec![b'x'; 4000].repeat(15);
