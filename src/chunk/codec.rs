@@ -1,21 +1,21 @@
-//! Frames' compression: one zstd frame, or the plain bytes where zstd cannot shrink them.
+//! Compression of frames: one zstd frame, or the plain bytes if zstd cannot shrink them.
 
 use std::fmt;
 use std::io;
 
 use crate::types::Codec;
 
-/// Longest plain frame that is written or opened: 4 MiB.
+/// Maximal plain bytes of a frame that is written or opened: 4 MiB.
 pub const FRAME_PLAIN_BYTES_MAX: usize = 4 << 20;
 
-/// Why bytes could not be compressed or opened.
+/// Reason why bytes could not be compressed or decompressed.
 #[derive(Debug)]
 pub enum CodecError {
-    /// zstd refused.
+    /// zstd returned an error.
     Zstd(io::Error),
-    /// The opened length is not the one stated.
+    /// The decompressed length differs from the stated one.
     Length { expected: usize, found: usize },
-    /// The stated length is above what the caller may take.
+    /// The stated length exceeds the caller's limit.
     TooLong { limit: usize, stated: usize },
 }
 
@@ -45,18 +45,18 @@ impl std::error::Error for CodecError {
     }
 }
 
-/// How often a frame is compressed both ways to see which suits the data: every 16th.
+/// Every 16th frame is compressed both ways, to see which one suits the data.
 const TRY_BOTH_EVERY: u32 = 16;
-/// The fast way: long matches alone. On text full of hex digits (hashes in database dumps) it wins
-/// by size too, since short matches there cost more than the entropy coder needs for the same
-/// digits: a dump shrank to 47.3 % at 371 MB/s where level 3 made 51.1 % at 133 MB/s; on programs
-/// and documents level 3 wins by a seventh.
+/// The fast level finds only long matches. On text full of hex digits (hashes in database dumps)
+/// its result is also smaller, since short matches there cost more than entropy coding of the same
+/// digits: a dump shrank to 47.3 % at 371 MB/s, with level 3 to 51.1 % at 133 MB/s. On programs and
+/// documents level 3 is smaller by a seventh.
 const FAST_LEVEL: i32 = 1;
 
-/// A zstd compressor, kept by its thread: setting one up costs more than a small frame.
+/// A zstd compressor, reused by its thread: creating one costs more than compressing a small frame.
 ///
-/// From time to time a frame is compressed at the chosen level and at the fast one; the smaller
-/// result is kept, and the way that made it is used until the next trial.
+/// Every so often a frame is compressed at the chosen level and at the fast one. The smaller result
+/// is kept, and its level is used until the next trial.
 pub struct Compressor {
     chosen: zstd::bulk::Compressor<'static>,
     fast: Option<zstd::bulk::Compressor<'static>>,
@@ -72,7 +72,7 @@ impl fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// Makes a compressor of a zstd level (1–22; higher is smaller and slower).
+    /// Creates a compressor of a zstd level (1–22; higher is smaller and slower).
     pub fn new(level: i32) -> Result<Self, CodecError> {
         let make = |level| zstd::bulk::Compressor::new(level).map_err(CodecError::Zstd);
         let fast = (level > FAST_LEVEL).then(|| make(FAST_LEVEL)).transpose()?;
@@ -85,8 +85,8 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `out`, replacing what it held, and tells how. `extra` bytes of
-    /// capacity stay free behind the result, for the seal's tag.
+    /// Compresses `plain` into `out`, replacing its content, and returns the codec. `extra` bytes
+    /// of capacity stay free after the result, for the seal's tag.
     pub fn compress(
         &mut self,
         plain: &[u8],
@@ -95,6 +95,7 @@ impl Compressor {
     ) -> Result<Codec, CodecError> {
         let is_trial = self.frames.is_multiple_of(TRY_BOTH_EVERY);
         self.frames = self.frames.wrapping_add(1);
+
         match &mut self.fast {
             Some(fast) if is_trial => {
                 run(fast, plain, &mut self.scratch, extra)?;
@@ -107,9 +108,11 @@ impl Compressor {
             Some(fast) if self.fast_wins => run(fast, plain, out, extra)?,
             _ => run(&mut self.chosen, plain, out, extra)?,
         }
+
         if out.len() < plain.len() {
             return Ok(Codec::Zstd);
         }
+
         out.clear();
         out.extend_from_slice(plain);
         Ok(Codec::Plain)
@@ -130,7 +133,7 @@ fn run(
     Ok(())
 }
 
-/// A zstd decompressor, kept by its thread.
+/// A zstd decompressor, reused by its thread.
 pub struct Opener {
     inner: zstd::bulk::Decompressor<'static>,
 }
@@ -142,15 +145,15 @@ impl fmt::Debug for Opener {
 }
 
 impl Opener {
-    /// Makes a decompressor.
+    /// Creates a decompressor.
     pub fn new() -> Result<Self, CodecError> {
         Ok(Self {
             inner: zstd::bulk::Decompressor::new().map_err(CodecError::Zstd)?,
         })
     }
 
-    /// Opens `packed` to exactly `plain_len` bytes, at most `limit`; takes no more memory than
-    /// that.
+    /// Decompresses `packed` to exactly `plain_len` bytes, at most `limit`. Uses no more memory
+    /// than that.
     pub fn open(
         &mut self,
         codec: Codec,
@@ -164,6 +167,7 @@ impl Opener {
                 stated: plain_len,
             });
         }
+
         let plain = match codec {
             Codec::Plain => packed,
             Codec::Zstd => {
@@ -174,6 +178,7 @@ impl Opener {
                 plain
             }
         };
+
         if plain.len() != plain_len {
             return Err(CodecError::Length {
                 expected: plain_len,
@@ -191,7 +196,7 @@ pub fn shrink_bytes(plain: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
     Ok((codec, out))
 }
 
-/// Opens what [`shrink_bytes`] made.
+/// Decompresses the output of [`shrink_bytes`].
 pub fn open_bytes(
     codec: Codec,
     packed: Vec<u8>,
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_smaller_of_two_ways_is_kept() {
-        // Hex digits that repeat nowhere for long: short matches only cost.
+        // Hex digits without long repetitions: short matches only add cost.
         let mut state = 1u64;
         let mut hex = String::new();
         while hex.len() < 1 << 20 {

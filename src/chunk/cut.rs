@@ -5,14 +5,14 @@ use fastcdc::v2020::{Normalization, cut, select_masks};
 
 use crate::types::ChunkSizes;
 
-/// Longest chunk of any profile: 2 MiB.
+/// Maximal bytes of a chunk of any profile: 2 MiB.
 pub const CHUNK_BYTES_MAX: usize = 2 << 20;
 
-/// Returns the length of the first chunk of `window`, at least 1 for a window that is not empty.
+/// Returns the length of the first chunk of `window`, at least 1 if the window is not empty.
 ///
-/// The cut is that of the whole source only if the window holds at least `sizes.max()` bytes, or
-/// ends where the source does; the caller sees to that. The last chunk of a source may be shorter
-/// than the minimum.
+/// The cut equals that of the whole source only if the window has at least `sizes.max()` bytes or
+/// ends at the end of the source; the caller ensures this. The last chunk of a source may be
+/// shorter than the minimum.
 pub fn next_cut(window: &[u8], sizes: ChunkSizes) -> usize {
     let (strict, relaxed) = select_masks(sizes.average() as usize, Normalization::Level1);
     let (_, length) = cut(
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::types::Profile;
 
-    /// Bytes that every test of every version makes alike: xorshift64* from a fixed seed.
+    /// Returns the same bytes in every test of every version: xorshift64* from a fixed seed.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut out = Vec::with_capacity(len + 8);
@@ -57,8 +57,8 @@ mod tests {
         out
     }
 
-    /// The cutter has moved its cuts between releases without a word; a repository would silently
-    /// stop to deduplicate. These are the cuts of format version 1.
+    /// The cutter has changed its cuts between releases without notice, and a repository would
+    /// silently stop deduplicating. These are the cuts of format version 1.
     #[test]
     fn cuts_are_those_of_format_version_1() {
         let bytes = noise(1 << 20);

@@ -1,9 +1,8 @@
-//! Names of stored objects: the plain BLAKE3 of their bytes, so that anyone can check them with
-//! `b3sum`.
+//! Names of stored objects: the plain BLAKE3 of their bytes, which anyone can check with `b3sum`.
 
 use crate::types::ObjectHash;
 
-/// Hashes an object as it is written.
+/// Hashes an object while it is written.
 #[derive(Debug, Clone, Default)]
 pub struct ObjectHasher(blake3::Hasher);
 
@@ -13,13 +12,13 @@ impl ObjectHasher {
         self.0.update(bytes);
     }
 
-    /// The name of what was added so far.
+    /// Returns the name of the bytes added so far.
     pub fn finish(&self) -> ObjectHash {
         ObjectHash::new(*self.0.finalize().as_bytes())
     }
 }
 
-/// The name of an object held whole.
+/// Returns the name of an object in memory.
 pub fn object_hash(bytes: &[u8]) -> ObjectHash {
     ObjectHash::new(*blake3::hash(bytes).as_bytes())
 }

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::types::{ChunkId, Class};
 
-// One context a purpose; a context is never used for anything else (BLAKE3 specification, section
+// One context per purpose; a context is never used for anything else (BLAKE3 specification, section
 // 2.4).
 const CHUNK_ID_DATA: &str = "icecore 2026-11-22 chunk id of data";
 const CHUNK_ID_METADATA: &str = "icecore 2026-11-22 chunk id of metadata";
@@ -20,12 +20,12 @@ const CONFIG_MAC: &str = "icecore 2026-11-22 config mac";
 const RESTRICT_KEY: &str = "icecore 2026-11-22 postgresql restrict key";
 const MASTER_CHECK: &str = "icecore 2026-11-22 check value of the master key";
 
-/// Why a key could not be derived from a passphrase.
+/// Reason why a key could not be derived from a passphrase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyError {
-    /// The slot asks for more memory or rounds than a reader grants.
+    /// The slot requires more memory or passes than a reader allows.
     TooCostly { memory_kib: u32, passes: u32 },
-    /// The slot's cost parameters are not legal for Argon2.
+    /// The slot's cost parameters are invalid for Argon2.
     BadCost(String),
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// The repository's one random secret: 32 bytes.
+/// The repository's only random secret: 32 bytes.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct MasterKey([u8; 32]);
 
@@ -55,12 +55,13 @@ impl MasterKey {
         Self(bytes)
     }
 
-    /// The bytes, for wrapping into a key slot.
+    /// Returns the bytes, for wrapping into a key slot.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A value that tells whether a slot opened to the right key, and tells nothing of the key.
+    /// Returns a value that verifies whether a slot opened to the right key, without revealing the
+    /// key.
     pub fn check_value(&self) -> [u8; 32] {
         blake3::derive_key(MASTER_CHECK, &self.0)
     }
@@ -72,7 +73,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Which sealing key an object part is sealed with.
+/// The sealing key of an object part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SealClass {
     /// Frames of data chunks.
@@ -129,7 +130,7 @@ impl Keys {
         }
     }
 
-    /// The name of a chunk. Data and metadata of equal bytes have different names.
+    /// Returns the name of a chunk. Data and metadata of equal bytes have different names.
     pub fn chunk_id(&self, class: Class, bytes: &[u8]) -> ChunkId {
         let key = match class {
             Class::Data => &self.chunk_id_data,
@@ -138,7 +139,7 @@ impl Keys {
         ChunkId::new(*blake3::keyed_hash(key, bytes).as_bytes())
     }
 
-    /// The key of one object and class, from the 32 random bytes in the object's header.
+    /// Returns the key of one object and class, from the 32 random bytes in the object's header.
     pub(super) fn object_key(&self, class: SealClass, random: &[u8; 32]) -> Zeroizing<[u8; 32]> {
         let key = match class {
             SealClass::Data => &self.seal_data,
@@ -149,24 +150,24 @@ impl Keys {
         Zeroizing::new(*blake3::keyed_hash(key, random).as_bytes())
     }
 
-    /// The MAC over `config`'s bytes.
+    /// Returns the MAC over `config`'s bytes.
     pub fn config_mac(&self, bytes: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.config_mac, bytes).as_bytes()
     }
 
-    /// True if `mac` is the MAC over `config`'s bytes; compares in constant time.
+    /// Returns true if `mac` is the MAC over `config`'s bytes. Compares in constant time.
     pub fn config_mac_agrees(&self, bytes: &[u8], mac: &[u8; 32]) -> bool {
         blake3::keyed_hash(&self.config_mac, bytes) == blake3::Hash::from_bytes(*mac)
     }
 
-    /// A steady key for `pg_dump --restrict-key`: letters and digits, so that an unchanged database
-    /// gives an unchanged stream.
+    /// Returns a constant key for `pg_dump --restrict-key`, of letters and digits, so that an
+    /// unchanged database gives an unchanged stream.
     pub fn restrict_key(&self) -> String {
         blake3::Hash::from_bytes(self.restrict).to_hex().to_string()
     }
 }
 
-/// What deriving a key from a passphrase costs (Argon2id, version 0x13, one lane; RFC 9106).
+/// Cost of deriving a key from a passphrase (Argon2id, version 0x13, one lane; RFC 9106).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argon2Cost {
     /// Memory in KiB.
@@ -176,19 +177,19 @@ pub struct Argon2Cost {
 }
 
 impl Argon2Cost {
-    /// For passphrases that people choose: 64 MiB, three passes (137 ms where it was measured).
+    /// For passphrases that people choose: 64 MiB, three passes (measured at 137 ms).
     pub const PASSPHRASE: Self = Self {
         memory_kib: 64 << 10,
         passes: 3,
     };
-    /// For generated keys of 32 random bytes, which no search can find whatever a guess costs.
+    /// For generated keys of 32 random bytes, which cannot be guessed even if each guess is cheap.
     pub const GENERATED: Self = Self {
         memory_kib: 64,
         passes: 1,
     };
 
-    /// A reader refuses more than 1 GiB or 100 passes: a hostile repository must not exhaust
-    /// memory.
+    /// A reader refuses more than 1 GiB or 100 passes, so that a malicious repository cannot
+    /// exhaust memory.
     const MEMORY_KIB_MAX: u32 = 1 << 20;
     const PASSES_MAX: u32 = 100;
 }
@@ -224,7 +225,7 @@ fn wrap_cipher(key: &[u8; 32]) -> LessSafeKey {
 impl MasterKey {
     /// Seals this key with a key from [`wrap_key`], bound to `aad`.
     ///
-    /// The nonce is zero: the wrapping key is drawn from 32 random bytes of salt and used this
+    /// The nonce is zero: the wrapping key is derived from 32 random bytes of salt and used only
     /// once.
     pub fn wrap(&self, key: &[u8; 32], aad: &[u8]) -> [u8; WRAPPED_BYTES] {
         let mut out = [0; WRAPPED_BYTES];
@@ -237,7 +238,7 @@ impl MasterKey {
         out
     }
 
-    /// Opens what [`MasterKey::wrap`] sealed; none if the key or `aad` is another.
+    /// Opens a key sealed by [`MasterKey::wrap`]. Returns `None` if the key or `aad` differs.
     pub fn unwrap(wrapped: &[u8; WRAPPED_BYTES], key: &[u8; 32], aad: &[u8]) -> Option<Self> {
         let mut bytes = Zeroizing::new(*wrapped);
         let nonce = Nonce::assume_unique_for_key([0; 12]);

@@ -1,4 +1,4 @@
-//! Pure computing on bytes: cutting, naming, compressing, sealing. No files, no repository.
+//! Pure computation on bytes: cutting, naming, compressing, sealing. No files, no repository.
 
 mod codec;
 mod cut;

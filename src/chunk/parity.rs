@@ -1,53 +1,53 @@
-//! Recovery data: an object cut into shards of one size, and further shards from which lost ones
-//! can be computed.
+//! Recovery data: an object is divided into shards of one size, and parity shards are added from
+//! which lost shards can be computed.
 //!
-//! The code is Reed-Solomon over GF(2^16) as the crate `reed-solomon-simd` computes it. It works on
-//! each 64-byte column of the shards by itself, so that shards are taken a slice at a time: with
-//! [`SLICE_BYTES`] for all shards together, and twice that to recover, however large the object.
+//! The code is Reed-Solomon over GF(2^16) as computed by the crate `reed-solomon-simd`. It works on
+//! each 64-byte column of the shards separately, so shards are processed one slice at a time.
+//! Memory is [`SLICE_BYTES`] for all shards together, and twice that for recovery, regardless of
+//! the object's size.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
-/// Shards have this size, doubled until an object has at most [`DATA_SHARDS_MAX`] of them: the
-/// sector of a disk.
+/// Minimal size of a shard: the sector of a disk. It is doubled until an object has at most
+/// [`DATA_SHARDS_MAX`] shards.
 const SHARD_BYTES_MIN: u64 = 4 << 10;
-/// Data shards of an object.
+/// Maximal number of data shards of an object.
 const DATA_SHARDS_MAX: u64 = 4096;
 /// The code works in columns of this many bytes.
 const COLUMN_BYTES: usize = 64;
-/// What the slices of all data shards may take together: 16 MiB.
+/// Maximal bytes of the slices of all data shards together: 16 MiB.
 const SLICE_BYTES: usize = 16 << 20;
-/// Bytes of a shard's hash: enough against accidents; whether the whole is right is told by its own
-/// name.
+/// Bytes of a shard's hash. This protects against accidents; the object's name verifies the whole.
 pub const SHARD_HASH_BYTES: usize = 16;
 
-/// A shard's hash: the beginning of its BLAKE3.
+/// A shard's hash: the first bytes of its BLAKE3.
 pub type ShardHash = [u8; SHARD_HASH_BYTES];
 
 /// Fills a buffer from an object's bytes at an offset.
 pub type ReadAt<'r, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'r;
 
-/// How an object is cut.
+/// The division of an object into shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of the object, at least 1.
     pub size: u64,
-    /// Bytes of a shard: a multiple of 64. The last data shard is filled up with zeros.
+    /// Bytes of a shard: a multiple of 64. The last data shard is padded with zeros.
     pub shard: u32,
     pub data: u32,
     pub parity: u32,
 }
 
-/// Why a computation failed.
+/// Reason why a computation failed.
 #[derive(Debug)]
 pub enum ParityError<E> {
-    /// What was to be read could not be.
+    /// Reading a shard failed.
     Read(E),
-    /// More shards are damaged than there are parity shards that are whole.
+    /// More shards are damaged than there are intact parity shards.
     TooFew { damaged: u32, whole: u32 },
-    /// The code refused: the shape is none that it knows.
+    /// The code does not support the shape.
     Code(reed_solomon_simd::Error),
 }
 
@@ -73,8 +73,8 @@ impl<E> From<reed_solomon_simd::Error> for ParityError<E> {
 }
 
 impl Shape {
-    /// How an object of `size` bytes (at least 1) is cut with `percent` (1–100) of recovery data:
-    /// at least one shard, at most as many as there are data shards.
+    /// Returns the shape of an object of `size` bytes (at least 1) with `percent` (1–100) of
+    /// recovery data: at least one parity shard, at most as many as there are data shards.
     pub fn new(size: u64, percent: u8) -> Self {
         let mut shard = SHARD_BYTES_MIN;
         if size < shard {
@@ -93,7 +93,7 @@ impl Shape {
         }
     }
 
-    /// True if the numbers fit one another and are within what is read.
+    /// Returns true if the numbers are consistent and within the limits of a reader.
     pub fn is_legal(&self) -> bool {
         let shard = u64::from(self.shard);
         self.size > 0
@@ -105,18 +105,19 @@ impl Shape {
             && (1..=self.data).contains(&self.parity)
     }
 
-    /// Bytes of data shard `n` that the object has: fewer than a shard's in the last.
+    /// Returns the bytes of data shard `n` in the object: the last one may be shorter than a shard.
     pub fn data_len(&self, n: u32) -> usize {
         let start = u64::from(n) * u64::from(self.shard);
         (self.size.saturating_sub(start)).min(u64::from(self.shard)) as usize
     }
 
-    /// Bytes of all parity shards.
+    /// Returns the bytes of all parity shards.
     pub fn parity_bytes(&self) -> u64 {
         u64::from(self.parity) * u64::from(self.shard)
     }
 
-    /// Columns of a shard that are worked on at once, as ranges of its bytes.
+    /// Iterates over the slices of a shard, as ranges of its bytes. Each slice is processed at
+    /// once.
     fn slices(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         let shard = self.shard as usize;
         let step = (SLICE_BYTES / self.data as usize / COLUMN_BYTES).max(1) * COLUMN_BYTES;
@@ -126,14 +127,14 @@ impl Shape {
     }
 }
 
-/// The hash of a shard.
+/// Returns the hash of a shard.
 pub fn shard_hash(shard: &[u8]) -> ShardHash {
     let mut out = [0; SHARD_HASH_BYTES];
     out.copy_from_slice(&blake3::hash(shard).as_bytes()[..SHARD_HASH_BYTES]);
     out
 }
 
-/// Reads a data shard whole, filled up with zeros.
+/// Reads a whole data shard, padded with zeros.
 pub fn read_data_shard<E>(
     shape: &Shape,
     n: u32,
@@ -148,7 +149,7 @@ pub fn read_data_shard<E>(
     )
 }
 
-/// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes
+/// Computes all parity shards, one after the other. `read` fills a buffer with the object's bytes
 /// at an offset.
 pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
     let shard = shape.shard as usize;
@@ -169,9 +170,8 @@ pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, Par
     Ok(out)
 }
 
-/// Computes the data shards of which `data_is_whole` says no, from all that are whole; their
-/// numbers and bytes, filled up. `read_parity` fills a buffer from the parity shards' bytes at an
-/// offset.
+/// Computes the data shards that `data_is_whole` marks as damaged from intact shards. Returns them
+/// padded, by number. `read_parity` fills a buffer with the parity shards' bytes at an offset.
 pub fn recover<E>(
     shape: &Shape,
     data_is_whole: &[bool],
@@ -181,22 +181,27 @@ pub fn recover<E>(
 ) -> Result<BTreeMap<u32, Vec<u8>>, ParityError<E>> {
     let shard = shape.shard as usize;
     let missing = |n: &u32| !data_is_whole.get(*n as usize).is_some_and(|whole| *whole);
+
     let mut out: BTreeMap<u32, Vec<u8>> = (0..shape.data)
         .filter(missing)
         .map(|n| (n, vec![0; shard]))
         .collect();
+
     let whole: Vec<u32> = (0..shape.parity)
         .filter(|n| parity_is_whole.get(*n as usize).is_some_and(|whole| *whole))
         .collect();
+
     if out.len() > whole.len() {
         return Err(ParityError::TooFew {
             damaged: out.len() as u32,
             whole: whole.len() as u32,
         });
     }
+
     if out.is_empty() {
         return Ok(out);
     }
+
     let mut buf = Vec::new();
     for slice in shape.slices() {
         let mut decoder =
@@ -205,7 +210,7 @@ pub fn recover<E>(
             read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
             decoder.add_original_shard(n as usize, &buf)?;
         }
-        // As many as are needed.
+        // Only as many parity shards as needed.
         for &n in whole.iter().take(out.len()) {
             buf.clear();
             buf.resize(slice.len(), 0);
@@ -213,6 +218,7 @@ pub fn recover<E>(
             read_parity(at, &mut buf).map_err(ParityError::Read)?;
             decoder.add_recovery_shard(n as usize, &buf)?;
         }
+
         let decoded = decoder.decode()?;
         for (n, bytes) in decoded.restored_original_iter() {
             if let Some(held) = out.get_mut(&(n as u32)) {
@@ -220,10 +226,11 @@ pub fn recover<E>(
             }
         }
     }
+
     Ok(out)
 }
 
-/// Reads a slice of a data shard, zeros behind the object's end.
+/// Reads a slice of a data shard, with zeros after the object's end.
 fn read_slice<E>(
     shape: &Shape,
     n: u32,
@@ -285,8 +292,8 @@ mod tests {
         assert_eq!(shape(64 << 20, 100), (16384, 4096, 4096));
     }
 
-    /// Shards of which some are lost, whatever the size: as many as there are parity shards come
-    /// back, one more not.
+    /// With some shards lost, as many can be recovered as there are parity shards, and not one
+    /// more, for any size.
     #[test]
     fn as_many_shards_come_back_as_were_added() {
         for (size, percent) in [
@@ -302,6 +309,7 @@ mod tests {
             let shape = Shape::new(size as u64, percent);
             let parity = encode(&shape, &mut reader(&bytes)).expect("encoded");
             let count = shape.parity as usize;
+
             for first in [0, shape.data as usize - count.min(shape.data as usize)] {
                 let mut hit = bytes.clone();
                 let mut whole = vec![true; shape.data as usize];
@@ -310,7 +318,9 @@ mod tests {
                     let start = n * shape.shard as usize;
                     hit[start..start + shape.data_len(n as u32)].fill(0x55);
                 }
+
                 let all = vec![true; count];
+
                 let found = recover(
                     &shape,
                     &whole,
@@ -327,6 +337,7 @@ mod tests {
                         "{size} bytes, shard {n}"
                     );
                 }
+
                 let mut fewer = all.clone();
                 fewer[0] = false;
                 let err = recover(
@@ -344,7 +355,7 @@ mod tests {
         }
     }
 
-    /// What bounds the memory must not change the bytes: the format says nothing of slices.
+    /// Slices bound the memory and must not change the bytes: the format does not mention slices.
     #[test]
     fn slices_give_the_same_as_whole_shards() {
         let shape = Shape {

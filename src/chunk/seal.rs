@@ -1,8 +1,8 @@
-//! Sealing: AES-256-GCM with a key for each object, so that no nonce can repeat.
+//! Sealing: AES-256-GCM with a separate key for each object, so that no nonce can repeat.
 //!
-//! The object key comes from the class's sealing key and 32 random bytes in the object's header. A
-//! nonce is the part's kind and number; each number of an object key is sealed once. A builder that
-//! fails is thrown away with its random bytes.
+//! The object key is derived from the class's sealing key and 32 random bytes in the object's
+//! header. A nonce consists of the part's kind and number, and each number is used only once per
+//! object key. If building an object fails, its random bytes are discarded with it.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use super::keys::{Keys, SealClass};
 use crate::types::Codec;
 
-/// What a seal adds to its message.
+/// Bytes that sealing adds to a message.
 pub const TAG_BYTES: usize = 16;
 
-/// Which part of an object is sealed. The numbers are the format's.
+/// The kind of a sealed part. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PartKind {
-    /// A frame of a pack; its number is its place in the pack.
+    /// A frame of a pack; its number is its position in the pack.
     Frame = 1,
     /// A pack's directory; number 0.
     Directory = 2,
-    /// The one part of a segment, a snapshot or a lease; number 0.
+    /// The only part of a segment, a snapshot or a lease; number 0.
     Body = 3,
 }
 
-/// The sealed bytes are not what was sealed, or not under this key, name, place or length.
+/// The sealed bytes were modified, or were sealed with another key, name, place or length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealBroken;
 
@@ -52,7 +52,7 @@ impl fmt::Debug for ObjectSeal {
 
 impl ObjectSeal {
     /// Binds to an object: `header` is its envelope header as stored, `random` the 32 random bytes
-    /// in it.
+    /// in the header.
     pub fn new(keys: &Keys, class: SealClass, random: &[u8; 32], header: &[u8]) -> Self {
         let key = keys.object_key(class, random);
         let key =
@@ -80,7 +80,7 @@ impl ObjectSeal {
         Aad::from(aad)
     }
 
-    /// Seals `bytes` in place and puts the tag behind them. The caller uses each (part, number)
+    /// Seals `bytes` in place and appends the tag. The caller must use each (part, number) only
     /// once.
     pub fn seal(
         &self,
@@ -98,7 +98,7 @@ impl ObjectSeal {
         bytes.extend_from_slice(tag.as_ref());
     }
 
-    /// Opens sealed bytes in place: the tag is cut off, what is left is what was sealed.
+    /// Opens sealed bytes in place and removes the tag.
     pub fn open(
         &self,
         part: PartKind,
@@ -152,6 +152,7 @@ mod tests {
         assert!(open(&seal, PartKind::Frame, 4, Codec::Plain, 5).is_err());
         assert!(open(&seal, PartKind::Frame, 3, Codec::Zstd, 5).is_err());
         assert!(open(&seal, PartKind::Frame, 3, Codec::Plain, 6).is_err());
+
         let moved = ObjectSeal::new(&keys, SealClass::Data, &[1; 32], b"Header");
         assert!(open(&moved, PartKind::Frame, 3, Codec::Plain, 5).is_err());
         let other = ObjectSeal::new(&keys, SealClass::Metadata, &[1; 32], b"header");

@@ -2,10 +2,10 @@
 
 use crate::types::{ChunkId, RelPath, Timestamp};
 
-/// Content of up to this many bytes is kept in the entry itself.
+/// Content of at most this many bytes is stored in the entry itself.
 pub const LITERAL_BYTES_MAX: usize = 128;
 
-/// What an entry is. The numbers are the format's.
+/// The kind of an entry. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum EntryKind {
@@ -27,39 +27,41 @@ pub struct EntryFlags(u16);
 impl EntryFlags {
     /// Hides everything below this path in older runs.
     pub const COVER: Self = Self(1);
-    /// A directory that must be listed next time: its listing was racy or failed, a child needs
-    /// another look, or one of an immutable source is no hash and may change in place.
+    /// A directory that must be listed next time: its listing was racy or failed, a child must be
+    /// checked again, or, in an immutable source, it holds a file whose name is not a hash and that
+    /// may change in place.
     pub const REVISIT: Self = Self(2);
-    /// Modified so shortly before the stat that its next change may leave the stat as it is, or
-    /// known to have changed since: read again next time.
+    /// Modified so shortly before the stat that the next change may leave the stat unchanged, or
+    /// known to have changed since. Read again next time.
     pub const RACY: Self = Self(4);
     /// An immutable file whose content does not match its name.
     pub const PROVISIONAL: Self = Self(8);
-    /// The parent's entry, kept because the path could not be read this time; or an entry of now of
-    /// which extended attributes could not be read or had no room. Looked at again next time.
+    /// The previous snapshot's entry, kept because the path could not be read this time. Or a
+    /// current entry whose extended attributes could not be read or did not fit. Checked again next
+    /// time.
     pub const STALE: Self = Self(16);
-    /// Changed while it was read, twice, and not by growing alone.
+    /// Changed during both attempts to read it, and not only by growing.
     pub const TORN: Self = Self(32);
-    /// An immutable file whose name proves nothing, read twice with the same result.
+    /// An immutable file whose name does not verify its content, read twice with the same result.
     pub const SETTLED: Self = Self(64);
-    /// A directory that held names which the snapshot lacks: that a name is not in the snapshot
-    /// does not say that it was not there. Marks the directory that held the name, none above it.
+    /// A directory that held names that the snapshot lacks, so a name missing from the snapshot may
+    /// have existed. Marks only the directory that held the name, not its parents.
     pub const PARTIAL: Self = Self(128);
-    /// Only with [`EntryFlags::PARTIAL`]: not all of these names were left out by the user's rules,
-    /// or nobody knows. An error, another file system, a directory of icecore's own, a walk that
-    /// did not come to its end.
+    /// Only with [`EntryFlags::PARTIAL`]: some of these names were not left out by the user's
+    /// rules, or this is unknown. Causes are an error, another file system, one of icecore's own
+    /// directories, or an unfinished walk.
     pub const UNSEEN: Self = Self(256);
-    /// A directory on which something was mounted below the source's root.
+    /// A directory below the source's root on which a file system was mounted.
     pub const MOUNT: Self = Self(512);
-    /// Every flag of this format version.
+    /// All flags of this format version.
     pub const ALL: Self = Self(1023);
 
-    /// No mark.
+    /// Returns the empty set.
     pub const fn empty() -> Self {
         Self(0)
     }
 
-    /// The set as the format stores it; unknown bits, and *unseen* without *partial*, are refused.
+    /// Converts from the stored form. Unknown bits, and `UNSEEN` without `PARTIAL`, are refused.
     pub const fn from_bits(bits: u16) -> Option<Self> {
         let set = Self(bits);
         let is_known = bits & !Self::ALL.0 == 0;
@@ -71,23 +73,23 @@ impl EntryFlags {
         }
     }
 
-    /// The set as the format stores it.
+    /// Returns the stored form.
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// True if all of `other` is in this set.
+    /// Returns true if all of `other` is in this set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// True if any of `other` is in this set.
+    /// Returns true if any of `other` is in this set.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Why names of a directory with these flags are not in the snapshot; none if every name that
-    /// it held is there.
+    /// Returns why names of a directory with these flags are not in the snapshot, or `None` if the
+    /// snapshot has all of its names.
     pub const fn missing_names(self) -> Option<MissingNames> {
         if self.contains(Self::UNSEEN) {
             Some(MissingNames::Unseen)
@@ -98,31 +100,30 @@ impl EntryFlags {
         }
     }
 
-    /// This set and `other`.
+    /// Returns this set with `other` added.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This set without `other`.
+    /// Returns this set without `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 }
 
-/// Why a snapshot lacks names that a directory held.
+/// Reason why a snapshot lacks names that a directory held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MissingNames {
-    /// The user's rules left them out, and nothing else did: patterns, a list of files, a size, a
-    /// cache tag.
+    /// Only the user's rules left them out: patterns, a list of files, a size, a cache tag.
     Excluded,
-    /// Some were left out for another reason: see [`EntryFlags::UNSEEN`].
+    /// Some were left out for another reason, see [`EntryFlags::UNSEEN`].
     Unseen,
 }
 
 impl MissingNames {
-    /// The flags that say so.
+    /// Returns the flags for this reason.
     pub const fn flags(self) -> EntryFlags {
         match self {
             Self::Excluded => EntryFlags::PARTIAL,
@@ -131,14 +132,14 @@ impl MissingNames {
     }
 }
 
-/// Who owns a path: numbers, and the names they had on the host that was backed up.
+/// The owner of a path: numbers, and their names on the host of the backup.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
-    /// The user's name, up to 255 bytes; empty if the number has none.
+    /// The user's name, up to 255 bytes; empty if the number has no name.
     pub user: Vec<u8>,
-    /// The group's name, up to 255 bytes; empty if the number has none.
+    /// The group's name, up to 255 bytes; empty if the number has no name.
     pub group: Vec<u8>,
 }
 
@@ -147,33 +148,32 @@ pub struct Owner {
 pub enum XattrValue {
     /// Up to 4 KiB, in the entry.
     Inline(Vec<u8>),
-    /// Longer: one metadata chunk of this many bytes (Linux stops at 64 KiB).
+    /// Longer: one metadata chunk of this many bytes (at most 64 KiB on Linux).
     Chunk { id: ChunkId, len: u32 },
 }
 
 /// One extended attribute; POSIX ACLs and file capabilities are attributes too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Xattr {
-    /// With its name space: `user.x`, `security.capability`; 1–255 bytes.
+    /// The name with its name space: `user.x`, `security.capability`; 1–255 bytes.
     pub name: Vec<u8>,
     pub value: XattrValue,
 }
 
-/// What `stat` and `listxattr` tell of a path.
+/// Metadata of a path from `stat` and `listxattr`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Metadata {
-    /// The 12 permission bits, setuid, setgid and sticky included.
+    /// The 12 permission bits, including setuid, setgid and sticky.
     pub mode: u16,
     pub owner: Owner,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
     pub inode: u64,
-    /// The device that holds the inode; 0 unless `nlink` is above 1 (device numbers change across
-    /// boots).
+    /// The device of the inode; 0 unless `nlink` is above 1 (device numbers change across boots).
     pub device: u64,
     /// Number of hard links; 1 for directories.
     pub nlink: u32,
-    /// Sorted by name, no name twice.
+    /// Sorted by name; names are unique.
     pub xattrs: Vec<Xattr>,
 }
 
@@ -182,17 +182,17 @@ pub struct Metadata {
 pub enum Extent {
     /// One chunk of `len` bytes (1 B – 2 MiB).
     Chunk { id: ChunkId, len: u32 },
-    /// `len` zero bytes (at least 1) that take no room.
+    /// `len` zero bytes (at least 1) that occupy no space.
     Hole { len: u64 },
-    /// 1–128 bytes in place.
+    /// 1–128 bytes stored in place.
     Literal(Vec<u8>),
     /// A list node (a metadata chunk) whose extents add up to `len` bytes. `depth` is 1 for a node
-    /// without lists in it, at most 8.
+    /// without lists, and at most 8.
     List { id: ChunkId, len: u64, depth: u8 },
 }
 
 impl Extent {
-    /// Bytes of content that this piece stands for.
+    /// Returns the bytes of content in this piece.
     pub fn len(&self) -> u64 {
         match self {
             Self::Chunk { len, .. } => u64::from(*len),
@@ -201,7 +201,7 @@ impl Extent {
         }
     }
 
-    /// True for a piece of no length, which the format refuses.
+    /// Returns true for a piece of length 0, which the format refuses.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -214,14 +214,14 @@ pub struct Content {
     pub extents: Vec<Extent>,
 }
 
-/// A device's numbers, as `mknod` takes them.
+/// A device's numbers, as for `mknod`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceNumber {
     pub major: u32,
     pub minor: u32,
 }
 
-/// What lies at a path.
+/// The object at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Node {
     File {
@@ -231,7 +231,7 @@ pub enum Node {
     Directory {
         meta: Metadata,
     },
-    /// `target`: 1–4095 bytes, any but NUL.
+    /// `target` has 1–4095 bytes without NUL.
     Symlink {
         meta: Metadata,
         target: Vec<u8>,
@@ -250,13 +250,14 @@ pub enum Node {
         meta: Metadata,
         device: DeviceNumber,
     },
-    /// Could not be captured, and no parent has it. The reason is for people, up to 1 KiB of UTF-8.
+    /// Could not be captured, and the previous snapshot does not have it. The reason is for people,
+    /// up to 1 KiB of UTF-8.
     Failed {
         reason: String,
     },
-    /// Was there in an older run, is no more.
+    /// Existed in an older run and was removed.
     Removed,
-    /// A kind of a later format: kept by merges, refused by restore.
+    /// A kind of a later format version: kept by merges, refused by restore.
     Unknown {
         kind: u8,
         body: Vec<u8>,
@@ -272,7 +273,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry's kind; none for a kind of a later format.
+    /// Returns the entry's kind, or `None` for a kind of a later format version.
     pub fn kind(&self) -> Option<EntryKind> {
         Some(match self.node {
             Node::File { .. } => EntryKind::File,
@@ -288,22 +289,23 @@ impl Entry {
         })
     }
 
-    /// True for a directory.
+    /// Returns true for a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.node, Node::Directory { .. })
     }
 
-    /// True for a regular file.
+    /// Returns true for a regular file.
     pub fn is_file(&self) -> bool {
         matches!(self.node, Node::File { .. })
     }
 
-    /// True if it hides what older runs hold below its path: the flag, or any kind but a directory.
+    /// Returns true if it hides entries of older runs below its path: by the flag, or because it is
+    /// not a directory.
     pub fn covers(&self) -> bool {
         self.flags.contains(EntryFlags::COVER) || !self.is_directory()
     }
 
-    /// The metadata, where the kind has any.
+    /// Returns the metadata, if the kind has any.
     pub fn meta(&self) -> Option<&Metadata> {
         match &self.node {
             Node::File { meta, .. }
@@ -317,7 +319,7 @@ impl Entry {
         }
     }
 
-    /// A regular file's content.
+    /// Returns the content of a regular file.
     pub fn content(&self) -> Option<&Content> {
         match &self.node {
             Node::File { content, .. } => Some(content),
@@ -325,7 +327,7 @@ impl Entry {
         }
     }
 
-    /// True if the entry is not a full capture of what was there: such entries make a snapshot
+    /// Returns true if the entry is not a complete capture; such entries make a snapshot
     /// incomplete.
     pub fn is_incomplete(&self) -> bool {
         matches!(self.node, Node::Failed { .. })
@@ -334,13 +336,13 @@ impl Entry {
                 .intersects(EntryFlags::STALE.with(EntryFlags::TORN))
     }
 
-    /// Why names of this directory are not in the snapshot; none if every name that it held is
-    /// there.
+    /// Returns why names of this directory are not in the snapshot, or `None` if the snapshot has
+    /// all of its names.
     pub fn missing_names(&self) -> Option<MissingNames> {
         self.flags.missing_names()
     }
 
-    /// True if the directory that holds this entry must be listed again next time.
+    /// Returns true if the directory of this entry must be listed again next time.
     pub fn wants_revisit(&self) -> bool {
         self.is_incomplete()
             || self.flags.intersects(

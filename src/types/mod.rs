@@ -1,6 +1,6 @@
-//! Values of the domain: ids, lengths, paths, entries, packs. No I/O, nothing but `std`.
+//! Domain values: ids, lengths, paths, entries, packs. No I/O, and no dependencies except `std`.
 //!
-//! What is here is checked when it is built, so that the layers above need not check again.
+//! Values are checked when they are built, so the layers above need not check them again.
 
 mod entry;
 mod id;

@@ -1,8 +1,8 @@
-//! What packs hold, as pack directories and index segments tell it.
+//! The content of packs, as described by pack directories and index segments.
 
 use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
 
-/// What a frame's chunks are: each class has keys of its own. The numbers are the format's.
+/// The class of a frame's chunks; each class has separate keys. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Class {
@@ -12,11 +12,11 @@ pub enum Class {
     Metadata = 2,
 }
 
-/// How a frame's plain bytes were packed before sealing. The numbers are the format's.
+/// The encoding of a frame's plain bytes before sealing. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Codec {
-    /// As they are.
+    /// Unchanged.
     Plain = 0,
     /// One zstd frame.
     Zstd = 1,
@@ -30,21 +30,21 @@ pub struct ChunkInfo {
     pub len: u32,
 }
 
-/// A frame in a pack. Its chunks lie one behind the other in its plain bytes.
+/// A frame in a pack. Its chunks follow one another in its plain bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FrameInfo {
     pub class: Class,
     pub codec: Codec,
-    /// Where the sealed bytes begin in the pack.
+    /// Offset of the sealed bytes in the pack.
     pub offset: u64,
-    /// Sealed bytes, the tag of 16 included.
+    /// Sealed bytes, including the tag of 16 bytes.
     pub stored: u32,
     /// Plain bytes: the sum of the chunks' lengths, at most 4 MiB.
     pub plain: u32,
     pub chunks: Vec<ChunkInfo>,
 }
 
-/// A pack: its name, its size in the store, and what is in it.
+/// A pack: its name, its size in the store, and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PackInfo {
     pub id: PackId,
@@ -54,13 +54,13 @@ pub struct PackInfo {
 }
 
 impl PackInfo {
-    /// Number of chunks in all frames.
+    /// Returns the number of chunks in all frames.
     pub fn chunk_count(&self) -> usize {
         self.frames.iter().map(|frame| frame.chunks.len()).sum()
     }
 }
 
-/// What an index segment says. All lists are sorted by id and hold nothing twice, but for `packs`,
+/// The content of an index segment. All lists are sorted by id without duplicates, except `packs`,
 /// which keeps the order in which the packs were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SegmentBody {
@@ -74,7 +74,7 @@ pub struct SegmentBody {
 }
 
 impl SegmentBody {
-    /// A segment that says nothing yet.
+    /// Returns a segment without content.
     pub fn empty(writer: LeaseId) -> Self {
         Self {
             writer,
@@ -86,7 +86,7 @@ impl SegmentBody {
         }
     }
 
-    /// True if no section holds anything.
+    /// Returns true if all sections are empty.
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
             && self.condemned.is_empty()

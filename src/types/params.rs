@@ -1,8 +1,8 @@
-//! Settings of the cutter, checked once.
+//! Settings of the cutter, checked when they are built.
 
 use std::fmt;
 
-/// Why chunk sizes are refused.
+/// Reason why chunk sizes are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamsError {
     /// One of the sizes is outside its legal range.
@@ -12,9 +12,9 @@ pub enum ParamsError {
         min: u32,
         max: u32,
     },
-    /// The cutter takes even sizes only.
+    /// The cutter accepts only even sizes.
     Odd { what: &'static str, value: u32 },
-    /// Sizes must grow from minimum to average to maximum.
+    /// Sizes must increase from minimum to average to maximum.
     Order { min: u32, average: u32, max: u32 },
 }
 
@@ -55,10 +55,9 @@ pub struct ChunkSizes {
 
 impl ChunkSizes {
     /// Checks the sizes: minimum 64 B – 1 MiB, average 256 B – 2 MiB, maximum 1 KiB – 2 MiB, all
-    /// even, growing.
+    /// even and increasing.
     ///
-    /// The cutter only asserts these bounds in debug builds; a chunk is at most 2 MiB by the
-    /// format.
+    /// The cutter asserts these bounds only in debug builds; the format limits a chunk to 2 MiB.
     pub const fn new(min: u32, average: u32, max: u32) -> Result<Self, ParamsError> {
         const MIB: u32 = 1 << 20;
         let checks = [
@@ -95,50 +94,51 @@ impl ChunkSizes {
         }
     }
 
-    /// Shortest chunk but for a source's last.
+    /// Returns the minimal length of a chunk; a source's last chunk may be shorter.
     pub const fn min(self) -> u32 {
         self.min
     }
 
-    /// What the cutter aims at.
+    /// Returns the length that the cutter aims at.
     pub const fn average(self) -> u32 {
         self.average
     }
 
-    /// Longest chunk.
+    /// Returns the maximal length of a chunk.
     pub const fn max(self) -> u32 {
         self.max
     }
 }
 
-/// How a source is cut; stored with it, so that a change of it can be reported.
+/// The cutting parameters of a source. The profile is stored with it, so that a change can be
+/// reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// File trees: 16, 64, 256 KiB.
     Tree,
-    /// Streams: 2, 8, 32 KiB; from the first cut after 8 GiB as trees.
+    /// Streams: 2, 8, 32 KiB; like trees from the first cut after 8 GiB.
     Stream,
     /// Dumps of databases, in which scattered rows change: 512 B, 2, 8 KiB; from the first cut
-    /// after 1 GiB 1, 4, 16 KiB, after 4 GiB as streams.
+    /// after 1 GiB 1, 4, 16 KiB, after 4 GiB like streams.
     Dump,
-    /// Immutable sources: a file of up to 1 MiB is one chunk, larger ones 64 KiB, 256 KiB, 1 MiB.
+    /// Immutable sources: a file of up to 1 MiB is one chunk; larger files 64 KiB, 256 KiB, 1 MiB.
     Immutable,
 }
 
-/// Offset from whose first cut on a stream is cut like a tree.
+/// A stream is cut like a tree from the first cut after this offset.
 const STREAM_COARSE_FROM: u64 = 8 << 30;
-/// Offsets from whose first cut on a dump is cut coarser, and like a stream: a chunk costs some 100
-/// bytes in index and lists, of which a long dump shall not have too many.
+/// A dump is cut coarser, and then like a stream, from the first cut after these offsets. A chunk
+/// costs about 100 bytes in index and lists, so a long dump should not have too many.
 const DUMP_COARSER_FROM: u64 = 1 << 30;
 const DUMP_COARSE_FROM: u64 = 4 << 30;
-/// An immutable file of up to this many bytes is one chunk.
+/// An immutable file of at most this many bytes is one chunk.
 pub const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Profile {
     /// Every profile.
     pub const ALL: [Self; 4] = [Self::Tree, Self::Stream, Self::Dump, Self::Immutable];
 
-    /// The name that snapshots carry.
+    /// Returns the name that is stored in snapshots.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tree => "tree-64k",
@@ -148,12 +148,12 @@ impl Profile {
         }
     }
 
-    /// The profile of a name that snapshots carry.
+    /// Returns the profile with a stored name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
-    /// Sizes for the chunk that begins at `offset` of a file or stream.
+    /// Returns the sizes for the chunk that begins at `offset` of a file or stream.
     pub const fn sizes_at(self, offset: u64) -> ChunkSizes {
         const TREE: ChunkSizes = ChunkSizes::known(16 << 10, 64 << 10, 256 << 10);
         const STREAM: ChunkSizes = ChunkSizes::known(2 << 10, 8 << 10, 32 << 10);
@@ -170,7 +170,7 @@ impl Profile {
         }
     }
 
-    /// True if a file of this size is kept as one chunk, whatever it holds.
+    /// Returns true if a file of this size is always one chunk.
     pub const fn is_whole(self, size: u64) -> bool {
         matches!(self, Self::Immutable) && size <= WHOLE_FILE_BYTES_MAX
     }

@@ -1,16 +1,16 @@
-//! Paths inside a source: checked components, and the one order that runs are sorted by.
+//! Paths inside a source: checked components, and the sort order of runs.
 
 use std::fmt;
 
-/// Longest component that the format carries. Linux file systems stop at 255.
+/// Maximal bytes of a component in the format. Linux file systems allow 255.
 pub const NAME_BYTES_MAX: usize = 4095;
-/// Longest path, components and separators together; what lies deeper becomes a `failed` entry.
+/// Maximal bytes of a path, including separators. A longer path becomes a `failed` entry.
 pub const PATH_BYTES_MAX: usize = 64 * 1024;
 
-/// Why bytes are not a name or a path.
+/// Reason why bytes are not a name or a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathProblem {
-    /// A component without any byte.
+    /// An empty component.
     Empty,
     /// `.` or `..`.
     Dots,
@@ -58,7 +58,7 @@ impl EntryName {
         Ok(Self(bytes))
     }
 
-    /// The bytes as the file system has them.
+    /// Returns the bytes as in the file system.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -70,7 +70,8 @@ impl fmt::Display for EntryName {
     }
 }
 
-/// Writes bytes for people: valid UTF-8 as it is, control characters and stray bytes as `\xNN`.
+/// Writes bytes for people: valid UTF-8 unchanged, except escaped control characters and
+/// backslashes; invalid bytes as `\xNN`.
 fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     use fmt::Write;
     for part in bytes.utf8_chunks() {
@@ -88,17 +89,17 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// A path from a source's root: components, the root being the empty path.
+/// A path relative to a source's root. The root is the empty path.
 ///
-/// Held as the components joined by 0x00, which makes `memcmp` the order of runs: a directory, then
-/// all that is below it, then its next sibling (`a`, `a/b`, `a.b`).
+/// It is stored as the components joined by 0x00, so that `memcmp` gives the order of runs: a
+/// directory, then everything below it, then its next sibling (`a`, `a/b`, `a.b`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath {
     key: Vec<u8>,
 }
 
 impl RelPath {
-    /// The source's root, the first of all paths.
+    /// Returns the source's root, the first of all paths.
     pub const fn root() -> Self {
         Self { key: Vec::new() }
     }
@@ -115,7 +116,7 @@ impl RelPath {
         Ok(Self { key })
     }
 
-    /// Checks a path with slashes; empty components (leading, trailing, doubled slashes) are
+    /// Checks a path with slashes. Empty components (leading, trailing or doubled slashes) are
     /// dropped.
     pub fn from_slashed(path: &[u8]) -> Result<Self, PathProblem> {
         let mut out = Self::root();
@@ -125,7 +126,7 @@ impl RelPath {
         Ok(out)
     }
 
-    /// This path with one more component.
+    /// Returns this path with one more component.
     pub fn join(&self, name: &[u8]) -> Result<Self, PathProblem> {
         check_name(name)?;
         let mut key = Vec::with_capacity(self.key.len() + 1 + name.len());
@@ -140,12 +141,12 @@ impl RelPath {
         Ok(Self { key })
     }
 
-    /// The components joined by 0x00: what is compared and stored.
+    /// Returns the components joined by 0x00, the form that is compared and stored.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// The components joined by slashes, without a leading one.
+    /// Returns the components joined by slashes, without a leading slash.
     pub fn to_slashed(&self) -> Vec<u8> {
         self.key
             .iter()
@@ -153,27 +154,27 @@ impl RelPath {
             .collect()
     }
 
-    /// True for the source's root.
+    /// Returns true for the source's root.
     pub fn is_root(&self) -> bool {
         self.key.is_empty()
     }
 
-    /// The components from the root down.
+    /// Iterates over the components from the root down.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.key.split(|&b| b == 0).filter(|name| !name.is_empty())
     }
 
-    /// How many components there are.
+    /// Returns the number of components.
     pub fn depth(&self) -> usize {
         self.components().count()
     }
 
-    /// The last component; none for the root.
+    /// Returns the last component, or `None` for the root.
     pub fn name(&self) -> Option<&[u8]> {
         self.components().next_back()
     }
 
-    /// The directory that holds this path; none for the root.
+    /// Returns the directory of this path, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
             return None;
@@ -184,7 +185,7 @@ impl RelPath {
         })
     }
 
-    /// True if `self` is strictly below `directory`.
+    /// Returns true if `self` is strictly below `directory`.
     pub fn is_below(&self, directory: &Self) -> bool {
         directory.is_root() && !self.is_root()
             || self.key.len() > directory.key.len()
@@ -192,8 +193,8 @@ impl RelPath {
                 && self.key.starts_with(&directory.key)
     }
 
-    /// A key that sorts after everything below this path and before whatever follows; none for the
-    /// root.
+    /// Returns a key that sorts after everything below this path and before the next sibling, or
+    /// `None` for the root.
     pub fn after_subtree(&self) -> Option<Vec<u8>> {
         (!self.is_root()).then(|| {
             let mut key = self.key.clone();
@@ -204,7 +205,7 @@ impl RelPath {
 }
 
 impl fmt::Display for RelPath {
-    /// With slashes, for people; the root prints as `/`.
+    /// Displays the path with slashes, for people; the root as `/`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() {
             f.write_str("/")

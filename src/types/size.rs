@@ -1,4 +1,4 @@
-//! Lengths that cannot be mixed up, and sizes as people write them.
+//! Lengths with separate types, and sizes in the notation of people.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ macro_rules! length {
                 Self(bytes)
             }
 
-            /// The number of bytes.
+            /// Returns the number of bytes.
             pub const fn get(self) -> $repr {
                 self.0
             }
@@ -34,15 +34,15 @@ length!(
     PlainLen, u32
 );
 length!(
-    /// Bytes as they lie in the store, the seal's tag included.
+    /// Stored bytes, including the seal's tag.
     StoredLen, u32
 );
 length!(
-    /// Where in a pack something begins.
+    /// Offset in a pack.
     PackOffset, u64
 );
 
-/// A size in bytes that reads and prints in IEC units: `10GiB`, `512KiB`, `4096`.
+/// A size in bytes that is parsed and displayed in IEC units: `10GiB`, `512KiB`, `4096`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
@@ -52,7 +52,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut unit = 0;
         let mut value = self.0 as f64;
-        // 1023.95 would print as "1024.0": go to the next unit before that.
+        // 1023.95 would be displayed as "1024.0", so use the next unit.
         while value >= 1023.95 && unit + 1 < UNITS.len() {
             value /= 1024.0;
             unit += 1;
@@ -68,7 +68,7 @@ impl fmt::Display for ByteSize {
 impl FromStr for ByteSize {
     type Err = String;
 
-    /// Reads `N`, `NK`, `NKiB`, `NKB`, `N.5M` … in powers of 1024, of either case.
+    /// Parses `N`, `NK`, `NKiB`, `NKB`, `N.5M` … in powers of 1024; the case does not matter.
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("'{text}' is no size; write for example 64MiB, 10G or 4096");
         let text_ = text.trim();
@@ -89,7 +89,7 @@ impl FromStr for ByteSize {
             return whole.checked_mul(factor).map(Self).ok_or_else(bad);
         }
         let value = number.parse::<f64>().map_err(|_| bad())? * factor as f64;
-        // 2^63 as the bound keeps the cast exact in range.
+        // The bound is just below 2^63, so the cast cannot overflow.
         if value.is_finite() && (0.0..9.2e18).contains(&value) {
             Ok(Self(value as u64))
         } else {

@@ -1,4 +1,4 @@
-//! Points in time as file systems and stores give them.
+//! Points in time, as returned by file systems and stores.
 
 /// Seconds and nanoseconds since 1970-01-01 UTC; seconds may be negative, nanoseconds are
 /// 0–999,999,999.
@@ -9,7 +9,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// Builds a time; nanoseconds of a second or more are refused.
+    /// Returns a time, or `None` if the nanoseconds are a second or more.
     pub const fn new(seconds: i64, nanos: u32) -> Option<Self> {
         if nanos < 1_000_000_000 {
             Some(Self { seconds, nanos })
@@ -18,22 +18,22 @@ impl Timestamp {
         }
     }
 
-    /// Whole seconds since the epoch.
+    /// Returns the time of whole seconds since the epoch.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanos: 0 }
     }
 
-    /// Whole seconds, rounded towards the past.
+    /// Returns the whole seconds, rounded towards the past.
     pub const fn seconds(self) -> i64 {
         self.seconds
     }
 
-    /// Nanoseconds within the second.
+    /// Returns the nanoseconds within the second.
     pub const fn nanos(self) -> u32 {
         self.nanos
     }
 
-    /// This time moved by whole seconds, saturating.
+    /// Returns this time moved by whole seconds, saturating.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self {
             seconds: self.seconds.saturating_add(seconds),
@@ -41,7 +41,7 @@ impl Timestamp {
         }
     }
 
-    /// Seconds from `earlier` to this, negative if it is later; saturating.
+    /// Returns the seconds from `earlier` to this time, negative if `earlier` is later. Saturates.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         self.seconds.saturating_sub(earlier.seconds) as f64
             + (f64::from(self.nanos) - f64::from(earlier.nanos)) / 1e9
