@@ -68,6 +68,7 @@ fn read_extent(reader: &mut Reader<'_>) -> Result<Extent, WireError> {
     if extent.is_empty() {
         return Err(reader.error("an extent of no length"));
     }
+
     Ok(extent)
 }
 

@@ -18,7 +18,7 @@ pub struct KeySlot {
     pub repository: RepoId,
     #[serde(with = "as_time")]
     pub created: Timestamp,
-    /// A description for people of the secret that opens the slot.
+    /// A human-readable description of the secret that opens the slot.
     pub label: String,
     /// Argon2id's memory in KiB and number of passes.
     pub memory_kib: u32,

@@ -132,7 +132,7 @@ pub struct SourceRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     pub numeric_owners: bool,
     /// Earlier paths of the source, from which it was moved: its history continues theirs. An empty
-    /// path is that of a stream. If a later snapshot has a source at such a path, the path counts
+    /// path is that of a stream. If a later snapshot has the source at such a path, the path counts
     /// separately again.
     #[serde(with = "as_bytes_list", default, skip_serializing_if = "Vec::is_empty")]
     pub moved_from: Vec<Vec<u8>>,

@@ -99,7 +99,7 @@ impl Memory {
         self._hold.is_some()
     }
 
-    /// Returns the last problem that made the state incomplete or not durable, for people.
+    /// Returns the text of the last problem that made the state incomplete or not durable.
     pub fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
     }

@@ -56,14 +56,15 @@ use self::segments::Change;
 use crate::sys::is_regular_file;
 use crate::types::{ChunkId, Class, Codec, LeaseId, PackId, SegmentBody, SegmentId};
 
-/// How `Index::open` found the database.
+/// State in which `Index::open` found the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
     /// There was no database; a new, empty one was created.
     Created,
     /// The database existed and its small tables match their digest.
     Existing,
-    /// The database was unusable and was replaced by a new, empty one. `why` is for people.
+    /// The database was unusable and was replaced by a new, empty one. `why` is a text for
+    /// messages.
     Recreated { why: String },
 }
 
@@ -95,14 +96,14 @@ pub struct Location {
     pub number: u64,
 }
 
-/// A frame as the index knows it. See [`crate::types::FrameInfo`].
+/// A frame in the index. See [`crate::types::FrameInfo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FrameRow {
     pub class: Class,
     pub codec: Codec,
-    /// Where the sealed bytes begin in the pack.
+    /// Offset of the sealed bytes in the pack.
     pub offset: u64,
-    /// Sealed bytes, the tag included.
+    /// Sealed bytes, including the tag.
     pub stored: u32,
     /// Plain bytes.
     pub plain: u32,
@@ -110,7 +111,7 @@ pub struct FrameRow {
     pub chunks: u32,
 }
 
-/// A pack as the index knows it.
+/// A pack in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackRow {
     pub id: PackId,
@@ -207,7 +208,8 @@ impl Index {
     /// Switches this `Index` to a new, empty database. Other processes keep the one that they have
     /// open.
     ///
-    /// `why` is kept in the pointer file, for people. On an error the old database stays in use.
+    /// `why` is written to the pointer file, for diagnosis. On an error the old database stays in
+    /// use.
     pub fn recreate(&self, why: &str) -> Result<(), IndexError> {
         let mut writer = lock(&self.writer);
         let mut reader = lock(&self.reader);

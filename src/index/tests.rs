@@ -36,6 +36,7 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
             len: 1 + (n % 100) as u32,
         })
         .collect();
+
     let frames = chunks
         .chunks(3)
         .enumerate()
@@ -56,6 +57,7 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
             chunks: chunks.to_vec(),
         })
         .collect();
+
     PackInfo {
         id: pack_id(number),
         size: 100_000 + number,
@@ -578,6 +580,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
             .load(segment(1), &adding(vec![pack(1, 0..9)]))
             .expect("load");
     };
+
     filled(dir.path());
     Connection::open(database(dir.path()))
         .and_then(|c| c.pragma_update(None, "user_version", 9))
@@ -587,6 +590,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
     recreated("lost file");
     fs::write(dir.path().join("current"), "").expect("written");
     recreated("pointer");
+
     let databases = fs::read_dir(dir.path()).expect("listed").filter(|entry| {
         entry
             .as_ref()
@@ -596,6 +600,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
             .is_some_and(|extension| extension == "sqlite")
     });
     assert_eq!(databases.count(), 1, "what nobody has open is cleared away");
+
     fs::remove_dir_all(dir.path()).expect("removed");
     let (_, opened) = Index::open(dir.path()).expect("opens");
     assert_eq!(opened, Opened::Created);
@@ -621,6 +626,7 @@ fn two_openings_take_turns() {
             });
         }
     });
+
     for index in [&a, &b] {
         assert_eq!(index.loaded().expect("loaded").len(), 40);
         assert_eq!(index.totals().expect("totals").chunks, 400);
@@ -649,11 +655,13 @@ fn an_older_database_put_back_tells_what_it_holds() {
         .load(segment(1), &adding(vec![pack(1, 0..9)]))
         .expect("load");
     copy(dir.path(), old.path());
+
     let body = SegmentBody {
         condemned: vec![pack_id(1)],
         ..adding(vec![pack(2, 5..20)])
     };
     open(dir.path()).load(segment(2), &body).expect("load");
+
     fs::remove_dir_all(dir.path()).expect("removed");
     copy(old.path(), dir.path());
     let index = open(dir.path());
@@ -668,6 +676,7 @@ fn an_older_database_put_back_tells_what_it_holds() {
             .map(|found| found.pack),
         Some(pack_id(1))
     );
+
     index.load(segment(2), &body).expect("load");
     assert_eq!(
         index

@@ -213,6 +213,7 @@ impl FaultyStore {
         let address = self.inner.address().to_owned();
         let subject = subject.to_owned();
         let source = |kind| io::Error::new(kind, "a planned fault");
+
         match trouble {
             Trouble::Io => StoreError::Io {
                 action: "use",

@@ -58,8 +58,8 @@ const FILE_MODE: u32 = 0o600;
 const OPEN_PACKS_MAX: usize = 16;
 /// This many readers fill a disk's queue well.
 const CONNECTIONS: usize = 8;
-/// A longer put fails if the object's time is that of its last write. Half of the time that the
-/// protocol allows.
+/// Maximal duration of a put if the object keeps the time of its last write: half of the time that
+/// the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
 /// The directories of every repository. Those for parity and quarantine are created when needed.
 const DIRECTORIES: [ObjectDir; 6] = [
@@ -196,6 +196,7 @@ impl LocalStore {
             fan: None,
             name,
         };
+
         Ok(match key {
             ObjectKey::Config(_) => Place {
                 directory: None,

@@ -103,7 +103,7 @@ impl Location {
         let text = text.to_str().ok_or(LocateError::NotText)?;
         let (before, after) = text.split_at(colon);
 
-        // `scheme:` without `//` is probably meant for another program.
+        // Other programs write locations as `scheme:`, not followed by a slash.
         if !after.starts_with(":/") {
             match before {
                 "sftp" => return Err(bad_sftp("write sftp://user@host/path")),

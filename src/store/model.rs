@@ -420,6 +420,7 @@ mod tests {
             for n in 0..50 {
                 put(&clients[0], &pack(n));
             }
+
             world.advance(25);
             let early = clients
                 .each_ref()
@@ -432,6 +433,7 @@ mod tests {
             );
             early.map(|listed| listed.into_iter().map(|meta| meta.key).collect::<Vec<_>>())
         };
+
         let [one, two] = seen(7);
         assert!(
             one.len() < 50 && two.len() < 50 && one != two,

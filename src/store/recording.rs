@@ -231,12 +231,14 @@ mod tests {
                 .is_err()
         );
         store.list(ObjectDir::Packs, &mut |_| Ok(())).expect("list");
+
         assert_eq!(store.count(Operation::Put, KeyKind::Pack), 2);
         assert_eq!(store.bytes(Operation::Put, KeyKind::Pack), 8);
         assert_eq!(store.bytes(Operation::ReadAt, KeyKind::Pack), 2);
         assert_eq!(store.count(Operation::Get, KeyKind::Segment), 1);
         assert_eq!(store.count(Operation::List, KeyKind::Pack), 1);
         assert_eq!(store.count_all(Operation::Spool), 1);
+
         let calls = store.take();
         let ok: Vec<bool> = calls.iter().map(|call| call.ok).collect();
         assert_eq!(ok, [true, true, false, true, false, true]);

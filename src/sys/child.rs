@@ -144,7 +144,7 @@ pub enum Pipe {
 #[derive(Debug)]
 pub struct ChildProcess {
     words: Vec<String>,
-    /// The words for people, with secrets masked.
+    /// The words for messages, with secrets masked.
     command: String,
     child: Child,
     stdout: Option<ChildStdout>,
@@ -227,7 +227,7 @@ impl ChildProcess {
         Ok(process)
     }
 
-    /// Returns the words for people, with secrets masked.
+    /// Returns the words for messages, with secrets masked.
     pub fn command(&self) -> &str {
         &self.command
     }
@@ -447,8 +447,8 @@ fn fork(
 fn lead_own_session(command: &mut Command) {
     let parent = getpid();
     // SAFETY: the closure runs in the child between fork and exec, where other threads' locks may
-    // be held for ever, so it may do nothing but async-signal-safe work. It makes three system
-    // calls (setsid, prctl, getppid) through rustix, which wraps each in a function that neither
+    // be held forever, so it may do only async-signal-safe work. It makes three system calls
+    // (setsid, prctl, getppid) through rustix, which wraps each in a function that neither
     // allocates nor locks nor touches shared state; the errors are plain numbers, and turning one
     // into `io::Error` by `from_raw_os_error` does not allocate. It captures one `Copy` number,
     // borrows nothing, and cannot panic.

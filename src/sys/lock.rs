@@ -173,8 +173,8 @@ pub fn is_mount_point(directory: &Path) -> bool {
         .is_some_and(|parent| device(parent) != device(directory))
 }
 
-/// Returns true if a path leads to a device, a FIFO or a socket, that is neither to a file nor to a
-/// directory. Symlinks are followed. A link into `/proc`, such as `/dev/stdout`, counts as special
+/// Returns true if a path leads to something other than a file or a directory: a device, a FIFO, a
+/// socket. Symlinks are followed. A link into `/proc`, such as `/dev/stdout`, counts as special
 /// too, regardless of its descriptor.
 pub fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())

@@ -1,4 +1,4 @@
-//! A command's words for people and machines, without the secrets that some commands contain.
+//! A command's words for messages and records, without the secrets that some commands contain.
 //!
 //! This is a heuristic that keeps the usual secrets out of logs and listings. A command that takes
 //! its secrets from a file shows none. The table in the tests lists the masked forms.
@@ -7,7 +7,7 @@
 const MASK: &str = "***";
 /// Shorter secrets are also part of too many other words.
 const SECRET_BYTES_MIN: usize = 4;
-/// A name that contains one of these (in any case) has a secret as its value.
+/// A name that contains one of these, in upper or lower case, has a secret as its value.
 const SECRET_NAMES: [&str; 14] = [
     "password",
     "passwd",

@@ -81,6 +81,7 @@ fn no_way_to_give_a_secret_shows_it() {
     let secrets = [
         "hunter2", "p4$$", "x=y", "a/b", "-dash", "q\"uote", "äö", "123",
     ];
+
     for way in ways {
         for secret in secrets {
             // A password in a URL has its slashes escaped.

@@ -228,8 +228,10 @@ mod tests {
             temp.write_all(bytes).expect("write");
             temp
         };
+
         drop(temp(b"dropped"));
         assert_eq!(names(root.path()), [""; 0]);
+
         temp(b"first")
             .publish(&dir, "a", Existing::Refuse)
             .expect("publish");
@@ -241,6 +243,7 @@ mod tests {
             std::fs::read(root.path().join("a")).expect("read"),
             b"first"
         );
+
         temp(b"third")
             .publish(&dir, "a", Existing::Replace)
             .expect("publish");

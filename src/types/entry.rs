@@ -250,8 +250,8 @@ pub enum Node {
         meta: Metadata,
         device: DeviceNumber,
     },
-    /// Could not be captured, and the previous snapshot does not have it. The reason is for people,
-    /// up to 1 KiB of UTF-8.
+    /// Could not be captured, and the previous snapshot does not have it. The reason is a text for
+    /// messages, up to 1 KiB of UTF-8.
     Failed {
         reason: String,
     },

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdError {
-    /// The text has `found` characters where `expected` are needed.
+    /// The text has `found` characters instead of `expected`.
     Length { expected: usize, found: usize },
     /// The character at this index is not one of `0-9a-f`.
     Digit { index: usize },
@@ -73,7 +73,7 @@ macro_rules! id {
                 bytes.try_into().ok().map(Self)
             }
 
-            /// Returns the first eight hex digits, for people.
+            /// Returns the first eight hex digits, for display.
             pub fn short(&self) -> String {
                 self.to_string()[..8].to_owned()
             }

@@ -70,7 +70,7 @@ impl fmt::Display for EntryName {
     }
 }
 
-/// Writes bytes for people: valid UTF-8 unchanged, except escaped control characters and
+/// Writes bytes for display: valid UTF-8 unchanged, except escaped control characters and
 /// backslashes; invalid bytes as `\xNN`.
 fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     use fmt::Write;
@@ -205,7 +205,7 @@ impl RelPath {
 }
 
 impl fmt::Display for RelPath {
-    /// Displays the path with slashes, for people; the root as `/`.
+    /// Displays the path with slashes; the root as `/`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() {
             f.write_str("/")

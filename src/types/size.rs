@@ -1,4 +1,4 @@
-//! Lengths with separate types, and sizes in the notation of people.
+//! Lengths with separate types, and sizes in human-readable notation.
 
 use std::fmt;
 use std::str::FromStr;

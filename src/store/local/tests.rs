@@ -153,6 +153,7 @@ fn foreign_names_are_passed_over() {
     let (root, store) = new_store();
     put(&store, &pack(1));
     put(&store, &ObjectKey::Segment(SegmentId::new([2; 32])));
+
     let base = Path::new(store.address());
     fs::write(base.join("lost+found"), b"").expect("write");
     fs::write(base.join(".tmp-0123"), b"left by a crash").expect("write");
@@ -176,6 +177,7 @@ fn foreign_names_are_passed_over() {
             .map(|meta| meta.key)
             .collect()
     };
+
     assert_eq!(keys(ObjectDir::Packs), [pack(1)]);
     assert_eq!(
         keys(ObjectDir::Index),
@@ -368,6 +370,7 @@ fn modes_do_not_depend_on_the_umask() {
         assert_eq!(found.mode() & 0o7777, 0o600);
         return;
     }
+
     let root = tempfile::tempdir().expect("a directory");
     let name = "store::local::tests::modes_do_not_depend_on_the_umask";
     let child = std::process::Command::new(std::env::current_exe().expect("this test"))
@@ -375,6 +378,7 @@ fn modes_do_not_depend_on_the_umask() {
         .env(CHILD, root.path())
         .output()
         .expect("run");
+
     assert!(
         child.status.success(),
         "{}",
