@@ -73,7 +73,7 @@ struct Object {
     modified: Timestamp,
 }
 
-/// A store in memory. It is stricter than others: `Replace` is refused except for leases, `config`
+/// A store in memory. It is stricter than others: `Replace` is refused except for leases, packs in quarantine, `config`
 /// and key slots.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -167,7 +167,10 @@ impl Store for MemoryStore {
         }
         let replaceable = matches!(
             key,
-            ObjectKey::Config(_) | ObjectKey::KeySlot(..) | ObjectKey::Lease(_)
+            ObjectKey::Config(_)
+                | ObjectKey::KeySlot(..)
+                | ObjectKey::Lease(_)
+                | ObjectKey::QuarantinedPack(_)
         );
         if mode == PutMode::Replace && !replaceable {
             return Err(refused(key, "objects of this kind are never replaced"));

@@ -137,8 +137,8 @@ pub struct ObjectMeta {
 pub enum PutMode {
     /// Fail with [`StoreError::Exists`].
     CreateOnly,
-    /// Replace it atomically: readers see the old bytes or the new ones. For leases and `config`
-    /// only.
+    /// Replace it atomically: readers see the old bytes or the new ones. For leases, `config`,
+    /// key slots and packs in quarantine only.
     Replace,
 }
 

@@ -170,6 +170,7 @@ fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
         ObjectKey::Config(Copy::First),
         ObjectKey::KeySlot("slot".to_owned(), Copy::Second),
         ObjectKey::Lease(LeaseId::new([1; 16])),
+        ObjectKey::QuarantinedPack(PackId::new([1; 32])),
     ];
     for key in replaceable {
         // Longer, then shorter: none of the old bytes may remain.

@@ -2,9 +2,10 @@
 //! written.
 //!
 //! Damaged object moved to quarantine → intact bytes put under its name → the damaged object in
-//! quarantine deleted. If the store cannot rename: intact bytes put into quarantine → damaged
-//! object deleted → intact bytes put under its name → the copy in quarantine deleted. Every repair
-//! also reads the objects in quarantine, so the next repair completes one that was interrupted.
+//! quarantine deleted. If the store cannot rename, or quarantine has an object of this name: intact
+//! bytes put into quarantine, in the place of a damaged copy → damaged object deleted → intact bytes
+//! put under its name → the copy in quarantine deleted. Every repair also reads the objects in
+//! quarantine, so the next repair completes one that was interrupted.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,13 @@ use crate::observe::{Problem, Severity, Subject};
 use crate::repo::RepoError;
 use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_all};
 use crate::types::PackId;
+
+/// The intact bytes of a pack.
+struct Intact {
+    spool: Spool,
+    /// The object in quarantine has them too.
+    is_in_quarantine: bool,
+}
 
 impl Repair<'_> {
     /// Restores packs from recovery data or from an intact copy in quarantine. Returns the packs
@@ -32,7 +40,7 @@ impl Repair<'_> {
             } else {
                 self.whole_bytes(&bad)?
             } {
-                Some(spool) => self.put_whole(bad, spool)?,
+                Some(intact) => self.put_whole(bad, intact)?,
                 None => rest.push(bad),
             }
         }
@@ -40,7 +48,7 @@ impl Repair<'_> {
     }
 
     /// Returns the intact bytes of a damaged pack, or `None` if they cannot be reconstructed.
-    fn whole_bytes(&self, bad: &Bad) -> Result<Option<Spool>, Error> {
+    fn whole_bytes(&self, bad: &Bad) -> Result<Option<Intact>, Error> {
         let id = bad.row.id;
         let mut copies = Vec::new();
         if bad.size > 0 {
@@ -50,13 +58,19 @@ impl Repair<'_> {
         let aside = self.packs.quarantined.iter().find(|holder| holder.id == id);
         if let Some(aside) = aside {
             if let Some(spool) = self.copy_if_whole(&aside.key, aside.size, &id)? {
-                return Ok(Some(spool));
+                return Ok(Some(Intact {
+                    spool,
+                    is_in_quarantine: true,
+                }));
             }
             copies.push((aside.key.clone(), aside.size));
         }
 
         match self.repo.reconstruct(&id, &copies) {
-            Ok(spool) => Ok(Some(spool)),
+            Ok(spool) => Ok(Some(Intact {
+                spool,
+                is_in_quarantine: false,
+            })),
             Err(err) if err.is_unavailable() => {
                 self.observer.detail("not healed", &Subject::from(&err));
                 Ok(None)
@@ -94,12 +108,12 @@ impl Repair<'_> {
         Ok((PackId::from(hasher.finish()) == *id).then_some(spool))
     }
 
-    fn put_whole(&mut self, bad: Bad, spool: Spool) -> Result<(), Error> {
+    fn put_whole(&mut self, bad: Bad, intact: Intact) -> Result<(), Error> {
         let id = bad.row.id;
-        let size = spool.len();
+        let size = intact.spool.len();
         if let Some(lease) = self.lease {
             lease.check()?;
-            self.put_in_place(&bad, spool)?;
+            self.put_in_place(&bad, intact)?;
             self.repo.forget_head(&id);
             self.packs.quarantined.retain(|holder| holder.id != id);
         }
@@ -117,19 +131,15 @@ impl Repair<'_> {
 
     /// Puts the intact bytes of a pack in the place of the damaged or missing object.
     ///
-    /// Until they are under the pack's name, quarantine holds the damaged object or, if the store
-    /// cannot rename, the intact bytes. The replaced object holds nothing that the intact bytes
-    /// lack, whether it can be read or not.
-    fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
+    /// After a crash at any step the next repair finds the intact bytes again: they are under one of
+    /// the two names, or all objects from which they were reconstructed are still there. The replaced
+    /// object holds nothing that the intact bytes lack, whether it can be read or not.
+    fn put_in_place(&self, bad: &Bad, intact: Intact) -> Result<(), Error> {
         let repo = self.repo;
         let store = repo.store();
         let place = ObjectKey::Pack(bad.row.id);
         let aside = ObjectKey::QuarantinedPack(bad.row.id);
-        let put = |key: &ObjectKey, spool| match store.put(
-            key,
-            Body::Spooled(spool),
-            PutMode::CreateOnly,
-        ) {
+        let put = |spool| match store.put(&place, Body::Spooled(spool), PutMode::CreateOnly) {
             // Another repair was faster.
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err),
@@ -138,32 +148,31 @@ impl Repair<'_> {
         if bad.size == 0 {
             // An empty or missing object need not be kept in quarantine.
             remove(repo, &place)?;
-            put(&place, spool)?;
+            put(intact.spool)?;
             return remove(repo, &aside);
         }
 
-        if store.properties().rename {
-            if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
-                // Quarantine has another object under this name. It is not needed, since the spool
-                // has the intact bytes.
-                remove(repo, &aside)?;
-                set_aside(repo, &place, &aside, self.cancel)?;
+        let mut spool = intact.spool;
+        if !intact.is_in_quarantine {
+            let can_rename = store.properties().rename;
+            if can_rename && set_aside(repo, &place, &aside, self.cancel)? == SetAside::Done {
+                put(spool)?;
+                return remove(repo, &aside);
             }
-            put(&place, spool)?;
-            return remove(repo, &aside);
-        }
 
-        // Without rename: the intact bytes go to quarantine first and are read back from there.
-        let size = spool.len();
-        remove(repo, &aside)?;
-        put(&aside, spool)?;
-        let Some(again) = self.copy_if_whole(&aside, size, &bad.row.id)? else {
-            let what = "the whole bytes that were put there do not read back";
-            return Err(RepoError::damaged(&aside, what).into());
-        };
+            // The intact bytes may have been reconstructed from a damaged object in quarantine, so
+            // they replace it in one step.
+            let size = spool.len();
+            store.put(&aside, Body::Spooled(spool), PutMode::Replace)?;
+            let Some(again) = self.copy_if_whole(&aside, size, &bad.row.id)? else {
+                let what = "the intact bytes that were put there do not read back";
+                return Err(RepoError::damaged(&aside, what).into());
+            };
+            spool = again;
+        }
 
         remove(repo, &place)?;
-        put(&place, again)?;
+        put(spool)?;
         remove(repo, &aside)
     }
 

@@ -185,16 +185,8 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     assert_ne!(report.damaged[0].fate, Fate::Healed, "{report:?}");
 }
 
-/// Interrupts a heal after each write, for example when the pack is missing and its damaged copy is
-/// in quarantine.
-#[test]
-fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
-    let (lab, _) = with_parity();
-    let before = objects(&lab);
-    let (id, size) = packs(&lab)[0];
-    lab.store
-        .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
-
+/// Interrupts a heal after each write. The next repair must complete it. Returns the number of cuts.
+fn cut_everywhere(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>) -> u64 {
     let mut cuts = 0;
     for writes in 0.. {
         let fork = lab.fork();
@@ -217,9 +209,76 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
         // The lease of the interrupted repair expires by itself. A copy that is left in quarantine
         // is also stored undamaged.
         now.retain(|key, _| !matches!(key, ObjectKey::Lease(_) | ObjectKey::QuarantinedPack(_)));
-        assert!(now == before, "cut after {writes} writes");
+        assert!(now == *before, "cut after {writes} writes");
         assert_clean(&fork);
     }
+    cuts
+}
+
+/// Interrupts a heal after each write, for example when the pack is missing and its damaged copy is
+/// in quarantine.
+#[test]
+fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
+    let (lab, _) = with_parity();
+    let before = objects(&lab);
+    let (id, size) = packs(&lab)[0];
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+
+    let cuts = cut_everywhere(&lab, &before);
+    assert!(cuts >= 5, "{cuts} cuts");
+}
+
+/// A pack was set aside, came back from another copy of the repository, and was damaged again; or
+/// the other way round: the intact bytes were only in quarantine and were deleted there before they
+/// were under the pack's name.
+#[test]
+fn the_only_intact_copy_in_quarantine_survives_a_cut_anywhere() {
+    let (lab, _) = with_parity();
+    let before = objects(&lab);
+    let (id, size) = packs(&lab)[0];
+    let bytes = before[&ObjectKey::Pack(id)].clone();
+    // Recovery data does not suffice for this much damage.
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| {
+        bytes[..size as usize / 2].fill(0)
+    });
+    lab.store
+        .put(
+            &ObjectKey::QuarantinedPack(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
+    healed(&lab.fork(), &before, "from quarantine");
+
+    let cuts = cut_everywhere(&lab, &before);
+    assert!(cuts >= 4, "{cuts} cuts");
+}
+
+/// Two damaged copies give the pack together, and neither does alone.
+#[test]
+fn two_damaged_copies_survive_a_cut_anywhere() {
+    let (lab, _) = with_parity();
+    let before = objects(&lab);
+    let (id, size) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
+    let half = size as usize / 2;
+    let mut bytes = before[&ObjectKey::Pack(id)].clone();
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[..half].fill(0));
+    bytes[half..].fill(0);
+    lab.store
+        .put(
+            &ObjectKey::QuarantinedPack(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
+    healed(&lab.fork(), &before, "from two copies");
+
+    let cuts = cut_everywhere(&lab, &before);
     assert!(cuts >= 5, "{cuts} cuts");
 }
 
