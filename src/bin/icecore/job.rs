@@ -1,4 +1,5 @@
-//! A backup as the configuration describes it, from hooks to summary; and what its sources become.
+//! Runs a backup as the configuration describes it, from hooks to summary, and converts its sources
+//! for the library.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +31,7 @@ use crate::ui::{Meter, json, text};
 
 #[derive(Serialize)]
 struct Summary {
-    /// Absent from a dry run.
+    /// Absent for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
     /// `complete` or `incomplete`.
@@ -41,24 +42,24 @@ struct Summary {
     counts: json::Counts,
 }
 
-/// What a backup command begins with.
+/// Options with which a backup command starts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Begin {
-    /// Make the repository if it is not there, with so many percent of recovery data.
+    /// Create the repository if it does not exist, with `parity` percent of recovery data.
     pub init: bool,
     pub parity: Option<u8>,
     pub dry_run: bool,
 }
 
-/// Opens the repository, runs the hooks and the backup that `options` describes, and tells what
-/// came of it.
+/// Opens the repository, runs the hooks and the backup that `options` describes, and prints its
+/// summary.
 pub fn run(
     context: &Context<'_>,
     begin: Begin,
     options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let hooks = &context.config()?.hooks;
-    // A dry run stores nothing and stops nobody.
+    // A dry run stores nothing, so it runs no hooks that would stop services.
     let none = Hooks::default();
     let hooks = if begin.dry_run { &none } else { hooks };
     let mut reported = String::new();
@@ -106,8 +107,8 @@ fn backed_up(
     Ok(backup(repository, options, meter, cancel)?)
 }
 
-/// Refuses to accept a source that is not captured: most often its name is mistyped, and the one
-/// that was meant would stay suspect.
+/// Refuses `--accept` for a source that is not captured. Usually its name is mistyped, and the
+/// intended source would stay suspect.
 fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
     let names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     match options
@@ -149,6 +150,7 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
         format!("{} changed", text::number(counts.files_changed)),
         format!("{} unchanged", text::number(counts.files_unchanged)),
     ];
+
     for (count, word) in [
         (counts.removed, "removed"),
         (counts.vanished, "vanished"),
@@ -158,24 +160,25 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
             files.push(format!("{} {word}", text::number(count)));
         }
     }
+
     let bytes = format!(
         "{} read, {} new, {} stored, in {elapsed}",
         text::size(counts.bytes_read),
         text::size(counts.bytes_new),
         text::size(counts.bytes_stored),
     );
+
     let mut lines = vec![files.join(", "), bytes];
     for source in report
         .sources
         .iter()
         .filter(|source| source.counts.incomplete > 0)
     {
-        let (name, what) = (
-            &source.name,
-            text::counted(source.counts.incomplete, "entry", "entries"),
-        );
+        let name = &source.name;
+        let what = text::counted(source.counts.incomplete, "entry", "entries");
         lines.push(format!("{name}: {what} could not be captured whole"));
     }
+
     lines.push(match &report.snapshot {
         Some(id) => format!("snapshot {} committed", id.short()),
         None => "dry run: nothing was stored".to_owned(),
@@ -183,8 +186,8 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
     lines
 }
 
-/// Options as the configuration gives them, sources included; `only`: of these the ones named, all
-/// if none is.
+/// Returns the options of the configuration, with its sources. `only`: the names of the sources to
+/// capture; all if empty.
 pub fn configured(
     context: &Context<'_>,
     repository: &Repository,
@@ -204,7 +207,9 @@ pub fn configured(
             "there is no source '{unknown}' in {shown}"
         )));
     }
+
     in_order(config, only)?;
+
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec()).until(cancel);
     let chosen = config
         .sources
@@ -213,14 +218,16 @@ pub fn configured(
     let sources = chosen
         .map(|source| spec(source, repository, &docker))
         .collect::<Result<Vec<_>, CliError>>()?;
+
     tell_of_blocks(context, config, &sources);
+
     let mut options = BackupOptions::new(context.host()?, sources);
     options.images = images(config, &options, &docker, meter);
     apply(config, &mut options);
     Ok(options)
 }
 
-/// Refuses file storage that would be captured before the database: no restore takes the two
+/// Refuses file storage that would be captured before the database: no restore accepts the two
 /// together.
 fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
     let place = |part: NodePart| {
@@ -233,9 +240,11 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
             .filter(|_| is_captured)
             .map(|at| (at, source))
     };
+
     let Some((database_at, database)) = place(NodePart::Database) else {
         return Ok(());
     };
+
     for part in NodePart::ALL
         .into_iter()
         .filter(|part| part.is_file_storage())
@@ -251,11 +260,12 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
         let hint = format!("move the [[source]] of '{source}' below that of '{database}'");
         return Err(CliError::usage(why).with_hint(&hint));
     }
+
     Ok(())
 }
 
-/// The images that the node's services run with, if anything of the node is captured. They are for
-/// the record alone: an engine without an answer costs no backup.
+/// Returns the images that the node's services run with, if any part of the node is captured. They
+/// are only recorded: if the engine does not answer, the backup continues.
 fn images(
     config: &Config,
     options: &BackupOptions,
@@ -270,18 +280,20 @@ fn images(
     {
         return Vec::new();
     }
+
     let (images, err) = match images_in_use(&config.node, docker) {
         Ok((images, err)) => (images, err),
         Err(err) => (Vec::new(), Some(err)),
     };
-    // Where there is no Docker there are no images; whoever asked to stop is answered by the
-    // backup.
+    // Without Docker there are no images. If the user asked to stop, the backup itself reports
+    // that.
     let err = err.filter(|err| {
         !matches!(
             err,
             DockerError::NotInstalled | DockerError::Interrupted { .. }
         )
     });
+
     if let Some(err) = err {
         let what =
             format!("the snapshot will not record which images the services ran with: {err}");
@@ -290,8 +302,8 @@ fn images(
     images
 }
 
-/// kubo's blocks in a database are no files that never change: what is copied while kubo writes is
-/// not whole.
+/// Warns if kubo keeps its blocks in a database and no `before` command stops it. Unlike block
+/// files, a database changes in place: a copy taken while kubo writes is inconsistent.
 fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
     let Some(part) = &config.node.ipfs else {
         return;
@@ -315,7 +327,7 @@ fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]
     }
 }
 
-/// Takes over `[backup]`.
+/// Applies `[backup]` to the options.
 pub fn apply(config: &Config, options: &mut BackupOptions) {
     let said = &config.backup;
     options.tags.clone_from(&said.tags);
@@ -325,8 +337,8 @@ pub fn apply(config: &Config, options: &mut BackupOptions) {
     options.checkpoint_every = said.checkpoint_every.unwrap_or(options.checkpoint_every);
 }
 
-/// What dumps a server: container and programs are looked up, behind the source's `before` if it
-/// has one, for that may start them.
+/// Returns the command that dumps a server. Its container and programs are looked up now, or after
+/// the source's `before` commands if it has any, because those may start them.
 fn dump_of(
     source: &Source,
     server: &Server,
@@ -343,7 +355,9 @@ fn dump_of(
     if source.before.is_empty() {
         return Ok(Run::Known(find_out(server, docker)?));
     }
-    let (name, server, docker) = (source.name.clone(), server.clone(), docker.clone());
+    let name = source.name.clone();
+    let server = server.clone();
+    let docker = docker.clone();
     Ok(Run::Late(Box::new(move || {
         find_out(&server, &docker).map_err(|err| match err.into() {
             CliError::Engine(err) => err,
@@ -355,14 +369,15 @@ fn dump_of(
     })))
 }
 
-/// A configured source as the library takes it: volumes become directories, servers the words of a
-/// dump.
+/// Converts a configured source for the library: a volume becomes its directory, a server the
+/// command that dumps it.
 fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
     let name = &source.name;
     let around = Around {
         before: source.before.clone(),
         after: source.after.clone(),
     };
+
     Ok(match &source.capture {
         Capture::Tree {
             place,
@@ -383,6 +398,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                         .directory()?
                 }
             };
+
             SourceSpec::Tree(Box::new(TreeSpec {
                 filter: filter.clone(),
                 files_from: only.clone(),

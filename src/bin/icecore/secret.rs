@@ -1,10 +1,10 @@
-//! Where the passphrase comes from, and the key files that icecore makes itself.
+//! Sources of the passphrase, and the key files that icecore generates.
 //!
-//! In this order: `--passphrase-file`, `--passphrase-command`, the environment
-//! (`ICECORE_PASSPHRASE`, `…_FILE`, `…_COMMAND`), the repository's key file, the terminal. That a
-//! repository has no passphrase is never concluded from its opening without one: an option, the
-//! environment, the configuration or what is remembered of it says so. Whatever holds a secret is
-//! wiped when dropped.
+//! The first of these that gives a passphrase is used: `--passphrase-file`, `--passphrase-command`,
+//! the environment (`ICECORE_PASSPHRASE`, `…_FILE`, `…_COMMAND`), the configuration, the
+//! repository's key file, the terminal. A repository that opens without a passphrase is not enough
+//! to conclude that it should have none: an option, the environment, the configuration or a pin
+//! must state that. Every value that holds a secret is wiped when dropped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -23,27 +23,27 @@ use crate::exit::CliError;
 /// The bytes of a passphrase.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
-/// Longest passphrase, and most that is read in search of its end.
+/// Longest passphrase. A longer input is an error.
 const PASSPHRASE_BYTES_MAX: usize = 64 * 1024;
-/// Random bytes of a generated key; written as twice as many hex digits.
+/// Random bytes of a generated key, which is written as twice as many hex digits.
 const KEY_BYTES: usize = 32;
 
-/// What to do where no passphrase was given.
+/// Hint for a missing passphrase.
 pub const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for a repository without a passphrase, --no-passphrase";
 
-/// What somebody said about the passphrase.
+/// The user's statement about the passphrase.
 pub enum Said {
     Passphrase(Given),
-    /// There is none.
+    /// The repository has no passphrase.
     NoPassphrase,
 }
 
-/// A passphrase, and by what it was given.
+/// A passphrase and its origin.
 pub struct Given {
     pub bytes: Bytes,
-    /// For messages: `the passphrase file /root/p`, `ICECORE_PASSPHRASE`.
+    /// For messages, for example `the passphrase file /root/p` or `ICECORE_PASSPHRASE`.
     pub origin: String,
-    /// What should be said of where it came from.
+    /// A warning about the origin, for example a file that others can read.
     pub warning: Option<String>,
 }
 
@@ -56,8 +56,8 @@ impl Given {
         })
     }
 
-    /// What the passphrase holds that its author may not see, in words. All of it counts as part of
-    /// the passphrase.
+    /// Describes bytes of the passphrase that its author may not see. All of them count as part of
+    /// the passphrase. Returns `None` if there are none.
     pub fn oddity(&self) -> Option<String> {
         let bytes = self.bytes.as_slice();
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -82,11 +82,13 @@ impl Given {
                 "begins or ends with a blank",
             ),
         ];
+
         let found: Vec<&str> = found
             .into_iter()
             .filter(|(is, _)| *is)
             .map(|(_, words)| words)
             .collect();
+
         (!found.is_empty()).then(|| {
             format!(
                 "{} {}, which is taken as a part of the passphrase",
@@ -97,7 +99,8 @@ impl Given {
     }
 }
 
-/// What the command line or the environment says about the passphrase; none if neither does.
+/// Returns the statement of the command line or the environment about the passphrase, or `None` if
+/// neither makes one.
 pub fn said(global: &Global, env: &Env) -> Result<Option<Said>, CliError> {
     let given = given(global, env)?;
     match (given, global.no_passphrase || env.no_passphrase()?) {
@@ -129,8 +132,8 @@ fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
         .transpose()
 }
 
-/// Reads a passphrase from a file, less one trailing newline. A file that others may read gets a
-/// warning.
+/// Reads a passphrase from a file, without one trailing newline. Adds a warning if others may read
+/// or write the file.
 pub fn from_file(path: &Path) -> Result<Given, CliError> {
     let shown = path.display();
     let file = File::open(path)
@@ -143,7 +146,7 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
         format!("the passphrase file {shown}"),
     )?;
     let mode = meta.mode() & 0o7777;
-    // A pipe or a terminal has no readers but those that hold it open.
+    // Only processes that hold a pipe or a terminal open can read from it.
     if meta.is_file() && mode & 0o077 != 0 {
         given.warning = Some(format!(
             "the passphrase file {shown} can be read or written by others (mode {mode:04o}): chmod 600"
@@ -152,9 +155,9 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
     Ok(given)
 }
 
-/// Reads a passphrase from the first line that a command prints. The command is split as POSIX
-/// words and run without a shell; it does not see our own passphrase variables, and must exit with
-/// 0.
+/// Takes the first line that a command prints as the passphrase. The command is split into POSIX
+/// words and run without a shell. It does not see icecore's passphrase variables, and must exit
+/// with 0.
 pub fn from_command(command: &str) -> Result<Given, CliError> {
     if let Some(syntax) = shell_syntax(command) {
         return Err(CliError::usage(format!(
@@ -169,6 +172,7 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(CliError::usage("the passphrase command is empty"));
     };
+
     let failed = |e| CliError::failed(format!("cannot run the passphrase command '{program}'"), e);
     let mut start = Command::new(program);
     start
@@ -178,17 +182,19 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
     for name in SECRET_VARIABLES {
         start.env_remove(name);
     }
+
     let mut child = start.spawn().map_err(failed)?;
     let text = match child.stdout.take().map(read_bounded) {
         Some(Ok(text)) => text,
         Some(Err(e)) => {
-            // It may still be writing; nobody waits for it to end by itself.
+            // Kill the command: it may still be writing, and may never end by itself.
             let _ = child.kill();
             let _ = child.wait();
             return Err(failed(e));
         }
         None => Bytes::default(),
     };
+
     let status = child.wait().map_err(failed)?;
     if !status.success() {
         let message = format!("the passphrase command '{program}' failed: {status}");
@@ -198,18 +204,19 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
             hint: None,
         });
     }
+
     let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
     let line = Bytes::new(text[..end].to_vec());
     Given::new(line, format!("the passphrase command '{program}'"))
 }
 
-/// The path of a repository's key file in the directory of key files.
+/// Returns the path of a repository's key file in the directory of key files.
 pub fn key_file_path(keys_dir: &Path, id: RepoId) -> PathBuf {
     keys_dir.join(id.to_string())
 }
 
-/// The key that icecore made for this repository; none if it made none here. A key file that others
-/// may read is refused.
+/// Returns the key that icecore generated for this repository on this machine, or `None` if there
+/// is none. Refuses a key file that others may read.
 pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliError> {
     let path = key_file_path(keys_dir, id);
     let shown = path.display();
@@ -231,7 +238,7 @@ pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliEr
     not_empty(text, &format!("the key file {shown}")).map(Some)
 }
 
-/// Draws a random key and keeps it in a new key file (mode 0600), durably before it returns.
+/// Generates a random key and stores it durably in a new key file (mode 0600).
 pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), CliError> {
     let key = random_key()?;
     let path = key_file_path(keys_dir, id);
@@ -239,7 +246,7 @@ pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), Cli
     Ok((key, path))
 }
 
-/// A random key as 64 hex digits.
+/// Generates a random key as 64 hex digits.
 pub fn random_key() -> Result<Bytes, CliError> {
     let mut raw = Zeroizing::new([0_u8; KEY_BYTES]);
     getrandom::fill(&mut raw[..])
@@ -253,7 +260,7 @@ pub fn random_key() -> Result<Bytes, CliError> {
     Ok(text)
 }
 
-/// Writes a key as [`write_new_file`] does, and ends the line.
+/// Writes a key and a newline with [`write_new_file`].
 pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
     let mut line = Bytes::new(Vec::with_capacity(key.len() + 1));
     line.extend_from_slice(key);
@@ -261,9 +268,9 @@ pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
     write_new_file(path, &line)
 }
 
-/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its
-/// directory. Missing directories are made (mode 0700), each synced into its parent: after a power
-/// cut the key is there if the repository is.
+/// Writes secret bytes to a new file (mode 0600), and syncs it and its directory. Missing
+/// directories are created (mode 0700), and each is synced into its parent, so that after a power
+/// failure the key exists if the repository does. An existing file is an error.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
     let directory = path
         .parent()
@@ -278,7 +285,7 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
             .open(path)?;
         let written = file.write_all(secret).and_then(|()| file.sync_all());
         if let Err(e) = written {
-            // A key file that is cut short is worse than none.
+            // A truncated key file is worse than none.
             let _ = fs::remove_file(path);
             return Err(e);
         }
@@ -288,8 +295,8 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
         .map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
 }
 
-/// Renames a key file that opens nothing any more to a free name beside it, durably, and returns
-/// that.
+/// Renames a key file that no longer opens anything to a free name beside it, durably, and returns
+/// the new path.
 pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".old");
@@ -317,7 +324,7 @@ pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
     Ok(old)
 }
 
-/// True if somebody can be asked.
+/// Returns true if there is a terminal on which to ask for a passphrase.
 pub fn has_terminal() -> bool {
     io::stderr().is_terminal()
         && OpenOptions::new()
@@ -327,7 +334,7 @@ pub fn has_terminal() -> bool {
             .is_ok()
 }
 
-/// Asks for the passphrase of an existing repository. There must be a terminal.
+/// Asks for the passphrase of an existing repository. Requires a terminal.
 pub fn ask() -> Result<Bytes, CliError> {
     read_terminal("Passphrase: ")
 }
@@ -348,8 +355,8 @@ fn read_terminal(prompt: &str) -> Result<Bytes, CliError> {
     not_empty(Bytes::new(text.into_bytes()), "the passphrase")
 }
 
-/// Refuses a secret of no length: it would open, or make, a repository without secrecy that someone
-/// believes sealed.
+/// Refuses an empty secret: it would open or create an unencrypted repository that the user
+/// believes to be encrypted.
 fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
     if !secret.is_empty() {
         return Ok(secret);
@@ -367,7 +374,8 @@ fn without_newline(mut text: Bytes) -> Bytes {
     text
 }
 
-/// Reads to the end, in one buffer that is never moved: a moved one would leave copies behind.
+/// Reads to the end into one buffer that is never reallocated: a reallocation would leave copies of
+/// the secret in memory.
 fn read_bounded(mut from: impl Read) -> io::Result<Bytes> {
     let mut buffer = Bytes::new(vec![0; PASSPHRASE_BYTES_MAX + 1]);
     let mut len = 0;
@@ -533,11 +541,13 @@ mod tests {
             said(global, env).map(|s| s.map(|s| matches!(s, Said::NoPassphrase)))
         };
         assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
+
         let open = Global {
             no_passphrase: true,
             ..Global::default()
         };
         assert_eq!(said(&open, &Env::default()).expect("none"), Some(true));
+
         for (value, is) in [
             ("1", Some(true)),
             ("true", Some(true)),
@@ -550,11 +560,13 @@ mod tests {
             };
             assert_eq!(said(&bare, &env).expect(value), is, "{value}");
         }
+
         let odd = Env {
             no_passphrase: Some("maybe".into()),
             ..Env::default()
         };
         assert_eq!(code(said(&bare, &odd)), 2);
+
         let given = Env {
             passphrase: Some(Bytes::new(b"x".to_vec())),
             ..Env::default()
@@ -584,11 +596,13 @@ mod tests {
             passphrase_command: Some("echo command".to_owned()),
             ..Env::default()
         };
+
         let secret = |global: &Global, env: &Env| {
             given(global, env)
                 .expect("no error")
                 .map(|s| String::from_utf8_lossy(&s.bytes).into_owned())
         };
+
         let bare = Global::default();
         assert_eq!(secret(&bare, &env).as_deref(), Some("text"));
         let filed = Global {
@@ -601,6 +615,7 @@ mod tests {
             ..Global::default()
         };
         assert_eq!(secret(&called, &env).as_deref(), Some("other"));
+
         let env = Env {
             passphrase: None,
             ..env
@@ -612,6 +627,7 @@ mod tests {
         };
         assert_eq!(secret(&bare, &env).as_deref(), Some("command"));
         assert_eq!(secret(&bare, &Env::default()), None);
+
         let empty = Env {
             passphrase: Some(Bytes::default()),
             ..Env::default()

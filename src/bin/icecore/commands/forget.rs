@@ -25,21 +25,21 @@ use crate::ui::{Meter, json, text};
 
 /// Forget snapshots, by name or by a policy
 ///
-/// Snapshots that no rule keeps are forgotten. They are judged by host, set of sources and their
-/// paths, in the local time zone; the newest one of each period is kept, and periods without one do
-/// not count. What is forgotten frees nothing before 'prune' lets go of it, and 'undelete' brings
-/// it back until then, but not over a network mount.
+/// Forgets the snapshots that no rule keeps. Snapshots of the same host, set of sources and paths
+/// are judged together, in the local time zone. Of each period the newest snapshot is kept; periods
+/// without a snapshot do not count. Forgetting frees no space: 'prune' does that later. Until then
+/// 'undelete' brings a snapshot back, except over a network mount.
 ///
-/// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect
-/// source) of neither: they are kept beside these, where a period has no better one, or where
-/// nothing is newer. The last good capture of a source that is suspect since is kept in any case.
-/// Protected snapshots are always kept and take no slot. Checkpoints and snapshots from the future
-/// are kept and count for nothing.
+/// Snapshots have three ranks: complete, incomplete, and suspect (with a suspect source). A
+/// snapshot never takes the place of one of a higher rank. It is kept in addition if its period has
+/// no better one, or if nothing better is newer. The last good capture of a source that has been
+/// suspect since is always kept. Protected snapshots are always kept and take no slot. Checkpoints
+/// and snapshots from the future are kept and do not count.
 ///
-/// A group that would lose more than half of its snapshots, and of its days more than two thirds,
-/// is left as it is without --force, for the policy or a clock may be wrong; so is one of which
-/// nothing would stay, and one whose times contradict each other. All else is done, and the exit
-/// code is 1, with --dry-run too.
+/// As a safeguard against a wrong policy or clock, a group is left as it is without --force if it
+/// would lose more than half of its snapshots and more than two thirds of its days, if nothing of
+/// it would stay, or if its times contradict each other. Everything else is done, and the exit code
+/// is 1, with --dry-run too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
@@ -47,45 +47,45 @@ use crate::ui::{Meter, json, text};
   icecore forget --keep-daily 14 --keep-monthly all --prune
   icecore forget 4f1c9a02 b77e01d3")]
 pub struct Args {
-    /// Forget these: ids, prefixes of ids, or 'latest'
+    /// Forget these snapshots: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["rules", "group_by", "tag", "source", "force"])]
     snaps: Vec<String>,
 
     #[command(flatten)]
     keep: Keep,
 
-    /// Judge only snapshots of this host (default: of all, but with [retention] of icecore.toml
-    /// those of its host alone); with SNAP: whose 'latest' is meant
+    /// Judge only snapshots of this host (default: all hosts, or with [retention] of icecore.toml
+    /// only its own host); with SNAP: the host that 'latest' refers to
     #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host", value_parser = parse::host)]
     host: Option<String>,
-    /// Judge snapshots of all hosts by [retention] too; with SNAP: let 'latest' mean the newest of
-    /// any host
+    /// Judge snapshots of all hosts by [retention] too; with SNAP: 'latest' is the newest of any
+    /// host
     #[arg(long, help_heading = "What is judged")]
     any_host: bool,
-    /// Judge only snapshots with this tag; may be given more than once
+    /// Judge only snapshots with this tag (can be repeated)
     #[arg(long, value_name = "TAG", help_heading = "What is judged", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Judge only snapshots with a source of this name
     #[arg(long, value_name = "NAME", help_heading = "What is judged")]
     source: Option<String>,
-    /// What snapshots judged together have in common: host, sources (the set of names), paths (the
-    /// names, and each tree's path and stream's program), tags, or none (default: host,paths; by
-    /// [retention] the sources of icecore.toml by their names alone)
+    /// Properties that snapshots judged together share: host, sources (the set of names), paths
+    /// (the names, each tree's path and each stream's program), tags, or none (default: host,paths;
+    /// with [retention], the sources of icecore.toml are compared by name alone)
     #[arg(long, value_name = "WHAT", value_parser = group_by, help_heading = "What is judged")]
     group_by: Option<GroupBy>,
 
-    /// Forget them also where most of a group's snapshots and days would go
+    /// Forget even if a group would lose most of its snapshots and days
     #[arg(long)]
     force: bool,
     /// Run 'prune' afterwards, with its usual grace
     #[arg(long)]
     prune: bool,
-    /// Tell what would be kept and dropped, and why; touch nothing
+    /// Show which snapshots would be kept and dropped, and why; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
 
-/// The rules. Each keeps what it says; what none keeps is dropped.
+/// The rules of a policy. A snapshot that no rule keeps is dropped.
 #[derive(Debug, clap::Args)]
 #[group(id = "rules", multiple = true)]
 #[command(
@@ -95,40 +95,40 @@ struct Keep {
     /// The newest N
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_last: Option<Slots>,
-    /// The newest of each of the last N hours that have any
+    /// The newest of each of the last N hours that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_hourly: Option<Slots>,
-    /// The newest of each of the last N days that have any
+    /// The newest of each of the last N days that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_daily: Option<Slots>,
-    /// The newest of each of the last N weeks (Monday to Sunday) that have any
+    /// The newest of each of the last N weeks (Monday to Sunday) that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_weekly: Option<Slots>,
-    /// The newest of each of the last N months that have any
+    /// The newest of each of the last N months that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_monthly: Option<Slots>,
-    /// The newest of each of the last N years that have any
+    /// The newest of each of the last N years that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_yearly: Option<Slots>,
-    /// All that are less than this older than the newest complete one
+    /// All that are less than SPAN older than the newest complete one
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within: Option<Duration>,
-    /// The newest of each hour within this
+    /// The newest of each hour within SPAN
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_hourly: Option<Duration>,
-    /// The newest of each day within this
+    /// The newest of each day within SPAN
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_daily: Option<Duration>,
-    /// The newest of each week within this
+    /// The newest of each week within SPAN
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_weekly: Option<Duration>,
-    /// The newest of each month within this
+    /// The newest of each month within SPAN
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_monthly: Option<Duration>,
-    /// The newest of each year within this
+    /// The newest of each year within SPAN
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_yearly: Option<Duration>,
-    /// All with this tag; may be given more than once
+    /// All with this tag (can be repeated)
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     keep_tag: Vec<String>,
 }
@@ -165,9 +165,10 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
 
 impl Keep {
     fn policy(&self) -> Policy {
-        // As in restic, none of anything is no rule.
+        // As in restic, a rule of zero is not set.
         let set = |slots: Option<Slots>| slots.filter(|&slots| slots != Slots::Some(0));
         let span = |span: Option<Duration>| span.filter(|span| !span.is_zero());
+
         let counted = [
             self.keep_hourly,
             self.keep_daily,
@@ -182,6 +183,7 @@ impl Keep {
             self.keep_within_monthly,
             self.keep_within_yearly,
         ];
+
         let periods = Period::ALL.into_iter();
         Policy {
             last: set(self.keep_last),
@@ -201,8 +203,8 @@ impl Keep {
 }
 
 impl Args {
-    /// Runs a prune if that was asked for, what was forgotten being done. A dry run has forgotten
-    /// nothing, so that a prune has nothing to tell of it.
+    /// Runs a prune after the snapshots are forgotten, if --prune was given. Returns `None` for a
+    /// dry run: it has forgotten nothing, so a prune would have nothing to report about it.
     fn prune_now(
         &self,
         context: &Context<'_>,
@@ -220,7 +222,7 @@ impl Args {
     }
 }
 
-/// One snapshot and what becomes of it, as JSON.
+/// A snapshot and the decision about it, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "decision")]
 struct Record<'a> {
@@ -228,10 +230,10 @@ struct Record<'a> {
     host: &'a str,
     sources: Vec<&'a str>,
     tags: &'a [String],
-    /// By which it was judged.
+    /// The time by which it was judged.
     time: Option<String>,
     state: String,
-    /// `keep`, `drop`, or `refused`: it would be dropped if that were forced.
+    /// `keep`, `drop`, or `refused` (would be dropped with --force).
     action: &'static str,
     reasons: Vec<String>,
 }
@@ -260,34 +262,37 @@ impl<'a> Record<'a> {
 struct Summary {
     dry_run: bool,
     kept: u64,
-    /// Forgotten; in a dry run: would be.
+    /// Snapshots that were forgotten, or in a dry run would be.
     dropped: u64,
-    /// Groups that were left as they are, since they would lose too much.
+    /// Groups that were left as they are because they would lose too much.
     refused: u64,
-    /// Of --prune.
+    /// The summary of --prune.
     #[serde(skip_serializing_if = "Option::is_none")]
     prune: Option<prune::Summary>,
 }
 
 impl Summary {
-    /// `comes_back`: the store lets a forgotten snapshot be brought back.
+    /// Returns the lines for people. `comes_back`: a forgotten snapshot can be brought back over
+    /// this store.
     fn lines(&self, comes_back: bool) -> Vec<String> {
         let dropped = text::counted(self.dropped, "snapshot", "snapshots");
-        let done = match self.dry_run {
-            true => format!(
+        let done = if self.dry_run {
+            format!(
                 "{dropped} would be forgotten, {} kept",
                 text::number(self.kept)
-            ),
-            false if self.dropped == 0 => "nothing to forget".to_owned(),
-            false => format!(
+            )
+        } else if self.dropped == 0 {
+            "nothing to forget".to_owned()
+        } else {
+            format!(
                 "{dropped} forgotten, {} kept; 'icecore prune' frees the space, {}",
                 text::number(self.kept),
-                match comes_back {
-                    true => "'icecore undelete' brings them back until then",
-                    false =>
-                        "until then they can be brought back on the machine whose disk it is, not over this mount",
+                if comes_back {
+                    "'icecore undelete' brings them back until then"
+                } else {
+                    "until then they can be brought back on the machine whose disk it is, not over this mount"
                 }
-            ),
+            )
         };
         vec![done]
     }
@@ -295,22 +300,22 @@ impl Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let given = args.keep.policy();
-    // Rules on the command line take the place of the configuration's, all of them. Those speak of
-    // the file's own host: another one that shares the repository has a file of its own, and
-    // perhaps other rules.
-    let (policy, host, by_name) = match given.is_empty() {
-        true => {
-            let config = context.config()?;
-            // Their names were given, and continue at another path.
-            let names: BTreeSet<String> = config
-                .sources
-                .iter()
-                .map(|source| source.name.clone())
-                .collect();
-            (config.retention.clone(), Some(context.host()?), names)
-        }
-        false => (given, None, BTreeSet::new()),
+    // Rules on the command line replace all rules of the configuration. The latter apply only to
+    // the file's own host: another host that shares the repository has its own file, and perhaps
+    // other rules.
+    let (policy, host, by_name) = if given.is_empty() {
+        let config = context.config()?;
+        // The file gives these sources their names, so their history continues at another path.
+        let names: BTreeSet<String> = config
+            .sources
+            .iter()
+            .map(|source| source.name.clone())
+            .collect();
+        (config.retention.clone(), Some(context.host()?), names)
+    } else {
+        (given, None, BTreeSet::new())
     };
+
     let by_name = if args.group_by.is_some() {
         BTreeSet::new()
     } else {
@@ -321,13 +326,16 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     } else {
         args.host.clone().or(host)
     };
+
     if args.snaps.is_empty() && policy.is_empty() {
         return Err(CliError::usage("say what to keep, or which snapshots to forget")
             .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
     }
+
     if !args.snaps.is_empty() {
         return named(context, args);
     }
+
     let filter = SnapshotFilter {
         host,
         tags: args.tag.clone(),
@@ -356,6 +364,7 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         any_host: args.any_host,
     }
     .choice(context)?;
+
     let found = forget_named(
         &repository,
         &args.snaps,
@@ -364,8 +373,10 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         args.dry_run,
         &meter,
     )?;
+
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
+
     let mut out = context.ui.data()?;
     if context.ui.json {
         for one in &found {
@@ -373,6 +384,7 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
     }
     out.finish()?;
+
     let dropped = found.len() as u64;
     let prune = pruned.as_ref().map(prune::Summary::new);
     let summary = Summary {
@@ -382,6 +394,7 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         refused: 0,
         prune,
     };
+
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("forget", Outcome::Done, &summary, || {
         let verb = if args.dry_run {
@@ -389,6 +402,7 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         } else {
             "forgotten"
         };
+
         let mut lines: Vec<String> = found
             .iter()
             .map(|one| format!("snapshot {} {verb}", one.id.short()))
@@ -409,12 +423,15 @@ fn by_policy(
 ) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
+
     if report.kept == 0 && report.dropped == 0 {
         tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
     }
+
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
     tell(context, &report)?;
+
     let summary = Summary {
         dry_run: args.dry_run,
         kept: report.kept,
@@ -422,12 +439,14 @@ fn by_policy(
         refused: report.refused.len() as u64,
         prune: pruned.as_ref().map(prune::Summary::new),
     };
+
     let refused = refused(&report);
     let outcome = if refused.is_some() {
         Outcome::Refused
     } else {
         Outcome::Done
     };
+
     let elapsed = text::span(meter.elapsed());
     let outcome = meter.finish("forget", outcome, &summary, || {
         let mut lines = summary.lines(repository.store().properties().strong_listing);
@@ -438,13 +457,15 @@ fn by_policy(
         );
         lines
     });
+
     match refused {
         Some(error) => Err(error.into()),
         None => Ok(outcome),
     }
 }
 
-/// Which groups were left as they are, and why, in one error.
+/// Returns one error that names the groups that were left as they are, and why. Returns `None` if
+/// there are none.
 fn refused(report: &ForgetReport) -> Option<Error> {
     let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
     let why = match groups.as_slice() {
@@ -468,6 +489,7 @@ fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
+
     for group in &report.groups {
         let dropped = if report.is_refused(&group.key) {
             "refused"
@@ -481,6 +503,7 @@ fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
             }
             continue;
         }
+
         out.line(format_args!("{}:", text::clean(&group.key.to_string())))?;
         let mut table = text::Table::new(&["", "id", "time", "state", "why"]);
         for one in &group.decisions {
@@ -496,6 +519,7 @@ fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
             out.line(line)?;
         }
     }
+
     out.finish()
 }
 
@@ -528,9 +552,11 @@ mod tests {
             "1d",
         ];
         let policy = args(&words).expect("good words").keep.policy();
+
         assert_eq!(policy.last, Some(Slots::Some(3)));
         assert_eq!(policy.periods, [(Period::Day, Slots::All)]);
         assert_eq!(policy.within, Some(Duration::from_secs(86_400)));
+
         let year = args(&["--keep-within-yearly", "2y"])
             .expect("good words")
             .keep
@@ -539,6 +565,7 @@ mod tests {
             year.periods_within,
             [(Period::Year, Duration::from_secs(2 * 365 * 86_400))]
         );
+
         assert!(
             args(&["--keep-last", "0"])
                 .expect("good words")
@@ -553,8 +580,9 @@ mod tests {
                 .policy()
                 .is_empty()
         );
+
         assert!(args(&["--keep-last", "some"]).is_err() && args(&["--keep-last", "-2"]).is_err());
-        // As in restic and borg.
+        // restic and borg accept these values.
         let all = args(&["--keep-last", "-1", "--keep-daily", "unlimited"])
             .expect("good words")
             .keep
@@ -565,7 +593,7 @@ mod tests {
         );
     }
 
-    /// restic's manual has this policy: a month there, a minute to others.
+    /// restic's manual has this policy. In restic `m` is a month, elsewhere a minute.
     #[test]
     fn a_rule_in_minutes_or_months_is_refused() {
         for option in ["", "-hourly", "-daily", "-weekly", "-monthly", "-yearly"] {
@@ -600,11 +628,13 @@ mod tests {
             paths: false,
             tags: false,
         };
+
         assert_eq!(by(&[]), None);
         assert_eq!(
             (by(&["--group-by", ""]), by(&["--group-by", "none"])),
             (Some(none), Some(none))
         );
+
         assert_eq!(by(&["--group-by", "host,paths"]), Some(GroupBy::default()));
         assert_eq!(
             by(&["--group-by", "tags,host"]),
@@ -622,6 +652,7 @@ mod tests {
                 ..none
             })
         );
+
         assert!(
             args(&["--group-by", "directories"]).is_err()
                 && args(&["--group-by", "none,host"]).is_err()

@@ -1,4 +1,4 @@
-//! The cache of a command's repository, or a temporary one where that cannot be written.
+//! Opens the cache of a command's repository, or a temporary one if the cache is not writable.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,19 +10,19 @@ use crate::context::Context;
 use crate::exit::CliError;
 use crate::ui::text;
 
-/// What to do where the cache cannot be written.
+/// Hint for a cache that is not writable.
 const ADVICE: &str = "set ICECORE_CACHE_DIR to a directory that can be written";
 
-/// What happens where the cache cannot be written.
+/// The reaction to a cache that is not writable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheNeed {
-    /// The command fails: every run would build the whole index again.
+    /// The command fails: otherwise every run would build the whole index again.
     Lasting,
-    /// A temporary cache takes its place.
+    /// A temporary cache is used instead.
     Temporary,
 }
 
-/// A cache that goes away with the command.
+/// A cache that is deleted when the command ends.
 #[derive(Debug)]
 pub struct TemporaryCache(PathBuf);
 
@@ -37,7 +37,8 @@ impl Context<'_> {
             Err(error) if error.is_read_only_cache() => error,
             opened => return Ok(opened?),
         };
-        // Where no temporary one can be made either, the first error is the one to mend.
+        // If no temporary cache can be created either, report the first error: it is the one to
+        // fix.
         if need == CacheNeed::Temporary
             && let Ok(made) = TemporaryCache::make()
         {
@@ -55,7 +56,7 @@ impl Context<'_> {
 }
 
 impl TemporaryCache {
-    /// Makes an empty directory that nobody else can enter.
+    /// Creates an empty directory that no other user can enter.
     fn make() -> Result<Self, CliError> {
         let failed = |e| CliError::failed("cannot make a temporary cache", e);
         let mut random = [0_u8; 8];
@@ -73,7 +74,8 @@ impl TemporaryCache {
 
 impl Drop for TemporaryCache {
     fn drop(&mut self) {
-        // What stays is a copy of what the repository says; the system empties such directories.
+        // A leftover is only a copy of data in the repository, and the system cleans such
+        // directories.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

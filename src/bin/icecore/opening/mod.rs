@@ -1,10 +1,9 @@
-//! Opening or making a command's repository: which one is meant, with which secret, and what is
-//! remembered of it.
+//! Opens or creates a command's repository: identifies it, unlocks it, and records its id.
 //!
-//! The order matters. First the id that the store shows is compared with what icecore.toml names
-//! and with the pin, so that no secret is tried on, and nothing is sent to, another repository.
-//! Then a secret unlocks it, which proves the id. Then the pin is written, and only after that the
-//! cache is opened and the operation begins.
+//! The order matters. First the id that the store shows is compared with the ids in icecore.toml
+//! and with the pin, so that no secret is tried on another repository and nothing is sent to it.
+//! Then a secret unlocks the repository, which proves the id. Then the pin is written. Only after
+//! that the cache is opened and the operation begins.
 
 mod cache;
 mod pins;
@@ -27,45 +26,45 @@ use crate::secret::{self, Said};
 use crate::signals::Interrupts;
 use crate::ui::text;
 
-/// Where the secret of a new repository comes from if none is given.
+/// The source of a new repository's secret if the user gave none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NewSecret {
-    /// From the terminal if there is one, else a random key file.
+    /// The terminal if there is one, otherwise a random key file.
     AskOrKeyFile,
     /// A random key file.
     KeyFile,
 }
 
-/// Where the repository should be, and what is known of it before the store is looked at.
+/// The address of the repository, and everything known about it before the store is read.
 #[derive(Clone)]
 struct Place {
     location: Location,
-    /// Its addresses, as typed first, and what is remembered of each. Empty where it cannot be
-    /// resolved; nothing is remembered then.
+    /// Its addresses, as typed first, each with its record in the state directory. Empty if the
+    /// location cannot be resolved; then nothing is recorded.
     remembered: Vec<Remembered>,
-    /// The repositories that icecore.toml names for this address; empty: any.
+    /// The repositories that icecore.toml names for this address. Empty: any.
     named: Vec<RepoId>,
-    /// The configuration is about this address.
+    /// The configuration applies to this address.
     own_config: bool,
 }
 
 impl Place {
-    /// What is remembered of the addresses that led to a repository before.
+    /// Returns the pins of all addresses.
     fn pins(&self) -> impl Iterator<Item = Pin> {
         self.remembered.iter().filter_map(Remembered::pin)
     }
 
-    /// The repository took a secret before, at any of the addresses.
+    /// Returns true if the repository was opened with a secret before, at any of the addresses.
     fn was_sealed(&self, id: RepoId) -> bool {
         self.pins().any(|pin| pin.sealed && pin.repository == id)
     }
 
-    /// The repository was used without a passphrase before, and never with one.
+    /// Returns true if the repository was opened without a passphrase before, and never with one.
     fn was_unsealed(&self, id: RepoId) -> bool {
         !self.was_sealed(id) && self.pins().any(|pin| pin.repository == id)
     }
 
-    /// The repository that should be here.
+    /// Returns the repository that should be here, if that is known.
     fn expected(&self) -> Option<RepoId> {
         self.named
             .first()
@@ -73,8 +72,8 @@ impl Place {
             .or_else(|| self.pins().next().map(|pin| pin.repository))
     }
 
-    /// The error of a store that cannot be opened, or holds no repository: told otherwise where one
-    /// should be.
+    /// Converts the error of a store that cannot be opened or holds no repository. The message is a
+    /// different one if a repository should be there.
     fn absent(&self, error: impl Into<Error>) -> CliError {
         let error = error.into();
         match self.expected() {
@@ -94,13 +93,13 @@ impl Place {
 }
 
 impl Context<'_> {
-    /// Opens the repository, with the passphrase from wherever it comes. Damage of its
+    /// Opens the repository, with the passphrase from any of its sources. Damage to its
     /// configuration is reported.
     pub fn open(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
         self.open_with(CacheNeed::Lasting, observer)
     }
 
-    /// [`Context::open`] for a command that may do with a temporary cache.
+    /// Like [`Context::open`], for a command that may use a temporary cache.
     pub fn open_with(
         &self,
         need: CacheNeed,
@@ -111,8 +110,8 @@ impl Context<'_> {
         self.open_at(&place, store, need, observer)
     }
 
-    /// Opens the repository, or makes it if there is none and none was there before, with so many
-    /// percent of recovery data.
+    /// Opens the repository, or creates it with `parity` percent of recovery data if there is none
+    /// and none was there before.
     pub fn open_or_init(
         &self,
         parity: Option<u8>,
@@ -129,20 +128,20 @@ impl Context<'_> {
             });
         match found {
             Ok(store) => self.open_at(&place, store, CacheNeed::Lasting, observer),
-            // A disk that is not mounted looks like this too: only where nothing was before is a
-            // new one meant.
+            // An unmounted disk looks like this too. Create a repository only if none was here
+            // before.
             Err(e) if e.kind() == ErrorKind::NoRepository && place.expected().is_none() => {
                 let (store, id) = self.init_at(&place, NewSecret::KeyFile, parity)?;
                 self.ui.note(format_args!("repository {id} made"));
                 self.advise_naming(&place, id);
-                // Looked up again: the pin is there now.
+                // Look the address up again: it has a pin now.
                 self.open_at(&self.place()?, store, CacheNeed::Lasting, observer)
             }
             Err(e) => Err(place.absent(e)),
         }
     }
 
-    /// Makes a repository, with so many percent of recovery data. Returns its id.
+    /// Creates a repository with `parity` percent of recovery data. Returns its id.
     pub fn init(&self, parity: Option<u8>) -> Result<RepoId, CliError> {
         let place = self.place()?;
         if let Some(id) = place.named.first() {
@@ -157,7 +156,7 @@ impl Context<'_> {
         Ok(id)
     }
 
-    /// The repository that was used at this address before, if that is remembered.
+    /// Returns the repository that was used at this address before, if that is recorded.
     pub fn remembered(&self, location: &Location) -> Option<RepoId> {
         let remembered = Remembered::load(self.state(), Address::all_of(location).ok()?);
         remembered
@@ -166,7 +165,7 @@ impl Context<'_> {
             .map(|pin| pin.repository)
     }
 
-    /// Says how a configuration file that is about this repository can name it.
+    /// Prints how a configuration file about this repository can name it.
     fn advise_naming(&self, place: &Place, id: RepoId) {
         let Ok(config) = self.config() else { return };
         if config.repository.is_some() && place.own_config {
@@ -188,6 +187,7 @@ impl Context<'_> {
         });
         let resolved = addresses.last().cloned();
         let remembered = Remembered::load(self.state(), addresses);
+
         for Remembered { address, known } in &remembered {
             if let Known::Damaged(why) | Known::Unreadable(why) = known {
                 let what = format!(
@@ -197,9 +197,10 @@ impl Context<'_> {
                     .warn(format_args!("warning: {}", text::clean(&what)));
             }
         }
+
         let config = self.config()?;
-        // What the file says is about the file's repository, not about any that is named on the
-        // command line.
+        // The file's settings apply to the file's own repository, not to one named on the command
+        // line.
         let own = match &config.repository {
             None => true,
             Some(own) => {
@@ -209,6 +210,7 @@ impl Context<'_> {
                     == resolved
             }
         };
+
         Ok(Place {
             location,
             remembered,
@@ -230,7 +232,10 @@ impl Context<'_> {
                 hint: Some(hint),
             })
         };
+
         let accept = self.global.accept_repository;
+
+        // Ids in icecore.toml come first: --accept-repository does not override them.
         if !place.named.is_empty() {
             let Some(id) = ids.iter().find(|id| place.named.contains(id)) else {
                 let file = self.config()?.file.display();
@@ -247,6 +252,7 @@ impl Context<'_> {
             };
             return Ok(*id);
         }
+
         if let Some(accepted) = accept {
             if ids.contains(&accepted) {
                 return Ok(accepted);
@@ -260,8 +266,9 @@ impl Context<'_> {
                 format!("give {}accept-repository the right id", self.option_prefix),
             );
         }
-        // A link, or a place that a link leads to, may have been replaced: each address must have
-        // led to this one.
+
+        // A link, or the place that it leads to, may have been replaced: each address must have led
+        // to this repository.
         if let Some(pin) = place.pins().find(|pin| !ids.contains(&pin.repository)) {
             let message = format!(
                 "cannot open {}: it is another repository ({shown}) than the one used before ({})",
@@ -273,11 +280,12 @@ impl Context<'_> {
                 format!("is the right disk mounted? If this repository is meant: {option}"),
             );
         }
+
         match place.pins().next() {
             Some(pin) => Ok(pin.repository),
             None => {
-                // Of two copies of the configuration one may be damaged: the one that there is a
-                // key for is right.
+                // One of the two copies of the configuration may be damaged. The one with a key
+                // file is right.
                 let keys = self.env.keys_dir();
                 let has_key = |id: &&RepoId| {
                     keys.as_ref()
@@ -300,7 +308,9 @@ impl Context<'_> {
         let ids = Repository::identities(&store).map_err(|e| place.absent(e))?;
         let id = self.meant(place, &ids)?;
         let (unlocked, sealed, interrupts) = self.unlock(place, store, id)?;
-        // Read again under the keys: the store may have shown something else before.
+
+        // Check the id again now that the keys have proven it: the store may have shown another one
+        // before.
         self.meant(place, &[unlocked.id()])?;
         self.remember(
             place,
@@ -309,19 +319,22 @@ impl Context<'_> {
                 sealed,
             },
         )?;
+
         if !sealed {
             let what = "it opens without a passphrase: whoever can reach it can read it";
             observer.problem(&Problem::new(Severity::Note, "the repository", what));
         }
+
         let cache = self.open_cache(&unlocked, need)?;
         let repository = unlocked.with_cache(cache).with_state(self.state().cloned());
         if let Some(damage) = repository.config_damage() {
             observer.problem(&Problem::new(Severity::Damage, "the configuration", damage));
         }
+
         Ok((repository, self.cancel(&interrupts)))
     }
 
-    /// Remembers which repository lives at the address, if that is new.
+    /// Records which repository is at the address, if that is new.
     fn remember(&self, place: &Place, pin: Pin) -> Result<(), CliError> {
         let Some(state) = self.state() else {
             return Ok(());
@@ -330,7 +343,8 @@ impl Context<'_> {
             .pins()
             .find(|known| known.repository != pin.repository)
         {
-            let (new, old) = (pin.repository, known.repository);
+            let new = pin.repository;
+            let old = known.repository;
             self.ui.note(format_args!(
                 "{} is repository {new} from now on; it was {old}",
                 place.location
@@ -343,7 +357,7 @@ impl Context<'_> {
         for Remembered { address, known } in place.remembered.iter().filter(is_new) {
             match pin.store(state, address, known) {
                 Ok(()) => {}
-                // Another process was first; it may have met another repository.
+                // Another process was first. It may have found another repository.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                     let now = Remembered {
                         address: address.clone(),
@@ -368,6 +382,7 @@ impl Context<'_> {
                 }
             }
         }
+
         Ok(())
     }
 
@@ -378,7 +393,7 @@ impl Context<'_> {
         parity: Option<u8>,
     ) -> Result<(SharedStore, RepoId), CliError> {
         let store = place.location.create().map_err(Error::from)?;
-        // Before anybody is asked for a passphrase; `init_with` looks again.
+        // Check before asking for a passphrase; `init_with` checks again.
         match Repository::identify(&store) {
             Err(RepoError::NotFound { .. }) => {}
             Err(e) if !e.is_damage() => return Err(e.into()),
@@ -389,6 +404,7 @@ impl Context<'_> {
                 .into());
             }
         }
+
         let id = new_id()?;
         let (secret, key_file) = match (self.said(place)?, otherwise) {
             (Some(Said::Passphrase(given)), _) => (self.new_secret(given), None),
@@ -397,11 +413,12 @@ impl Context<'_> {
                 (Secret::passphrase(secret::ask_new()?), None)
             }
             (None, _) => {
-                // The key is safe on disk before anything is sealed with it.
+                // The key must be safe on disk before anything is encrypted with it.
                 let (key, path) = secret::new_key_file(&self.keys_dir()?, id)?;
                 (Secret::generated(key), Some(path))
             }
         };
+
         let sealed = !secret.is_empty();
         match (
             Repository::init_with(&store, id, &secret, &host_name(), parity),
@@ -423,6 +440,7 @@ impl Context<'_> {
                 return Err(error.into());
             }
         }
+
         self.remember(
             place,
             Pin {
@@ -433,10 +451,11 @@ impl Context<'_> {
         Ok((store, id))
     }
 
-    /// What the first signal that asks us to end sets from now on.
+    /// Returns a flag that the first termination signal sets from now on.
     fn cancel(&self, interrupts: &Interrupts) -> Cancel {
         let cancel = Cancel::new();
-        let (flag, ui) = (cancel.clone(), self.ui);
+        let flag = cancel.clone();
+        let ui = self.ui;
         interrupts.hand_over(move || {
             flag.cancel();
             ui.note("stopping; once more to stop at once");
@@ -445,15 +464,15 @@ impl Context<'_> {
     }
 }
 
-/// Removes the key file of a repository that was not made. Kept where it may have been: an `init`
-/// whose last answer was lost has made it.
+/// Removes the key file of a repository that was not created. Keeps it if the repository may exist:
+/// an `init` whose last answer was lost has created it.
 fn drop_unused_key(store: &SharedStore, id: RepoId, path: &Path) {
     let unused = match Repository::identify(store) {
         Ok(found) => found != id,
         Err(e) => matches!(e, RepoError::NotFound { .. }),
     };
     if unused {
-        // One key file too many does no harm.
+        // A superfluous key file does no harm.
         let _ = std::fs::remove_file(path);
     }
 }

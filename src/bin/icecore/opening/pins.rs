@@ -1,10 +1,10 @@
-//! Which repository lives at which address: remembered at first use, one file an address in the
-//! state directory.
+//! Pins: the repository that each address had at first use, recorded in the state directory, one
+//! file per address.
 //!
-//! A store says which repository it holds in a file that anybody who can write to the store can
-//! replace. So the id that was there at first use is kept here, and another one at the same address
-//! is refused until somebody says that it is meant. Pins are not secret, and losing them loses no
-//! data: the next use pins anew.
+//! A store states which repository it holds in a file that anyone with write access to the store
+//! can replace. Therefore the id found at first use is recorded here. Another id at the same
+//! address is refused until the user accepts it. Pins are not secret, and losing them loses no
+//! data: the next use creates them again.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -18,53 +18,53 @@ use icecore::sys::{Existing, PathError, StateDir};
 use icecore::types::RepoId;
 use serde::{Deserialize, Serialize};
 
-/// The directory of the pins in the state directory.
+/// Name of the directory of pins in the state directory.
 const DIRECTORY: &str = "repositories";
-/// Longest file that is read: a path has at most 4 KiB, which JSON and hex digits multiply.
+/// Longest pin file that is read. A path has at most 4 KiB, which JSON escapes and hex digits
+/// multiply.
 const FILE_BYTES_MAX: usize = 64 << 10;
-/// Links that one path may lead through, as in the kernel.
+/// Maximum number of links in one path, as in the kernel.
 const LINKS_MAX: usize = 40;
 
 /// One address of a repository: a path without `.` and repeated slashes, or a remote location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(Vec<u8>);
 
-/// An address, and what the state directory says of it.
+/// An address and its record in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
     pub address: Address,
     pub known: Known,
 }
 
-/// What is remembered of an address.
+/// The repository recorded for an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin {
     pub repository: RepoId,
-    /// False if it opens without a passphrase, and that was meant.
+    /// False if the repository opens without a passphrase and the user confirmed that.
     pub sealed: bool,
 }
 
-/// What the state directory says of an address.
+/// The result of looking up an address in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
     Nothing,
     Pinned(Pin),
-    /// There is a file that says nothing of use, and why. It is kept aside before another takes its
-    /// place.
+    /// The file is unusable, for this reason. It is set aside before another takes its place.
     Damaged(String),
-    /// The file cannot be read now, and why. Nothing takes its place.
+    /// The file cannot be read now, for this reason. It is not replaced.
     Unreadable(String),
 }
 
-/// A pin's file.
+/// The contents of a pin file.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    /// For people, and as a check: the file's name is made from it.
+    /// For people, and as a check: the file name is derived from it.
     address: String,
-    /// The address's bytes in hex where they are not UTF-8.
+    /// The address's bytes in hex if they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address_hex: Option<String>,
-    /// A hash of the rest. Absent in pins of the first versions.
+    /// A hash of the other fields. Absent in pins of the first versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     check: Option<String>,
     passphrase: bool,
@@ -72,9 +72,8 @@ struct Record {
 }
 
 impl Address {
-    /// The address of a location. A local path is resolved: links are followed, also where what
-    /// they lead to is not there now, so a disk that is not mounted has the address that it has
-    /// when it is mounted.
+    /// Returns the address of a location. Links of a local path are followed, even if their target
+    /// does not exist at the moment: an unmounted disk has the same address as when it is mounted.
     pub fn of(location: &Location) -> io::Result<Self> {
         match location {
             Location::Local(path) => Ok(Self::of_path(resolved(path)?)),
@@ -82,9 +81,9 @@ impl Address {
         }
     }
 
-    /// Every address that leads to a location: as it was typed, with each link on the way replaced
-    /// in turn, and last the one of [`Address::of`]. A link can be set to another place, so the
-    /// place alone does not say what was meant.
+    /// Returns every address that leads to a location: the path as typed, the path after each link
+    /// on the way, and last the address of [`Address::of`]. A link can be set to another target, so
+    /// the final path alone does not identify the repository that the user means.
     pub fn all_of(location: &Location) -> io::Result<Vec<Self>> {
         match location {
             Location::Local(path) => Ok(spellings(path)?.into_iter().map(Self::of_path).collect()),
@@ -108,7 +107,7 @@ impl fmt::Display for Address {
 }
 
 impl Remembered {
-    /// Reads what is remembered of each of these addresses.
+    /// Looks up each of these addresses.
     pub fn load(state: Option<&StateDir>, addresses: Vec<Address>) -> Vec<Self> {
         let with_known = |address| {
             let known = state.map_or(Known::Nothing, |state| Pin::load(state, &address));
@@ -117,7 +116,7 @@ impl Remembered {
         addresses.into_iter().map(with_known).collect()
     }
 
-    /// The pin, if there is one.
+    /// Returns the pin, if there is one.
     pub fn pin(&self) -> Option<Pin> {
         match self.known {
             Known::Pinned(pin) => Some(pin),
@@ -127,7 +126,7 @@ impl Remembered {
 }
 
 impl Pin {
-    /// Reads what is remembered of an address.
+    /// Looks up an address.
     pub fn load(state: &StateDir, address: &Address) -> Known {
         let name = address.file_name();
         let read = match existing(state) {
@@ -148,11 +147,12 @@ impl Pin {
         }
     }
 
-    /// Remembers this of an address, durably. `before` is what [`Pin::load`] returned: a damaged
-    /// file is kept aside.
+    /// Records this pin for an address, durably. `before` is the result of [`Pin::load`]; a damaged
+    /// file is set aside.
     ///
     /// # Errors
-    /// `AlreadyExists` where nothing was known and another process has pinned the address since.
+    /// `AlreadyExists` if nothing was known and another process has pinned the address in the
+    /// meantime.
     pub fn store(
         self,
         state: &StateDir,
@@ -203,8 +203,8 @@ impl Pin {
             repository,
             sealed: record.passphrase,
         };
-        // Without it a flipped bit of the id would mean another repository, and every command would
-        // refuse this one.
+        // Without this check, a flipped bit of the id would mean another repository, and every
+        // command would refuse this one.
         if record
             .check
             .is_some_and(|check| check != pin.check(address))
@@ -214,8 +214,8 @@ impl Pin {
         Ok(pin)
     }
 
-    /// A hash of what a pin says, so that a damaged one is noticed. No protection against who can
-    /// write to the file.
+    /// Returns a hash of the pin, which detects damage. It is no protection against an attacker
+    /// with write access to the file.
     fn check(self, address: &Address) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.to_string().as_bytes());
@@ -225,7 +225,7 @@ impl Pin {
     }
 }
 
-/// The directory of the pins if it is there: reading creates nothing.
+/// Opens the directory of pins if it exists. Reading creates nothing.
 fn existing(state: &StateDir) -> Result<Option<StateDir>, PathError> {
     match state.existing_sub(DIRECTORY) {
         Ok(found) => Ok(Some(found)),
@@ -238,16 +238,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An absolute path without `.`, `..` and links. What is not there is taken as it is written.
+/// Returns the absolute path without `.`, `..` and links. Components that do not exist are kept as
+/// written.
 pub fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut spellings = spellings(path)?;
     Ok(spellings.pop().unwrap_or_default())
 }
 
-/// The absolute spellings of a path, one before each link that is followed; the last one is
-/// [`resolved`]. A `..` after a link stays in a spelling, for what is above depends on the link.
-/// Links of `/proc` name what a process holds and not a place, so a path through one has the
-/// resolved spelling alone.
+/// Returns the absolute spellings of a path, one before each link that is followed; the last one is
+/// [`resolved`]. A `..` after a link stays in a spelling, because its meaning depends on the link.
+/// Links of `/proc` name an open object of a process and not a place, so a path through one has
+/// only the resolved spelling.
 fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     push_components(&mut left, &std::path::absolute(path)?);
@@ -281,6 +282,7 @@ fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
         }
         push_components(&mut left, &to);
     }
+
     if !is_lasting {
         found.clear();
     }
@@ -288,7 +290,7 @@ fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Puts a path's components onto a stack, the first one on top.
+/// Pushes a path's components onto a stack, the first one on top.
 fn push_components(stack: &mut Vec<OsString>, path: &Path) {
     let wanted = path.components().rev().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -317,12 +319,14 @@ mod tests {
     fn a_pin_is_kept_moved_and_kept_apart_from_others() {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
-        let (here, there) = (address("/srv/a"), address("/srv/b"));
+        let here = address("/srv/a");
+        let there = address("/srv/b");
         assert_eq!(Pin::load(&state, &here), Known::Nothing);
         assert!(
             !root.path().join(DIRECTORY).exists(),
             "reading creates nothing"
         );
+
         let pin = Pin {
             repository: ONE,
             sealed: true,
@@ -330,6 +334,7 @@ mod tests {
         pin.store(&state, &here, &Known::Nothing).expect("stored");
         assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
         assert_eq!(Pin::load(&state, &there), Known::Nothing);
+
         let other = Pin {
             repository: TWO,
             sealed: false,
@@ -339,6 +344,7 @@ mod tests {
             .expect_err("another process was first");
         assert_eq!(raced.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+
         other
             .store(&state, &here, &Known::Pinned(pin))
             .expect("moved");
@@ -383,11 +389,13 @@ mod tests {
             repository: ONE,
             sealed: true,
         };
+
         let file = root.path().join(DIRECTORY).join(here.file_name());
         let elsewhere = String::from_utf8(pin.encode(&address("/srv/b"))).expect("UTF-8");
         let long = "x".repeat(FILE_BYTES_MAX + 1);
         let good = String::from_utf8(pin.encode(&here)).expect("UTF-8");
         let cut = &good[..good.len() / 2];
+
         for (number, junk) in ["", "{}", "\0\0", cut, &elsewhere, &long]
             .into_iter()
             .enumerate()
@@ -407,8 +415,8 @@ mod tests {
         }
     }
 
-    /// One flipped bit of the id named another repository, which every command refused to take for
-    /// this one.
+    /// Regression test: one flipped bit of the id named another repository, so every command
+    /// refused this one.
     #[test]
     fn no_flipped_bit_of_a_pin_means_another_repository() {
         let root = tempfile::tempdir().expect("a directory");
@@ -491,6 +499,7 @@ mod tests {
         fs::create_dir(top.join("disk")).expect("a directory");
         symlink("current/repo", top.join("backup")).expect("a link");
         symlink(top.join("disk"), top.join("current")).expect("a link");
+
         for (written, expected) in [
             ("disk//./repo/", &["disk/repo"][..]),
             ("backup/.", &["backup", "current/repo", "disk/repo"]),
@@ -507,6 +516,7 @@ mod tests {
                 "{written}"
             );
         }
+
         let held = PathBuf::from("/proc/self/cwd/repo");
         let cwd = std::env::current_dir()
             .expect("there")
@@ -520,8 +530,8 @@ mod tests {
     }
 
     proptest! {
-        /// A random tree of directories and links: what is there resolves as the kernel resolves
-        /// it, and what is not resolves to one address however it is spelled.
+        /// In a random tree of directories and links, an existing path resolves as in the kernel,
+        /// and a missing one resolves to one address however it is spelled.
         #[test]
         fn resolving_agrees_with_the_kernel(
             links in proptest::collection::vec((0_usize..6, "(\\.\\./|[a-c]/){0,3}[a-c]"), 0..8),
@@ -535,9 +545,10 @@ mod tests {
             }
             for (number, (place, to)) in links.iter().enumerate() {
                 let name = ["c", "b", "a"][number % 3];
-                // A name that is taken stays what it is.
+                // A name that is already taken stays as it is.
                 let _ = symlink(to, top.join(places[*place]).join(name));
             }
+
             let written = top.join(words.join("/"));
             let found = resolved(&written);
             if let Ok(found) = &found {
@@ -545,6 +556,7 @@ mod tests {
                     prop_assert_eq!(&resolved(&spelling).expect("the same"), found, "{}", spelling.display());
                 }
             }
+
             match written.canonicalize() {
                 Ok(kernel) => prop_assert_eq!(found.expect("it is there"), kernel),
                 Err(_) => {

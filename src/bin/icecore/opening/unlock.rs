@@ -1,4 +1,4 @@
-//! Unlocking a command's repository: what is said about its passphrase, key files, the terminal.
+//! Unlocks a command's repository with a given passphrase, a key file or the terminal.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,7 @@ use crate::signals::Interrupts;
 use crate::ui::text;
 
 impl Context<'_> {
-    /// The secret of a passphrase that was given for a slot to be made; what is odd about it is
-    /// reported.
+    /// Converts a passphrase for a new key slot to a secret. Warns about anything odd in it.
     pub fn new_secret(&self, given: Given) -> Secret {
         self.warn_of(&given);
         if let Some(oddity) = given.oddity() {
@@ -32,7 +31,8 @@ impl Context<'_> {
         }
     }
 
-    /// What is said about the passphrase, on the command line or elsewhere.
+    /// Returns the statement about the passphrase on the command line, in the environment or in the
+    /// configuration.
     pub(super) fn said(&self, place: &Place) -> Result<Option<Said>, CliError> {
         let said = match secret::said(self.global, &self.env)? {
             Some(said) => Some(said),
@@ -44,7 +44,7 @@ impl Context<'_> {
         Ok(said)
     }
 
-    /// What the configuration says about the passphrase.
+    /// Returns the configuration's statement about the passphrase.
     fn configured(&self, place: &Place) -> Result<Option<Said>, CliError> {
         let config = self.config()?;
         if place.own_config && config.no_passphrase {
@@ -61,7 +61,7 @@ impl Context<'_> {
         Ok(command.map(Said::Passphrase))
     }
 
-    /// Unlocks the repository; true if that took a secret.
+    /// Unlocks the repository. The `bool` is true if that took a secret.
     pub(super) fn unlock(
         &self,
         place: &Place,
@@ -73,6 +73,7 @@ impl Context<'_> {
             Some(Said::NoPassphrase) => return self.unlock_unsealed(place, store, id),
             None => {}
         }
+
         let keys_dir = self.env.keys_dir();
         let key = keys_dir
             .as_ref()
@@ -82,16 +83,20 @@ impl Context<'_> {
         if let (Some(keys_dir), Some(key)) = (&keys_dir, key) {
             return self.unlock_with_key_file(store, secret::key_file_path(keys_dir, id), key);
         }
+
         if place.was_unsealed(id) {
             return self.unlock_unsealed(place, store, id);
         }
-        // Tried for the message alone: it never opens what nobody called open.
+
+        // Tried only for a better message: a repository is never opened without a passphrase unless
+        // the user stated that it has none.
         if self
             .try_secret(SharedStore::clone(&store), Secret::empty())
             .is_ok()
         {
             return Err(self.unexpectedly_open(place, id));
         }
+
         if !secret::has_terminal() {
             return Err(no_key(keys_dir.as_deref(), id));
         }
@@ -104,9 +109,11 @@ impl Context<'_> {
         path: PathBuf,
         key: secret::Bytes,
     ) -> Result<(Unlocked, bool, Interrupts), CliError> {
-        // A prompt may follow, at which Ctrl-C does what it does anywhere.
+        // With a terminal, a prompt may follow, at which Ctrl-C must have its usual effect. Do not
+        // listen to signals before it.
         let terminal = secret::has_terminal();
         let early = if terminal { None } else { Some(listen()?) };
+
         match self.try_secret(SharedStore::clone(&store), Secret::generated(key)) {
             Err(RepoError::WrongKey { .. }) => {
                 let message = format!(
@@ -126,14 +133,14 @@ impl Context<'_> {
             }
             unlocked => {
                 let unlocked = unlocked?;
-                // The only set: a command opens its repository once, or twice in the same way.
+                // Set only here: a command opens its repository once, or twice in the same way.
                 let _ = self.key_file.set(path);
                 Ok((unlocked, true, early.map_or_else(listen, Ok)?))
             }
         }
     }
 
-    /// Opens a repository of which it is said that it has no passphrase.
+    /// Opens a repository that should have no passphrase.
     fn unlock_unsealed(
         &self,
         place: &Place,
@@ -162,8 +169,8 @@ impl Context<'_> {
         }
     }
 
-    /// The error of a repository that opens without a passphrase, though nobody says that this is
-    /// right.
+    /// Returns the error for a repository that opens without a passphrase although nothing states
+    /// that it should.
     fn unexpectedly_open(&self, place: &Place, id: RepoId) -> CliError {
         let prefix = self.option_prefix;
         let was_sealed = place.was_sealed(id);
@@ -186,7 +193,7 @@ impl Context<'_> {
         }
     }
 
-    /// Opens a repository with a passphrase that was given.
+    /// Opens a repository with the given passphrase.
     fn unlock_given(
         &self,
         store: SharedStore,
@@ -208,15 +215,15 @@ impl Context<'_> {
         }
     }
 
-    /// Asks for the passphrase on the terminal, and opens a repository with it.
+    /// Asks for the passphrase on the terminal and opens the repository with it.
     fn unlock_asked(&self, store: SharedStore) -> Result<(Unlocked, bool, Interrupts), CliError> {
         let secret = Secret::passphrase(secret::ask()?);
         let interrupts = listen()?;
         Ok((self.try_secret(store, secret)?, true, interrupts))
     }
 
-    /// Tries a secret on the key slots; the one that opened the last time, as the cache says, is
-    /// tried first.
+    /// Tries a secret on the key slots, first on the one that opened last time according to the
+    /// cache.
     fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<Unlocked, RepoError> {
         let secret = if self.global.costly_key {
             secret.even_if_costly()
@@ -227,7 +234,8 @@ impl Context<'_> {
     }
 }
 
-/// The error of a repository for which there is no passphrase, no key file and nobody to ask.
+/// Returns the error for a repository without a given passphrase, a key file or a terminal to ask
+/// on.
 fn no_key(keys_dir: Option<&Path>, id: RepoId) -> CliError {
     let (message, hint) = match keys_dir {
         Some(keys) => (

@@ -1,5 +1,5 @@
-//! An operation's counters as a bar on the terminal, or as JSON events: a thread that looks at them
-//! now and then.
+//! Shows an operation's counters as a bar on the terminal or as JSON events. A thread reads them at
+//! a fixed interval.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::exit::Outcome;
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 /// How often a JSON progress event is written.
 const EMIT_EVERY: Duration = Duration::from_secs(1);
-/// Lines of problems that are kept; an environment variable holds at most 128 KiB.
+/// Maximum bytes of problem lines that are kept. An environment variable holds at most 128 KiB.
 const REPORTED_BYTES_MAX: usize = 16 << 10;
-/// The rate shown is that of so many drawings: 5 s.
+/// Number of draws over which the displayed rate is averaged: 25 draws of 200 ms are 5 s.
 const RATE_SAMPLES: usize = 25;
 
-/// Receives an operation's events, shows how it goes, and remembers the worst that was told.
+/// Receives an operation's events, shows its progress, and records the worst severity reported.
 pub struct Meter {
     state: Arc<State>,
     /// Dropped to end the drawing thread.
@@ -42,45 +42,46 @@ struct State {
     counters: Counters,
     stage: Mutex<Stage>,
     worst: AtomicU8,
-    /// The first lines of what was worse than a note.
+    /// The first lines of problems that are worse than a note.
     reported: Mutex<String>,
-    /// The phase is worth drawing; nothing is drawn before the first one.
+    /// True while a phase is running. Nothing is drawn before the first phase.
     begun: AtomicBool,
     bar: Option<ProgressBar>,
 }
 
-/// The phase under way.
+/// The current phase.
 struct Stage {
     text: String,
     started: Instant,
-    /// What [`Counter::Done`] was when it began.
+    /// The value of [`Counter::Done`] when the phase began.
     done_before: u64,
     total: Option<(u64, bool)>,
 }
 
-/// What a line of progress is made of.
+/// The values of a line of progress.
 #[derive(Debug, Clone, Default)]
 struct View {
     phase: String,
     counts: json::Counts,
-    /// Plain bytes a second over the last drawings.
+    /// Plain bytes per second over the last draws.
     rate: u64,
     done: u64,
     total: Option<(u64, bool)>,
-    /// Since the phase began.
+    /// Time since the phase began.
     elapsed: Duration,
 }
 
 impl Meter {
-    /// Begins to count and draw.
+    /// Starts counting and drawing.
     pub(super) fn start(ui: Ui) -> Self {
         let drawn = !ui.json && !ui.quiet && io::stderr().is_terminal();
         let bar = drawn.then(|| {
-            // 5 Hz: the thread below sets the pace, the target only caps it.
+            // The thread below draws at 5 Hz. The draw target only caps the rate.
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style(false));
             bar
         });
+
         let state = Arc::new(State {
             ui,
             started: Instant::now(),
@@ -96,6 +97,7 @@ impl Meter {
             begun: AtomicBool::new(false),
             bar,
         });
+
         let (stop, stopped) = mpsc::channel();
         let every = if drawn {
             Some(DRAW_EVERY)
@@ -104,6 +106,7 @@ impl Meter {
         } else {
             None
         };
+
         let thread = every.and_then(|every| {
             let state = Arc::clone(&state);
             let draw = move || {
@@ -112,12 +115,13 @@ impl Meter {
                     state.show(&mut rate);
                 }
             };
-            // Without a thread there is no bar, and the operation goes on.
+            // If the thread cannot be started, the operation continues without a bar.
             std::thread::Builder::new()
                 .name("progress".to_owned())
                 .spawn(draw)
                 .ok()
         });
+
         Self {
             state,
             stop: Some(stop),
@@ -125,17 +129,17 @@ impl Meter {
         }
     }
 
-    /// What has been counted so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> json::Counts {
         self.state.counts()
     }
 
-    /// How long the operation has taken.
+    /// Returns the duration of the operation so far.
     pub fn elapsed(&self) -> Duration {
         self.state.started.elapsed()
     }
 
-    /// What the problems told so far make of the command.
+    /// Returns the outcome that follows from the problems reported so far.
     pub fn outcome(&self) -> Outcome {
         match self.state.worst.load(Ordering::Relaxed) {
             0 => Outcome::Done,
@@ -145,8 +149,8 @@ impl Meter {
         }
     }
 
-    /// The lines of warnings, damage and alarms so far, as people read them; no more than 16 KiB of
-    /// them.
+    /// Returns the lines of warnings, damage and alarms so far, as printed for people, up to 16
+    /// KiB.
     pub fn reported(&self) -> String {
         self.state
             .reported
@@ -155,8 +159,8 @@ impl Meter {
             .clone()
     }
 
-    /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on
-    /// standard error.
+    /// Ends the drawing and prints the result: with `--json` a `summary` of `body`, otherwise
+    /// `lines` on standard error. Returns the worse of `outcome` and [`Meter::outcome`].
     pub fn finish<T: Serialize>(
         mut self,
         command: &'static str,
@@ -168,7 +172,8 @@ impl Meter {
         let outcome = outcome.max(self.outcome());
         let ui = self.state.ui;
         if ui.json {
-            let (seconds, exit_code) = (self.elapsed().as_secs_f64(), outcome.code());
+            let seconds = self.elapsed().as_secs_f64();
+            let exit_code = outcome.code();
             json::emit(&json::SummaryEvent {
                 command,
                 exit_code,
@@ -183,11 +188,11 @@ impl Meter {
         outcome
     }
 
-    /// Ends the drawing without a word, for commands whose output is data.
+    /// Ends the drawing and prints nothing, for commands whose output is data.
     pub fn end(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there has printed its message; nothing hangs on it.
+            // A panic there has printed its message. It does not affect the operation.
             let _ = thread.join();
         }
         if let Some(bar) = &self.state.bar {
@@ -255,7 +260,7 @@ impl State {
         }
     }
 
-    /// Keeps a line for whoever is to be told at the end.
+    /// Appends a line to the text that [`Meter::reported`] returns, up to its limit.
     fn report(&self, line: &str) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.len() + line.len() < REPORTED_BYTES_MAX {
@@ -266,7 +271,7 @@ impl State {
         }
     }
 
-    /// Prints a line on standard error beside the bar.
+    /// Prints a line on standard error without disturbing the bar.
     fn say(&self, line: impl fmt::Display) {
         match &self.bar {
             Some(bar) => bar.suspend(|| self.ui.warn(line)),
@@ -304,16 +309,19 @@ impl Observer for Meter {
             Severity::Alarm => ("alarm", 3),
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
+
         let hint = problem.hint.as_deref();
         let label = if problem.severity == Severity::Missing {
             "warning"
         } else {
             severity
         };
+
         if problem.severity != Severity::Note {
             self.state
                 .report(&format!("{label}: {}", text::clean(&problem.to_string())));
         }
+
         if self.state.ui.json {
             json::emit(&json::ProblemEvent {
                 severity,
@@ -354,7 +362,7 @@ impl Observer for Meter {
         }
         let line = planned_line(planned);
         let print = || {
-            // Whoever has seen enough ends nothing.
+            // A reader that closed the pipe does not end the operation.
             let _ = writeln!(io::stdout().lock(), "{}", text::clean(&line));
         };
         match &self.state.bar {
@@ -368,7 +376,7 @@ impl Observer for Meter {
     }
 }
 
-/// What a dry run says of one path.
+/// Describes the planned action of a dry run on one path.
 fn planned_line(planned: &Planned<'_>) -> String {
     let here = match planned.here {
         Some(here) if planned.verb == PlannedVerb::Overwrite => {
@@ -386,14 +394,15 @@ fn planned_line(planned: &Planned<'_>) -> String {
         PlannedVerb::Overwrite => "overwrite",
         PlannedVerb::Delete => "delete",
     };
-    let (source, path) = (planned.source, planned.path);
+    let source = planned.source;
+    let path = planned.path;
     if path.is_root() {
         return format!("would {verb} {source}{here}");
     }
     format!("would {verb} {source}/{path}{here}")
 }
 
-/// Bytes a second over the last few looks.
+/// Bytes per second over the last draws.
 #[derive(Default)]
 struct Rate(VecDeque<(Instant, u64)>);
 
@@ -446,7 +455,8 @@ fn draw(bar: &ProgressBar, view: &View) {
     bar.tick();
 }
 
-/// The phase, what was read, what is new, how fast, how long still. Nothing that is zero.
+/// Formats a line of progress: phase, entries, bytes read, new data, failures, rate and time left.
+/// Values of zero are left out.
 fn line(view: &View) -> String {
     let counts = &view.counts;
     let mut parts = vec![view.phase.clone()];
@@ -475,11 +485,12 @@ fn line(view: &View) -> String {
     parts.join(", ")
 }
 
-/// By the phase's own pace so far; none before it has one.
+/// Estimates the time left from the phase's average pace so far. Returns `None` if there is no
+/// total or no pace yet.
 fn time_left(view: &View) -> Option<Duration> {
     let (total, _) = view.total?;
     let left = total.checked_sub(view.done)?;
-    // The first second's pace tells little.
+    // The pace of the first second means little.
     if view.done == 0 || left == 0 || view.elapsed < Duration::from_secs(1) {
         return None;
     }
@@ -534,7 +545,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_looks() {
-        let (mut rate, start) = (Rate::default(), Instant::now());
+        let mut rate = Rate::default();
+        let start = Instant::now();
         assert_eq!(rate.next(start, 0), 0);
         assert_eq!(rate.next(start + Duration::from_secs(2), 200), 100);
         for i in 0..RATE_SAMPLES as u64 {
