@@ -1,4 +1,4 @@
-//! The command line as values: options that go with every command, and the commands.
+//! The command line as values: the options of every command, and the commands.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,52 +48,51 @@ Examples:
   icecore -r /mnt/backup/repo snapshots
   icecore -r /mnt/backup/repo restore latest:home /tmp/home";
 
-/// Options that stand anywhere on the command line.
+/// Options that may be given anywhere on the command line.
 #[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Repository: the path of its directory (remote repositories are not supported yet)
     #[arg(short, long, global = true, value_name = "REPO")]
     pub repo: Option<OsString>,
-    /// Read the passphrase from this file (less one trailing newline)
+    /// Read the passphrase from this file (without one trailing newline)
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command", value_parser = parse::paths())]
     pub passphrase_file: Option<PathBuf>,
-    /// Take the passphrase from the first line that this command prints; it is run without a shell
+    /// Take the passphrase from the first line that this command prints (run without a shell)
     #[arg(long, global = true, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
-    /// The repository has no passphrase: anyone who has its files can read them
+    /// The repository has no passphrase: anyone with its files can read them
     #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
     pub no_passphrase: bool,
-    /// Take the repository with this id for the one that is meant, whichever was used at this
-    /// address before
+    /// Accept the repository with this id, even if another one was used at this address before
     #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
     pub accept_repository: Option<RepoId>,
-    /// Try the passphrase also on key slots that ask for unusually much memory or time (up to 1
-    /// GiB, minutes each)
+    /// Try the passphrase also on key slots that need unusually much memory or time (up to 1 GiB,
+    /// minutes each)
     #[arg(long, global = true)]
     pub costly_key: bool,
     /// Configuration file (default: /etc/icecore/icecore.toml for root, else
     /// ~/.config/icecore/icecore.toml)
     #[arg(long, global = true, value_name = "FILE", value_parser = parse::paths())]
     pub config: Option<PathBuf>,
-    /// Print one JSON object a line on standard output
+    /// Print one JSON object per line on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print nothing but data, problems and errors
+    /// Print only data, problems and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Name each path as it is handled
+    /// Print each path as it is processed
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
 
-/// Reads the process's command line.
+/// Parses the process's command line.
 pub fn parse() -> Result<Cli, CliError> {
     parse_from(std::env::args_os()).map_err(CliError::Clap)
 }
 
-/// True if the process's command line asks for JSON. It is known of words too that do not parse as
-/// a whole.
+/// Returns true if the process's command line asks for JSON. Works also for a command line that
+/// does not parse.
 pub fn asks_for_json() -> bool {
     is_json_among(std::env::args_os().skip(1))
 }
@@ -111,8 +110,8 @@ fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Er
     Cli::from_arg_matches_mut(&mut matches).map_err(|err| err.format(&mut command))
 }
 
-/// Lets options that take a quantity have a value such as `-1h`, so that the error is about the
-/// value; an unknown option `-1` would be reported, with the advice to write `-- -1`.
+/// Lets options that take a quantity accept a value such as `-1h`, so that the error is about the
+/// value. Otherwise clap would report an unknown option `-1`, with the advice to write `-- -1`.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     const QUANTITIES: [&str; 5] = ["N", "PERCENT", "SHARE", "SIZE", "SPAN"];
     let command = command.mut_args(|arg| {

@@ -1,4 +1,4 @@
-//! What every command needs first: options, environment, configuration, and where things lie.
+//! The context of a command: options, environment, configuration, and the places of files.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::opening::{CacheNeed, TemporaryCache};
 use crate::parse;
 use crate::ui::{Meter, Ui, text};
 
-/// A command's surroundings: options and environment.
+/// The context of a command: options, environment and configuration.
 pub struct Context<'a> {
     pub global: &'a Global,
     pub env: Env,
@@ -28,15 +28,15 @@ pub struct Context<'a> {
     state: OnceCell<Option<StateDir>>,
     /// The key file that opened the repository.
     pub(crate) key_file: OnceCell<PathBuf>,
-    /// Stands in for the cache that cannot be written; removed at the end.
+    /// Replaces a cache that is not writable. Deleted at the end.
     pub(crate) temporary_cache: OnceCell<TemporaryCache>,
-    /// What options of this repository begin with: `--`, or `--to-` for the other one of a command
+    /// Prefix of this repository's options: `--`, or `--to-` for the second repository of a command
     /// that has two.
     pub(crate) option_prefix: &'static str,
 }
 
 impl<'a> Context<'a> {
-    /// The options given, and the environment of this process.
+    /// Creates a context of the given options and the environment of this process.
     pub fn new(global: &'a Global) -> Self {
         Self {
             global,
@@ -50,8 +50,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The surroundings of the other repository of a command that has two: the configuration is not
-    /// about it.
+    /// Creates the context of the second repository of a command that has two. The configuration
+    /// does not apply to it.
     pub fn other<'b>(&self, global: &'b Global, ui: Ui) -> Context<'b> {
         Context {
             global,
@@ -65,8 +65,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The configuration: that of the file that was named, which must be there, or of the usual
-    /// one. Empty if there is none.
+    /// Returns the configuration: from the file that the user named, which must exist, or from the
+    /// default file. Empty if there is none.
     pub fn config(&self) -> Result<&Config, CliError> {
         if let Some(config) = self.config.get() {
             return Ok(config);
@@ -83,8 +83,8 @@ impl<'a> Context<'a> {
         Ok(self.config.get_or_init(|| loaded.unwrap_or_default()))
     }
 
-    /// Looks at what is named for a command that may not need it: a file that is not there is a
-    /// mistake in any case, and so is a variable that cannot be meant.
+    /// Checks the named file and the variables for a command that may not need them: a missing file
+    /// or an invalid variable is an error in any case.
     pub fn check(&self) -> Result<(), CliError> {
         self.env.check()?;
         match self.global.config.as_ref().or(self.env.config.as_ref()) {
@@ -93,8 +93,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The host name of new snapshots, and whose snapshots `latest` chooses from: the
-    /// configuration's, else this machine's.
+    /// Returns the host name of new snapshots, which `latest` also selects by: the configuration's,
+    /// otherwise this machine's.
     pub fn host(&self) -> Result<String, CliError> {
         match &self.config()?.host {
             Some(host) => Ok(host.clone()),
@@ -105,7 +105,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The repository's address as it was given: by `-r`, `ICECORE_REPO` or the configuration.
+    /// Returns the repository's address as given by `-r`, `ICECORE_REPO` or the configuration.
     pub fn repository_address(&self) -> Result<Option<OsString>, CliError> {
         let given = self.global.repo.as_ref().or(self.env.repo.as_ref());
         Ok(match given {
@@ -124,7 +124,7 @@ impl<'a> Context<'a> {
         Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
-    /// The directory that holds the index of each repository.
+    /// Returns the directory that holds the index of each repository.
     pub fn cache_root(&self) -> Result<PathBuf, CliError> {
         if self.env.cache_dir.is_none()
             && let Some(dir) = &self.config()?.cache_dir
@@ -137,8 +137,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The directory of what this machine must remember across runs. None, after a warning, where
-    /// there is none.
+    /// Returns the directory of state that this machine keeps across runs. Returns `None`, after a
+    /// warning, if there is none.
     pub fn state(&self) -> Option<&StateDir> {
         let open = || {
             let opened = match self.env.state_root() {
@@ -146,7 +146,7 @@ impl<'a> Context<'a> {
                 None => Err("HOME is not set".to_owned()),
             };
             let warn = |why: String| {
-                // A file that names the repository needs no memory of it.
+                // A file that names the repository makes the record unnecessary.
                 if self
                     .config()
                     .is_ok_and(|config| config.repository_ids.is_empty())
@@ -163,8 +163,8 @@ impl<'a> Context<'a> {
         self.state.get_or_init(open).as_ref()
     }
 
-    /// What a restore must leave alone so that this program works on: settings, keys, the files
-    /// that it was told to use.
+    /// Returns the paths that a restore must not touch so that this program keeps working:
+    /// settings, keys, and the files named in its options.
     pub fn protection(&self) -> Result<Protection, CliError> {
         let config = self.config()?;
         let mut held = Protection::default();
@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
         Ok(held)
     }
 
-    /// The directory of generated key files.
+    /// Returns the directory of generated key files.
     pub(crate) fn keys_dir(&self) -> Result<PathBuf, CliError> {
         self.env.keys_dir().ok_or_else(|| {
             CliError::usage("no directory for the key file: HOME is not set")
@@ -198,14 +198,14 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Opens the repository and counts from here on: what most commands begin with.
+    /// Opens the repository and starts counting, as most commands do first.
     pub fn begin(&self) -> Result<(Repository, Meter, Cancel), CliError> {
         let meter = self.ui.meter();
         let (repository, cancel) = self.open_with(CacheNeed::Temporary, &meter)?;
         Ok((repository, meter, cancel))
     }
 
-    /// The same for a command that looks into packs. The lease is to be kept until it is done.
+    /// Like [`Context::begin`], for a command that reads packs. Keep the lease until it is done.
     pub fn begin_reading(&self) -> Result<(Repository, Meter, Cancel, Option<Lease>), CliError> {
         let (repository, meter, cancel) = self.begin()?;
         let lease = reading_lease(&repository, LeaseKind::Restore, &host_name())?;
@@ -213,20 +213,20 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Whose snapshots `latest` chooses from.
+/// Selects the hosts whose snapshots `latest` chooses from.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub struct HostArgs {
-    /// Host whose newest snapshot 'latest' means (default: this one; where it has none, the only
-    /// one that has)
+    /// Host whose newest snapshot 'latest' means (default: this host; if it has none, the only host
+    /// that has one)
     #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     pub host: Option<String>,
-    /// Let 'latest' mean the newest snapshot of any host
+    /// 'latest' is the newest snapshot of any host
     #[arg(long)]
     pub any_host: bool,
 }
 
 impl HostArgs {
-    /// As the library takes it.
+    /// Converts the options for the library.
     pub fn choice(&self, context: &Context<'_>) -> Result<HostChoice, CliError> {
         if self.any_host {
             return Ok(HostChoice::Any);
@@ -238,7 +238,7 @@ impl HostArgs {
     }
 }
 
-/// This machine's name.
+/// Returns this machine's name.
 pub fn host_name() -> String {
     rustix::system::uname()
         .nodename()

@@ -1,4 +1,4 @@
-//! The environment: read once, here and nowhere else.
+//! Reads the environment. No other file does.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::exit::CliError;
 use crate::parse;
 
-/// What the environment says that matters to a command. Empty variables count as unset, but for the
+/// The environment variables that matter to a command. Empty ones count as unset, except for the
 /// passphrase.
 #[derive(Default)]
 pub struct Env {
@@ -34,9 +34,9 @@ pub struct Env {
     pub xdg_config_home: Option<PathBuf>,
     pub xdg_state_home: Option<PathBuf>,
     pub home: Option<PathBuf>,
-    /// The effective user is root.
+    /// True if the effective user is root.
     pub root: bool,
-    /// A variable that cannot be what is meant.
+    /// The error of a variable with an invalid value.
     pub problem: Option<String>,
 }
 
@@ -50,7 +50,7 @@ pub const SECRET_VARIABLES: [&str; 6] = [
     "ICECORE_TO_PASSPHRASE_COMMAND",
 ];
 
-/// The home directory, if `HOME` names one.
+/// Returns the home directory, if `HOME` names one.
 pub fn home() -> Option<PathBuf> {
     env::var_os("HOME")
         .map(PathBuf::from)
@@ -64,8 +64,8 @@ impl Env {
         Self::read_secrets([passphrase, file, command], "ICECORE_NO_PASSPHRASE")
     }
 
-    /// The same for the other repository of a command that has two: `ICECORE_TO_PASSPHRASE` and so
-    /// on.
+    /// Reads the environment for the second repository of a command that has two:
+    /// `ICECORE_TO_PASSPHRASE` and so on.
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
         let secrets = Self::read_secrets([passphrase, file, command], "ICECORE_TO_NO_PASSPHRASE");
@@ -75,7 +75,7 @@ impl Env {
         }
     }
 
-    /// Everything in the environment that is text, our own secrets left out: for files that name
+    /// Returns all variables that are text, except icecore's own secrets, for files that refer to
     /// variables.
     pub fn variables() -> BTreeMap<String, String> {
         let text = env::vars_os().filter_map(|(name, value)| {
@@ -93,13 +93,16 @@ impl Env {
                 .map_err(|why| problem = Some(format!("{name}: {why}")))
                 .ok()
         };
+
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
-        // The XDG rules: a directory that is not absolute is to be ignored.
+
+        // The XDG rules require that a relative directory is ignored.
         let absolute = |name: &str| {
             env::var_os(name)
                 .map(PathBuf::from)
                 .filter(|p| p.is_absolute())
         };
+
         let env = Self {
             repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
@@ -119,7 +122,7 @@ impl Env {
         Self { problem, ..env }
     }
 
-    /// Refuses a variable that cannot be what is meant.
+    /// Returns an error if a variable has an invalid value.
     pub fn check(&self) -> Result<(), CliError> {
         match &self.problem {
             Some(problem) => Err(CliError::usage(problem)),
@@ -140,9 +143,9 @@ impl Env {
         }
     }
 
-    /// The directory under which each repository has its index: `ICECORE_CACHE_DIR`, for root
-    /// `/var/cache/icecore`, else `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`. None if nothing
-    /// says where.
+    /// Returns the directory under which each repository has its index: `ICECORE_CACHE_DIR`, for
+    /// root `/var/cache/icecore`, otherwise `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`.
+    /// Returns `None` if no variable gives a directory.
     pub fn cache_root(&self) -> Option<PathBuf> {
         if let Some(dir) = &self.cache_dir {
             return Some(dir.clone());
@@ -157,9 +160,9 @@ impl Env {
         Some(base.join("icecore"))
     }
 
-    /// The directory of what must be remembered across runs: `ICECORE_STATE_DIR`, for root
-    /// `/var/lib/icecore`, else `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. None if
-    /// nothing says where.
+    /// Returns the directory of state that must be kept across runs: `ICECORE_STATE_DIR`, for root
+    /// `/var/lib/icecore`, otherwise `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. Returns
+    /// `None` if no variable gives a directory.
     pub fn state_root(&self) -> Option<PathBuf> {
         if let Some(dir) = &self.state_dir {
             return Some(dir.clone());
@@ -174,20 +177,22 @@ impl Env {
         Some(base.join("icecore"))
     }
 
-    /// The directory of generated key files: for root `/etc/icecore/keys`, else
-    /// `$XDG_CONFIG_HOME/icecore/keys` or `~/.config/icecore/keys`. None if nothing says where.
+    /// Returns the directory of generated key files: for root `/etc/icecore/keys`, otherwise
+    /// `$XDG_CONFIG_HOME/icecore/keys` or `~/.config/icecore/keys`. Returns `None` if no variable
+    /// gives a directory.
     pub fn keys_dir(&self) -> Option<PathBuf> {
         Some(self.config_dir()?.join("keys"))
     }
 
-    /// The configuration file that is read if none is named: for root `/etc/icecore/icecore.toml`,
-    /// else `$XDG_CONFIG_HOME/icecore/icecore.toml` or `~/.config/icecore/icecore.toml`.
+    /// Returns the default configuration file: for root `/etc/icecore/icecore.toml`, otherwise
+    /// `$XDG_CONFIG_HOME/icecore/icecore.toml` or `~/.config/icecore/icecore.toml`.
     pub fn config_file(&self) -> Option<PathBuf> {
         Some(self.config_dir()?.join("icecore.toml"))
     }
 
-    /// The directory of settings and keys: for root `/etc/icecore`, else `$XDG_CONFIG_HOME/icecore`
-    /// or `~/.config/icecore`. None if nothing says where.
+    /// Returns the directory of settings and keys: for root `/etc/icecore`, otherwise
+    /// `$XDG_CONFIG_HOME/icecore` or `~/.config/icecore`. Returns `None` if no variable gives a
+    /// directory.
     pub fn config_dir(&self) -> Option<PathBuf> {
         if self.root {
             return Some(PathBuf::from("/etc/icecore"));

@@ -1,4 +1,4 @@
-//! Maps what a command came to, to text, hint and exit code. No other file of the binary does.
+//! Maps the result of a command to text, hint and exit code. No other file of the binary does.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -21,26 +21,26 @@ const ALARM: u8 = 5;
 const NO_REPOSITORY: u8 = 10;
 const WRONG_KEY: u8 = 11;
 const NEEDS_NEWER: u8 = 12;
-/// Ended by a signal; nothing that was committed is lost.
+/// Ended by a signal. Everything committed before that is kept.
 pub const INTERRUPTED: u8 = 130;
 
-/// How a command that ran to its end came out; a later one outweighs those before it.
+/// The outcome of a command that ran to its end. A later variant outweighs those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Outcome {
     #[default]
     Done,
-    /// Done, but not all of it.
+    /// Done, but not completely.
     Incomplete,
     /// Damage was found.
     Damage,
     /// A key file changed or is missing.
     Alarm,
-    /// Done, but for what is not done unasked; an error says what.
+    /// Done, except for an action that needs the user's consent. An error names it.
     Refused,
 }
 
 impl Outcome {
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -52,22 +52,21 @@ impl Outcome {
     }
 }
 
-/// Why a command did not run to its end.
+/// The error of a command that did not run to its end.
 #[derive(Debug)]
 pub enum CliError {
-    /// The words of the command line do not fit; also `--help` and `--version`, which are no
-    /// errors.
+    /// The command line does not parse. Also `--help` and `--version`, which are not errors.
     Clap(clap::Error),
-    /// They fit, but make no sense together.
+    /// The arguments parse, but make no sense together.
     Usage {
         message: String,
         hint: Option<String>,
     },
-    /// The library gave up.
+    /// An operation of the library failed.
     Engine(Error),
-    /// A node's operation did: Docker, PostgreSQL, a rule.
+    /// An operation on a node failed: Docker, PostgreSQL, or a rule.
     Node(NodeError),
-    /// The binary itself did: terminal, passphrase, output.
+    /// The binary itself failed: terminal, passphrase, output.
     Failed {
         message: String,
         source: Option<Box<dyn StdError + Send + Sync>>,
@@ -83,12 +82,12 @@ pub enum CliError {
         message: String,
         hint: Option<String>,
     },
-    /// Whoever read our listing has seen enough.
+    /// The reader of standard output closed the pipe.
     BrokenPipe,
 }
 
 impl CliError {
-    /// Words that make no sense together.
+    /// Creates an error for arguments that make no sense together.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage {
             message: message.into(),
@@ -96,7 +95,7 @@ impl CliError {
         }
     }
 
-    /// The binary's own failure, with its cause.
+    /// Creates an error of the binary itself, with its cause.
     pub fn failed(
         message: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,
@@ -108,7 +107,7 @@ impl CliError {
         }
     }
 
-    /// A failure to write to standard output.
+    /// Converts a failure to write to standard output.
     pub fn output(source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::BrokenPipe {
             Self::BrokenPipe
@@ -117,7 +116,7 @@ impl CliError {
         }
     }
 
-    /// This error with advice, unless it has some.
+    /// Adds a hint, unless the error has one.
     pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
         if let Self::Usage { hint, .. }
         | Self::Failed { hint, .. }
@@ -169,7 +168,7 @@ impl From<RepoError> for CliError {
     }
 }
 
-/// An error as it is told: what `error:` and `hint:` say, and the exit code.
+/// An error as printed: the text after `error:` and `hint:`, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Told {
     pub code: u8,
@@ -178,7 +177,7 @@ pub struct Told {
     pub hint: Option<String>,
 }
 
-/// Puts an error into words. None where there is nothing to say.
+/// Converts an error to text. Returns `None` if there is nothing to print.
 pub fn tell(error: &CliError) -> Option<Told> {
     let told = match error {
         CliError::Clap(_) | CliError::BrokenPipe => return None,
@@ -223,6 +222,7 @@ pub fn tell(error: &CliError) -> Option<Told> {
                 .map(str::to_owned),
         },
     };
+
     Some(Told {
         message: text::clean(&told.message),
         hint: told.hint.map(|h| text::clean(&h)),
@@ -242,7 +242,7 @@ fn code_of(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Advice where the library has none.
+/// Returns a hint for errors to which the library gives none.
 fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Interrupted => Some("what was stored is kept; run the command again to go on"),
@@ -250,8 +250,8 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// A message and its sources on one line; a source that only repeats what stands there already is
-/// left out.
+/// Joins a message and its sources on one line. Leaves out a source that only repeats the end of
+/// the line.
 fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String {
     let mut line = message.trim().to_owned();
     while let Some(error) = source {
@@ -269,7 +269,7 @@ fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String
         .join("; ")
 }
 
-/// Ends the process: prints the error, if there is one, and gives the exit code.
+/// Prints the error, if there is one, and returns the exit code.
 pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
     let error = match result {
         Ok(outcome) => {
@@ -280,7 +280,8 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
                 io::stderr().lock(),
                 "error: cannot write all events to standard output: {lost}"
             );
-            // What was done is done; only who reads the events does not know of it.
+            // The operation is done, but the reader of the events has missed some of them: exit
+            // code 0 would be wrong.
             return ExitCode::from(if outcome.code() == 0 {
                 FAILED
             } else {
@@ -289,29 +290,32 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
         }
         Err(error) => error,
     };
+
     if let CliError::Clap(error) = &error {
         if json && error.use_stderr() {
             json::emit(&json::ErrorEvent::new(&told_usage(error)));
         }
-        // A usage error is 2, help and version are 0; a reader of the help who left is no error
-        // either.
+        // The exit code is 2 for a usage error, and 0 for help and version. A reader of the help
+        // that closed the pipe is not an error.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
     }
+
     let Some(told) = tell(&error) else {
         return ExitCode::SUCCESS;
     };
     if json {
         json::emit(&json::ErrorEvent::new(&told));
     }
+
     let mut stderr = io::stderr().lock();
-    // Nobody is left to be told of a failure to write there.
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = write_told(&mut stderr, &told);
     ExitCode::from(told.code)
 }
 
-/// What the parser of the command line says, as an error of ours: its first paragraph is the
-/// message, its tips are the hint. The usage and the advice to try `--help` are left out.
+/// Converts an error of the command line parser: its first paragraph becomes the message, its tips
+/// become the hint. The usage and the advice to try `--help` are left out.
 fn told_usage(error: &clap::Error) -> Told {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
@@ -385,7 +389,7 @@ mod tests {
         );
     }
 
-    /// With `--json` every failure is an event, the parser's too.
+    /// With `--json` every failure is an event, including those of the parser.
     #[test]
     fn an_error_of_the_parser_is_one_line_and_a_hint() {
         use clap::Parser;

@@ -1,17 +1,17 @@
-//! The limits of this process: no core files, which would hold keys; enough open files.
+//! Limits of this process: no core files, which would contain keys, and enough open files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that are enough for a backup with 64 workers, which are the most: each has up to 24
+/// Enough open files for a backup with 64 workers, the maximum. Each worker has up to 24
 /// directories waiting for it.
 const OPEN_FILES: u64 = 4096;
 
-/// Forbids core files of this process and its children, as far as the system lets us.
+/// Disables core files of this process and its children, as far as the system allows.
 ///
-/// A limit of 0 does not hold where cores are piped to a program; an empty dump filter does.
-/// PR_SET_DUMPABLE is not used: it would take /proc/self/fd away from ordinary users.
+/// A limit of 0 has no effect if cores are piped to a program; an empty dump filter does.
+/// PR_SET_DUMPABLE is not used: it would make /proc/self/fd inaccessible to ordinary users.
 pub fn forbid_core_files() {
-    // Neither can fail in a way that should keep anyone from a backup.
+    // Neither failure is a reason to refuse a backup.
     let _ = setrlimit(
         Resource::Core,
         Rlimit {
@@ -22,17 +22,17 @@ pub fn forbid_core_files() {
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
-/// Raises the limit of open files, 1,024 as a rule, as far as is of use and allowed.
+/// Raises the limit of open files, usually 1,024, to [`OPEN_FILES`] or as far as allowed.
 ///
-/// Not as far as allowed: commands inherit it, and some of them close every number up to it before
-/// they begin, of which there are a thousand million in many a container.
+/// It is not raised to the allowed maximum: child processes inherit the limit, and some of them
+/// close every number up to it at start. In many containers that is a thousand million.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit
         .maximum
         .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
     if limit.current.is_some_and(|current| current < wanted) {
-        // With what there is it works all the same, as a rule.
+        // Not fatal: the default limit is usually enough.
         let _ = setrlimit(
             Resource::Nofile,
             Rlimit {
@@ -47,13 +47,14 @@ pub fn allow_open_files() {
 mod tests {
     use super::*;
 
-    /// 64 readers had up to 6,000 directories waiting for them.
+    /// Regression test: 64 readers had up to 6,000 directories waiting for them.
     #[test]
     fn a_low_limit_of_open_files_is_raised_and_a_high_one_left() {
         let before = getrlimit(Resource::Nofile);
         let most = before.maximum.unwrap_or(u64::MAX);
         for (given, expected) in [(1024, OPEN_FILES), (OPEN_FILES + 1, OPEN_FILES + 1)] {
-            let (given, expected) = (most.min(given), most.min(expected));
+            let given = most.min(given);
+            let expected = most.min(expected);
             setrlimit(
                 Resource::Nofile,
                 Rlimit {

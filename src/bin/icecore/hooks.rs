@@ -1,4 +1,4 @@
-//! The configuration's commands around a whole backup.
+//! Runs the configuration's commands around a whole backup.
 
 use std::ffi::OsString;
 
@@ -12,8 +12,8 @@ use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome, tell};
 
-/// Runs `before`. The first that fails ends the backup before anything is stored, and so does who
-/// asks to stop.
+/// Runs the `before` commands. The first one that fails ends the backup before anything is stored,
+/// and so does a request to stop.
 pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
     for command in &hooks.before {
         let ran = once(command, &[], &|| cancel.is_cancelled());
@@ -23,9 +23,9 @@ pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Runs `after` when it goes, whatever becomes of the backup, a panic included: what `before`
-/// stopped is not left so. One that fails is told; the snapshot, if there is one, is there all the
-/// same.
+/// Runs the `after` commands when dropped, however the backup ended, panics included: services that
+/// `before` stopped must not stay stopped. A failing command is reported; it does not affect the
+/// snapshot, if there is one.
 pub struct After<'a> {
     hooks: &'a Hooks,
     observer: &'a dyn Observer,
@@ -37,7 +37,7 @@ pub struct After<'a> {
 const PANICKED: u8 = 101;
 
 impl<'a> After<'a> {
-    /// From before the first `before` on.
+    /// Creates the guard. Must be called before the first `before` command.
     pub fn new(hooks: &'a Hooks, observer: &'a dyn Observer) -> Self {
         Self {
             hooks,
@@ -47,8 +47,8 @@ impl<'a> After<'a> {
         }
     }
 
-    /// What the backup came to, as `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if nothing was
-    /// committed) will tell.
+    /// Records the result of the backup for `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if
+    /// nothing was committed).
     pub fn tell(&mut self, code: u8, snapshot: Option<SnapshotId>) {
         (self.code, self.snapshot) = (code, snapshot);
     }
@@ -70,9 +70,9 @@ impl Drop for After<'_> {
     }
 }
 
-/// Runs `on_failure`, after `after`, when the command is going to end with any code but 0.
-/// `ICECORE_EXIT_CODE` is the code; `ICECORE_ERROR` the error if nothing was committed, else
-/// `reported`: the lines of warnings, damage and alarms.
+/// Runs the `on_failure` commands, after `after`, if the exit code of the command will not be 0.
+/// `ICECORE_EXIT_CODE` is the code. `ICECORE_ERROR` is the error if nothing was committed,
+/// otherwise `reported`: the lines of warnings, damage and alarms.
 pub fn on_failure(
     context: &Context<'_>,
     hooks: &Hooks,
@@ -96,12 +96,13 @@ pub fn on_failure(
     }
 }
 
-/// The exit code and the words of an error.
+/// Returns the exit code and the message of an error.
 pub fn told(error: &CliError) -> (u8, String) {
     tell(error).map_or((1, String::new()), |told| (told.code, told.message))
 }
 
-/// Runs a hook, which sees no passphrase of ours, until `stop` says so.
+/// Runs a hook, which does not see icecore's passphrase variables, until it ends or `stop` returns
+/// true.
 fn once(
     command: &StreamCommand,
     env: &[(&str, String)],

@@ -1,4 +1,4 @@
-//! The icecore command: parses, calls one operation, prints.
+//! The icecore command: parses the command line, runs one operation, prints the result.
 
 mod args;
 mod commands;

@@ -1,5 +1,4 @@
-//! Words of the command line as values: sources, snapshots and paths in them, percentages,
-//! durations.
+//! Parses values of the command line: sources, snapshots and paths in them, percentages, durations.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -19,7 +18,7 @@ const SOURCE_NAME_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPath {
     pub name: String,
-    /// The name is the path's last component.
+    /// True if the name is the path's last component.
     pub is_derived: bool,
     pub path: PathBuf,
 }
@@ -34,15 +33,15 @@ pub struct NamedCommand {
 /// `SNAP[:SOURCE[/PATH]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapPath {
-    /// As [`snap`] gives it.
+    /// As returned by [`snap`].
     pub snap: String,
-    /// Empty in `SNAP:` and in `SNAP:/PATH`, which name none.
+    /// Empty for `SNAP:` and `SNAP:/PATH`, which name no source.
     pub source: Option<String>,
-    /// Below the source's root; the root itself if nothing was given.
+    /// Path below the source's root; the root itself if none was given.
     pub path: RelPath,
 }
 
-/// As it is written on the command line.
+/// Formats the value as it is written on the command line.
 impl fmt::Display for SnapPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.snap)?;
@@ -54,11 +53,11 @@ impl fmt::Display for SnapPath {
     }
 }
 
-/// Least memory that may be asked for.
+/// Smallest memory limit that is accepted.
 const MEMORY_MIN: ByteSize = ByteSize(64 << 20);
 
-/// Reads a path that no shell may have read: a leading `~/` is the home directory. What only a
-/// shell could know is refused: another user's home, a variable.
+/// Reads a path that no shell may have expanded: a leading `~/` is the home directory. Refuses
+/// another user's home and variables, which only a shell can expand.
 pub fn path(text: &OsStr) -> Result<PathBuf, String> {
     let bytes = text.as_bytes();
     match bytes {
@@ -66,7 +65,7 @@ pub fn path(text: &OsStr) -> Result<PathBuf, String> {
         [b'~'] | [b'~', b'/', ..] => {
             let home = crate::env::home()
                 .ok_or("'~' is the home directory, and HOME does not say where it is")?;
-            // More slashes would begin a path of their own.
+            // With more slashes the rest would be an absolute path.
             let below = bytes[1..]
                 .iter()
                 .position(|&byte| byte != b'/')
@@ -85,15 +84,15 @@ pub fn path(text: &OsStr) -> Result<PathBuf, String> {
     }
 }
 
-/// [`path`] for an argument of the command line.
+/// Returns a clap parser for [`path`].
 pub fn paths() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|text| path(&text))
 }
 
-/// Where `-` in the place of a list means standard input.
+/// The path that `-` stands for in place of a list: standard input.
 pub const STANDARD_INPUT: &str = "/dev/stdin";
 
-/// [`path`] for a list of paths or patterns, of which `-` is standard input.
+/// Returns a clap parser for [`path`] of a list of paths or patterns, where `-` is standard input.
 pub fn list_files() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|text| {
         if text == "-" {
@@ -104,18 +103,18 @@ pub fn list_files() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Reads a repository's address as [`path`] reads a path.
+/// Reads a repository's address in the same way as [`path`] reads a path.
 pub fn address(text: &OsStr) -> Result<OsString, String> {
     path(text).map(PathBuf::into_os_string)
 }
 
-/// Reads a host's name: not empty, no blanks at its ends, no control characters.
+/// Reads a host name: not empty, no blanks at its ends, no control characters.
 pub fn host(text: &str) -> Result<String, String> {
     name(text, "host")
 }
 
-/// Reads a tag to be given to snapshots, or to select them: as a host's name, and without commas,
-/// which other programs put between tags.
+/// Reads a tag to add to snapshots, or to select them by. The rules are those of a host name.
+/// Commas are refused too, because other programs separate tags with them.
 pub fn tag(text: &str) -> Result<String, String> {
     if text.contains(',') {
         return Err(format!(
@@ -125,7 +124,7 @@ pub fn tag(text: &str) -> Result<String, String> {
     name(text, "tag")
 }
 
-/// Reads a tag to be taken away: any that a snapshot may have.
+/// Reads a tag to remove: any tag that a snapshot may have.
 pub fn old_tag(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("an empty tag".to_owned())
@@ -134,7 +133,7 @@ pub fn old_tag(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a tag, or nothing for no tag at all.
+/// Reads a tag, or an empty text for no tag at all.
 pub fn tag_or_none(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Ok(String::new())
@@ -158,7 +157,7 @@ fn name(text: &str, what: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads how much memory a command may take.
+/// Reads a memory limit of at least 64 MiB.
 pub fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if size < MEMORY_MIN {
@@ -196,7 +195,7 @@ pub fn source_name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("the name of a source holds more than blanks".to_owned());
     }
-    // `.` and `..` would be directories of their own when a source is restored to TARGET/<name>.
+    // A restore to TARGET/<name> would put `.` and `..` in another directory.
     if matches!(text, "." | "..") {
         return Err(format!("a source cannot be named '{text}'"));
     }
@@ -208,7 +207,7 @@ pub fn source_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads `PATH` or `NAME=PATH`: a name only if no `/` stands before the first `=`.
+/// Reads `PATH` or `NAME=PATH`. There is a name only if no `/` comes before the first `=`.
 pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
     let bytes = arg.as_bytes();
     let stop = bytes.iter().position(|&b| b == b'=' || b == b'/');
@@ -238,12 +237,12 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
     })
 }
 
-/// A tree's name if none is given: its path's last component, `root` for `/`.
+/// Returns the default name of a tree: its path's last component, or `root` for `/`.
 fn default_name(path: &Path) -> Result<String, String> {
     let advice = |problem: &str| format!("{problem}; name it: NAME={}", path.display());
     let full =
         std::path::absolute(path).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?;
-    // Only a trailing `..` needs the file system; a symlink keeps the name that was typed.
+    // Only a trailing `..` needs the file system. A symlink keeps the name that was typed.
     let full = match full.components().next_back() {
         Some(std::path::Component::ParentDir) => std::fs::canonicalize(&full)
             .map_err(|e| format!("cannot resolve {}: {e}", path.display()))?,
@@ -260,8 +259,7 @@ fn default_name(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done
-/// to them.
+/// Reads `NAME=WORDS`. The words are split like in a POSIX shell, and not changed otherwise.
 pub fn named_command(text: &str) -> Result<NamedCommand, String> {
     let (name, words) = text
         .split_once('=')
@@ -273,12 +271,13 @@ pub fn named_command(text: &str) -> Result<NamedCommand, String> {
     })
 }
 
-/// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is
-/// made lower-case.
+/// Checks that a word is `latest` or a prefix of a snapshot's id (at least 4 digits). Returns the
+/// prefix in lower case.
 pub fn snap(text: &str) -> Result<String, String> {
     if text == "latest" {
         return Ok(text.to_owned());
     }
+
     if let Some((snap, rest)) = text.split_once(':')
         && self::snap(snap).is_ok()
     {
@@ -286,6 +285,7 @@ pub fn snap(text: &str) -> Result<String, String> {
             "a whole snapshot is named here, without ':{rest}': write '{snap}'"
         ));
     }
+
     if text.trim() == "latest" || text.eq_ignore_ascii_case("latest") {
         return Err(format!("'{text}' is no snapshot: write 'latest'"));
     }
@@ -294,6 +294,7 @@ pub fn snap(text: &str) -> Result<String, String> {
             "'{text}' is no snapshot: an older one than 'latest' is named by its id, which 'icecore snapshots' lists"
         ));
     }
+
     if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         let what = if text.is_empty() {
             "no snapshot is named".to_owned()
@@ -304,6 +305,7 @@ pub fn snap(text: &str) -> Result<String, String> {
             "{what}: write 'latest' or the first digits of an id, 4 at least; 'icecore snapshots' lists them"
         ));
     }
+
     Ok(text.to_ascii_lowercase())
 }
 
@@ -322,16 +324,18 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
             path: RelPath::root(),
         });
     };
+
     let (source, path) = match rest.iter().position(|&b| b == b'/') {
         Some(at) => (&rest[..at], &rest[at + 1..]),
         None => (rest, &rest[rest.len()..]),
     };
     let path = below_source(path)?;
-    // The library says which sources there are.
+    // An empty name is accepted here: the library lists the sources that there are.
     let source = match source {
         [] => String::new(),
         name => source_name(&String::from_utf8_lossy(name))?,
     };
+
     Ok(SnapPath {
         snap,
         source: Some(source),
@@ -339,8 +343,7 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
     })
 }
 
-/// Reads a path below a source's root. `.` names nothing and is dropped, as `/` is; `..` is not
-/// looked up.
+/// Reads a path below a source's root. `.` and empty names are dropped; `..` is refused.
 fn below_source(path: &[u8]) -> Result<RelPath, String> {
     let mut below = RelPath::root();
     for name in path
@@ -356,14 +359,14 @@ fn below_source(path: &[u8]) -> Result<RelPath, String> {
     Ok(below)
 }
 
-/// Reads a repository's id, all 32 digits of it.
+/// Reads a repository's id of 32 digits.
 pub fn repository_id(text: &str) -> Result<RepoId, String> {
     text.to_ascii_lowercase()
         .parse()
         .map_err(|why| format!("'{text}' is not a repository's id: {why}"))
 }
 
-/// Reads `SNAP:SOURCE`, of which neither may be left out.
+/// Reads `SNAP:SOURCE`. Neither part may be missing.
 pub fn snap_source(text: &str) -> Result<(String, String), String> {
     let (name, source) = text
         .split_once(':')
@@ -371,8 +374,8 @@ pub fn snap_source(text: &str) -> Result<(String, String), String> {
     Ok((snap(name)?, source_name(source)?))
 }
 
-/// Reads a share such as `5%` or `0.5%` as a fraction, above 0 and at most 1. Without the `%` it is
-/// refused: `0.05` can mean either.
+/// Reads a share such as `5%` or `0.5%` as a fraction above 0 and at most 1. A number without `%`
+/// is refused: `0.05` could mean either.
 pub fn percentage(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
@@ -405,7 +408,7 @@ pub fn whole_percent(text: &str) -> Result<u8, String> {
 }
 
 /// Reads a span of time: `90s`, `10min` or `10m`, `2h`, `30d`, `1w`, `1mo` (30 days), `1y` (365
-/// days), or several of them as in `1h30min`. `H` is an hour as well.
+/// days), or several of them as in `1h30min`. `H` is an hour too.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let example = "90s, 10min, 2h, 30d or 1h30min";
     span(text, example, |unit| {
@@ -417,13 +420,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Reads a span of a retention rule, as [`duration`] does. A bare `m` is refused: it is a month in
+/// Reads the span of a retention rule like [`duration`], but refuses a bare `m`: it is a month in
 /// restic and borg, and a minute elsewhere.
 pub fn retention_span(text: &str) -> Result<Duration, String> {
     span(text, "36h, 30d, 8w, 6mo or 1y", unit_seconds)
 }
 
-/// Seconds in a unit whose meaning is the same everywhere.
+/// Returns the seconds of a unit that means the same everywhere.
 fn unit_seconds(unit: &str) -> Option<u64> {
     Some(match unit {
         "s" => 1,
@@ -437,7 +440,7 @@ fn unit_seconds(unit: &str) -> Option<u64> {
     })
 }
 
-/// Reads numbers with units; `seconds` knows the units.
+/// Reads numbers with units. `seconds` returns the length of a unit, or `None` if it is unknown.
 fn span(
     text: &str,
     example: &str,
@@ -471,11 +474,12 @@ fn span(
             .ok_or_else(bad)?;
         rest = &rest[end..];
     }
+
     Ok(Duration::from_secs(total))
 }
 
-/// Reads a number of slots; 0 is no rule. `all` is restic's `unlimited`, and `-1` there and in
-/// borg.
+/// Reads a number of slots. 0 means no rule. `all` is called `unlimited` in restic, and `-1` in
+/// restic and borg.
 pub fn slots(text: &str) -> Result<Slots, String> {
     match text {
         "all" | "unlimited" | "-1" => Ok(Slots::All),

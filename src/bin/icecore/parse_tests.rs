@@ -1,4 +1,4 @@
-//! Which words of the command line are taken, as what, and what is said of the others.
+//! Tests of the values of the command line: which are accepted, and the messages for the others.
 
 use super::*;
 
@@ -52,11 +52,13 @@ fn a_tilde_is_the_home_directory_or_an_error() {
         Ok(home.join("a")),
         "never a path from the root"
     );
+
     for as_it_is in [
         "/~/a", "./~", "a~", "a/~/b", "./$HOME", "$", "$1", "a$HOME", "-",
     ] {
         assert_eq!(read(as_it_is), Ok(as_it_is.into()));
     }
+
     for bad in [
         "",
         "~user",
@@ -70,6 +72,7 @@ fn a_tilde_is_the_home_directory_or_an_error() {
     ] {
         assert!(read(bad).is_err(), "{bad}");
     }
+
     assert_eq!(
         tree("n=~/x"),
         pair("n", &home.join("x").display().to_string())
@@ -89,6 +92,7 @@ fn names_that_cannot_be_meant_are_refused() {
             (Ok(good.to_owned()), Ok(good.to_owned()))
         );
     }
+
     for bad in [
         "",
         " ",
@@ -102,8 +106,10 @@ fn names_that_cannot_be_meant_are_refused() {
     ] {
         assert!(host(bad).is_err() && tag(bad).is_err(), "{bad:?}");
     }
+
     assert!(tag("a,b").is_err() && host("a,b").is_ok());
     assert!(source_name(" ").is_err() && source_name("\u{3000}").is_err());
+
     assert_eq!(
         old_tag("a,b"),
         Ok("a,b".to_owned()),
@@ -153,6 +159,7 @@ fn a_snapshot_and_what_is_in_it() {
     let parse = |text: &str| snap_path(OsStr::new(text));
     let whole = parse("latest").expect("latest");
     assert_eq!((whole.snap, whole.source), ("latest".to_owned(), None));
+
     let deep = parse("0aF1:home/a//b:c/").expect("a path");
     assert_eq!(deep.snap, "0af1");
     assert_eq!(deep.source.as_deref(), Some("home"));
@@ -166,6 +173,7 @@ fn a_snapshot_and_what_is_in_it() {
             .to_slashed(),
         b"a"
     );
+
     for bad in [
         "",
         ":a",
@@ -178,7 +186,7 @@ fn a_snapshot_and_what_is_in_it() {
     ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
-    // Which sources there are is known once the repository is open.
+    // The sources that exist are known only once the repository is open.
     for none in ["latest:", "latest:/", "latest:/srv/app"] {
         assert_eq!(
             parse(none).expect("a form to be told").source.as_deref(),
@@ -186,6 +194,7 @@ fn a_snapshot_and_what_is_in_it() {
             "{none}"
         );
     }
+
     assert!(snap_source("latest").is_err() && snap_source("latest:x/y").is_err());
 }
 
@@ -223,6 +232,7 @@ fn shares_and_spans() {
         percentage("5"),
         Err("'5' is no share without '%': write 5%".to_owned())
     );
+
     assert_eq!(
         (
             whole_percent("5"),
@@ -234,10 +244,12 @@ fn shares_and_spans() {
     for bad in ["", "%", "0", "0%", "101", "1.5", "-5", "5%%"] {
         assert!(whole_percent(bad).is_err(), "{bad}");
     }
+
     assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
     assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
     assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
     assert_eq!(duration("1y1d"), Ok(Duration::from_secs(366 * 86_400)));
+
     for bad in [
         "",
         "10",
@@ -258,8 +270,8 @@ fn shares_and_spans() {
     }
 }
 
-/// What restic and borg take for a span of a retention rule, in seconds; none: two tools differ, or
-/// it is nothing.
+/// The seconds that restic and borg take a span of a retention rule for. `None` if two tools differ
+/// or the span is invalid.
 #[test]
 fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
     const HOUR: u64 = 3600;
@@ -284,6 +296,7 @@ fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
         ("2Y", None),
         ("1W", None),
     ];
+
     for (text, seconds) in table {
         assert_eq!(
             retention_span(text).ok(),
@@ -291,14 +304,15 @@ fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
             "{text}"
         );
     }
+
     assert_eq!(
         retention_span("1y5m").expect_err("ambiguous"),
         "'5m' can mean a minute or a month: write 5mo (30 days) or 5min"
     );
 }
 
-/// Whatever is composed of units that mean one thing is their sum, in either parser; with a bare
-/// `m` anywhere in it a retention rule refuses it.
+/// A span composed of units that mean one thing is the sum of its parts, in either parser. With a
+/// bare `m` anywhere in it, a retention rule refuses it.
 #[test]
 fn composed_spans_are_sums() {
     let units = [
@@ -313,6 +327,7 @@ fn composed_spans_are_sums() {
         .into_iter()
         .chain([("mo", 2_592_000), ("y", 31_536_000)])
         .collect::<Vec<_>>();
+
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = |below: usize| {
         state = state
@@ -320,15 +335,20 @@ fn composed_spans_are_sums() {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
+
     for _ in 0..500 {
-        let (mut text, mut seconds) = (String::new(), 0);
+        let mut text = String::new();
+        let mut seconds = 0;
         for _ in 0..=next(4) {
-            let (number, (name, unit)) = (next(400) as u64, units[next(units.len())]);
+            let number = next(400) as u64;
+            let (name, unit) = units[next(units.len())];
             text.push_str(&format!("{number}{name}"));
             seconds += number * unit;
         }
+
         assert_eq!(duration(&text), Ok(Duration::from_secs(seconds)), "{text}");
         assert_eq!(retention_span(&text), duration(&text), "{text}");
+
         let with_m = format!("{text}{}m", next(9));
         assert!(
             retention_span(&with_m)

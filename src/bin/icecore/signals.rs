@@ -1,9 +1,8 @@
-//! Signals that end a program: the first asks the operation to stop cleanly, the second ends the
-//! process at once.
+//! Signals that end a program. The first one asks the operation to stop cleanly, the second one
+//! ends the process at once.
 //!
-//! SIGHUP asks too, and nothing more. A session that is lost sends it twice (the kernel and the
-//! shell do), and what ends the session sends SIGTERM besides: a second one means no second
-//! thought.
+//! SIGHUP only asks. When a session is lost, both the kernel and the shell send it, and the program
+//! that ends the session sends SIGTERM besides, so a second signal does not mean "stop at once".
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -15,49 +14,54 @@ use signal_hook::{flag, low_level};
 
 use crate::exit::INTERRUPTED;
 
-/// Makes a write beyond the limit on the sizes of files (`ulimit -f`) fail with an error, as a full
-/// disk does, where the signal would end the process, and what is to run after a backup with it.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error, as on a full disk. By
+/// default the signal would end the process, and the commands that must run after a backup would
+/// not run.
 pub fn survive_file_size_limit() {
-    // A handler, which no child inherits. Nobody looks at the flag; without a handler there is what
-    // there was before.
+    // Install a handler instead of ignoring the signal, because children do not inherit a handler.
+    // The flag is not read. If the handler cannot be installed, the default action stays.
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
-/// What asks the operation under way to stop.
+/// Asks the running operation to stop.
 type Stop = Box<dyn Fn() + Send>;
 
-/// Listens to SIGINT, SIGTERM, SIGQUIT and SIGHUP. Before an operation begins, the first one ends
-/// the process with 130; after [`Interrupts::hand_over`] it asks the operation to stop, and the
-/// second one ends the process.
+/// Listens to SIGINT, SIGTERM, SIGQUIT and SIGHUP. Before an operation begins, the first signal
+/// ends the process with exit code 130. After [`Interrupts::hand_over`], the first one asks the
+/// operation to stop and the second one ends the process.
 pub struct Interrupts(Arc<Mutex<Option<Stop>>>);
 
 impl Interrupts {
-    /// Begins to listen. Called after the passphrase is known: at the prompt, Ctrl-C does what it
-    /// does anywhere.
+    /// Starts listening. Call this after the passphrase is known, so that Ctrl-C has its usual
+    /// effect at the prompt.
     pub fn listen() -> io::Result<Self> {
         let seen = Arc::new(AtomicBool::new(false));
         let ignored = ignored();
-        // Who started us under nohup wants us to outlive the session, and a shell without job
-        // control keeps Ctrl-\ from what it runs in the background.
+        // nohup makes a process ignore SIGHUP so that it outlives the session, and a shell without
+        // job control makes background processes ignore SIGQUIT (Ctrl-\).
         let is_heard = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
         let ending: Vec<i32> = [SIGINT, SIGTERM]
             .into_iter()
             .chain([SIGQUIT].into_iter().filter(is_heard))
             .collect();
+
         for &signal in &ending {
-            // In this order: the shutdown looks at the flag before this very signal has set it.
-            // Both happen in the handler itself, so the second signal works even if every thread
+            // The order matters: the shutdown must check the flag before this very signal sets it.
+            // Both happen in the signal handler, so the second signal works even if every thread
             // hangs.
             flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&seen))?;
             flag::register(signal, Arc::clone(&seen))?;
         }
+
         let mut signals = Signals::new(
             ending
                 .into_iter()
                 .chain([SIGHUP].into_iter().filter(is_heard)),
         )?;
+
         let stop: Arc<Mutex<Option<Stop>>> = Arc::default();
         let waiting = Arc::clone(&stop);
+
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -70,22 +74,23 @@ impl Interrupts {
                     .take()
                 {
                     Some(stop) => stop(),
-                    // Nothing has begun: what opening a repository leaves half-way is made again by
-                    // the next command.
+                    // No operation has begun. The next command repeats whatever opening a
+                    // repository left unfinished.
                     None => low_level::exit(i32::from(INTERRUPTED)),
                 }
             })?;
+
         Ok(Self(stop))
     }
 
-    /// From now on the first signal calls `stop`, from a thread of its own.
+    /// Makes the first signal call `stop` from now on, on a separate thread.
     pub fn hand_over(&self, stop: impl Fn() + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stop));
     }
 }
 
-/// The signals that this process was born ignoring, as the kernel tells: bit 0 is signal 1. None
-/// where it does not tell.
+/// Returns the signals that this process has ignored since its start, as the kernel reports them;
+/// bit 0 is signal 1. Returns 0 if the kernel does not report them.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,5 +1,5 @@
-//! `icecore.toml`: what the command line need not say each time. Read strictly: an unknown key is a
-//! mistake.
+//! `icecore.toml`: settings that the command line need not repeat each time. It is read strictly:
+//! an unknown key is an error.
 
 mod section;
 mod sources;
@@ -25,17 +25,17 @@ pub use sources::{Capture, Source};
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A configuration file's content. What is not said in it is none or empty.
+/// The contents of a configuration file. A setting that is not in the file is `None` or empty.
 #[derive(Debug, Default)]
 pub struct Config {
-    /// The file itself.
+    /// The path of the file.
     pub file: PathBuf,
     pub repository: Option<OsString>,
-    /// The repositories that the address may hold; empty: any.
+    /// The repositories that the address may hold. Empty: any.
     pub repository_ids: Vec<RepoId>,
     pub passphrase_file: Option<PathBuf>,
     pub passphrase_command: Option<String>,
-    /// The repository has none.
+    /// The repository has no passphrase.
     pub no_passphrase: bool,
     pub cache_dir: Option<PathBuf>,
     /// The host name of snapshots.
@@ -85,7 +85,7 @@ pub struct Hooks {
 }
 
 impl Config {
-    /// Reads a configuration file; none if there is none of this name.
+    /// Reads a configuration file. Returns `None` if it does not exist.
     pub fn load(file: &Path) -> Result<Option<Self>, CliError> {
         let file = std::path::absolute(file)
             .map_err(|e| CliError::failed(format!("cannot resolve {}", file.display()), e))?;
@@ -105,12 +105,13 @@ impl Config {
         Ok(Some(Self::parse(&file, &text)?))
     }
 
-    /// Reads the text of a configuration file.
+    /// Parses the text of a configuration file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let text = Text { file, text };
         let table = DeTable::parse(text.text)
             .map_err(|err| text.error(&err.span().unwrap_or_default(), "", err.message()))?;
         let top = Section::top(&text, &table);
+
         let mut config = Self {
             file: file.to_owned(),
             repository: repository(&top)?,
@@ -122,6 +123,7 @@ impl Config {
             host: top.parsed("host", parse::host)?,
             ..Self::default()
         };
+
         if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
             return Err(top.error("passphrase_command", "it does not go with passphrase_file"));
         }
@@ -133,6 +135,7 @@ impl Config {
                 "it does not go with passphrase_file and passphrase_command",
             ));
         }
+
         config.backup = top
             .section("backup")?
             .map(|s| backup(&s))
@@ -159,15 +162,18 @@ impl Config {
             .map(|s| hooks(&s))
             .transpose()?
             .unwrap_or_default();
+
         if let Some(node) = top.section("node")? {
             config.node = sources::profile(&node, &config.sources)?;
         }
+
         top.finish()?;
         Ok(config)
     }
 }
 
-/// A repository's address; a relative path begins at the file's directory, as all do.
+/// Reads the repository's address. A relative path starts at the file's directory, like all paths
+/// of the file.
 fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
     let address = top.parsed("repository", |text| match text {
         "" => Err("an empty address".to_owned()),
@@ -182,7 +188,7 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
     Ok(address)
 }
 
-/// The ids that are meant: one, or those of media that take turns at the address.
+/// Reads the ids that are accepted: one, or those of media that take turns at the address.
 fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
     let ids = top
         .texts("repository_id")?
@@ -230,6 +236,7 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         let span = section.parsed(key, parse::retention_span)?;
         Ok(span.filter(|span| !span.is_zero()))
     };
+
     let counted = [
         "keep_hourly",
         "keep_daily",
@@ -244,11 +251,13 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         "keep_within_monthly",
         "keep_within_yearly",
     ];
+
     let mut policy = Policy {
         last: slots("keep_last")?,
         within: span("keep_within")?,
         ..Policy::default()
     };
+
     for (period, (counted, timed)) in Period::ALL.into_iter().zip(counted.into_iter().zip(timed)) {
         policy
             .periods
@@ -257,6 +266,7 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
             .periods_within
             .extend(span(timed)?.map(|span| (period, span)));
     }
+
     policy.tags = tags(section, "keep_tags")?;
     section.finish()?;
     Ok(policy)

@@ -1,5 +1,5 @@
-//! A table of a TOML file, read key by key: every mistake is told with its line and key, and what
-//! nobody asked for is a mistake too.
+//! Reads a table of a TOML file key by key. Every error names its line and key, and a key that was
+//! not read is an error too.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use toml::de::{DeTable, DeValue};
 
 use crate::parse;
 
-/// What is wrong with a configuration, and where.
+/// An error in a configuration, and its position.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub file: PathBuf,
-    /// From 1.
+    /// Starts at 1.
     pub line: usize,
-    /// With the table that holds it; empty where the file is no TOML.
+    /// The key with its table. Empty if the file is not TOML.
     pub key: String,
     pub why: String,
 }
@@ -36,7 +36,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The text that a configuration is read from.
+/// The text of a configuration file.
 #[derive(Debug)]
 pub struct Text<'a> {
     pub file: &'a Path,
@@ -44,14 +44,14 @@ pub struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// A mistake at this place of the text.
+    /// Creates an error at this position of the text.
     pub fn error(&self, span: &Range<usize>, key: &str, why: impl fmt::Display) -> ConfigError {
         let before = self
             .text
             .get(..span.start.min(self.text.len()))
             .unwrap_or_default();
         let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        // One line, without what stands in the file: that may be a secret.
+        // One line, without the contents of the file, which may be a secret.
         let why = why
             .to_string()
             .lines()
@@ -66,16 +66,16 @@ impl Text<'_> {
         }
     }
 
-    /// The directory that relative paths of the file begin at.
+    /// Returns the directory at which relative paths of the file start.
     pub fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("."))
     }
 }
 
-/// One table under way.
+/// A table that is being read.
 pub struct Section<'a> {
     pub text: &'a Text<'a>,
-    /// As people read it: `[retention]`, `source 'db'`; empty for the top.
+    /// For messages: `[retention]`, `source 'db'`; empty for the top-level table.
     pub title: String,
     table: &'a DeTable<'a>,
     span: Range<usize>,
@@ -85,9 +85,10 @@ pub struct Section<'a> {
 type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 impl<'a> Section<'a> {
-    /// The table at the top of the file.
+    /// Opens the top-level table of the file.
     pub fn top(text: &'a Text<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
-        let (span, table) = (table.span(), table.get_ref());
+        let span = table.span();
+        let table = table.get_ref();
         Self {
             text,
             title: String::new(),
@@ -101,7 +102,9 @@ impl<'a> Section<'a> {
         let DeValue::Table(table) = value.get_ref() else {
             return Err(self.wrong(key, value, "a table"));
         };
-        let (text, title, span) = (self.text, format!("[{key}]"), value.span());
+        let text = self.text;
+        let title = format!("[{key}]");
+        let span = value.span();
         Ok(Self {
             text,
             title,
@@ -132,7 +135,7 @@ impl<'a> Section<'a> {
         self.text.error(&value.span(), &self.named(key), why)
     }
 
-    /// A mistake in the value of a key that was given.
+    /// Creates an error about the value of a key.
     pub fn error(&self, key: &'static str, why: impl fmt::Display) -> ConfigError {
         let span = self
             .table
@@ -141,14 +144,14 @@ impl<'a> Section<'a> {
         self.text.error(&span, &self.named(key), why)
     }
 
-    /// The table behind a key.
+    /// Opens the table of a key, if it is there.
     pub fn section(&self, key: &'static str) -> Result<Option<Self>, ConfigError> {
         self.value(key)
             .map(|value| self.inner(key, value))
             .transpose()
     }
 
-    /// The tables of `[[key]]`, in order.
+    /// Opens the tables of `[[key]]`, in order.
     pub fn sections(&self, key: &'static str) -> Result<Vec<Self>, ConfigError> {
         match self.value(key) {
             None => Ok(Vec::new()),
@@ -163,12 +166,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// True if the key is there.
+    /// Returns true if the key is there.
     pub fn has(&self, key: &'static str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// A text.
+    /// Reads a text.
     pub fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(None);
@@ -179,13 +182,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A text that must be there.
+    /// Reads a text that must be there.
     pub fn needed(&self, key: &'static str) -> Result<String, ConfigError> {
         self.text(key)?
             .ok_or_else(|| self.error(key, "this key is missing"))
     }
 
-    /// A text read by a parser.
+    /// Reads a text with a parser.
     pub fn parsed<T>(
         &self,
         key: &'static str,
@@ -196,14 +199,14 @@ impl<'a> Section<'a> {
             .transpose()
     }
 
-    /// A path; a relative one begins at the file's directory, `~/` at the home directory.
+    /// Reads a path. A relative one starts at the file's directory, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.parsed(key, |text| {
             Ok(self.text.directory().join(parse::path(text.as_ref())?))
         })
     }
 
-    /// `true` or `false`; false if it is not there.
+    /// Reads `true` or `false`. Returns false if the key is missing.
     pub fn flag(&self, key: &'static str) -> Result<bool, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(false);
@@ -214,7 +217,7 @@ impl<'a> Section<'a> {
             .ok_or_else(|| self.wrong(key, value, "true or false"))
     }
 
-    /// A whole number within bounds.
+    /// Reads a whole number within bounds.
     pub fn number(
         &self,
         key: &'static str,
@@ -235,7 +238,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number or a text, read by a parser of texts: `14` and `"all"`.
+    /// Reads a whole number or a text with a parser of texts: `14` and `"all"`.
     pub fn number_or_text<T>(
         &self,
         key: &'static str,
@@ -243,7 +246,7 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         match self.value(key).map(Spanned::get_ref) {
             Some(DeValue::Integer(number)) => {
-                // The digits alone do not say their base: `0x30` is 48.
+                // The digits alone do not show their base: `0x30` is 48.
                 let read = i64::from_str_radix(number.as_str(), number.radix());
                 let text = read.map_or_else(|_| number.to_string(), |number| number.to_string());
                 parse(&text).map(Some).map_err(|why| self.error(key, why))
@@ -252,7 +255,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of texts; one text alone is a list of one.
+    /// Reads a list of texts. A single text is a list of one.
     pub fn texts(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(Vec::new());
@@ -270,20 +273,20 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of commands, each one text that is split as POSIX words.
+    /// Reads a list of commands, each one text that is split into POSIX words.
     pub fn commands(&self, key: &'static str) -> Result<Vec<StreamCommand>, ConfigError> {
         let parse = |text: String| StreamCommand::parse(&text).map_err(|why| self.error(key, why));
         self.texts(key)?.into_iter().map(parse).collect()
     }
 
-    /// To be called when all keys were asked for: any other is a mistake.
+    /// Returns an error for a key that was not read. Call this after reading all keys.
     pub fn finish(&self) -> Result<(), ConfigError> {
         let asked = self.asked.borrow();
         let unknown = self
             .table
             .iter()
             .filter(|(key, _)| !asked.contains(key.get_ref().as_ref()));
-        // The map is sorted by key; people read from the top.
+        // The map is sorted by key, but people read from the top: report the first one in the file.
         let first = unknown.min_by_key(|(key, _)| key.span().start);
         let Some((key, _)) = first else { return Ok(()) };
         let known: Vec<&str> = asked.iter().copied().collect();

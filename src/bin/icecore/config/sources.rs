@@ -1,4 +1,4 @@
-//! `[[source]]` and `[node]`: what is captured, and which of it is which part of a node.
+//! `[[source]]` and `[node]`: the sources to capture, and their roles in a node.
 
 use icecore::node::profile::{Access, Database, Part, Place, Profile, Server};
 use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
@@ -7,7 +7,7 @@ use icecore::types::Profile as Cutting;
 use super::section::{ConfigError, Section};
 use crate::parse;
 
-/// A dump that has less than this share of the last good one's size is doubtful.
+/// A dump smaller than this share of the last good one is suspect.
 const SMALLEST_DEFAULT: f64 = 0.5;
 
 /// One `[[source]]`.
@@ -15,7 +15,7 @@ const SMALLEST_DEFAULT: f64 = 0.5;
 pub struct Source {
     pub name: String,
     pub capture: Capture,
-    /// Commands that run before and after it is captured.
+    /// Commands that run before and after the source is captured.
     pub before: Vec<StreamCommand>,
     pub after: Vec<StreamCommand>,
 }
@@ -26,17 +26,17 @@ pub enum Capture {
     Tree {
         place: Place,
         immutable: bool,
-        /// A file that changed or went is an alarm.
+        /// A file that changed or is gone is an alarm.
         unchanged: bool,
         filter: FilterOptions,
         only: Option<FilesFrom>,
     },
     Command {
         command: StreamCommand,
-        /// A line without which the stream is not whole.
+        /// A line without which the stream is incomplete.
         ends_with: Option<String>,
-        /// Share of the last good one's size below which it is doubtful; 0: never.
-        /// None: what a stream is measured by where nothing is said.
+        /// Share of the last good stream's size below which this one is suspect; 0: never. `None`:
+        /// the default of streams.
         smallest: Option<f64>,
         profile: Cutting,
     },
@@ -56,7 +56,9 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
             return Err(section.error("name", format!("another source is named '{name}'")));
         }
         section.title = format!("source '{name}'");
-        let (before, after) = (section.commands("before")?, section.commands("after")?);
+        let before = section.commands("before")?;
+        let after = section.commands("after")?;
+
         let kind = section.text("kind")?;
         let kind = kind
             .ok_or_else(|| section.error("kind", format!("this key is missing: it is {KINDS}")))?;
@@ -72,6 +74,7 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
                 return Err(section.error("kind", why));
             }
         };
+
         section.finish()?;
         sources.push(Source {
             name,
@@ -83,7 +86,7 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
     Ok(sources)
 }
 
-/// What a source can be.
+/// The kinds of sources, for messages.
 const KINDS: &str = "\"tree\", \"command\", \"postgresql\"";
 
 fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigError> {
@@ -93,9 +96,10 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
         (Some(_), Some(_)) => return Err(section.error("volume", "it does not go with 'path'")),
         _ => return Err(section.error("path", "a tree needs a 'path' or a 'volume'")),
     };
+
     if let Some(database) = section.text("not_older_than")? {
-        // The order of capture is what makes it true: a scan behind the dump's end sees every file
-        // of its rows.
+        // The order of capture makes this true: a scan that starts after the dump has ended sees
+        // every file of the dump's rows.
         if !earlier.iter().any(|source| source.name == database) {
             let why = format!(
                 "no source '{database}' stands before this one, and sources are captured in order"
@@ -103,6 +107,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
             return Err(section.error("not_older_than", why));
         }
     }
+
     let unchanged = match section.text("unchanged")?.as_deref() {
         None => false,
         Some("alarm") => true,
@@ -110,6 +115,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
             return Err(section.error("unchanged", format!("'{other}' is not \"alarm\"")));
         }
     };
+
     let filter = FilterOptions {
         excludes: section
             .texts("exclude")?
@@ -124,24 +130,25 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
         ..FilterOptions::default()
     };
     Filter::new(&filter).map_err(|why| section.error("exclude", why))?;
+
     let only = section.texts("only")?;
-    let only = match only.is_empty() {
-        true if section.has("only") => {
+    let only = if only.is_empty() {
+        if section.has("only") {
             return Err(section.error(
                 "only",
                 "it names no path, and nothing would be captured; without it all is",
             ));
         }
-        true => None,
-        false => {
-            // Behind each a NUL, so that one alone is taken as it is too.
-            let list: String = only
-                .into_iter()
-                .flat_map(|path| [path, "\0".to_owned()])
-                .collect();
-            Some(FilesFrom::parse(list.as_bytes()).map_err(|why| section.error("only", why))?)
-        }
+        None
+    } else {
+        // A NUL after each path, so that a single one is taken literally too.
+        let list: String = only
+            .into_iter()
+            .flat_map(|path| [path, "\0".to_owned()])
+            .collect();
+        Some(FilesFrom::parse(list.as_bytes()).map_err(|why| section.error("only", why))?)
     };
+
     Ok(Capture::Tree {
         place,
         immutable: section.flag("immutable")?,
@@ -219,7 +226,7 @@ fn smallest(section: &Section<'_>) -> Result<f64, ConfigError> {
     Ok(share.unwrap_or(SMALLEST_DEFAULT))
 }
 
-/// Reads which source is which part of the node.
+/// Reads the roles of the sources in the node.
 pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, ConfigError> {
     let named = |key: &'static str| -> Result<Option<&Source>, ConfigError> {
         let Some(name) = section.text(key)? else {
@@ -244,6 +251,7 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
             Some(source) => Err(section.error(key, format!("source '{}' is no tree", source.name))),
         }
     };
+
     let database = match named("database")? {
         None => None,
         Some(Source {
@@ -259,6 +267,7 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
             return Err(section.error("database", why));
         }
     };
+
     let profile = Profile {
         database,
         local_storage: part("local_storage")?,

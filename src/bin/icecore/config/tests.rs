@@ -1,4 +1,4 @@
-//! What a configuration may say, and how its mistakes are told.
+//! Tests of configurations that are accepted, and of the messages for mistakes.
 
 use icecore::node::profile::Place;
 
@@ -61,6 +61,7 @@ fn a_nodes_configuration_is_read() {
         .map(|source| source.name.as_str())
         .collect();
     assert_eq!(names, ["db", "local-storage", "keys"]);
+
     assert!(
         matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5)
     );
@@ -79,6 +80,7 @@ fn a_nodes_configuration_is_read() {
             ..
         }
     ));
+
     let Capture::Tree {
         place: Place::Path(path),
         ..
@@ -89,6 +91,7 @@ fn a_nodes_configuration_is_read() {
     assert_eq!(path, Path::new("/opt/node/keys"));
     assert_eq!(config.sources[2].before[0].words(), ["docker", "stop", "x"]);
     assert_eq!(config.sources[2].after.len(), 2);
+
     assert_eq!(
         config.retention.periods,
         [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]
@@ -109,7 +112,7 @@ fn nothing_need_be_said() {
     );
 }
 
-/// `0x30` was read by its digits, as 30.
+/// Regression test: `0x30` was read by its digits, as 30.
 #[test]
 fn numbers_are_read_in_their_base() {
     let all = parse("[retention]\nkeep_last = -1\nkeep_within = \"0d\"")
@@ -125,7 +128,7 @@ fn numbers_are_read_in_their_base() {
     );
 }
 
-/// Each mistake, the line that is named, and what the message holds.
+/// Each mistake, the line that the message names, and a part of the message.
 #[test]
 fn mistakes_are_told_with_line_and_key() {
     let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";
@@ -228,6 +231,7 @@ fn mistakes_are_told_with_line_and_key() {
         ("[node", 1, ""),
         ("a = 1\na = 2", 2, ""),
     ];
+
     for (text, line, what) in cases {
         let err = parse(text).expect_err(text);
         assert!(
@@ -237,6 +241,7 @@ fn mistakes_are_told_with_line_and_key() {
         assert!(err.contains(what), "{text:?}: {err}");
         assert!(!err.contains('\n'), "{err:?}");
     }
+
     for (more, line, what) in [
         ("unchanged = \"warn\"", 5, "'warn' is not \"alarm\""),
         (

@@ -1,12 +1,12 @@
-//! `--json`: one object a line on standard output. Each has a field `type`; a program must pass
-//! over types and fields that it does not know. Names of fields do not change and do not go away.
+//! `--json`: one object per line on standard output. Each has a field `type`. A program must ignore
+//! types and fields that it does not know. Names of fields are never changed or removed.
 //!
-//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `planned` (a dry run of
-//! `restore`), `summary` (once, at the end) and `error` (in place of a summary) tell how an
-//! operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`, `file`,
-//! `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path
-//! that is not UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact:
-//! nothing in them is escaped but by JSON.
+//! `progress` (at most one per second), `problem`, `detail` (with `-v`), `planned` (a dry run of
+//! `restore`), `summary` (once, at the end) and `error` (in place of a summary) report on the
+//! operation. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`, `file`, `key` and
+//! `stats` are data. Sizes are in bytes, spans in seconds, times in RFC 3339 in UTC. A path that is
+//! not UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact: nothing in
+//! them is escaped except by JSON.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -17,14 +17,14 @@ use serde::Serialize;
 
 use crate::exit::Told;
 
-/// How far an operation is.
+/// The progress of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename = "progress")]
 pub struct ProgressEvent {
     pub phase: String,
-    /// Since the operation began.
+    /// Seconds since the operation began.
     pub seconds: f64,
-    /// What `total` will be reached by; absent where it is not known.
+    /// Grows to `total`; absent if the total is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub struct ProgressEvent {
     pub counts: Counts,
 }
 
-/// What has been counted so far; part of `progress` and of summaries.
+/// The counts so far; part of `progress` and of summaries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub entries: u64,
@@ -55,7 +55,7 @@ pub struct Counts {
     pub packs: u64,
 }
 
-/// Something went wrong without ending the operation.
+/// A problem that did not end the operation.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "problem")]
 pub struct ProblemEvent<'a> {
@@ -68,7 +68,7 @@ pub struct ProblemEvent<'a> {
     pub hint: Option<&'a str>,
 }
 
-/// A path that was handled, with `-v`.
+/// A path that was processed, with `-v`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "detail")]
 pub struct DetailEvent {
@@ -77,7 +77,7 @@ pub struct DetailEvent {
     pub subject: SubjectField,
 }
 
-/// What a dry run would do to a path.
+/// An action that a dry run would take on a path.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "planned")]
 pub struct PlannedEvent {
@@ -85,15 +85,15 @@ pub struct PlannedEvent {
     pub action: &'static str,
     #[serde(flatten)]
     pub path: PathField,
-    /// The modification time of the file that is there.
+    /// Modification time of the existing file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub here: Option<String>,
-    /// The file that is there is newer than the snapshot's.
+    /// The existing file is newer than the snapshot's.
     pub here_is_newer: bool,
 }
 
 impl PlannedEvent {
-    /// The event as it is printed; the path has the source's name in front.
+    /// Creates the event. Its path starts with the source's name.
     pub fn new(planned: &Planned<'_>) -> Self {
         Self {
             action: match planned.verb {
@@ -108,7 +108,7 @@ impl PlannedEvent {
     }
 }
 
-/// A path of a source as people write it: the source's name, a slash, the path.
+/// Joins a source's name and a path in it with a slash.
 fn joined(source: &str, path: &RelPath) -> Vec<u8> {
     let mut bytes = source.as_bytes().to_vec();
     if !path.is_root() {
@@ -122,13 +122,13 @@ fn joined(source: &str, path: &RelPath) -> Vec<u8> {
     bytes
 }
 
-/// The command's end; `body` is its own.
+/// The end of a command. `body` holds the command's own fields.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub struct SummaryEvent<'a, T: Serialize> {
     pub command: &'static str,
     pub exit_code: u8,
-    /// How long the operation took.
+    /// Duration of the operation.
     pub seconds: f64,
     #[serde(flatten)]
     pub body: &'a T,
@@ -145,7 +145,7 @@ pub struct ErrorEvent<'a> {
 }
 
 impl<'a> ErrorEvent<'a> {
-    /// The error as it is told to people.
+    /// Creates the event of an error as printed for people.
     pub fn new(told: &'a Told) -> Self {
         Self {
             exit_code: told.code,
@@ -155,17 +155,17 @@ impl<'a> ErrorEvent<'a> {
     }
 }
 
-/// Bytes that are most often UTF-8: as text, and in hex where the text does not tell all.
+/// Bytes that are usually UTF-8: as text, and in hex if the text is not exact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PathField {
-    /// Stray bytes are replaced by U+FFFD.
+    /// Invalid bytes are replaced by U+FFFD.
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_hex: Option<String>,
 }
 
 impl PathField {
-    /// A path with slashes.
+    /// Creates the field of a path with slashes.
     pub fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self {
@@ -180,7 +180,7 @@ impl PathField {
     }
 }
 
-/// What an event is about, with the same rules as [`PathField`].
+/// The subject of an event, with the same rules as [`PathField`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SubjectField {
     pub subject: String,
@@ -189,7 +189,7 @@ pub struct SubjectField {
 }
 
 impl SubjectField {
-    /// A path, or the name of anything else.
+    /// Creates the field of a path or of any other name.
     pub fn new(bytes: &[u8]) -> Self {
         let PathField { path, path_hex } = PathField::new(bytes);
         Self {
@@ -199,7 +199,7 @@ impl SubjectField {
     }
 }
 
-/// A time as RFC 3339 in UTC; none for a time outside the years -9999 to 9999.
+/// Formats a time as RFC 3339 in UTC. Returns `None` for a time outside the years -9999 to 9999.
 pub fn time(at: Timestamp) -> Option<String> {
     let nanos = i32::try_from(at.nanos()).ok()?;
     jiff::Timestamp::new(at.seconds(), nanos)
@@ -207,18 +207,18 @@ pub fn time(at: Timestamp) -> Option<String> {
         .map(|t| t.to_string())
 }
 
-/// Writes one object and ends the line.
+/// Writes one object and a newline.
 pub fn write_line<T: Serialize>(out: &mut impl Write, object: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(object).map_err(io::Error::from)?;
     line.push(b'\n');
     out.write_all(&line)
 }
 
-/// The first error of an event that could not be written, unless its reader had left.
+/// The first error of an event that could not be written, unless its reader had closed the pipe.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes one event to standard output, at once. A failure does not end an operation that is under
-/// way: see [`lost_events`].
+/// Writes one event to standard output, at once. A failure does not end the running operation: see
+/// [`lost_events`].
 pub fn emit<T: Serialize>(event: &T) {
     let mut out = io::stdout().lock();
     match write_line(&mut out, event).and_then(|()| out.flush()) {
@@ -227,8 +227,7 @@ pub fn emit<T: Serialize>(event: &T) {
     }
 }
 
-/// Why events are missing in the output, if any are: the disk that it goes to is full, for
-/// instance.
+/// Returns the reason why events are missing in the output, if any are, for example a full disk.
 pub fn lost_events() -> Option<&'static io::Error> {
     LOST.get()
 }
@@ -255,6 +254,7 @@ mod tests {
             line(&problem),
             "{\"type\":\"problem\",\"severity\":\"missing\",\"subject\":\"a\\nb\",\"message\":\"cannot open\"}\n"
         );
+
         let detail = DetailEvent {
             verb: "new",
             subject: SubjectField::new(b"a"),
@@ -263,6 +263,7 @@ mod tests {
             line(&detail),
             "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\"}\n"
         );
+
         let odd = DetailEvent {
             verb: "new",
             subject: SubjectField::new(b"a\\\xff"),
@@ -271,6 +272,7 @@ mod tests {
             line(&odd),
             "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\\\\\u{fffd}\",\"subject_hex\":\"615cff\"}\n"
         );
+
         let told = Told {
             code: 10,
             message: "no repository".to_owned(),

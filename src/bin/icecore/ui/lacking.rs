@@ -1,27 +1,27 @@
-//! What a snapshot lacks of a source, in JSON and in a line of text.
+//! Formats the parts of a source that a snapshot lacks, as JSON and as text.
 
 use icecore::ops::list::{Lacking, LackingPath, Lacks};
 use serde::Serialize;
 
 use super::{json, text};
 
-/// What a snapshot lacks of a source.
+/// The parts of a source that a snapshot lacks.
 #[derive(Debug, Serialize)]
 pub struct Missing<'a> {
     /// Entries that are failed, stale or torn.
     incomplete: u64,
-    /// Directories of which names are missing; absent where that is not known.
+    /// Directories with missing names; absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<u64>,
-    /// Of these: directories of which something else than the rules of the backup kept names;
-    /// absent where that is not known.
+    /// Of these, directories from which something other than the rules of the backup kept names;
+    /// absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     unseen: Option<u64>,
     /// Paths that a repair could not save.
     lost: u64,
-    /// The first of them, in the order of paths.
+    /// The first missing paths, in the order of paths.
     paths: Vec<MissingPath<'a>>,
-    /// There are more; `icecore ls --missing` lists all.
+    /// The list is not complete; `icecore ls --missing` lists all.
     cut: bool,
 }
 
@@ -36,7 +36,8 @@ struct MissingPath<'a> {
 }
 
 impl<'a> Missing<'a> {
-    /// None where nothing is known to be missing. `lacking`: none where no paths were listed.
+    /// Returns `None` if nothing is known to be missing. `lacking` is `None` if no paths were
+    /// listed.
     pub fn new(lacks: &Lacks, lacking: Option<&'a Lacking>) -> Option<Self> {
         if lacks.is_nothing() {
             return None;
@@ -63,7 +64,8 @@ impl<'a> MissingPath<'a> {
     }
 }
 
-/// How much is missing, but for what the rules of the backup left out; none if that is nothing.
+/// Describes how much is missing, except for names that the rules of the backup left out. Returns
+/// `None` if that is nothing.
 pub fn how_much(lacks: &Lacks) -> Option<String> {
     let lost = lacks.lost + u64::from(lacks.lost == 0 && lacks.is_lost_cut);
     let parts = [

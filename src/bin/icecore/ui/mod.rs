@@ -1,5 +1,5 @@
-//! What people and programs see: data and JSON lines on standard output, all else on standard
-//! error.
+//! Output for people and programs: data and JSON lines on standard output, everything else on
+//! standard error.
 
 pub mod json;
 pub mod lacking;
@@ -19,7 +19,7 @@ use crate::exit::CliError;
 
 pub use progress::Meter;
 
-/// How this command talks.
+/// The output mode of this command.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
     pub json: bool,
@@ -28,7 +28,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// As the options say.
+    /// Creates the mode that the options ask for.
     pub fn new(global: &Global) -> Self {
         Self {
             json: global.json,
@@ -37,20 +37,20 @@ impl Ui {
         }
     }
 
-    /// Says something on standard error that `--quiet` silences.
+    /// Prints a line on standard error, unless `--quiet` is given.
     pub fn note(self, text: impl fmt::Display) {
         if !self.quiet {
             self.warn(text);
         }
     }
 
-    /// Says something on standard error in any case.
+    /// Prints a line on standard error in any case.
     pub fn warn(self, text: impl fmt::Display) {
-        // Nobody is left to be told of a failure to write there.
+        // A failure to write there cannot be reported anywhere.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Standard output, for data.
+    /// Opens standard output for data.
     pub fn data(self) -> Result<Data, CliError> {
         let out = io::stdout()
             .as_fd()
@@ -63,23 +63,23 @@ impl Ui {
         })
     }
 
-    /// Counts and draws an operation.
+    /// Starts counting and drawing an operation.
     pub fn meter(self) -> Meter {
         Meter::start(self)
     }
 }
 
 /// Buffered standard output. Whole records are written at once, so that events of other threads
-/// stand between lines and never in them. A reader who leaves early ends a listing quietly.
+/// appear between lines and never inside them. A reader that closes the pipe ends a listing without
+/// an error.
 pub struct Data {
-    /// A handle of its own: the shared one is taken line by line, which is slow for contents of
-    /// files.
+    /// A separate handle: the shared one is line-buffered, which is slow for contents of files.
     out: File,
     buffer: Vec<u8>,
     json: bool,
 }
 
-/// Bytes that are gathered before they are written.
+/// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 impl Data {
@@ -110,7 +110,7 @@ impl Data {
             .map_err(CliError::output)
     }
 
-    /// Sends what is still buffered.
+    /// Writes the rest of the buffer.
     pub fn finish(mut self) -> Result<(), CliError> {
         self.flush().map_err(CliError::output)
     }
@@ -124,7 +124,7 @@ impl Data {
     }
 }
 
-/// The bytes as they are, for contents of files.
+/// Writes raw bytes, for contents of files.
 impl Write for Data {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);

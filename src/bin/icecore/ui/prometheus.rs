@@ -1,4 +1,4 @@
-//! Prometheus' text format, for files that its node exporter collects.
+//! Formats metrics in Prometheus' text format, for files that its node exporter collects.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ pub struct Metrics(String);
 pub type Sample = (Vec<(&'static str, String)>, f64);
 
 impl Metrics {
-    /// Adds a gauge. One without samples is left out.
+    /// Adds a gauge. A gauge without samples is left out.
     pub fn gauge(&mut self, name: &str, help: &str, samples: Vec<Sample>) {
         if samples.is_empty() {
             return;
@@ -31,13 +31,13 @@ impl Metrics {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn finish(self) -> String {
         self.0
     }
 }
 
-/// A label's value as it stands between quotes.
+/// Escapes a label's value for use between quotes.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")

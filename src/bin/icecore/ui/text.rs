@@ -1,4 +1,4 @@
-//! Text for people: sizes, numbers, times, tables, and names made safe for a terminal.
+//! Formats text for people: sizes, numbers, times, tables, and names made safe for a terminal.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use icecore::types::{ByteSize, EntryKind, Timestamp};
 use jiff::tz::TimeZone;
 
-/// The text without control characters, which could otherwise steer the reader's terminal.
+/// Escapes control characters, which could otherwise control the reader's terminal.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,8 +19,8 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Bytes that are most often UTF-8, without control characters; stray bytes as `\xNN`, so that no
-/// two texts look alike.
+/// Formats bytes that are usually UTF-8, without control characters. Invalid bytes become `\xNN`,
+/// so that no two texts look alike.
 pub fn bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {
@@ -32,12 +32,12 @@ pub fn bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// A size in IEC units.
+/// Formats a size in IEC units.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).to_string()
 }
 
-/// A number with a comma every three digits.
+/// Formats a number with a comma every three digits.
 pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -50,12 +50,13 @@ pub fn number(value: u64) -> String {
     out
 }
 
-/// `1 file`, `2 files`
+/// Formats a number with its noun: `1 file`, `2 files`.
 pub fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(value), if value == 1 { one } else { many })
 }
 
-/// A span of time in the two largest units that it needs: `0.4s`, `12s`, `3m05s`, `2h10m`, `4d03h`.
+/// Formats a span of time in the two largest units that it needs: `0.4s`, `12s`, `3m05s`, `2h10m`,
+/// `4d03h`.
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -67,7 +68,7 @@ pub fn span(time: Duration) -> String {
     }
 }
 
-/// A time in the local zone, with the zone's distance from UTC.
+/// Formats a time in the local zone, with the zone's offset from UTC.
 pub fn when(at: Timestamp) -> String {
     when_in(at, TimeZone::system())
 }
@@ -81,12 +82,12 @@ fn when_in(at: Timestamp, zone: TimeZone) -> String {
             .to_zoned(zone)
             .strftime("%Y-%m-%d %H:%M:%S %:z")
             .to_string(),
-        // No calendar has a name for it.
+        // Outside the range of the calendar.
         None => format!("@{}", at.seconds()),
     }
 }
 
-/// The kind and permission bits as `ls -l` shows them.
+/// Formats the kind and the permission bits like `ls -l`.
 pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
     let first = match kind {
         Some(EntryKind::File) => '-',
@@ -117,7 +118,7 @@ pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
     out
 }
 
-/// The name of an entry's kind, in text and in JSON.
+/// Returns the name of an entry's kind, for text and JSON.
 pub fn kind(kind: Option<EntryKind>) -> &'static str {
     match kind {
         Some(EntryKind::File) => "file",
@@ -133,15 +134,16 @@ pub fn kind(kind: Option<EntryKind>) -> &'static str {
     }
 }
 
-/// Rows in columns as wide as their widest cell. Held in memory: for short lists only.
+/// Rows in columns as wide as their widest cell. Held in memory, so for short lists only.
 pub struct Table {
-    /// Columns whose cells stand at their right edge.
+    /// Columns that are aligned to the right.
     right: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these headings; one that begins with `>` sets its column to the right.
+    /// Creates a table with these headings. A heading that begins with `>` aligns its column to the
+    /// right.
     pub fn new(headings: &[&str]) -> Self {
         let right = headings.iter().map(|h| h.starts_with('>')).collect();
         let heading = headings
@@ -154,13 +156,13 @@ impl Table {
         }
     }
 
-    /// Adds a row; control characters are made visible.
+    /// Adds a row. Control characters are escaped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows
             .push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
-    /// The rows as lines without trailing blanks.
+    /// Returns the rows as lines without trailing blanks.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let width = |column: usize| {
             self.rows
