@@ -74,7 +74,7 @@ impl Interrupts {
                     .take()
                 {
                     Some(stop) => stop(),
-                    // No operation has begun. The next command repeats whatever opening a
+                    // No operation has begun. The next command redoes any work that opening a
                     // repository left unfinished.
                     None => low_level::exit(i32::from(INTERRUPTED)),
                 }

@@ -18,17 +18,18 @@ use crate::parse::{self, NamedCommand, NamedPath};
 
 /// Capture file trees and streams as one snapshot
 ///
-/// Streams are captured first, then trees, in the order given. A source's name is its path's last
-/// component unless one is given as NAME=PATH (only if no '/' stands before the first '='). Two
-/// directories whose paths end alike need names; under a name that was not given, another path than
-/// last time is refused. If a command fails, or a path is missing or cannot be listed, nothing is
-/// committed. Single files that cannot be read are named and counted (exit code 3).
+/// Streams are captured first, then trees, in the order given. A source's name is the last
+/// component of its path, unless it is given as NAME=PATH (only if no '/' comes before the first
+/// '='). Two directories with the same last component need names. A name that was not given is
+/// refused if its path differs from last time. If a command fails, or a path is missing or cannot
+/// be listed, nothing is committed. Single files that cannot be read are listed and counted (exit
+/// code 3).
 ///
-/// Without any source the sources of icecore.toml are captured, in their order there.
+/// If no source is given, the sources of icecore.toml are captured, in the order of the file.
 ///
-/// A backup that is interrupted, by a signal, a crash or a lost connection, goes on when the same
-/// command is run again: what it had captured of trees by its last checkpoint is not read again.
-/// Ctrl-C makes a last checkpoint and stops; once more stops at once.
+/// A backup that was interrupted, by a signal, a crash or a lost connection, resumes when the same
+/// command is run again: the parts of trees captured by its last checkpoint are not read again.
+/// Ctrl-C makes a last checkpoint and stops; a second Ctrl-C stops at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore backup --init -r /mnt/backup/repo /etc home=/home
@@ -40,33 +41,33 @@ pub struct Args {
     /// Trees to capture: PATH or NAME=PATH
     #[arg(value_name = "[NAME=]PATH", value_parser = OsStringValueParser::new().try_map(|s| parse::named_path(&s)))]
     paths: Vec<NamedPath>,
-    /// Make the repository if it is not there, with a random key file where no passphrase is given
+    /// Create the repository if it does not exist, with a random key file if no passphrase is given
     #[arg(long)]
     init: bool,
-    /// With --init: keep so much recovery data beside each pack (1 to 100 percent of it)
+    /// With --init: add recovery data to each pack, as a percentage of its size (1 to 100)
     #[arg(long, value_name = "PERCENT", requires = "init", value_parser = parse::whole_percent)]
     parity: Option<u8>,
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
     stdin: Option<String>,
-    /// Capture what a command prints; split as POSIX words and run without a shell, so operators
+    /// Capture the output of a command, split into POSIX words and run without a shell; operators
     /// and variables outside of quotes are refused: write sh -c 'COMMAND'
     #[arg(long, value_name = "NAME=WORDS", value_parser = parse::named_command)]
     command: Vec<NamedCommand>,
-    /// Of the sources of icecore.toml, which are captured if none is named here, only this one
+    /// Back up only this source of icecore.toml (can be repeated; default: all)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Mark the snapshot with this word
+    /// Mark the snapshot with this tag (can be repeated)
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Host name of the snapshot (default: this machine's)
     #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
 
-    /// Leave out what matches, by gitignore's rules from the source's root
+    /// Leave out paths that match, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB", help_heading = "What to leave out")]
     exclude: Vec<OsString>,
-    /// Leave out what matches a line of this file; '-' is standard input
+    /// Leave out paths that match a line of this file; '-' is standard input
     #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     exclude_file: Vec<PathBuf>,
     /// Leave out directories with a CACHEDIR.TAG
@@ -75,40 +76,40 @@ pub struct Args {
     /// Leave out files larger than this
     #[arg(long, value_name = "SIZE", help_heading = "What to leave out", value_parser = parse::some_size)]
     exclude_larger_than: Option<ByteSize>,
-    /// Capture only what is listed in this file, one path a line (or NUL-separated) from the
-    /// source's root; what is listed and not there is named, and makes the snapshot incomplete; '-'
-    /// is standard input
+    /// Capture only the paths listed in this file, one per line (or NUL-separated) from the
+    /// source's root; a listed path that does not exist is reported, and makes the snapshot
+    /// incomplete; '-' is standard input
     #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     files_from: Option<PathBuf>,
     /// Do not enter other file systems
     #[arg(long, help_heading = "What to leave out")]
     one_file_system: bool,
 
-    /// Files named by a hash never change: do not look at those already known
+    /// Files named by a hash never change: do not look at files that are already known
     #[arg(long, help_heading = "What counts as changed")]
     immutable: bool,
-    /// Read every file, changed or not
+    /// Read every file, even if it seems unchanged
     #[arg(long, help_heading = "What counts as changed")]
     force: bool,
-    /// A new change time alone does not make a file changed
+    /// Do not treat a file as changed because of its change time alone
     #[arg(long, help_heading = "What counts as changed")]
     ignore_ctime: bool,
-    /// A new inode number alone does not make a file changed
+    /// Do not treat a file as changed because of its inode number alone
     #[arg(long, help_heading = "What counts as changed")]
     ignore_inode: bool,
-    /// Compare with this source of this snapshot (default: the last of the same host and name)
+    /// Compare with this source of this snapshot (default: the last one of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
     parent: Option<(String, String)>,
-    /// The directory was moved: continue the history of its name at this path; the paths that it
-    /// had before are no sources of their own any more (see status)
+    /// The directory was moved: continue the history of its name at this path; its earlier paths
+    /// are no longer separate sources (see status)
     #[arg(long, help_heading = "What counts as changed")]
     moved: bool,
-    /// Take a much smaller stream, or a change of what must never change, in this source as good
-    /// from now on
+    /// Accept a much smaller stream, or a change in files that must never change, in this source as
+    /// good from now on
     #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
     accept: Vec<String>,
-    /// Accept a source that had content and has none now, a stream of no bytes, or that nothing of
-    /// what is listed is there
+    /// Accept a source that had content and has none now, an empty stream, or a list of files of
+    /// which none exists
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
 
@@ -116,16 +117,16 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "How",
           value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
-    /// Memory to keep to (default: 256 MiB)
+    /// Memory budget (default: 256 MiB)
     #[arg(long, value_name = "SIZE", help_heading = "How", value_parser = parse::memory)]
     memory: Option<ByteSize>,
-    /// Threads that cut, hash and compress (default: one a core)
+    /// Threads that cut, hash and compress (default: one per core)
     #[arg(long, value_name = "N", help_heading = "How", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// How often to make a checkpoint, from which an interrupted backup goes on (default: 5m)
+    /// How often to make a checkpoint, from which an interrupted backup resumes (default: 5m)
     #[arg(long, value_name = "SPAN", help_heading = "How", value_parser = parse::duration)]
     checkpoint_every: Option<Duration>,
-    /// Read and count, store nothing; no hook runs, and nothing around a source
+    /// Read and count, store nothing; run no hooks and no commands around a source
     #[arg(short = 'n', long, help_heading = "How")]
     dry_run: bool,
 }
@@ -158,7 +159,7 @@ impl Args {
         self.paths.is_empty() && self.stdin.is_none() && self.command.is_empty()
     }
 
-    /// What is captured and what is left out, the configuration says source by source.
+    /// Refuses options that choose content: the configuration sets them for each source.
     fn check_for_config(&self) -> Result<(), CliError> {
         let leaves_out = !self.exclude.is_empty()
             || !self.exclude_file.is_empty()
@@ -173,12 +174,13 @@ impl Args {
         Ok(())
     }
 
-    /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of
-    /// sources must differ: each is a directory of its own in a restore.
+    /// Refuses arguments that make no sense together, before asking for a passphrase. Names of
+    /// sources must differ, because each is a separate directory in a restore.
     fn check(&self, from_config: bool) -> Result<(), CliError> {
         if from_config {
             return self.check_for_config();
         }
+
         let names = self
             .stdin
             .iter()
@@ -191,18 +193,22 @@ impl Args {
             return Err(CliError::usage(format!("two sources are named '{twice}'"))
                 .with_hint("give one of them another name: NAME=PATH"));
         }
+
         if seen.is_empty() {
             return Err(CliError::usage("nothing to back up")
                 .with_hint("name a PATH, --stdin or --command, or sources in icecore.toml"));
         }
+
         if !self.source.is_empty() {
             return Err(CliError::usage(
                 "--source chooses among the sources of icecore.toml, and other sources are named here",
             ));
         }
+
         if self.checkpoint_every.is_some_and(|every| every.is_zero()) {
             return Err(CliError::usage("--checkpoint-every needs a span above 0"));
         }
+
         let lists = self.exclude_file.iter().chain(&self.files_from);
         let from_stdin = lists
             .filter(|file| file.as_os_str() == parse::STANDARD_INPUT)
@@ -213,16 +219,18 @@ impl Args {
                     .with_hint("write the list to a file, and give its path"),
             );
         }
+
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
             return Err(CliError::usage("--immutable and --files-from need a PATH"));
         }
         if self.paths.len() != 1 && self.parent.is_some() {
             return Err(CliError::usage("--parent needs exactly one PATH"));
         }
+
         Ok(())
     }
 
-    /// The parent that was asked for, by its full id.
+    /// Returns the parent that was asked for, with its full id.
     fn parent(
         &self,
         repository: &Repository,
@@ -236,7 +244,7 @@ impl Args {
         Ok(Some((found.id, source.clone())))
     }
 
-    /// What the command line says comes before what the configuration says.
+    /// Applies the command line to the options. It takes precedence over the configuration.
     fn settle(&self, options: &mut BackupOptions) {
         if let Some(host) = &self.host {
             options.host.clone_from(host);
@@ -255,7 +263,7 @@ impl Args {
         options.dry_run = self.dry_run;
     }
 
-    /// What is to be captured: streams first.
+    /// Returns the sources to capture, streams first.
     fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
         let mut sources = Vec::new();
         if let Some(name) = &self.stdin {
@@ -266,16 +274,19 @@ impl Args {
                 input: Box::new(input),
             });
         }
+
         for NamedCommand { name, command } in &self.command {
             sources.push(SourceSpec::Command(Box::new(CommandSpec::new(
                 name,
                 command.clone(),
             ))));
         }
+
         let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
         let files_from =
             files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
-        // Read here, once: a pipe is empty for the second source.
+
+        // Read once, here: a pipe would be empty for the second source.
         let exclude_texts = self
             .exclude_file
             .iter()
@@ -289,6 +300,7 @@ impl Args {
             one_file_system: self.one_file_system,
             ..FilterOptions::default()
         };
+
         for NamedPath {
             name,
             is_derived,
@@ -304,6 +316,7 @@ impl Args {
                 ..TreeSpec::new(name, path)
             })));
         }
+
         Ok(sources)
     }
 }

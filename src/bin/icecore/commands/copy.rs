@@ -19,10 +19,11 @@ use crate::ui::{Ui, text};
 
 /// Copy snapshots to another repository
 ///
-/// Without SNAP: all of them. What the other repository has is not copied again, though its keys
-/// differ: copy often, each time costs what is new. Hosts, times and tags stay; a protected
-/// snapshot's copy is not protected. A snapshot that cannot be read whole is named and left out
-/// (exit code 4). The other repository must exist: 'init' makes it.
+/// Without SNAP, copies all snapshots. Data that the other repository has is not copied again,
+/// although its keys differ: a repeated copy costs only the new data. Hosts, times and tags are
+/// kept; the copy of a protected snapshot is not protected. A snapshot that cannot be read
+/// completely is reported and left out (exit code 4). The other repository must exist; 'init'
+/// creates it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore -r /mnt/backup/repo copy --to /mnt/usb/repo
@@ -32,46 +33,47 @@ use crate::ui::{Ui, text};
 The passphrase of the other repository comes from --to-passphrase-file, --to-passphrase-command, the environment
 (ICECORE_TO_PASSPHRASE, ICECORE_TO_PASSPHRASE_FILE, ICECORE_TO_PASSPHRASE_COMMAND), its key file, or the terminal.")]
 pub struct Args {
-    /// Ids, prefixes of ids, or 'latest'
+    /// Snapshots to copy: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["tag", "source"])]
     snaps: Vec<String>,
     /// The repository to copy to
     #[arg(long, value_name = "REPO")]
     to: OsString,
-    /// Read the other repository's passphrase from this file (less one trailing newline)
+    /// Read the other repository's passphrase from this file (without one trailing newline)
     #[arg(long, value_name = "FILE", conflicts_with = "to_passphrase_command", value_parser = parse::paths())]
     to_passphrase_file: Option<PathBuf>,
-    /// Take it from the first line that this command prints; it is run without a shell
+    /// Take the other repository's passphrase from the first line that this command prints (run
+    /// without a shell)
     #[arg(long, value_name = "COMMAND")]
     to_passphrase_command: Option<String>,
     /// The other repository has no passphrase
     #[arg(long, conflicts_with_all = ["to_passphrase_file", "to_passphrase_command"])]
     to_no_passphrase: bool,
-    /// Take the repository with this id for the other one that is meant
+    /// Accept the other repository with this id, even if another one was used at its address before
     #[arg(long, value_name = "ID", value_parser = parse::repository_id)]
     to_accept_repository: Option<RepoId>,
-    /// Only snapshots of this host; with SNAP: whose 'latest' is meant
+    /// Copy only snapshots of this host; with SNAP: the host that 'latest' refers to
     #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     host: Option<String>,
-    /// With SNAP: let 'latest' mean the newest of any host
+    /// With SNAP: 'latest' is the newest snapshot of any host
     #[arg(long, requires = "snaps")]
     any_host: bool,
-    /// Only snapshots with this tag; may be given more than once
+    /// Copy only snapshots with this tag (can be repeated)
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Only snapshots with a source of this name; they are copied whole
+    /// Copy only snapshots with a source of this name; they are copied whole
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// zstd level, 1 to 19
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
-    /// Memory to keep to (default: 256 MiB)
+    /// Memory budget (default: 256 MiB)
     #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
     memory: Option<ByteSize>,
-    /// Threads that compress (default: one a core)
+    /// Threads that compress (default: one per core)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Tell what would be copied
+    /// Show the snapshots that would be copied; copy nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -141,7 +143,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         accept_repository: args.to_accept_repository,
         ..context.global.clone()
     };
-    // What stops the one stops both; it is said once.
+
+    // A signal stops both repositories; print its message only once.
     let ui = Ui {
         quiet: true,
         ..context.ui
@@ -149,6 +152,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let other = context.other(&global, ui);
     other.env.check()?;
     let (to, _) = other.open(&meter).map_err(no_other)?;
+
     let options = CopyOptions {
         host: host_name(),
         names: args.snaps.clone(),
@@ -167,16 +171,19 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         memory: args.memory.unwrap_or(icecore::ops::memory::BUDGET_DEFAULT),
         dry_run: args.dry_run,
     };
+
     let report = copy(&from, &to, &options, &meter, &cancel)?;
     if report.items.is_empty() {
         tell_nothing(&from, &options.filter, Severity::Missing, &meter)?;
     }
+
     meter.end();
     let mut out = context.ui.data()?;
     for item in &report.items {
         out.record(&Record::new(item), || Record::line(item))?;
     }
     out.finish()?;
+
     let count = |is: fn(&CopyOutcome) -> bool| {
         report.items.iter().filter(|item| is(&item.outcome)).count() as u64
     };
@@ -188,11 +195,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         packs: report.packs,
         stored_bytes: report.stored_bytes,
     };
+
     Ok(meter.finish("copy", Outcome::Done, &summary, || vec![summary.line()]))
 }
 
-/// Advice of the other repository, where there is none: that of a missing repository is about
-/// `--repo`.
+/// Replaces the hint for a missing other repository: the usual hint is about `--repo`.
 fn no_other(error: CliError) -> CliError {
     match error {
         CliError::Engine(error) if error.kind() == ErrorKind::NoRepository => {

@@ -9,9 +9,9 @@ use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::json;
 
-/// Show what differs between two snapshots
+/// Show the differences between two snapshots
 ///
-/// Marks: + added, - removed, T of another kind, M other content, m other metadata alone.
+/// Marks: + added, - removed, T different kind, M different content, m only different metadata.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore diff 4f1c latest
@@ -44,6 +44,7 @@ struct Record<'a> {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let hosts = args.hosts.choice(context)?;
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
+
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
     let compared = diff(
@@ -61,7 +62,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
                 Change::Changed(Changed::Content) => ("content", 'M'),
                 Change::Changed(Changed::Metadata) => ("metadata", 'm'),
             };
-            let (source, path) = (item.source, item.path);
+            let source = item.source;
+            let path = item.path;
             let record = Record {
                 change,
                 source,
@@ -78,6 +80,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             }))
         },
     );
+
     relay.done(compared)?;
     out.finish()?;
     Ok(meter.outcome())

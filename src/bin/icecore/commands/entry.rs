@@ -1,18 +1,18 @@
-//! How an entry of a tree is shown by `ls` and `find`.
+//! Formats the entries of a tree for `ls` and `find`.
 
 use icecore::types::{Entry, EntryFlags, MissingNames, Node};
 use serde::Serialize;
 
 use crate::ui::{json, text};
 
-/// An entry as JSON. Fields that its kind does not have are absent.
+/// An entry as JSON. Fields that do not apply to its kind are absent.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "entry")]
 pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
     source: String,
-    /// From the source's root, which is the empty path.
+    /// Relative to the source's root, which is the empty path.
     #[serde(flatten)]
     path: json::PathField,
     kind: &'static str,
@@ -29,14 +29,14 @@ pub struct Record {
     mtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
-    /// The target's bytes in hex where they are not UTF-8.
+    /// The target's bytes in hex if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     target_hex: Option<String>,
     /// `stale`, `torn`, `provisional`; most entries have none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flags: Vec<&'static str>,
-    /// A directory held names that the snapshot lacks: `excluded`, by the rules of the backup
-    /// alone, or `unseen`.
+    /// Set if a directory held names that the snapshot lacks: `excluded` if only the rules of the
+    /// backup left them out, otherwise `unseen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The entry, and the snapshot where there is more than one.
+    /// Creates the record of an entry. `snapshot` is set if there may be several.
     pub fn new(snapshot: Option<String>, source: &str, entry: &Entry) -> Self {
         let meta = entry.meta();
         let target = match &entry.node {
@@ -96,7 +96,7 @@ fn partial(entry: &Entry) -> Option<&'static str> {
     })
 }
 
-/// The path, and what of it the snapshot lacks.
+/// Formats the path, and the reason why the snapshot does not fully have it.
 pub fn why(source: &str, entry: &Entry) -> String {
     let mut line = short(source, entry);
     if let Node::Failed { reason } = &entry.node {
@@ -106,7 +106,7 @@ pub fn why(source: &str, entry: &Entry) -> String {
     line
 }
 
-/// What is not a full capture says so.
+/// Appends the flags of an entry that is not fully captured.
 fn push_notes(line: &mut String, entry: &Entry) {
     let mut notes: Vec<String> = flags(entry).into_iter().map(str::to_owned).collect();
     notes.extend(partial(entry).map(|why| format!("partial: {why}")));
@@ -115,7 +115,7 @@ fn push_notes(line: &mut String, entry: &Entry) {
     }
 }
 
-/// `source/path`, as the command line takes it after `SNAP:`.
+/// Returns `source/path`, as the command line takes it after `SNAP:`.
 pub fn short(source: &str, entry: &Entry) -> String {
     if entry.path.is_root() {
         source.to_owned()
@@ -124,7 +124,8 @@ pub fn short(source: &str, entry: &Entry) -> String {
     }
 }
 
-/// Mode, owner, size, time and name, as `ls -l` has them; what is not a full capture says so.
+/// Formats mode, owner, size, time and name like `ls -l`, with the flags of an entry that is not
+/// fully captured.
 pub fn long(source: &str, entry: &Entry) -> String {
     let name = short(source, entry);
     let mut line = match entry.meta() {
@@ -150,6 +151,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
         }
         None => format!("{} {name}", text::kind(entry.kind())),
     };
+
     match &entry.node {
         Node::Symlink { target, .. } => {
             line.push_str(" -> ");
@@ -158,6 +160,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
         Node::Failed { reason } => line.push_str(&format!(": {}", text::clean(reason))),
         _ => {}
     }
+
     push_notes(&mut line, entry);
     line
 }
@@ -196,6 +199,7 @@ mod tests {
             shown.ends_with("home/a/\\u{1b}[2J -> x\\n [stale]"),
             "{shown}"
         );
+
         let node = Node::Symlink {
             meta: Metadata::default(),
             target: b"t\xfe".to_vec(),

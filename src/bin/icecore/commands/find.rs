@@ -13,8 +13,8 @@ use crate::parse;
 
 /// Find paths in all snapshots, newest first
 ///
-/// The pattern follows gitignore's rules from each source's root: one without '/' matches names at
-/// any depth, one that ends in '/' directories alone.
+/// The pattern follows gitignore's rules from each source's root: without '/' it matches names at
+/// any depth, with '/' at its end only directories.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore find '*.pem'
@@ -23,13 +23,13 @@ use crate::parse;
 pub struct Args {
     /// Pattern
     glob: OsString,
-    /// Only in snapshots of this host
+    /// Search only snapshots of this host
     #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
-    /// Only in snapshots with this tag; may be given more than once
+    /// Search only snapshots with this tag (can be repeated)
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Only in sources of this name
+    /// Search only sources of this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
@@ -41,6 +41,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         tags: args.tag.clone(),
         source: args.source.clone(),
     };
+
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
     let found = find(
@@ -57,6 +58,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             }))
         },
     );
+
     let report = relay.done(found)?;
     out.finish()?;
     if report.snapshots == 0 {
@@ -69,5 +71,6 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             example.to_string_lossy()
         ));
     }
+
     Ok(meter.outcome())
 }

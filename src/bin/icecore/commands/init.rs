@@ -6,11 +6,11 @@ use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 
-/// Make a new repository
+/// Create a new repository
 ///
-/// The passphrase comes from --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; else it
-/// is asked for on the terminal. Where there is no terminal, a random key is written to a file that
-/// later commands find by themselves (mode 0600; for root in /etc/icecore/keys, else in
+/// The passphrase comes from --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE,
+/// otherwise from the terminal. Without a terminal, a random key is written to a file that later
+/// commands find by themselves (mode 0600; in /etc/icecore/keys for root, otherwise in
 /// ~/.config/icecore/keys). Keep a copy of that file elsewhere: without it the backup is lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -19,7 +19,7 @@ use crate::parse;
   icecore init -r /mnt/backup/repo --parity 5
   icecore init -r /srv/public --no-passphrase")]
 pub struct Args {
-    /// Keep so much recovery data beside each pack (1 to 100 percent of it), from which 'repair
+    /// Add recovery data to each pack, as a percentage of its size (1 to 100), from which 'repair
     /// packs' heals bit rot
     #[arg(long, value_name = "PERCENT", value_parser = parse::whole_percent)]
     parity: Option<u8>,

@@ -12,13 +12,13 @@ use crate::parse;
 use crate::secret;
 use crate::ui::{json, text};
 
-/// What to do where no new passphrase was given.
+/// Hint for a missing new passphrase.
 const GIVE_NEW: &str = "use --new-passphrase-file, --new-passphrase-command or --new-key-file";
 
 /// Manage the passphrases of the repository
 ///
-/// Each passphrase has a slot that holds the one master key, sealed. Changing or removing a
-/// passphrase does not change the master key: who had it once and kept it can still read the data.
+/// Each passphrase has a slot that holds the master key, encrypted. Changing or removing a
+/// passphrase does not change the master key: anyone with a copy of it can still read the data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore key list
@@ -37,16 +37,16 @@ enum Action {
     Add(New),
     /// List the slots
     List,
-    /// Remove a slot; the last one stays
+    /// Remove a slot; the last one cannot be removed
     Remove {
         /// Name of the slot
         slot: String,
     },
-    /// Replace the passphrase that was used to open the repository
+    /// Replace the passphrase that opened the repository
     Change(New),
-    /// Write a new slot to a file, to be kept apart from the repository
+    /// Write a new slot to a file, to be stored apart from the repository
     ///
-    /// Put back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if
+    /// Copied back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if
     /// all slots there are lost.
     Export {
         /// A file that does not exist yet; '-' is standard output
@@ -57,7 +57,7 @@ enum Action {
     },
 }
 
-/// Where the new passphrase comes from; by default from the terminal.
+/// The source of the new passphrase (default: the terminal).
 #[derive(Debug, clap::Args)]
 struct New {
     /// Read the new passphrase from this file
@@ -67,10 +67,10 @@ struct New {
     /// Take the new passphrase from the first line that this command prints
     #[arg(long, value_name = "COMMAND", conflicts_with = "new_key_file")]
     new_passphrase_command: Option<String>,
-    /// Draw a random key and write it to this new file (mode 0600)
+    /// Generate a random key and write it to this new file (mode 0600)
     #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     new_key_file: Option<PathBuf>,
-    /// Says whose it is (default: this machine's name)
+    /// Label that says whose passphrase it is (default: this machine's name)
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
 }
@@ -127,7 +127,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 impl New {
-    /// The new passphrase.
+    /// Returns the new passphrase.
     fn secret(&self, context: &Context<'_>) -> Result<Secret, CliError> {
         if let Some(path) = &self.new_passphrase_file {
             return Ok(context.new_secret(secret::from_file(path).map_err(about_new)?));
@@ -151,8 +151,8 @@ impl New {
     }
 }
 
-/// Names the options of a new passphrase where one was refused. Those of the present one are for
-/// another thing.
+/// Replaces the hint of a refused new passphrase: the options of the current passphrase do not
+/// apply to it.
 fn about_new(error: CliError) -> CliError {
     match error {
         CliError::Locked { message, .. } => CliError::Locked {
@@ -178,8 +178,8 @@ fn write_slot(
     Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
 }
 
-/// Renames the key file that opened the repository, whose slot is gone: it would stand in the way
-/// of the passphrase.
+/// Renames the key file that opened the repository, whose slot is gone. Otherwise the key file
+/// would be tried instead of the passphrase.
 fn retire_key_file(context: &Context<'_>) {
     let Some(path) = context.key_file.get() else {
         return;
@@ -192,7 +192,7 @@ fn retire_key_file(context: &Context<'_>) {
             );
             context.ui.note(text::clean(&what));
         }
-        // The slot is gone all the same, and the next command names the file.
+        // The slot is still gone, and the next command names the file.
         Err(error) => {
             let message = tell(&error).map(|told| told.message).unwrap_or_default();
             context.ui.warn(format_args!("warning: {message}"));
@@ -203,6 +203,7 @@ fn retire_key_file(context: &Context<'_>) {
 fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
     let slots = repository.key_slots()?;
+
     meter.end();
     let mut out = context.ui.data()?;
     let mut table = text::Table::new(&["slot", "made", "label", ""]);
@@ -233,11 +234,13 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
             ]);
         }
     }
+
     if !context.ui.json {
         for line in table.lines() {
             out.line(line)?;
         }
     }
+
     out.finish()?;
     let damaged = slots.iter().any(|slot| slot.damage.is_some());
     Ok(meter.outcome().max(if damaged {

@@ -12,7 +12,7 @@ use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 use crate::ui::{json, text};
 
-/// List what a snapshot holds
+/// List the contents of a snapshot
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore ls latest
@@ -27,11 +27,10 @@ pub struct Args {
     /// Show mode, owner, size and time
     #[arg(short, long)]
     long: bool,
-    /// List directories in directories too
+    /// List the contents of subdirectories too
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// List only what the snapshot lacks: what could not be read, and directories from which
-    /// something kept names
+    /// List only entries that could not be read, and directories of which the snapshot lacks names
     #[arg(long, conflicts_with = "recursive")]
     missing: bool,
     #[command(flatten)]
@@ -45,14 +44,14 @@ struct Source<'a> {
     name: &'a str,
     /// `tree` or `stream`.
     kind: &'static str,
-    /// A stream's.
+    /// The size of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    /// The time that counts: `started`, or where that is more than a day off the store's.
+    /// `started`, or the store's time if that is more than a day off.
     time: Option<String>,
-    /// By the host's own clock.
+    /// When the capture began, by the host's clock.
     started: Option<String>,
-    /// How many of a tree's directories held names that the snapshot lacks; absent where that is
+    /// Number of a tree's directories that held names that the snapshot lacks; absent if that is
     /// not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<u64>,
@@ -63,6 +62,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
     let asked = what(context, &args.what, &args.hosts)?;
+
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;
         relay.pass(match item {
@@ -73,18 +73,22 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
                 source,
                 entry: found,
             } => out.record(&entry::Record::new(None, source, found), || {
-                match args.long {
-                    true => entry::long(source, found),
-                    false if args.missing => entry::why(source, found),
-                    false => entry::short(source, found),
+                if args.long {
+                    entry::long(source, found)
+                } else if args.missing {
+                    entry::why(source, found)
+                } else {
+                    entry::short(source, found)
                 }
             }),
         })
     };
-    let listed = match args.missing {
-        true => missing(&repository, &asked, &meter, &mut each),
-        false => ls(&repository, &asked, args.recursive, &meter, &mut each),
+    let listed = if args.missing {
+        missing(&repository, &asked, &meter, &mut each)
+    } else {
+        ls(&repository, &asked, args.recursive, &meter, &mut each)
     };
+
     relay.done(listed)?;
     out.finish()?;
     Ok(meter.outcome())
@@ -97,7 +101,8 @@ impl<'a> Source<'a> {
             SourceKind::Stream { content, .. } => ("stream", Some(content.size)),
         };
         let partial = source.counts.partial;
-        let (time, started) = (json::time(at), json::time(source.started));
+        let time = json::time(at);
+        let started = json::time(source.started);
         Self {
             name: &source.name,
             kind,

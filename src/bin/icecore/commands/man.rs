@@ -14,7 +14,7 @@ use crate::parse;
 #[command(after_help = "Examples:
   icecore man /usr/local/share/man/man1")]
 pub struct Args {
-    /// Directory; made if it is missing
+    /// Directory; created if it does not exist
     #[arg(value_name = "DIR", value_parser = parse::paths())]
     directory: PathBuf,
 }

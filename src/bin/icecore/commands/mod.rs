@@ -1,4 +1,4 @@
-//! The commands, one file each: its words, and one call of the library.
+//! The commands, one file each: arguments, and one call of the library.
 
 mod backup;
 mod cat;
@@ -63,10 +63,11 @@ pub enum Command {
 pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
     let context = Context::new(&cli.global);
     match &cli.command {
-        // It writes the file that is named.
+        // This command writes the configuration file, which need not exist.
         Command::Node(args) if args.makes_config() => context.env.check()?,
         _ => context.check()?,
     }
+
     match &cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Backup(args) => backup::run(&context, args),
@@ -92,7 +93,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
     }
 }
 
-/// What is selected, as the library takes it.
+/// Converts a selection for the library.
 fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<What, CliError> {
     let SnapPath { snap, source, path } = selected.clone();
     Ok(What {
@@ -103,7 +104,7 @@ fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<
     })
 }
 
-/// Keeps an error of ours while it ends an operation of the library that calls us back.
+/// Keeps an error of the binary while it ends the library operation that called back.
 #[derive(Default)]
 struct Relay(Option<CliError>);
 
@@ -116,7 +117,7 @@ impl Relay {
         })
     }
 
-    /// The operation's result, or the error that ended it.
+    /// Returns the operation's result, or the error that ended it.
     fn done<T, E: Into<CliError>>(self, result: Result<T, E>) -> Result<T, CliError> {
         match self.0 {
             Some(error) => Err(error),

@@ -1,5 +1,4 @@
-//! What to say where options select none of the snapshots that there are: most often a name is
-//! mistyped.
+//! Reports options that select no existing snapshot, usually because a name is mistyped.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +8,24 @@ use icecore::repo::{Repository, StoredSnapshot};
 
 use crate::exit::CliError;
 
-/// Names that are listed at most.
+/// Maximum number of names that are listed.
 const NAMED_MAX: usize = 8;
 
-/// Reports that the filter selects no snapshot of those that there are. Nothing is reported of a
-/// filter that selects all, and of an empty repository.
+/// Reports that the filter selects none of the existing snapshots. Reports nothing if it selects
+/// any, or if the repository is empty.
 pub fn tell_nothing(
     repository: &Repository,
     filter: &SnapshotFilter,
     severity: Severity,
     observer: &dyn Observer,
 ) -> Result<(), CliError> {
-    // What is to be said of them was said when the filter was used.
+    // Problems of these snapshots were reported when the filter was used.
     let all = snapshots(repository, &SnapshotFilter::default(), &Counters::default())?;
     tell_nothing_of(&all, filter, severity, observer);
     Ok(())
 }
 
-/// As [`tell_nothing`], with `all` as the snapshots that there are.
+/// Like [`tell_nothing`], with the existing snapshots in `all`.
 pub fn tell_nothing_of<'s>(
     all: impl IntoIterator<Item = &'s StoredSnapshot>,
     filter: &SnapshotFilter,
@@ -54,6 +53,7 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
         .flat_map(|one| &one.snapshot.tags)
         .map(String::as_str)
         .collect();
+
     let mut asked = vec![
         ("host", filter.host.as_deref(), &hosts),
         ("source", filter.source.as_deref(), &sources),
@@ -64,6 +64,7 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
             .iter()
             .map(|tag| ("tag", Some(tag.as_str()), &tags)),
     );
+
     for (what, name, there) in asked {
         if let Some(name) = name.filter(|name| !there.contains(name)) {
             return Some(match listed(there) {
@@ -72,6 +73,7 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
             });
         }
     }
+
     Some("none has all of what is asked for; 'icecore snapshots' lists them".to_owned())
 }
 

@@ -12,11 +12,11 @@ use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{json, text};
 
-/// Free the space of what no snapshot needs
+/// Free the space of data that no snapshot needs
 ///
-/// Backups and restores may go on meanwhile: what is found unneeded is marked first, and deleted by
-/// a later prune, when everybody who was at work at the time of the mark is done and a day has
-/// passed. With --now it is deleted at once if nobody else is at work, forgotten snapshots
+/// Backups and restores may run at the same time. Unneeded data is marked first. A later prune
+/// deletes it, once every client that was active at the time of the mark has finished and a day has
+/// passed. With --now it is deleted at once if no other client is active, forgotten snapshots
 /// included.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -25,20 +25,20 @@ use crate::ui::{json, text};
   icecore prune --dry-run
   icecore prune --max-repack 2GiB --max-time 30m")]
 pub struct Args {
-    /// Delete at once if nobody else is at work
+    /// Delete at once if no other client is active
     #[arg(long)]
     now: bool,
-    /// How long marked packs and forgotten snapshots stay (default: 24h); below 2h30m only with
+    /// How long to keep marked packs and forgotten snapshots (default: 24h); below 2h30m only with
     /// --now
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
     grace: Option<Duration>,
-    /// Copy at most so much out of packs that are mostly unneeded
+    /// Copy at most this much out of packs that are mostly unneeded
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
-    /// Begin no further copy after this time
+    /// Start no further copy after this time
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
     max_time: Option<Duration>,
-    /// Show what would be done and do nothing
+    /// Show what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -63,14 +63,14 @@ impl From<Amount> for Packs {
 #[derive(Serialize)]
 pub struct Summary {
     dry_run: bool,
-    /// Another prune is at work: nothing was done.
+    /// Another prune is running. Nothing was done.
     other_prune: bool,
-    /// Snapshots that keep data, checkpoints and those forgotten of late among them.
+    /// Snapshots that keep data, including checkpoints and recently forgotten snapshots.
     roots: u64,
     chunks: u64,
-    /// Packs with anything needed, and the needed share of their bytes.
+    /// Packs with any needed data, and the needed share of their bytes.
     live: Packs,
-    /// Packs with nothing needed, and the unneeded share of all packs' bytes.
+    /// Packs without needed data, and the unneeded share of all packs' bytes.
     dead: Packs,
     adopted: Packs,
     condemned: Packs,
@@ -83,14 +83,14 @@ pub struct Summary {
     pending: Packs,
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_until: Option<String>,
-    /// Why they wait.
+    /// Why the pending packs wait.
     waiting: Vec<String>,
-    /// Kept for snapshots in quarantine that cannot be read, and for those that are gone and were
-    /// not forgotten.
+    /// Kept for snapshots in quarantine that cannot be read, and for snapshots that vanished
+    /// without being forgotten.
     held: Packs,
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<String>,
-    /// How many of each there are.
+    /// The number of snapshots of each kind.
     unreadable_quarantined: u64,
     vanished: u64,
     /// Objects deleted from quarantine, and left there.
@@ -121,7 +121,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-/// What the configuration says of prunes.
+/// Returns the options that the configuration sets.
 pub fn options(config: &Config) -> PruneOptions {
     let mut options = PruneOptions::new(host_name());
     let said = &config.prune;
@@ -169,7 +169,7 @@ impl Summary {
     }
 }
 
-/// The report for people.
+/// Formats the report for people.
 pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
     if report.other_prune {
         return vec!["another prune is at work: nothing was done".to_owned()];
@@ -183,12 +183,14 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         text::counted(report.roots, "snapshot", "snapshots"),
         text::size(report.dead.bytes),
     )];
+
     if report.adopted.packs > 0 {
         lines.push(format!(
             "{} that no segment told of {would}published",
             packs(report.adopted)
         ));
     }
+
     if report.copied.packs > 0 {
         let what = format!(
             "{} of {}",
@@ -201,6 +203,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
             format!("copied: {what}")
         });
     }
+
     match report.copy_stopped {
         Some(CopyStop::Full) => {
             lines.push(
@@ -216,6 +219,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         }
         None => {}
     }
+
     if report.condemned.packs > 0 {
         let amount = format!(
             "{} ({})",
@@ -224,6 +228,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         );
         lines.push(format!("{would}marked for deletion: {amount}"));
     }
+
     lines.push(match report.freed_bytes {
         0 => format!("nothing {would}freed"),
         bytes => format!(
@@ -232,6 +237,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
             packs(report.dropped)
         ),
     });
+
     if report.pending.packs > 0 {
         let until = report
             .pending_until
@@ -250,6 +256,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
                 .map(|why| format!("  {}", waiting(why))),
         );
     }
+
     lines.extend(quarantine_lines(report, would));
     lines
 }
@@ -280,7 +287,7 @@ fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
     lines
 }
 
-/// What is kept for snapshots whose needs are not known.
+/// Reports packs that are kept for snapshots whose needs are not known.
 fn held_lines(report: &PruneReport) -> Vec<String> {
     let mut lines = Vec::new();
     let held = format!(
@@ -309,7 +316,7 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
     lines
 }
 
-/// Why something waits, for people.
+/// Describes for people why something waits.
 fn waiting(why: &Waiting) -> String {
     match why {
         Waiting::Grace => "the grace has not passed: others may still be reading or using it".to_owned(),
@@ -358,6 +365,7 @@ mod tests {
             kept_waiting: vec![Waiting::Grace],
             ..PruneReport::default()
         };
+
         let text = lines(&report, "1s").join("\n");
         for part in [
             "3.0 MiB in 2 packs",
@@ -367,6 +375,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
+
         let other = PruneReport {
             other_prune: true,
             ..PruneReport::default()

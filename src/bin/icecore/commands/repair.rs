@@ -12,7 +12,7 @@ use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 
-/// Put back what can be derived from the rest, and save what can be saved
+/// Repair the index, the configuration, packs or snapshots
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair index
@@ -27,76 +27,75 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Publish index segments anew from the packs' own directories, and rebuild the local index
+    /// Publish index segments again from the packs' own directories, and rebuild the local index
     Index,
-    /// Put a damaged or missing copy of the configuration or of a key slot back from the other
+    /// Restore a damaged or missing copy of the configuration or of a key slot from the other copy
     Config,
-    /// Find damaged packs, heal them or save what they hold, and set them aside
+    /// Find damaged packs, heal them or save their readable chunks, and set them aside
     Packs(PacksArgs),
-    /// Put partial snapshots in the place of those that lost something, and originals back that are
-    /// whole again
+    /// Replace snapshots that lost data by partial ones, and restore originals that are whole again
     Snapshots(SnapshotsArgs),
 }
 
-/// Find damaged packs, heal them or save what they hold, and set them aside
+/// Find damaged packs, heal them or save their readable chunks, and set them aside
 ///
-/// Every pack is read, unless some are named. A damaged one is put back whole from its recovery
-/// data if the repository has any (init --parity). Else what still opens is stored anew, and the
-/// pack goes into quarantine; what is lost is noted, and the next backup that comes across it
-/// stores it again. What snapshots need of packs that were dropped and are there again, as after a
-/// merge of two copies of the repository, is stored again too. Nothing is deleted. Exit code 0:
-/// nothing was damaged, or nothing is lost by it; 4: something is lost.
+/// Reads every pack, unless some are named. A damaged pack is restored from its recovery data if
+/// the repository has any (init --parity). Otherwise the chunks that still open are stored again,
+/// and the pack goes into quarantine. Lost chunks are recorded, and the next backup that finds
+/// their content stores them again. Chunks that snapshots need from packs that were dropped but
+/// exist again, as after a merge of two copies of the repository, are stored again too. Nothing is
+/// deleted. Exit code 0: nothing was damaged, or nothing is lost by it; 4: something is lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair packs
   icecore repair packs --dry-run
   icecore repair packs 3f2a90c1")]
 struct PacksArgs {
-    /// Packs to read, by id or the beginning of one (default: all)
+    /// Packs to read, by id or prefix (default: all)
     #[arg(value_name = "PACK")]
     packs: Vec<String>,
-    /// Read none: look only for packs that are gone or have another size than they should
+    /// Read no pack: look only for packs that are missing or have the wrong size
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
-    /// Set packs aside too that cannot be read now, and note as lost what only they hold. They keep
-    /// their bytes in quarantine; once they can be read there, this command takes from them what is
-    /// lost
+    /// Also set aside packs that cannot be read now, and record the chunks that only they hold as
+    /// lost. The packs keep their bytes in quarantine; once they can be read there, this command
+    /// takes the lost chunks from them
     #[arg(long)]
     set_aside_unreadable: bool,
-    /// Look and tell, change nothing
+    /// Show the damage; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
 
-/// Put partial snapshots in the place of those that lost something, and originals back that are
-/// whole again
+/// Replace snapshots that lost data by partial ones, and restore originals that are whole again
 ///
-/// Run 'icecore repair packs' first: it notes what is lost. This command refuses while packs are
-/// missing, or were dropped and are there, that it was not told of. A snapshot that names something
-/// lost is set aside in quarantine, and one takes its place that holds all the rest: lost pieces of
-/// files read as zeros, and the snapshot says which paths lack something. The next backup reads
-/// these files again. Once everything that an original names is there again, this command puts it
-/// back. Exit code 0: nothing was found that lacks something; 4: something was.
+/// Run 'icecore repair packs' first: it records lost chunks. Without that, this command refuses to
+/// run while packs are missing, or exist although they were dropped. A snapshot that refers to
+/// something lost goes into quarantine, and is replaced by one with all the rest: lost pieces of
+/// files read as zeros, and the snapshot lists the paths that lack something. The next backup reads
+/// these files again. Once everything that an original refers to exists again, this command
+/// restores the original. Exit code 0: no snapshot was found that lacks something; 4: some snapshot
+/// was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair snapshots
   icecore repair snapshots --dry-run
   icecore repair snapshots 5d0c77aa")]
 struct SnapshotsArgs {
-    /// Snapshots to repair, by id or the beginning of one (default: all)
+    /// Snapshots to repair, by id or prefix (default: all)
     #[arg(value_name = "SNAP")]
     snapshots: Vec<String>,
-    /// Set snapshots aside too that cannot be read now
+    /// Also set aside snapshots that cannot be read now
     #[arg(long)]
     set_aside_unreadable: bool,
-    /// Look and tell, change nothing
+    /// Show the losses; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
 struct IndexSummary {
-    /// Packs that no segment told of, and the segments that tell of them now.
+    /// Packs that were in no segment, their chunks, and the new segments that list them.
     packs_added: u64,
     chunks_added: u64,
     segments_added: u64,
@@ -127,21 +126,21 @@ struct PacksSummary {
     packs_read: u64,
     damaged: u64,
     saved_chunks: u64,
-    /// Plain bytes of them.
+    /// Plain bytes of these chunks.
     saved_bytes: u64,
     lost_chunks: u64,
-    /// The same, of packs that cannot be read now.
+    /// Chunks in packs that cannot be read now.
     lost_for_now: u64,
     /// Packs that cannot be read now.
     unreadable_now: u64,
-    /// Lost by earlier damage, and still nowhere.
+    /// Chunks lost by earlier damage and not found since.
     still_lost: u64,
     adopted_packs: u64,
     /// Packs whose recovery data was written.
     parity_written: u64,
 }
 
-/// A snapshot in whose place another was put, as JSON.
+/// A snapshot that was replaced by another, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "replaced_snapshot")]
 struct ReplacedRecord {
@@ -149,7 +148,7 @@ struct ReplacedRecord {
     /// Absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     new: Option<String>,
-    /// Paths that the new one lacks something of.
+    /// Paths of which the new snapshot lacks something.
     lost_paths: u64,
 }
 
@@ -157,15 +156,15 @@ struct ReplacedRecord {
 struct SnapshotsSummary {
     dry_run: bool,
     snapshots: u64,
-    /// Snapshots that partial ones replaced.
+    /// Snapshots that were replaced by partial ones.
     partial: u64,
-    /// Partial snapshots that better ones replaced.
+    /// Partial snapshots that were replaced by better ones.
     healed: u64,
     /// Objects that cannot be read as snapshots and stay where they are.
     unreadable: u64,
-    /// Snapshots that cannot be read now, or need what cannot be.
+    /// Snapshots that cannot be read now, or that need data that cannot be read now.
     unreadable_now: u64,
-    /// Objects that cannot be read as snapshots and are in quarantine now.
+    /// Objects that cannot be read as snapshots and were moved to quarantine.
     set_aside: u64,
 }
 
@@ -206,7 +205,7 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
 
 fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
-    // What is damaged is about to be mended: no finding.
+    // Do not report damage that is about to be repaired.
     let (repository, cancel) = context.open(&Counters::default())?;
     let written = repair_config(&repository, &cancel)?;
     let summary = ConfigSummary { written };
@@ -235,6 +234,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
     };
     let report = repair_packs(&repository, &options, &meter, &cancel)?;
     meter.end();
+
     let mut out = context.ui.data()?;
     for pack in &report.damaged {
         let fate = match pack.fate {
@@ -255,11 +255,13 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         })?;
     }
     out.finish()?;
+
     let outcome = if report.is_whole() {
         Outcome::Done
     } else {
         Outcome::Damage
     };
+
     let summary = PacksSummary {
         dry_run: args.dry_run,
         packs: report.packs,
@@ -274,6 +276,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         adopted_packs: report.adopted_packs,
         parity_written: report.parity_written,
     };
+
     Ok(meter.finish("repair packs", outcome, &summary, || {
         packs_lines(&report, args.dry_run)
     }))
@@ -286,6 +289,7 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
         text::number(report.packs_read),
         text::number(report.damaged.len() as u64),
     )];
+
     if report.saved_chunks > 0 {
         lines.push(format!(
             "{} ({}) {}",
@@ -298,6 +302,7 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             },
         ));
     }
+
     if report.lost_chunks > 0 {
         lines.push(format!(
             "{} {}; back up the sources that may still have them, then run 'icecore repair snapshots'",
@@ -305,6 +310,7 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             if dry_run { "would be lost" } else { "lost" },
         ));
     }
+
     if report.unreadable_now > 0 {
         if report.lost_for_now > 0 {
             let chunks = text::counted(report.lost_for_now, "chunk", "chunks");
@@ -319,12 +325,14 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             if report.unreadable_now == 1 { "stays" } else { "each stays" },
         ));
     }
+
     if report.still_lost > 0 {
         lines.push(format!(
             "lost by earlier damage and not seen since: {}",
             text::counted(report.still_lost, "chunk", "chunks")
         ));
     }
+
     if report.parity_written > 0 {
         lines.push(format!(
             "recovery data {} for {}",
@@ -336,9 +344,11 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             text::counted(report.parity_written, "pack", "packs"),
         ));
     }
+
     if dry_run {
         lines.push("nothing was changed".to_owned());
     }
+
     lines
 }
 
@@ -353,6 +363,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     };
     let report = repair_snapshots(&repository, &options, &meter, &cancel)?;
     meter.end();
+
     let mut out = context.ui.data()?;
     let mut tell = |what: &str, replaced: &Replaced| {
         let new = replaced.new.map(|id| id.to_string());
@@ -371,6 +382,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         };
         out.record(&record, || line)
     };
+
     report
         .partial
         .iter()
@@ -380,11 +392,13 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         .iter()
         .try_for_each(|replaced| tell("healed", replaced))?;
     out.finish()?;
+
     let outcome = if report.is_whole() {
         Outcome::Done
     } else {
         Outcome::Damage
     };
+
     let summary = SnapshotsSummary {
         dry_run: args.dry_run,
         snapshots: report.looked_at,
@@ -394,6 +408,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         unreadable_now: report.unreadable_now,
         set_aside: report.set_aside.len() as u64,
     };
+
     Ok(meter.finish("repair snapshots", outcome, &summary, || {
         let mut lines = vec![format!(
             "{} looked at, {} with something lost, {} healed",

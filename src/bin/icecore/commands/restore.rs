@@ -18,12 +18,12 @@ use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 use crate::ui::{Meter, json, text};
 
-/// Put a snapshot, a source or a path of it back
+/// Restore a snapshot, a source or a path
 ///
 /// A whole snapshot goes to TARGET/<source>, one directory for each of its sources. SNAP:SOURCE
-/// goes right into TARGET, which may exist: what is there and equal is left alone. A single file
-/// goes into TARGET if that is a directory, else to that name; a stream becomes a file. TARGET '-'
-/// is standard output.
+/// goes right into TARGET, which may exist: entries that already match are left alone. A single
+/// file goes into TARGET if that is a directory, otherwise to that name; a stream becomes a file.
+/// TARGET '-' is standard output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore restore latest /tmp/restored
@@ -38,26 +38,26 @@ pub struct Args {
     /// Where to put it; '-' is standard output
     #[arg(value_parser = parse::paths())]
     target: PathBuf,
-    /// Only what matches, by gitignore's rules from the source's root; one that matches nothing is
-    /// named (exit code 3)
+    /// Restore only paths that match, by gitignore's rules from the source's root; a pattern that
+    /// matches nothing is reported (exit code 3)
     #[arg(long, value_name = "GLOB")]
     include: Vec<OsString>,
-    /// All but what matches
+    /// Leave out paths that match
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<OsString>,
-    /// What to do with files that are there already
+    /// What to do with existing files
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::IfChanged)]
     overwrite: When,
-    /// Delete what was not there when it was backed up, below restored directories only
+    /// Delete entries that did not exist when it was backed up, only below restored directories
     ///
-    /// Names that a rule, an error or another file system kept out of the backup are left alone,
-    /// and so are the repository, its cache and the settings directory, wherever they lie.
+    /// Names that a rule, an error or another file system kept out of the backup are left alone. So
+    /// are the repository, its cache and the settings directory, wherever they are.
     #[arg(long)]
     delete: bool,
-    /// As --delete, but also in directories from which the rules of the backup left out names
+    /// Like --delete, but also in directories from which the rules of the backup left out names
     ///
-    /// The rules are those of the backup: patterns, lists of files, sizes, cache tags. What
-    /// --exclude matches here stays.
+    /// These rules are patterns, lists of files, sizes and cache tags. Names that --exclude matches
+    /// here are kept.
     #[arg(long)]
     delete_excluded: bool,
     /// Set owners by number, not by name
@@ -66,10 +66,11 @@ pub struct Args {
     /// Do not set owners
     #[arg(long, conflicts_with = "numeric_ids")]
     no_owner: bool,
-    /// Read every selected file back, those that are kept too, and write again what differs
+    /// Read every selected file back, including files that are kept, and write those that differ
+    /// again
     #[arg(long)]
     verify: bool,
-    /// List what would be written, overwritten and deleted; write nothing
+    /// List the files that would be written, overwritten and deleted; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -78,15 +79,15 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum When {
-    /// Write every file anew
+    /// Write every file again
     Always,
     /// Write files whose size or modification time differs (contents are not compared; --verify
     /// does)
     IfChanged,
-    /// As if-changed, but only where the snapshot's modification time is newer than that of what is
-    /// there
+    /// Like if-changed, but only if the snapshot's modification time is newer than that of the
+    /// existing file
     IfNewer,
-    /// Leave every file that is there
+    /// Keep every existing file
     Never,
 }
 
@@ -97,35 +98,34 @@ struct Summary {
     entries: u64,
     files_written: u64,
     files_unchanged: u64,
-    /// With --overwrite if-newer, of these: left because the snapshot's is not newer.
+    /// Of these, with --overwrite if-newer: kept because the snapshot's file is not newer.
     newer_here: u64,
     hard_links: u64,
     bytes_written: u64,
     deleted: u64,
-    /// Names that the snapshot lacks and that were left, as it does not say that they were not
-    /// there.
+    /// Names that are not in the snapshot and were kept, because it does not record that they were
+    /// absent.
     not_deleted: u64,
     /// Paths that could not be restored.
     failed: u64,
-    /// Entries that the snapshot itself does not hold whole.
+    /// Entries that are incomplete in the snapshot.
     incomplete: u64,
     /// Parts of metadata that could not be set.
     refused_metadata: u64,
     /// Owners that only root may set.
     owners_not_set: u64,
-    /// With --verify: files whose content was compared and is the snapshot's, and files that
-    /// differed.
+    /// With --verify: files whose content matches the snapshot, and files that differed.
     verified: u64,
     different: u64,
     /// Unfinished files of restores that were killed.
     leftovers: u64,
-    /// Ranges of paths of which nothing is known.
+    /// Ranges of paths about which nothing is known.
     uncertain: u64,
-    /// The include patterns that matched nothing.
+    /// Include patterns that matched nothing.
     unmatched: Vec<PatternField>,
 }
 
-/// A pattern as text, and in hex where the text does not tell all.
+/// A pattern as text, and in hex if the text is not exact.
 #[derive(Serialize)]
 struct PatternField {
     pattern: String,
@@ -162,6 +162,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             "--delete is about a directory, and standard output is none",
         ));
     }
+
     let (repository, meter, cancel) = context.begin()?;
     let what = What {
         snapshot: args.what.snap.clone(),
@@ -169,6 +170,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         path: args.what.path.clone(),
     };
     let options = options(args, args.hosts.choice(context)?, context.protection()?);
+
     let report = if to_stdout {
         let mut out = context.ui.data()?;
         let report = restore(
@@ -185,6 +187,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         let target = Target::Directory(args.target.clone());
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
+
     let is_unmatched = tell_unmatched(args, &report, &meter);
     let outcome = if !report.uncertain.is_empty() {
         Outcome::Damage
@@ -193,13 +196,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     } else {
         Outcome::Incomplete
     };
+
     let elapsed = text::span(meter.elapsed());
     let summary = Summary::new(&report, args.dry_run);
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
-/// Names the include patterns that matched nothing, or says that together they selected nothing;
-/// true if there is anything to say.
+/// Reports the include patterns that matched nothing, or that the patterns together select nothing.
+/// Returns true if it reported anything.
 fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
     let tell = |message: String, hint: String| {
         meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
@@ -234,9 +238,11 @@ fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
             hint,
         );
     }
+
     if !report.unmatched.is_empty() || args.include.is_empty() || report.entries > 0 {
         return !report.unmatched.is_empty();
     }
+
     let hint = "a pattern that begins with '!' only takes back what one before it selects";
     tell(
         "--include and --exclude together select nothing".to_owned(),
@@ -301,6 +307,7 @@ impl Summary {
         } else {
             ("", "")
         };
+
         let mut line = format!(
             "{dry}{}, {} {would}written ({}), {} unchanged",
             text::counted(self.entries, "entry", "entries"),
@@ -308,12 +315,14 @@ impl Summary {
             text::size(self.bytes_written),
             text::number(self.files_unchanged),
         );
+
         if self.newer_here > 0 {
             line.push_str(&format!(
                 " ({} not newer in the snapshot)",
                 text::number(self.newer_here)
             ));
         }
+
         for (count, what) in [
             (self.verified, "verified"),
             (self.different, "different at equal size and time"),
@@ -326,9 +335,11 @@ impl Summary {
                 line.push_str(&format!(", {} {what}", text::number(count)));
             }
         }
+
         if self.deleted > 0 {
             line.push_str(&format!(", {} {would}deleted", text::number(self.deleted)));
         }
+
         vec![format!("{line}, in {elapsed}")]
     }
 }

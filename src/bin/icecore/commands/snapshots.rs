@@ -18,12 +18,12 @@ use crate::ui::{Meter, json, text};
 
 /// List the snapshots
 ///
-/// Oldest first, by the time that counts: when a backup was begun, and where the host's clock was
-/// more than a day off when it was committed by the store's. An incomplete snapshot holds entries
-/// that could not be read; a checkpoint is what an interrupted backup left to go on from. With
-/// --json, each source has what the snapshot lacks of it; its paths are listed for the 20 newest of
-/// the snapshots that lack something. With --forgotten: what 'forget' has let go of and 'undelete'
-/// brings back, until a prune has its data.
+/// Lists the oldest first, by the time at which the backup began. If the host's clock was more than
+/// a day off, that is the time of the commit by the store's clock. An incomplete snapshot contains
+/// entries that could not be read; a checkpoint is the state from which an interrupted backup
+/// resumes. With --json, each source has the parts that the snapshot lacks of it; their paths are
+/// listed for the 20 newest snapshots that lack something. With --forgotten, lists the snapshots
+/// that 'forget' removed and 'undelete' brings back, until a prune frees their data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore snapshots
@@ -31,16 +31,16 @@ use crate::ui::{Meter, json, text};
   icecore snapshots --forgotten
   icecore snapshots --json")]
 pub struct Args {
-    /// Only those of this host
+    /// List only snapshots of this host
     #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
-    /// Only those with this tag; may be given more than once
+    /// List only snapshots with this tag (can be repeated)
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Only those with a source of this name
+    /// List only snapshots with a source of this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Those that were forgotten and can be brought back
+    /// List the snapshots that were forgotten and can be brought back
     #[arg(long)]
     forgotten: bool,
 }
@@ -51,32 +51,32 @@ pub struct Args {
 struct Record<'a> {
     id: String,
     host: &'a str,
-    /// The time that counts: when it was begun, by the store's clock where that is more than a day
-    /// off.
+    /// When the backup began, by the host's clock; when it was committed, by the store's clock, if
+    /// the host's clock was more than a day off.
     time: Option<String>,
-    /// By the host's clock.
+    /// When the backup began, by the host's clock.
     started: Option<String>,
     ended: Option<String>,
     /// `complete`, `incomplete` or `checkpoint`.
     state: String,
     tags: &'a [String],
     protected: bool,
-    /// Paths that a repair could not save; absent if it was never repaired.
+    /// Number of paths that a repair could not save; absent if the snapshot was never repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
-    /// Of a copy, a re-tag or a repair: its first snapshot.
+    /// The first snapshot of which this is a copy, a re-tag or a repair.
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<String>,
     /// When it was forgotten; absent unless it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
     sources: Vec<SourceRecord<'a>>,
-    /// The images that the node's services ran with; absent where none was recorded.
+    /// The images that the node's services ran with; absent if none was recorded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<Image<'a>>,
 }
 
-/// The image of a service. `digest` is the one in its registry, absent where it is in none.
+/// The image of a service. `digest` is its digest in its registry, absent if it is in none.
 #[derive(Serialize)]
 struct Image<'a> {
     service: &'a str,
@@ -100,7 +100,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// One source of a snapshot. `path` is a tree's, `command` and `size` a stream's.
+/// One source of a snapshot. A tree has a `path`, a stream has a `command` and a `size`.
 #[derive(Serialize)]
 struct SourceRecord<'a> {
     name: &'a str,
@@ -113,16 +113,16 @@ struct SourceRecord<'a> {
     size: Option<u64>,
     /// Entries that could not be read, or changed while they were.
     incomplete: u64,
-    /// Why its capture is not to be trusted.
+    /// Why its capture is suspect.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspect: Option<&'a str>,
-    /// What the snapshot lacks of it; absent if it is known to lack nothing.
+    /// The parts of it that the snapshot lacks; absent if nothing is known to be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing<'a>>,
 }
 
 impl<'a> Record<'a> {
-    /// `lacking`: the paths that the snapshot lacks of each source, where they were listed.
+    /// Creates the record. `lacking`: the missing paths of each source, where they were listed.
     fn new(
         stored: &'a StoredSnapshot,
         forgotten: Option<Timestamp>,
@@ -182,6 +182,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         tags: args.tag.clone(),
         source: args.source.clone(),
     };
+
     let list: Vec<Row> = if args.forgotten {
         let found = restorable(&repository, &meter)?;
         tell_nothing_of(
@@ -200,12 +201,15 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         found.sort_by_key(|found| (found.time(), found.order()));
         found.into_iter().map(|found| (found, None)).collect()
     };
+
     let lacking = if context.ui.json {
         list_missing(&repository, &list, &meter, &cancel)?
     } else {
         Vec::new()
     };
+
     meter.end();
+
     let mut out = context.ui.data()?;
     if context.ui.json {
         for ((stored, forgotten), lacking) in list.iter().zip(&lacking) {
@@ -220,8 +224,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-/// What the newest of the snapshots that lack something lack of each of their sources; none for the
-/// others.
+/// Lists the missing paths of each source for the newest snapshots that lack something. The lists
+/// of the other snapshots are empty.
 fn list_missing(
     repository: &Repository,
     list: &[Row],
@@ -236,6 +240,7 @@ fn list_missing(
             .iter()
             .any(|source| !Lacks::of(found, source).is_nothing())
     };
+
     let listed: Vec<usize> = (0..list.len())
         .rev()
         .filter(|&number| lacks(&list[number].0))
@@ -245,8 +250,7 @@ fn list_missing(
         return Ok(out);
     }
 
-    // Nothing was read from packs before: neither a lease nor the index is needed where nothing is
-    // missing.
+    // No pack was read before: if nothing is missing, neither a lease nor the index is needed.
     let lease = reading_lease(repository, LeaseKind::Restore, &host_name())?;
     sync_until(repository, meter, cancel)?;
     let lister = MissingLister::new(repository);
@@ -266,13 +270,14 @@ fn list_missing(
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     Ok(out)
 }
 
-/// Snapshots whose lists of files are read for what they lack.
+/// Maximum number of snapshots whose lists of files are read for missing paths.
 const LISTED_MAX: usize = 20;
 
-/// A claimed time that differs from the one that counts by more than this is shown too.
+/// A claimed time is shown too if it differs from the trusted time by more than this.
 const CLAIM_SHOWN_SECONDS: f64 = 60.0;
 
 /// A snapshot, and when it was forgotten.
@@ -297,16 +302,18 @@ fn table(list: &[Row], forgotten: bool) -> text::Table {
     table
 }
 
-/// The time that counts, and beside it what the host's clock said where that is something else.
+/// Formats the trusted time, and the time by the host's clock if that differs.
 fn time(stored: &StoredSnapshot) -> String {
-    let (time, claimed) = (stored.time(), stored.snapshot.started);
-    match claimed.seconds_since(time).abs() > CLAIM_SHOWN_SECONDS {
-        true => format!("{} (claimed: {})", text::when(time), text::when(claimed)),
-        false => text::when(time),
+    let time = stored.time();
+    let claimed = stored.snapshot.started;
+    if claimed.seconds_since(time).abs() > CLAIM_SHOWN_SECONDS {
+        format!("{} (claimed: {})", text::when(time), text::when(claimed))
+    } else {
+        text::when(time)
     }
 }
 
-/// The state, and what else is to be known of a snapshot.
+/// Formats the state, with protection, repair and suspicion.
 fn state(snapshot: &format::Snapshot) -> String {
     let protected = if snapshot.protected {
         ", protected"

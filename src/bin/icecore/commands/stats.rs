@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 
-/// Show how much the repository holds, and what deduplication and compression save
+/// Show the size of the repository, and the savings of deduplication and compression
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore stats
@@ -27,9 +27,10 @@ struct Record {
     data_bytes: u64,
     /// Plain bytes of metadata in packs.
     metadata_bytes: u64,
-    /// What the packs take in the store.
+    /// Bytes of the packs in the store.
     stored_bytes: u64,
-    /// The newest snapshot of each host and source: how many sources, files, and bytes if restored.
+    /// The newest snapshot of each host and source: number of sources and files, and bytes when
+    /// restored.
     latest_sources: u64,
     latest_files: u64,
     latest_bytes: u64,
@@ -77,12 +78,14 @@ impl Record {
             0 => String::new(),
             count => format!(", {} {what}", number(count)),
         };
+
         let latest = format!(
             "{} in {} of {}",
             text::size(self.latest_bytes),
             text::counted(self.latest_files, "file", "files"),
             text::counted(self.latest_sources, "source", "sources"),
         );
+
         vec![
             (
                 "snapshots",

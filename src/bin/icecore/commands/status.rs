@@ -16,31 +16,31 @@ use crate::ui::lacking::{Missing, how_much};
 use crate::ui::prometheus::Metrics;
 use crate::ui::{json, text};
 
-/// Tell how old the last good backup of each source is
+/// Show the age of each source's last good backup
 ///
-/// A backup of a source is good if all of the source was captured; that another source of the same
-/// snapshot was not does not matter. A source is what has one name and one path on one host; what
-/// was captured before it was moved counts as its own. Ages are by the store's clock. With
-/// --max-age, a source whose last good backup is older, or that has none, or whose newest is
-/// suspect, is named and the exit code is 3; also if there is no backup at all, or if a snapshot is
-/// gone that nobody forgot. While the newest backup of what must never change (unchanged = "alarm")
-/// is suspect, the exit code is 5.
+/// A backup of a source is good if all of the source was captured, whether or not the snapshot's
+/// other sources were. A source is one name and one path on one host; captures from before it was
+/// moved count too. Ages are measured by the store's clock. With --max-age, a source is reported
+/// and the exit code is 3 if its last good backup is older, if it has none, or if its newest backup
+/// is suspect. The exit code is also 3 if there is no backup at all, or if a snapshot is gone
+/// without having been forgotten. While the newest backup of a source that must never change
+/// (unchanged = "alarm") is suspect, the exit code is 5.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore status
   icecore status --max-age 2h --host web1
   icecore status --prometheus /var/lib/node_exporter/textfile/icecore.prom")]
 pub struct Args {
-    /// A last good backup older than this is a failure (exit code 3)
+    /// Fail if a last good backup is older than this (exit code 3)
     #[arg(long, value_name = "SPAN", value_parser = parse::some_time)]
     max_age: Option<Duration>,
-    /// Write metrics for Prometheus' textfile collector to this file, in one step
+    /// Write metrics for Prometheus' textfile collector to this file, atomically
     #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     prometheus: Option<PathBuf>,
-    /// Only sources of this host
+    /// Show only sources of this host
     #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
-    /// Only sources of this name
+    /// Show only sources of this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
@@ -59,17 +59,17 @@ struct SourceRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     good: Option<CaptureRecord>,
     newest: CaptureRecord,
-    /// Of the newest: `complete`, `incomplete`, `suspect` or `alarm`.
+    /// State of the newest: `complete`, `incomplete`, `suspect` or `alarm`.
     state: &'static str,
-    /// Why the newest is not to be trusted.
+    /// Why the newest is suspect.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspect: Option<&'a str>,
-    /// What the newest lacks; absent if it is known to lack nothing.
+    /// The parts that the newest lacks; absent if nothing is known to be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing<'a>>,
 }
 
-/// What is to be said of the newest backup of a source.
+/// Returns the state of a source's newest backup.
 fn state(one: &SourceStatus) -> &'static str {
     match (&one.suspect, one.is_alarm, one.newest.complete) {
         (Some(_), true, _) => "alarm",
@@ -103,17 +103,18 @@ struct Summary {
     sources: u64,
     packs: u64,
     stored_bytes: u64,
-    /// Waiting for a sweep.
+    /// Packs that wait for a sweep.
     condemned_packs: u64,
     condemned_bytes: u64,
-    /// Of other processes at work.
+    /// Leases of other active processes.
     live_leases: u64,
-    /// Since when the pack that was longest not verified by this machine is unverified.
+    /// When this machine last verified the pack that has been unverified for the longest time, or
+    /// when that pack was stored if never.
     longest_unverified: Option<String>,
-    /// When a backup of this machine last found all packs in the store, or named those that were
-    /// missing.
+    /// When a backup of this machine last found all packs in the store, or reported the missing
+    /// ones.
     packs_listed: Option<String>,
-    /// Snapshots that this machine saw, that are gone, and that nobody forgot.
+    /// Snapshots that this machine saw and that are gone without having been forgotten.
     vanished: Vec<String>,
 }
 
@@ -134,6 +135,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
     }
     meter.end();
+
     if let Some(path) = &args.prometheus {
         let text = metrics(&status).finish();
         icecore::sys::write_file(
@@ -144,6 +146,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         )
         .map_err(|e| CliError::failed("cannot write the metrics", e))?;
     }
+
     tell(context, &status)?;
     let summary = Summary {
         sources: status.sources.len() as u64,
@@ -158,6 +161,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         packs_listed: status.packs_listed.and_then(json::time),
         vanished: vanished(&status),
     };
+
     Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
 }
 
@@ -182,6 +186,7 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
         }
         return out.finish();
     }
+
     let mut table = text::Table::new(&[
         "host",
         "source",
@@ -191,6 +196,7 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
         "newest",
         "path",
     ]);
+
     for one in &status.sources {
         table.row(row(status, one));
     }
@@ -204,9 +210,10 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
     let (good, age) = match &one.good {
         Some(good) => (
             format!("{} {}", good.snapshot.short(), text::when(good.committed)),
-            match status.is_ahead(good) {
-                true => "in the future".to_owned(),
-                false => text::span(Duration::from_secs_f64(status.age(good))),
+            if status.is_ahead(good) {
+                "in the future".to_owned()
+            } else {
+                text::span(Duration::from_secs_f64(status.age(good)))
             },
         ),
         None => ("none".to_owned(), String::new()),
@@ -233,6 +240,7 @@ fn lines(status: &Status) -> Vec<String> {
         text::size(status.stored_bytes),
         text::counted(status.packs, "pack", "packs")
     )];
+
     if status.condemned_packs > 0 {
         let packs = text::counted(status.condemned_packs, "pack", "packs");
         lines.push(format!(
@@ -240,6 +248,7 @@ fn lines(status: &Status) -> Vec<String> {
             text::size(status.condemned_bytes)
         ));
     }
+
     if let Some((pack, since)) = status.longest_unverified {
         lines.push(format!(
             "longest unverified: pack {}, since {}",
@@ -247,10 +256,12 @@ fn lines(status: &Status) -> Vec<String> {
             text::when(since)
         ));
     }
+
     if let Some(at) = status.packs_listed {
         let age = Duration::from_secs_f64(status.now.seconds_since(at).max(0.0));
         lines.push(format!("packs last listed: {} ago", text::span(age)));
     }
+
     for one in &status.sources {
         let Some(how_much) = how_much(&one.lacks) else {
             continue;
@@ -261,6 +272,7 @@ fn lines(status: &Status) -> Vec<String> {
             one.source, one.host, one.source
         )));
     }
+
     for lease in &status.leases {
         let who = lease.body.as_ref().map_or_else(
             || "an unreadable lease".to_owned(),
@@ -268,10 +280,11 @@ fn lines(status: &Status) -> Vec<String> {
         );
         lines.push(format!("at work: {}", text::clean(&who)));
     }
+
     lines
 }
 
-/// The vanished snapshots, each once.
+/// Returns the ids of the vanished snapshots, each once.
 fn vanished(status: &Status) -> Vec<String> {
     let mut ids: Vec<String> = status
         .vanished
@@ -283,7 +296,8 @@ fn vanished(status: &Status) -> Vec<String> {
     ids
 }
 
-/// The path as a label, which is text: that of another path is another text. Empty for a stream.
+/// Returns the path as a label. A label is text, so different paths must give different texts.
+/// Empty for a stream.
 fn path_label(one: &SourceStatus) -> String {
     let json::PathField { path, path_hex } =
         json::PathField::new(one.path.as_deref().unwrap_or_default());
@@ -307,6 +321,7 @@ fn metrics(status: &Status) -> Metrics {
                 .filter_map(|one| Some((labels(one), value(one)?)))
                 .collect()
         };
+
     let unix = |at: icecore::types::Timestamp| at.seconds() as f64 + f64::from(at.nanos()) / 1e9;
     out.gauge(
         "icecore_last_success_timestamp_seconds",
@@ -343,6 +358,7 @@ fn metrics(status: &Status) -> Metrics {
         "Committed snapshots that hold the source.",
         each(&|one| Some(one.snapshots as f64)),
     );
+
     let single = |value: f64| vec![(Vec::new(), value)];
     out.gauge(
         "icecore_repository_bytes",
@@ -378,5 +394,6 @@ fn metrics(status: &Status) -> Metrics {
         "When this file was written.",
         single(unix(status.now)),
     );
+
     out
 }

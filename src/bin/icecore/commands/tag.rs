@@ -10,7 +10,7 @@ use crate::ui::text;
 
 /// Change the tags of snapshots, or protect them
 ///
-/// A snapshot with other tags is a new one in the place of the old: its content and time stay, its
+/// A snapshot with changed tags is a new one that replaces the old: its content and time stay, its
 /// id changes. No policy forgets a protected snapshot, and 'forget' refuses to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -19,22 +19,22 @@ use crate::ui::text;
   icecore tag 4f1c9a02 --unprotect")]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 pub struct Args {
-    /// Ids, prefixes of ids, or 'latest'
+    /// Snapshots to change: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", required = true, value_parser = parse::snap)]
     snaps: Vec<String>,
-    /// Add this tag; may be given more than once
+    /// Add this tag (can be repeated)
     #[arg(long, value_name = "TAG", group = "change", value_parser = parse::tag)]
     add: Vec<String>,
-    /// Take this tag away; may be given more than once
+    /// Remove this tag (can be repeated)
     #[arg(long, value_name = "TAG", group = "change", value_parser = parse::old_tag)]
     remove: Vec<String>,
-    /// Set these tags in place of all others; '' for none
+    /// Replace all tags by these; '' for none
     #[arg(long, value_name = "TAG", group = "change", value_parser = parse::tag_or_none)]
     set: Option<Vec<String>>,
-    /// Keep it whatever a policy says
+    /// Keep the snapshot, regardless of any policy
     #[arg(long, group = "change", conflicts_with = "unprotect")]
     protect: bool,
-    /// Let policies and 'forget' have it again
+    /// Let policies and 'forget' remove the snapshot again
     #[arg(long, group = "change")]
     unprotect: bool,
     #[command(flatten)]
@@ -45,9 +45,9 @@ pub struct Args {
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "tagged")]
 struct Record<'a> {
-    /// Its id from now on.
+    /// Its id after the change.
     id: String,
-    /// The id that it had; absent if nothing changed.
+    /// Its previous id; absent if nothing changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<String>,
     tags: &'a [String],
@@ -72,11 +72,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         remove: args.remove.clone(),
         protect,
     };
+
     if let Some(both) = args.remove.iter().find(|tag| args.add.contains(tag)) {
         return Err(CliError::usage(format!(
             "the tag '{both}' is to be both added and taken away"
         )));
     }
+
     let (repository, mut meter, cancel) = context.begin()?;
     let hosts = args.hosts.choice(context)?;
     let done = retag(
@@ -88,6 +90,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         &meter,
         &cancel,
     )?;
+
     meter.end();
     if context.ui.json {
         let mut out = context.ui.data()?;
@@ -101,6 +104,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
         out.finish()?;
     }
+
     let changed = done.iter().filter(|one| one.id.is_some()).count() as u64;
     let summary = Summary {
         changed,

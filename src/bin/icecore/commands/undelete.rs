@@ -9,14 +9,14 @@ use crate::parse;
 
 /// Bring a forgotten snapshot back
 ///
-/// That works until a prune lets go of its data. It comes back with its content, time and tags,
-/// under a new id.
+/// This works until a prune frees the snapshot's data. The snapshot comes back with its content,
+/// time and tags, under a new id.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore snapshots --forgotten
   icecore undelete 4f1c9a02")]
 pub struct Args {
-    /// An id, or its first digits, as 'snapshots --forgotten' shows it
+    /// Id, or its first digits, as 'snapshots --forgotten' shows it
     #[arg(value_name = "SNAP", value_parser = id)]
     snap: String,
 }

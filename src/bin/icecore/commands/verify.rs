@@ -13,9 +13,10 @@ use crate::ui::{json, text};
 
 /// Check that every snapshot can be restored
 ///
-/// Without options: every object is there with its size, and everything that the snapshots name
-/// resolves. With --read-data, every byte is read and checked too; the limits take what was longest
-/// unverified first, so that twenty runs of 5% cover all.
+/// Without options, checks that every object exists with its size, and that everything that the
+/// snapshots refer to can be found. With --read-data, also reads and checks every byte. With a
+/// limit, the data that has been unverified for the longest time comes first, so that twenty runs
+/// of 5% cover everything.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore verify
@@ -32,22 +33,22 @@ pub struct Args {
     /// Stop reading after this time (implies --read-data)
     #[arg(long, value_name = "SPAN", value_parser = parse::some_time)]
     max_time: Option<Duration>,
-    /// Stop reading after so many stored bytes (implies --read-data)
+    /// Read at most this many stored bytes (implies --read-data)
     #[arg(long, value_name = "SIZE", value_parser = parse::some_size)]
     max_bytes: Option<ByteSize>,
 }
 
-/// Something that is wrong, as JSON.
+/// A finding, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "finding")]
 struct FindingRecord<'a> {
-    /// Its name in the store where it has one.
+    /// Its name in the store, if it has one.
     object: &'a str,
     kind: String,
     what: &'a str,
 }
 
-/// A path that cannot be restored whole, as JSON.
+/// A path that cannot be restored completely, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "affected")]
 struct AffectedRecord<'a> {
@@ -55,7 +56,7 @@ struct AffectedRecord<'a> {
     source: &'a str,
     #[serde(flatten)]
     path: json::PathField,
-    /// `content`, `attribute` or `range`: nothing is known of the paths from here on.
+    /// `content`, `attribute` or `range` (nothing is known about the paths from here on).
     hit: &'static str,
 }
 
@@ -71,7 +72,7 @@ struct Summary {
     plain_bytes: u64,
     chunks: u64,
     orphan_packs: u64,
-    /// Packs that this machine has never read whole.
+    /// Packs that this machine has never read completely.
     never_verified: u64,
     findings: u64,
     affected: u64,
@@ -80,14 +81,15 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let said = &context.config()?.verify;
-    // What is asked for on the command line is all that is asked for.
+    // Options of the command line replace all of the configuration's.
     let asked = args.read_data
         || args.sample.is_some()
         || args.max_time.is_some()
         || args.max_bytes.is_some();
-    let (read_data, sample, max_time, max_bytes) = match asked {
-        true => (args.read_data, args.sample, args.max_time, args.max_bytes),
-        false => (said.read_data, said.sample, said.max_time, said.max_bytes),
+    let (read_data, sample, max_time, max_bytes) = if asked {
+        (args.read_data, args.sample, args.max_time, args.max_bytes)
+    } else {
+        (said.read_data, said.sample, said.max_time, said.max_bytes)
     };
     let limited = sample.is_some() || max_time.is_some() || max_bytes.is_some();
     let options = VerifyOptions {
@@ -98,14 +100,17 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         max_bytes: max_bytes.map(|size| size.0),
         ..VerifyOptions::default()
     };
+
     let report = verify(&repository, &options, &meter, &cancel)?;
     meter.end();
     tell(context, &report)?;
+
     let outcome = if report.is_clean() {
         Outcome::Done
     } else {
         Outcome::Damage
     };
+
     let summary = Summary {
         snapshots: report.snapshots,
         segments: report.segments,
@@ -119,6 +124,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         findings: report.findings_count,
         affected: report.affected_count,
     };
+
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("verify", outcome, &summary, || {
         let mut lines = summary.lines(options.read_data, &elapsed);
@@ -127,7 +133,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-/// What to do about the findings, in the order in which it is done.
+/// Returns the next steps for the findings, in the order in which to take them.
 fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
     use FindingKind::{
         ChunkMismatch, ChunkUnresolved, ConfigDamaged, DirectoryMismatch, FrameDamaged,
@@ -140,6 +146,7 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
             .iter()
             .any(|one| kinds.contains(&one.kind) && one.object.starts_with(directory))
     };
+
     let broken = [
         HashMismatch,
         SealBroken,
@@ -153,10 +160,12 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
         DirectoryMismatch,
         ParityDamaged,
     ];
+
     let packs = has(&broken, "packs") || has(&in_packs, "");
     let snapshots = has(&broken, "snapshots") || has(&broken, "forgotten");
     let lost = packs || has(&[ChunkUnresolved, RunUnreadable], "");
     [
+
         (
             has(&[UnreadableNow], ""),
             "check the disk, its cable or the mount, and verify again: what cannot be read now may be whole",
@@ -171,7 +180,7 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
     .filter_map(|(is_needed, step)| is_needed.then_some(step))
 }
 
-/// Findings and the paths hit, as data.
+/// Prints the findings and the affected paths as data.
 fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     for finding in &report.findings {

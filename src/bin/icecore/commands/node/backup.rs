@@ -6,10 +6,10 @@ use crate::job::{self, Begin};
 
 /// Capture the node as one snapshot: database first, then files, then keys
 ///
-/// The sources of icecore.toml, in their order, so that file storage is never older than the
-/// database. The dump counts only if it ends as it must; one much smaller than the last good one is
-/// a warning, a key file that changed or is missing an alarm (exit code 5): such a snapshot does
-/// not push good ones out of retention. Runs at low priority.
+/// Captures the sources of icecore.toml in their order, so that file storage is never older than
+/// the database. A dump counts only if it ends as it must. A dump much smaller than the last good
+/// one is a warning; a key file that changed or is missing is an alarm (exit code 5). Such a
+/// snapshot does not push good ones out of retention. Runs at low priority.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node backup --init
@@ -17,24 +17,24 @@ use crate::job::{self, Begin};
   icecore node backup --accept keys        # the keys were changed on purpose
   icecore node backup --dry-run")]
 pub struct Args {
-    /// Make the repository if it is not there, with a random key file where no passphrase is given
+    /// Create the repository if it does not exist, with a random key file if no passphrase is given
     #[arg(long)]
     init: bool,
-    /// Take a much smaller dump, or changed files, of this source as good from now on
+    /// Accept a much smaller dump, or changed files, in this source as good from now on
     #[arg(long, value_name = "SOURCE")]
     accept: Vec<String>,
-    /// Only these sources of the configuration
+    /// Back up only this source of the configuration (can be repeated; default: all)
     #[arg(long, value_name = "SOURCE")]
     source: Vec<String>,
-    /// Read every file, changed or not
+    /// Read every file, even if it seems unchanged
     #[arg(long)]
     force: bool,
-    /// Read and count, store nothing; no hook runs, and nothing around a source
+    /// Read and count, store nothing; run no hooks and no commands around a source
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
 
-/// How far below others this job stands; I/O priority follows from it.
+/// Niceness of this job. Its I/O priority follows from it.
 const NICENESS: i32 = 15;
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -45,7 +45,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         )
         .with_hint("'icecore node init' writes one from the compose file"));
     }
-    // A good guest on a live node. Where it is not allowed, the job runs all the same.
+    // Run at low priority on a live node. If that is not allowed, the job still runs.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     let begin = Begin {
         init: args.init,

@@ -19,15 +19,15 @@ use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Data, text};
 
-/// Check that the files which a node's database speaks of are there
+/// Check that the files that a node's database refers to exist
 ///
 /// Reads the rows of 'files' and 'file_pins' in the snapshot's dump and looks for every pinned
-/// file: in the snapshot, or with --live in the directories of this machine. Files that nothing but
-/// a grace period pins may be missing. Every stored file, pinned or not, is compared with its name
-/// and with its row's size; with --live that reads them all.
+/// file, in the snapshot or with --live in the directories of this machine. Files that only a grace
+/// period pins may be missing. Every stored file, pinned or not, is compared with its name and with
+/// its row's size; with --live, that reads all of them.
 ///
-/// Exit code 3: pinned files are missing, and the network must bring them back. 4: a stored file is
-/// not what its name or its row says; the node would never fetch it again by itself.
+/// Exit code 3: pinned files are missing, and the network must bring them back. 4: a stored file
+/// does not match its name or its row; the node would never fetch it again by itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node check
@@ -38,35 +38,35 @@ pub struct Args {
     /// Snapshot: an id, a prefix of one, or 'latest'
     #[arg(value_name = "SNAP", default_value = "latest", value_parser = parse::snap)]
     snap: String,
-    /// Look into the live directories, not into the snapshot's file storage
+    /// Check the live directories instead of the snapshot's file storage
     #[arg(long)]
     live: bool,
-    /// Compare names and sizes alone, read no file
+    /// Compare only names and sizes; read no file
     #[arg(long, requires = "live")]
     quick: bool,
-    /// Write all findings to this file, one a line: kind, hash, pins and place, between tabs; '-'
-    /// is standard output
+    /// Write all findings to this file, one per line (kind, hash, pins and place, separated by
+    /// tabs); '-' is standard output
     #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     list: Option<PathBuf>,
-    /// Show at most so many findings
+    /// Show at most this many findings
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u64,
     #[command(flatten)]
     hosts: HostArgs,
 }
 
-/// A file that is missing or not what it should be, as JSON.
+/// A file that is missing or wrong, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "file")]
 struct FileRecord<'a> {
     /// `missing`, `wrong-name`, `torn`, `wrong-size`.
     kind: &'static str,
     hash: &'a str,
-    /// Kinds of pins; none of a file that is not pinned.
+    /// Kinds of pins; empty if the file is not pinned.
     pins: Vec<&'static str>,
     source: &'a str,
     path: &'a str,
-    /// In bytes; of `wrong-size` alone.
+    /// In bytes; only for `wrong-size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     stored: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,28 +76,28 @@ struct FileRecord<'a> {
 #[derive(Serialize)]
 struct Summary {
     snapshot: String,
-    /// The directories of this machine were looked at.
+    /// The directories of this machine were checked.
     live: bool,
     /// Rows in the dump.
     files: u64,
     pins: u64,
     /// Files that must be there.
     pinned: u64,
-    /// Those that are missing in one place or both.
+    /// Pinned files that are missing in one place or both.
     missing: u64,
-    /// Stored files that are not what their name or row says.
+    /// Stored files that do not match their name or row.
     mismatches: u64,
     local_storage: Place,
     ipfs: Place,
 }
 
-/// Local storage, or kubo's blocks.
+/// Counts of local storage or of kubo's blocks.
 #[derive(Serialize)]
 struct Place {
     stored: u64,
     wanted: u64,
     missing: u64,
-    /// A file with pins of several kinds counts for each.
+    /// A file with pins of several kinds counts once for each.
     missing_by_pin: BTreeMap<&'static str, u64>,
     wrong_name: u64,
     torn: u64,
@@ -113,16 +113,16 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
                 .with_hint("'icecore node init' writes one"),
         );
     }
-    let against = match args.live {
-        false => Against::Snapshot,
-        true => {
-            let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
-            Against::Live {
-                directories: LiveDirectories::find(profile, &docker)?,
-                quick: args.quick,
-            }
+    let against = if args.live {
+        let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
+        Against::Live {
+            directories: LiveDirectories::find(profile, &docker)?,
+            quick: args.quick,
         }
+    } else {
+        Against::Snapshot
     };
+
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let found = icecore::ops::choose(
         &repository,
@@ -152,6 +152,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         (0, false) => Outcome::Incomplete,
         (0, true) => Outcome::Done,
     };
+
     let summary = Summary::new(found.id.to_string(), args.live, &report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node check", outcome, &summary, || {
@@ -159,14 +160,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-/// Where findings go: the first to standard output, all to a file.
+/// Receives findings: the first ones go to standard output, all of them to a file.
 struct List<'a> {
     out: Data,
     left: u64,
     /// Findings that were not shown.
     hidden: u64,
     file: Option<(&'a Path, BufWriter<File>)>,
-    /// Standard output takes all of them, as the file would.
+    /// Standard output takes all of them, in the format of the file.
     is_all: bool,
 }
 
@@ -213,7 +214,7 @@ impl<'a> List<'a> {
         })
     }
 
-    /// How many findings were shown nowhere.
+    /// Writes the rest. Returns the number of findings that were not shown.
     fn finish(self) -> Result<u64, CliError> {
         if let Some((path, mut file)) = self.file {
             file.flush()
@@ -224,7 +225,7 @@ impl<'a> List<'a> {
     }
 }
 
-/// A finding for people.
+/// Formats a finding for people.
 fn line(finding: &Finding<'_>) -> String {
     let Finding {
         source,
@@ -245,16 +246,19 @@ fn line(finding: &Finding<'_>) -> String {
             )
         }
     };
+
     let pinned = match pins.kinds().next() {
         Some(_) => format!(" (pinned: {pins})"),
         None => String::new(),
     };
-    // A block's name does not show whose it is.
+
+    // The name of a block does not show which file it belongs to.
     let of = if path == hash || finding.path.ends_with(hash.as_str()) {
         String::new()
     } else {
         format!(" of {hash}")
     };
+
     text::clean(&format!("{source}/{path}{of}: {what}{pinned}"))
 }
 
@@ -421,6 +425,7 @@ mod tests {
             wanted: 8,
             ..PlaceReport::default()
         };
+
         let summary = Summary::new("4f".into(), false, &report);
         assert_eq!(
             summary.lines("2s", 0),
@@ -431,6 +436,7 @@ mod tests {
                 "nothing is missing that is pinned",
             ]
         );
+
         (report.missing, report.ipfs.missing, report.ipfs.wrong_name) = (1, 1, 2);
         report.ipfs.missing_by_kind[PinKind::Message as usize] = 1;
         let lines = Summary::new("4f".into(), false, &report).lines("2s", 3);

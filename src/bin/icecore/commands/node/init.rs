@@ -20,11 +20,11 @@ use crate::ui::text;
 /// Find the node and write its icecore.toml
 ///
 /// Reads the compose file (by default that of the current directory) with its .env file and its
-/// override, finds the database, pyaleph's and kubo's files, the keys and the configuration, and
-/// asks the Docker engine how the containers and volumes are called there; without an engine the
-/// names are those that compose would give. What was found and what was not is listed; the file has
-/// a comment wherever something is to be filled in (exit code 3). Passwords are neither printed nor
-/// written.
+/// override. Finds the database, the files of pyaleph and kubo, the keys and the configuration, and
+/// asks the Docker engine for the names of the containers and volumes. Without an engine, the names
+/// are those that compose would give. Lists the parts that were found and those that were not; the
+/// file has a comment wherever something must be filled in (exit code 3). Passwords are neither
+/// printed nor written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node init
@@ -34,13 +34,13 @@ pub struct Args {
     /// The compose file, or its directory (default: the current directory)
     #[arg(value_parser = parse::paths())]
     compose_file: Option<PathBuf>,
-    /// Write to this file (default: the configuration file that is read if none is named)
+    /// Write to this file (default: the configuration file that other commands read)
     #[arg(short, long, value_name = "FILE", value_parser = parse::paths())]
     output: Option<PathBuf>,
-    /// Name of the compose project (default: as compose names it)
+    /// Name of the compose project (default: the name that compose gives it)
     #[arg(short, long, value_name = "NAME")]
     project: Option<String>,
-    /// Replace the file if it is there already
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
 }
@@ -92,6 +92,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     if !args.force && file.symlink_metadata().is_ok() {
         return Err(taken(&file));
     }
+
     let settings = settings(context)?;
     let path = absolute(args.compose_file.as_deref().unwrap_or(Path::new(".")))?;
     let environment = Env::variables();
@@ -100,6 +101,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         environment: &environment,
         project: args.project.as_deref(),
     };
+
     let project = compose::load(request).map_err(|err| {
         let hint = err.hint().map(str::to_owned);
         let message = "the compose project cannot be read".to_owned();
@@ -114,9 +116,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             "the compose file's directory has a name that is not UTF-8",
         ));
     }
+
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
     let node = discover(project, Some(&docker));
     write(&file, &render(&node, &settings), args.force)?;
+
     meter.end();
     if !context.ui.json {
         list(context, &node)?;
@@ -124,6 +128,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             context.ui.warn(format_args!("note: {}", text::clean(note)));
         }
     }
+
     let parts = [&node.local_storage, &node.ipfs, &node.keys];
     let all =
         node.database.is_some() && node.config.is_some() && parts.into_iter().all(Option::is_some);
@@ -132,13 +137,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     } else {
         Outcome::Incomplete
     };
+
     let summary = summary(&node, &file, &settings);
     Ok(meter.finish("node init", outcome, &summary, || {
         last_lines(context, &file, &settings, all)
     }))
 }
 
-/// Where the file goes.
+/// Returns the path of the file to write.
 fn output(context: &Context<'_>, args: &Args) -> Result<PathBuf, CliError> {
     let named = args
         .output
@@ -159,14 +165,15 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
         .map_err(|e| CliError::failed(format!("cannot resolve {}", path.display()), e))
 }
 
-/// What the command line and the environment say that belongs into the file. Never a passphrase
-/// itself.
+/// Returns the settings of the command line and the environment that belong in the file. A
+/// passphrase itself is never among them.
 fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
     let text = |path: PathBuf| {
         let path = path.into_os_string().into_string();
         path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
     };
-    let (global, env) = (context.global, &context.env);
+    let global = context.global;
+    let env = &context.env;
     let location = global
         .repo
         .as_ref()
@@ -174,14 +181,17 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         .map(Location::parse)
         .transpose();
     let location = location.map_err(|why| CliError::usage(why.to_string()))?;
+
     let repository_id = location
         .as_ref()
         .and_then(|location| context.remembered(location));
+
     let repository = match location {
         None => None,
         Some(Location::Local(path)) => Some(text(absolute(&path)?)?),
         Some(remote) => Some(remote.to_string()),
     };
+
     let file = global.passphrase_file.as_ref();
     let command = global.passphrase_command.clone();
     let (file, command) = match (file, command) {
@@ -189,6 +199,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         given => given,
     };
     let passphrase_file = file.map(|file| absolute(file).and_then(text)).transpose()?;
+
     Ok(Settings {
         repository,
         repository_id: repository_id.map(|id| id.to_string()),
@@ -223,7 +234,7 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
     })
 }
 
-/// What was found and what was not, on standard output.
+/// Prints the parts that were found and those that were not on standard output.
 fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
     let mut table = text::Table::new(&["part", "what was found"]);
     let mut row = |part: &str, found: Option<String>| {
@@ -232,11 +243,13 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
             found.unwrap_or_else(|| "not found: fill it in".to_owned()),
         ]);
     };
+
     let files: Vec<String> = node
         .files
         .iter()
         .map(|file| file.display().to_string())
         .collect();
+
     row(
         "project",
         Some(format!("{} ({})", node.project, files.join(", "))),
@@ -269,6 +282,7 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
         "writers",
         Some(node.writers.join(", ")).filter(|writers| !writers.is_empty()),
     );
+
     let mut out = context.ui.data()?;
     for line in table.lines() {
         out.line(line)?;
@@ -290,7 +304,7 @@ fn files_text(found: &FoundFiles) -> String {
     format!("{}: {}", found.directory.display(), found.names.join(", "))
 }
 
-/// What comes next.
+/// Returns the lines that name the next steps.
 fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool) -> Vec<String> {
     let mut lines = vec![format!("written to {}", file.display())];
     if settings.repository.is_none() {
@@ -304,12 +318,13 @@ fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool
         .config
         .clone()
         .or_else(|| context.env.config_file());
-    let config = match usual.is_some_and(|usual| usual == file) {
-        true => String::new(),
-        false => format!(
+    let config = if usual.is_some_and(|usual| usual == file) {
+        String::new()
+    } else {
+        format!(
             "--config {} ",
             shell_words::quote(&file.display().to_string())
-        ),
+        )
     };
     lines.push(format!("next: icecore {config}node backup --init"));
     lines
@@ -384,6 +399,7 @@ mod tests {
             service: None,
             directory: None,
         };
+
         Discovery {
             project: "node".into(),
             directory: "/opt/node".into(),
@@ -426,6 +442,7 @@ mod tests {
             passphrase_file: Some("/root/p".into()),
             passphrase_command: None,
         };
+
         let config = accepted(&node(), &settings);
         assert_eq!(config.repository, Some("/mnt/backup".into()));
         assert_eq!(
@@ -433,12 +450,14 @@ mod tests {
             [icecore::types::RepoId::new([7; 16])]
         );
         assert_eq!(config.passphrase_file, Some("/root/p".into()));
+
         let names: Vec<&str> = config
             .sources
             .iter()
             .map(|source| source.name.as_str())
             .collect();
         assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
+
         assert_eq!(
             config.node.ipfs.map(|part| part.place),
             Some(Place::Path("/srv/ip \"fs\"".into()))
@@ -472,7 +491,7 @@ mod tests {
         }
     }
 
-    /// A commented section, once its signs are taken off, is a whole one.
+    /// A section that is commented out is complete once its comment signs are removed.
     #[test]
     fn what_is_to_be_filled_in_is_accepted_when_it_is() {
         let text = render(
@@ -489,6 +508,7 @@ mod tests {
                     .split_once(" = ")
                     .is_some_and(|(key, _)| !key.contains(' '))
         };
+
         let mut filled = String::new();
         for line in text.lines() {
             let bare = line.strip_prefix("# ").filter(|bare| is_setting(bare));
@@ -496,6 +516,7 @@ mod tests {
             filled.push_str(bare.unwrap_or(line));
             filled.push('\n');
         }
+
         let config = Config::parse(Path::new("/etc/icecore/icecore.toml"), &filled)
             .unwrap_or_else(|err| panic!("{err}\n{filled}"));
         assert_eq!(config.sources.len(), 5);

@@ -10,9 +10,9 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 
-/// Back up a Core Channel Node, and bring it back
+/// Back up and restore a Core Channel Node
 ///
-/// What belongs to the node is said in icecore.toml.
+/// icecore.toml defines the parts of the node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node init -r /mnt/backup/node /opt/pyaleph/docker-compose.yml
@@ -34,7 +34,7 @@ enum Command {
 }
 
 impl Args {
-    /// True for the command that writes a configuration file.
+    /// Returns true for the command that writes a configuration file.
     pub fn makes_config(&self) -> bool {
         matches!(self.command, Command::Init(_))
     }

@@ -17,21 +17,21 @@ use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Data, text};
 
-/// How long the database server is waited for.
+/// How long to wait for the database server.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// Bring a Core Channel Node back
+/// Restore a Core Channel Node
 ///
-/// Puts keys, configuration and file storage where icecore.toml says they live, then feeds the dump
-/// to the database server, which must run. Containers that write to the node's data must be
-/// stopped; volumes that are missing are made. Nothing is written if anything stands in the way. A
-/// snapshot names all of the node's sources; SNAP:SOURCE takes one from another snapshot. File
-/// storage older than the database is refused. Where another image would run than the one that the
-/// snapshot ran with, that is told first, with the line that pins the image.
+/// Restores keys, configuration and file storage to the places that icecore.toml names, then feeds
+/// the dump to the database server, which must be running. Containers that write to the node's data
+/// must be stopped. Missing volumes are created. If anything stands in the way, nothing is written.
+/// A snapshot stands for all of the node's sources; SNAP:SOURCE takes one source from another
+/// snapshot. File storage older than the database is refused. If another image would run than the
+/// one that the snapshot ran with, that is reported first, with the line that pins the image.
 ///
-/// After a total loss of the machine: bring back the configuration and keys alone first
-/// (latest:config latest:keys), start the database (docker compose up -d postgres), then run it for
-/// all.
+/// After a total loss of the machine, first restore only the configuration and the keys
+/// (latest:config latest:keys). Then start the database (docker compose up -d postgres), and run
+/// the command again for everything.
 ///
 /// Exit code 3: done, but files are missing that the network must bring back, or some metadata
 /// could not be set.
@@ -46,11 +46,12 @@ pub struct Args {
     /// Snapshot, or one source of a snapshot
     #[arg(value_name = "SNAP[:SOURCE]", required = true, value_parser = asked)]
     what: Vec<Asked>,
-    /// Only what the node needs to start: keys, configuration, database, pinned files of local
-    /// storage, and kubo's repository without its blocks
+    /// Restore only the parts that the node needs to start: keys, configuration, database, pinned
+    /// files of local storage, and kubo's repository without its blocks
     #[arg(long, conflicts_with = "files")]
     minimal: bool,
-    /// Only file storage, while the node runs: what is there is left, unless it is cut short
+    /// Restore only file storage, while the node runs; existing files are kept unless they are cut
+    /// short
     #[arg(long)]
     files: bool,
     /// Replace databases that hold tables, and keys that differ from the snapshot's
@@ -59,7 +60,7 @@ pub struct Args {
     /// Do not wait for the database server
     #[arg(long)]
     no_wait: bool,
-    /// Tell what would be done, write nothing
+    /// Show the steps that would be taken; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -97,6 +98,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         )
         .with_hint("'icecore node init' writes one from the compose file"));
     }
+
     let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     let options = NodeRestoreOptions {
         scope: match (args.minimal, args.files) {
@@ -120,11 +122,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             .unwrap_or(memory::BUDGET_DEFAULT),
         state: context.state().cloned(),
     };
+
     let asked: Vec<(&str, Option<&str>)> = args
         .what
         .iter()
         .map(|one| (one.snapshot.as_str(), one.source.as_deref()))
         .collect();
+
     let (repository, meter, cancel) = context.begin()?;
     let docker = Docker::new(env_remove).until(&cancel);
     let mut prepared = prepare(
@@ -139,6 +143,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     for warning in &prepared.warnings {
         meter.problem(warning);
     }
+
     if args.dry_run {
         let mut out = context.ui.data()?;
         show(&prepared, &mut out)?;
@@ -148,12 +153,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
         return Ok(meter.outcome());
     }
+
     let report = prepared.execute(&meter, &cancel)?;
     let outcome = match (report.has_damage(), report.is_complete()) {
         (true, _) => Outcome::Damage,
         (false, false) => Outcome::Incomplete,
         (false, true) => Outcome::Done,
     };
+
     let summary = Summary::new(&report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node restore", outcome, &summary, || {
@@ -161,7 +168,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-// ------------------------------------------------------------------------------------------------------- the plan
+// ---------------------------------------------------------------------------------------- the plan
 
 /// One line of the plan, as JSON.
 #[derive(Serialize)]
@@ -171,25 +178,25 @@ enum PlanRecord {
         part: &'static str,
         source: String,
         snapshot: String,
-        /// When it was captured.
+        /// When the capture of the source began.
         started: Option<String>,
         bytes: u64,
         entries: u64,
         place: String,
-        /// A volume that would be made.
+        /// The place is a volume that would be created.
         is_new: bool,
     },
     Container {
         name: String,
-        /// None: there is none.
+        /// `None` if the container does not exist.
         state: Option<String>,
         must_stop: bool,
     },
     Database {
         name: String,
-        /// It is there, and would be replaced.
+        /// The database exists and would be replaced.
         replaces: bool,
-        /// None: it cannot be looked into.
+        /// `None` if the database cannot be inspected.
         tables: Option<u64>,
         bytes: u64,
         sessions: Vec<String>,
@@ -197,24 +204,24 @@ enum PlanRecord {
     Image {
         service: String,
         snapshot: String,
-        /// What it ran with, as the compose file named it.
+        /// The image of the snapshot, as the compose file named it.
         image: String,
         id: String,
-        /// In its registry; absent where it was in none.
+        /// The image's digest in its registry; absent if it was in none.
         #[serde(skip_serializing_if = "Option::is_none")]
         digest: Option<String>,
         /// `same`, `other`, `not-here` (it will be pulled) or `unknown`.
         state: &'static str,
-        /// Why it is unknown.
+        /// The reason for `unknown`.
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
-        /// What the compose file will name; absent where that is not known.
+        /// The image that the compose file will name; absent if that is not known.
         #[serde(skip_serializing_if = "Option::is_none")]
         here: Option<String>,
-        /// The image that is here under that name; absent where none is.
+        /// The digest of the local image of that name; absent if there is none.
         #[serde(skip_serializing_if = "Option::is_none")]
         here_digest: Option<String>,
-        /// The line of the compose file that pins what the snapshot ran with.
+        /// The line of the compose file that pins the snapshot's image.
         #[serde(skip_serializing_if = "Option::is_none")]
         pin: Option<String>,
     },
@@ -302,7 +309,7 @@ impl PlanRecord {
         }
     }
 
-    /// What the dump brings, and what of it is there.
+    /// Returns the databases that the dump brings, each with the existing one that it replaces.
     fn databases(preview: &Preview) -> Vec<Self> {
         let there = |name: &str| preview.there.iter().find(|there| there.name == name);
         let names = preview
@@ -420,16 +427,17 @@ impl PlanRecord {
             }
             Self::Obstacle { message, .. } => format!("in the way: {message}"),
         };
+
         text::clean(&line)
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ the report
+// -------------------------------------------------------------------------------------- the report
 
 #[derive(Serialize)]
 struct Summary {
     parts: Vec<Part>,
-    /// Files that the network must bring back, as far as the restore itself knows.
+    /// Files that the network must bring back, as far as the restore knows.
     refill: u64,
 }
 
@@ -444,13 +452,13 @@ struct Part {
     unchanged: u64,
     deleted: u64,
     failed: u64,
-    /// Entries that the snapshot itself does not hold whole.
+    /// Entries that are incomplete in the snapshot.
     incomplete: u64,
-    /// Files that are not what their name says.
+    /// Files whose content does not match their name.
     left_out: u64,
     /// Parts of metadata that could not be set.
     refused_metadata: u64,
-    /// Ranges of paths of which nothing is known.
+    /// Ranges of paths about which nothing is known.
     uncertain: u64,
 }
 
