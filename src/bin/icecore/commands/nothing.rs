@@ -11,8 +11,8 @@ use crate::exit::CliError;
 /// Maximum number of names that are listed.
 const NAMED_MAX: usize = 8;
 
-/// Reports that the filter selects none of the existing snapshots. Reports nothing if it selects
-/// any, or if the repository is empty.
+/// Reports that the filter selects no existing snapshot. Reports nothing if it selects any, or if
+/// the repository is empty.
 pub fn tell_nothing(
     repository: &Repository,
     filter: &SnapshotFilter,
