@@ -130,7 +130,7 @@ impl Env {
         }
     }
 
-    /// True if the environment says that the repository has no passphrase.
+    /// Returns true if the environment says that the repository has no passphrase.
     pub fn no_passphrase(&self) -> Result<bool, CliError> {
         match self
             .no_passphrase

@@ -59,7 +59,7 @@ pub fn run(
     options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let hooks = &context.config()?.hooks;
-    // A dry run stores nothing, so it runs no hooks that would stop services.
+    // A dry run stores nothing, so it must not stop any service.
     let none = Hooks::default();
     let hooks = if begin.dry_run { &none } else { hooks };
     let mut reported = String::new();

@@ -2,9 +2,9 @@
 //!
 //! The first of these that gives a passphrase is used: `--passphrase-file`, `--passphrase-command`,
 //! the environment (`ICECORE_PASSPHRASE`, `…_FILE`, `…_COMMAND`), the configuration, the
-//! repository's key file, the terminal. A repository that opens without a passphrase is not enough
-//! to conclude that it should have none: an option, the environment, the configuration or a pin
-//! must state that. Every value that holds a secret is wiped when dropped.
+//! repository's key file, the terminal. A repository that opens without a passphrase need not be
+//! one that should have none: an option, the environment, the configuration or a pin must state
+//! that. Every value that holds a secret is wiped when dropped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};

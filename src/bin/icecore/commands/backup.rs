@@ -20,10 +20,9 @@ use crate::parse::{self, NamedCommand, NamedPath};
 ///
 /// Streams are captured first, then trees, in the order given. A source's name is the last
 /// component of its path, unless it is given as NAME=PATH (only if no '/' comes before the first
-/// '='). Two directories with the same last component need names. A name that was not given is
-/// refused if its path differs from last time. If a command fails, or a path is missing or cannot
-/// be listed, nothing is committed. Single files that cannot be read are listed and counted (exit
-/// code 3).
+/// '='). Two directories with the same last component need names. If the name was not given, a path
+/// other than last time is refused. If a command fails, or a path is missing or cannot be listed,
+/// nothing is committed. Single files that cannot be read are listed and counted (exit code 3).
 ///
 /// If no source is given, the sources of icecore.toml are captured, in the order of the file.
 ///

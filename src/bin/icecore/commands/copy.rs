@@ -135,6 +135,8 @@ struct Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (from, mut meter, cancel) = context.begin()?;
+
+    // The other repository has its own address and secrets; all else is the same.
     let global = Global {
         repo: Some(args.to.clone()),
         passphrase_file: args.to_passphrase_file.clone(),

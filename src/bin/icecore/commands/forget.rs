@@ -316,6 +316,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         (given, None, BTreeSet::new())
     };
 
+    // The command line overrides the configuration.
     let by_name = if args.group_by.is_some() {
         BTreeSet::new()
     } else {
@@ -440,6 +441,7 @@ fn by_policy(
         prune: pruned.as_ref().map(prune::Summary::new),
     };
 
+    // Refused groups are an error. The rest was done, so print the summary first.
     let refused = refused(&report);
     let outcome = if refused.is_some() {
         Outcome::Refused

@@ -111,6 +111,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         Action::List => list(context),
         Action::Remove { slot } => {
             let (repository, meter, _cancel) = context.begin()?;
+            // If the slot in use is removed, the key file that opened it is of no use.
             let current = repository
                 .key_slots()?
                 .into_iter()

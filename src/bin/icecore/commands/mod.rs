@@ -104,7 +104,7 @@ fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<
     })
 }
 
-/// Keeps an error of the binary while it ends the library operation that called back.
+/// Keeps an error of the binary while the library operation that called it ends.
 #[derive(Default)]
 struct Relay(Option<CliError>);
 

@@ -65,6 +65,7 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
             .map(|tag| ("tag", Some(tag.as_str()), &tags)),
     );
 
+    // A name that no snapshot has is the likely mistake.
     for (what, name, there) in asked {
         if let Some(name) = name.filter(|name| !there.contains(name)) {
             return Some(match listed(there) {

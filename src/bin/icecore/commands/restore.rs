@@ -66,8 +66,8 @@ pub struct Args {
     /// Do not set owners
     #[arg(long, conflicts_with = "numeric_ids")]
     no_owner: bool,
-    /// Read every selected file back, including files that are kept, and write those that differ
-    /// again
+    /// Read every selected file back, including files that are kept, and write again those that
+    /// differ
     #[arg(long)]
     verify: bool,
     /// List the files that would be written, overwritten and deleted; write nothing
@@ -145,6 +145,8 @@ impl PatternField {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let to_stdout = args.target == Path::new("-");
+
+    // Refuse options that make no sense for standard output.
     if context.ui.json && to_stdout {
         return Err(CliError::usage(
             "standard output cannot take both contents and JSON",

@@ -209,7 +209,6 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
 
     meter.end();
-
     let mut out = context.ui.data()?;
     if context.ui.json {
         for ((stored, forgotten), lacking) in list.iter().zip(&lacking) {

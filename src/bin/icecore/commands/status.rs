@@ -323,6 +323,8 @@ fn metrics(status: &Status) -> Metrics {
         };
 
     let unix = |at: icecore::types::Timestamp| at.seconds() as f64 + f64::from(at.nanos()) / 1e9;
+
+    // Metrics of each source.
     out.gauge(
         "icecore_last_success_timestamp_seconds",
         "When the last complete backup of the source was committed, by the store's clock.",
@@ -359,6 +361,7 @@ fn metrics(status: &Status) -> Metrics {
         each(&|one| Some(one.snapshots as f64)),
     );
 
+    // Metrics of the whole repository.
     let single = |value: f64| vec![(Vec::new(), value)];
     out.gauge(
         "icecore_repository_bytes",

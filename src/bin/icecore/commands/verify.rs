@@ -91,6 +91,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     } else {
         (said.read_data, said.sample, said.max_time, said.max_bytes)
     };
+    // A limit implies that data is read.
     let limited = sample.is_some() || max_time.is_some() || max_bytes.is_some();
     let options = VerifyOptions {
         host: host_name(),
@@ -163,9 +164,10 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
 
     let packs = has(&broken, "packs") || has(&in_packs, "");
     let snapshots = has(&broken, "snapshots") || has(&broken, "forgotten");
+    // Damage in packs can lose chunks.
     let lost = packs || has(&[ChunkUnresolved, RunUnreadable], "");
-    [
 
+    [
         (
             has(&[UnreadableNow], ""),
             "check the disk, its cable or the mount, and verify again: what cannot be read now may be whole",

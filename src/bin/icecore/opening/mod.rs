@@ -420,6 +420,8 @@ impl Context<'_> {
         };
 
         let sealed = !secret.is_empty();
+        // Announce a new key file only once the repository exists, and delete it if none was
+        // created.
         match (
             Repository::init_with(&store, id, &secret, &host_name(), parity),
             key_file,

@@ -269,6 +269,7 @@ fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
             return Err(io::Error::other("it leads through too many links"));
         }
 
+        // Record the spelling before this link is followed.
         is_lasting &= !out.starts_with("/proc");
         let rest: PathBuf = left.iter().rev().collect();
         found.push(if rest.as_os_str().is_empty() {

@@ -98,6 +98,7 @@ impl Meter {
             bar,
         });
 
+        // No thread is needed if there is nothing to show.
         let (stop, stopped) = mpsc::channel();
         let every = if drawn {
             Some(DRAW_EVERY)

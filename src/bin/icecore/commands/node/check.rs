@@ -113,6 +113,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
                 .with_hint("'icecore node init' writes one"),
         );
     }
+
     let against = if args.live {
         let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
         Against::Live {

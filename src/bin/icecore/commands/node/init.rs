@@ -89,6 +89,7 @@ struct Files<'a> {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut meter = context.ui.meter();
     let file = output(context, args)?;
+    // Check before the work is done. `write` checks again.
     if !args.force && file.symlink_metadata().is_ok() {
         return Err(taken(&file));
     }
@@ -192,6 +193,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         Some(remote) => Some(remote.to_string()),
     };
 
+    // An option of the command line replaces both variables of the environment.
     let file = global.passphrase_file.as_ref();
     let command = global.passphrase_command.clone();
     let (file, command) = match (file, command) {

@@ -144,6 +144,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         meter.problem(warning);
     }
 
+    // A dry run prints the whole plan. The first obstacle is its error.
     if args.dry_run {
         let mut out = context.ui.data()?;
         show(&prepared, &mut out)?;
@@ -566,6 +567,7 @@ mod tests {
             step.line(),
             "keys: 4f1c0011:keys of 2026-01-01T00:00:00Z (3 entries, 0 B) to /opt/keys"
         );
+
         let container = |state: Option<&str>, must_stop| {
             PlanRecord::Container {
                 name: "c".into(),
@@ -579,6 +581,7 @@ mod tests {
             container(Some("running"), true),
             "container c: running, must be stopped"
         );
+
         let database = PlanRecord::Database {
             name: "aleph".into(),
             replaces: true,
