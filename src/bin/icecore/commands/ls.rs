@@ -47,7 +47,7 @@ struct Source<'a> {
     /// The size of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    /// `started`, or the store's time if that is more than a day off.
+    /// `started`, or the time of the commit by the store's clock if they are more than a day apart.
     time: Option<String>,
     /// When the capture began, by the host's clock.
     started: Option<String>,

@@ -51,8 +51,7 @@ pub struct Args {
 struct Record<'a> {
     id: String,
     host: &'a str,
-    /// When the backup began, by the host's clock; when it was committed, by the store's clock, if
-    /// the host's clock was more than a day off.
+    /// `started`, or the time of the commit by the store's clock if they are more than a day apart.
     time: Option<String>,
     /// When the backup began, by the host's clock.
     started: Option<String>,

@@ -33,7 +33,7 @@ pub enum Capture {
     },
     Command {
         command: StreamCommand,
-        /// A line without which the stream is incomplete.
+        /// A line without which the stream is incomplete. It must be near the end of the stream.
         ends_with: Option<String>,
         /// Share of the last good stream's size below which this one is suspect; 0: never. `None`:
         /// the default of streams.
