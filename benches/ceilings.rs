@@ -11,9 +11,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use icecore::chunk::{
-    Compressor, Keys, MasterKey, ObjectSeal, Opener, PartKind, SealClass, next_cut,
+    Compressor, FrameOpener, Keys, MasterKey, ObjectSeal, PartKind, SealClass, next_cut,
 };
-use icecore::types::{Class, Codec, Profile};
+use icecore::types::{ChunkClass, ChunkProfile, FrameCodec};
 
 const LEN: usize = 64 << 20;
 const FRAME: usize = 1 << 20;
@@ -67,7 +67,11 @@ fn main() {
     let random = random();
     let keys = Keys::derive(&MasterKey::new([1; 32]));
 
-    for profile in [Profile::Stream, Profile::Tree, Profile::Immutable] {
+    for profile in [
+        ChunkProfile::Stream,
+        ChunkProfile::Tree,
+        ChunkProfile::Immutable,
+    ] {
         let sizes = profile.sizes_at(0);
         measure(&format!("cut {}", profile.name()), LEN, || {
             let mut at = 0;
@@ -81,7 +85,7 @@ fn main() {
     for piece in [2 << 10, 8 << 10, 64 << 10] {
         measure(&format!("name chunks of {} KiB", piece >> 10), LEN, || {
             for chunk in random.chunks(piece) {
-                black_box(keys.chunk_id(Class::Data, chunk));
+                black_box(keys.chunk_id(ChunkClass::Data, chunk));
             }
         });
     }
@@ -117,7 +121,7 @@ fn main() {
             total as f64 * 100.0 / LEN as f64
         );
 
-        let mut opener = Opener::new().expect("zstd");
+        let mut opener = FrameOpener::new().expect("zstd");
         measure(&format!("open {name}"), LEN, || {
             for (codec, packed) in &frames {
                 black_box(
@@ -137,7 +141,7 @@ fn main() {
             seal.seal(
                 PartKind::Frame,
                 number as u64,
-                Codec::Plain,
+                FrameCodec::Plain,
                 FRAME as u64,
                 &mut bytes,
             );

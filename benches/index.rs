@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use icecore::index::Index;
 use icecore::types::{
-    ChunkId, ChunkInfo, Class, Codec, FrameInfo, LeaseId, PackId, PackInfo, SegmentBody, SegmentId,
+    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, SegmentBody,
+    SegmentId,
 };
 
 fn id(kind: u8, number: u64) -> [u8; 32] {
@@ -24,8 +25,8 @@ fn segment(number: u64) -> SegmentBody {
         let first = (number * 16 + pack) * 16_384;
         let frames = (0..64_u64)
             .map(|frame| FrameInfo {
-                class: Class::Data,
-                codec: Codec::Zstd,
+                class: ChunkClass::Data,
+                codec: FrameCodec::Zstd,
                 offset: frame << 20,
                 stored: 1 << 19,
                 plain: 256 * 4096,

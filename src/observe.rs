@@ -235,7 +235,7 @@ pub enum PlannedVerb {
 
 /// An action that a dry run would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned<'a> {
+pub struct PlannedChange<'a> {
     pub verb: PlannedVerb,
     pub source: &'a str,
     /// The path below the source's root.
@@ -261,7 +261,7 @@ pub trait Observer: Send + Sync {
     /// Reports the path that was just handled, for verbose output (`-v`).
     fn detail(&self, verb: &'static str, subject: &Subject);
     /// Reports an action that a dry run would take.
-    fn planned(&self, _: &Planned<'_>) {}
+    fn planned(&self, _: &PlannedChange<'_>) {}
     /// Returns true if the observer uses [`Observer::detail`]. Callers ask before they format the
     /// text.
     fn wants_detail(&self) -> bool {
@@ -341,7 +341,7 @@ impl Observer for Recording {
     fn problem(&self, problem: &Problem) {
         self.lock().1.push(problem.clone());
     }
-    fn planned(&self, planned: &Planned<'_>) {
+    fn planned(&self, planned: &PlannedChange<'_>) {
         let newer = if planned.is_newer { " (newer)" } else { "" };
         let line = format!(
             "{:?} {}/{}{newer}",

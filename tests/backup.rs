@@ -17,9 +17,9 @@ use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
-use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
+use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
-use icecore::store::{KeyKind, MemoryStore, Operation, RecordingStore, SharedStore};
+use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
 use icecore::types::{Entry, EntryFlags, Node};
 
 struct World {
@@ -95,7 +95,7 @@ impl World {
         };
 
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
         let mut out = Vec::new();
         while let Some(entry) = merged.next_entry().expect("reads") {
             out.push(entry);
@@ -134,10 +134,10 @@ fn a_tree_that_did_not_change_adds_a_snapshot_and_nothing_else() {
         (0, 0)
     );
     assert_eq!((second.packs, second.segments), (0, 0));
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Pack), 0);
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Segment), 0);
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 1);
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Lease), 1);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Pack), 0);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Segment), 0);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 1);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Lease), 1);
     assert_eq!(
         world.names(&second),
         ["/", "a", "a/one", "a/two", "b", "link"]
@@ -162,10 +162,10 @@ fn a_small_backup_is_four_puts() {
         KeyKind::Snapshot,
     ]
     .iter()
-    .map(|&kind| store.count(Operation::Put, kind))
+    .map(|&kind| store.count(StoreOperation::Put, kind))
     .sum();
     assert_eq!(puts, 4);
-    assert_eq!(store.count_all(Operation::Put), 4);
+    assert_eq!(store.count_all(StoreOperation::Put), 4);
 }
 
 #[test]
@@ -568,7 +568,7 @@ fn a_command_that_fails_commits_nothing() {
         &Cancel::new(),
     );
     assert!(matches!(result, Err(Error::Command(_))), "{result:?}");
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 0);
 
     let good = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero'")]);
     let (report, seen) = world.run(good);
@@ -595,7 +595,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
     let (report, seen) = world.run(options);
     assert_eq!(report.snapshot, None);
     assert_eq!(seen.get(Counter::BytesRead), 100_000);
-    assert_eq!(world.store.count_all(Operation::Put), 0);
+    assert_eq!(world.store.count_all(StoreOperation::Put), 0);
 
     let cancel = Cancel::new();
     cancel.cancel();
@@ -606,7 +606,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
         &cancel,
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
-    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
+    assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 0);
     let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::ObjectDir::Leases)
         .expect("lists");
     assert!(leases.is_empty(), "the lease went with it");

@@ -21,8 +21,8 @@ use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
-use icecore::ops::restore::{RestoreOptions, Target, What, restore};
-use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
+use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
+use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{LocalStore, MemoryStore, SharedStore};
 use icecore::types::{Entry, EntryFlags, RelPath};
@@ -93,12 +93,12 @@ impl World {
     /// Restores a snapshot and returns the resulting files.
     fn restored(&self, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
         let directory = tempfile::tempdir().expect("a directory");
-        let what = What {
+        let what = SnapshotPath {
             snapshot: report.snapshot.expect("committed").to_string(),
             source: Some("tree".into()),
             path: RelPath::root(),
         };
-        let target = Target::Directory(directory.path().join("back"));
+        let target = RestoreTarget::Directory(directory.path().join("back"));
         let options = RestoreOptions::default();
         let seen = Recording::default();
         restore(&self.repo(), &what, target, &options, &seen, &Cancel::new()).expect("restored");
@@ -118,7 +118,7 @@ impl World {
             panic!("not a tree");
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
         let mut out = Vec::new();
         while let Some(entry) = merged.next_entry().expect("reads") {
             out.push(entry);

@@ -16,10 +16,10 @@ use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, ba
 use icecore::ops::content::write_content;
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::repo::{
-    ChunkReader, HostChoice, Mention, MergedRuns, Repository, Secret, StoredSnapshot, Streams,
-    seal_object,
+    ChunkReader, EntryMention, HostChoice, MergedRuns, Repository, RunStreams, Secret,
+    StoredSnapshot, seal_object,
 };
-use icecore::store::{Body, MemoryStore, ObjectKey, PutMode, SharedStore, Store};
+use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, SharedStore, Store};
 use icecore::types::{Extent, LeaseId, Node, SegmentBody, SegmentId};
 use proptest::prelude::*;
 
@@ -144,9 +144,9 @@ impl World {
             panic!("not a tree")
         };
         let reader = ChunkReader::new(repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
         let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
-        while let Some(Mention { entry, .. }) = merged.next_mention().expect("reads") {
+        while let Some(EntryMention { entry, .. }) = merged.next_mention().expect("reads") {
             let bytes = match &entry.node {
                 Node::Removed => continue,
                 Node::File { content, .. } => {
@@ -577,7 +577,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         panic!("not a tree")
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     let mut lost = Vec::new();
 
     while let Some(entry) = merged.next_entry().expect("reads") {
@@ -622,7 +622,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     let key = ObjectKey::Segment(SegmentId::from(name));
     world
         .store
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
     drop(repo);
 

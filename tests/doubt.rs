@@ -13,7 +13,8 @@ use icecore::format::{Snapshot, SnapshotState, SourceKind};
 use icecore::observe::{Recording, Severity};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{
-    Around, BackupOptions, BackupReport, CommandSpec, Run, SourceSpec, TreeSpec, backup,
+    BackupOptions, BackupReport, CommandSpec, DumpCommand, SourceHooks, SourceSpec, TreeSpec,
+    backup,
 };
 use icecore::repo::{Repository, Secret};
 use icecore::source::{FilesFrom, StreamCommand};
@@ -478,11 +479,11 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = |word: &str| command(&format!("sh -c 'echo {word} >> {}'", log.display()));
-    let around = |before: Vec<StreamCommand>| Around {
+    let around = |before: Vec<StreamCommand>| SourceHooks {
         before,
         after: vec![command("false"), note("after")],
     };
-    let tree = |around: Around| {
+    let tree = |around: SourceHooks| {
         SourceSpec::Tree(Box::new(TreeSpec {
             around,
             ..TreeSpec::new("a", world.path("a"))
@@ -525,7 +526,7 @@ fn two_backups_at_once_do_not_share_a_service() {
         let held = format!(
             ": >{at}/begun; i=0; until [ -e {at}/go ] || [ $((i += 1)) -gt 3000 ]; do sleep 0.02; done; echo stop >>{at}/log"
         );
-        let around = Around {
+        let around = SourceHooks {
             before: vec![command(&format!("sh -c '{held}'"))],
             after: vec![command(&format!("sh -c 'echo start >>{at}/log'"))],
         };
@@ -565,7 +566,7 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
     let away = world.path("away");
     let keys = world.path("keys");
     let mount = |unchanged: bool, before: &str| {
-        let around = Around {
+        let around = SourceHooks {
             before: vec![command(before)],
             after: vec![command(&format!(
                 "mv {} {}",
@@ -624,7 +625,7 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
     let up = world.path("up");
     let log = world.path("log");
     let started = |before: &str| {
-        let around = Around {
+        let around = SourceHooks {
             before: vec![command(before)],
             after: vec![command(&format!(
                 "sh -c 'rm -f {}; echo down >>{}'",
@@ -633,7 +634,7 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
             ))],
         };
         let up = up.clone();
-        let run = Run::Late(Box::new(move || {
+        let run = DumpCommand::Late(Box::new(move || {
             if up.exists() {
                 Ok((
                     command("sh -c 'echo $ROW'"),
@@ -678,7 +679,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = || vec![command(&format!("sh -c 'echo run >>{}'", log.display()))];
-    let around = || Around {
+    let around = || SourceHooks {
         before: note(),
         after: note(),
     };
@@ -715,7 +716,7 @@ fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it
     world.write("a/x", b"1");
     let begun = world.path("begun");
     let log = world.path("log");
-    let around = Around {
+    let around = SourceHooks {
         before: vec![command(&format!(
             "sh -c ': >{}; sleep 1000'",
             begun.display()

@@ -15,7 +15,8 @@ use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, bac
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{
-    Effect, Fault, FaultyStore, MemoryStore, Operation, SharedStore, StoreError, Trouble,
+    Fault, FaultEffect, FaultyStore, InjectedError, MemoryStore, SharedStore, StoreError,
+    StoreOperation,
 };
 
 struct World {
@@ -92,9 +93,9 @@ fn a_reader_that_failed_ends_the_walk() {
 
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.store)));
     let repo = world.repo_on(faulty.clone());
-    let effect = Effect::ErrorBefore(Trouble::Full);
+    let effect = FaultEffect::ErrorBefore(InjectedError::Full);
     faulty.plan(Fault {
-        operation: Operation::Spool,
+        operation: StoreOperation::Spool,
         kind: None,
         nth: 1,
         effect,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::types::Codec;
+use crate::types::FrameCodec;
 
 /// Maximal plain bytes of a frame that is written or opened: 4 MiB.
 pub const FRAME_PLAIN_BYTES_MAX: usize = 4 << 20;
@@ -92,7 +92,7 @@ impl Compressor {
         plain: &[u8],
         out: &mut Vec<u8>,
         extra: usize,
-    ) -> Result<Codec, CodecError> {
+    ) -> Result<FrameCodec, CodecError> {
         let is_trial = self.frames.is_multiple_of(TRY_BOTH_EVERY);
         self.frames = self.frames.wrapping_add(1);
 
@@ -110,12 +110,12 @@ impl Compressor {
         }
 
         if out.len() < plain.len() {
-            return Ok(Codec::Zstd);
+            return Ok(FrameCodec::Zstd);
         }
 
         out.clear();
         out.extend_from_slice(plain);
-        Ok(Codec::Plain)
+        Ok(FrameCodec::Plain)
     }
 }
 
@@ -134,17 +134,17 @@ fn run(
 }
 
 /// A zstd decompressor, reused by its thread.
-pub struct Opener {
+pub struct FrameOpener {
     inner: zstd::bulk::Decompressor<'static>,
 }
 
-impl fmt::Debug for Opener {
+impl fmt::Debug for FrameOpener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Opener")
     }
 }
 
-impl Opener {
+impl FrameOpener {
     /// Creates a decompressor.
     pub fn new() -> Result<Self, CodecError> {
         Ok(Self {
@@ -156,7 +156,7 @@ impl Opener {
     /// than that.
     pub fn open(
         &mut self,
-        codec: Codec,
+        codec: FrameCodec,
         packed: Vec<u8>,
         plain_len: usize,
         limit: usize,
@@ -169,8 +169,8 @@ impl Opener {
         }
 
         let plain = match codec {
-            Codec::Plain => packed,
-            Codec::Zstd => {
+            FrameCodec::Plain => packed,
+            FrameCodec::Zstd => {
                 let mut plain = Vec::with_capacity(plain_len);
                 self.inner
                     .decompress_to_buffer(&packed, &mut plain)
@@ -190,7 +190,7 @@ impl Opener {
 }
 
 /// Compresses a small object (a directory, a segment, a snapshot) at zstd's default level.
-pub fn shrink_bytes(plain: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
+pub fn shrink_bytes(plain: &[u8]) -> Result<(FrameCodec, Vec<u8>), CodecError> {
     let mut out = Vec::new();
     let codec = Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL)?.compress(plain, &mut out, 16)?;
     Ok((codec, out))
@@ -198,12 +198,12 @@ pub fn shrink_bytes(plain: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
 
 /// Decompresses the output of [`shrink_bytes`].
 pub fn open_bytes(
-    codec: Codec,
+    codec: FrameCodec,
     packed: Vec<u8>,
     plain_len: usize,
     limit: usize,
 ) -> Result<Vec<u8>, CodecError> {
-    Opener::new()?.open(codec, packed, plain_len, limit)
+    FrameOpener::new()?.open(codec, packed, plain_len, limit)
 }
 
 #[cfg(test)]
@@ -214,13 +214,16 @@ mod tests {
     fn frames_round_trip_and_what_does_not_shrink_stays_plain() {
         let text = b"ice core ".repeat(10_000);
         let (codec, packed) = shrink_bytes(&text).expect("compresses");
-        assert_eq!(codec, Codec::Zstd);
+        assert_eq!(codec, FrameCodec::Zstd);
         assert_eq!(
             open_bytes(codec, packed, text.len(), text.len()).expect("opens"),
             text
         );
         let (codec, packed) = shrink_bytes(b"ab").expect("compresses");
-        assert_eq!((codec, packed.as_slice()), (Codec::Plain, b"ab".as_slice()));
+        assert_eq!(
+            (codec, packed.as_slice()),
+            (FrameCodec::Plain, b"ab".as_slice())
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn next_cut(window: &[u8], sizes: ChunkSizes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Profile;
+    use crate::types::ChunkProfile;
 
     /// Returns the same bytes in every test of every version: xorshift64* from a fixed seed.
     fn noise(len: usize) -> Vec<u8> {
@@ -63,9 +63,9 @@ mod tests {
     fn cuts_are_those_of_format_version_1() {
         let bytes = noise(1 << 20);
         let first = |sizes| cuts(&bytes, sizes).into_iter().take(6).collect::<Vec<_>>();
-        assert_eq!(first(Profile::Tree.sizes_at(0)), GOLDEN_TREE);
-        assert_eq!(first(Profile::Stream.sizes_at(0)), GOLDEN_STREAM);
-        assert_eq!(first(Profile::Immutable.sizes_at(0)), GOLDEN_IMMUTABLE);
+        assert_eq!(first(ChunkProfile::Tree.sizes_at(0)), GOLDEN_TREE);
+        assert_eq!(first(ChunkProfile::Stream.sizes_at(0)), GOLDEN_STREAM);
+        assert_eq!(first(ChunkProfile::Immutable.sizes_at(0)), GOLDEN_IMMUTABLE);
         let odd = ChunkSizes::new(3_000, 10_000, 50_002).expect("legal");
         assert_eq!(first(odd), GOLDEN_NO_POWER_OF_TWO);
         let odd = ChunkSizes::new(1_234, 6_000, 23_456).expect("legal");
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_window_of_the_maximum_cuts_as_the_whole_does() {
         let bytes = noise(3 << 20);
-        let sizes = Profile::Stream.sizes_at(0);
+        let sizes = ChunkProfile::Stream.sizes_at(0);
         let mut at = 0;
         for cut in cuts(&bytes, sizes) {
             let window = &bytes[at..bytes.len().min(at + sizes.max() as usize)];
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn chunks_keep_to_their_bounds() {
-        for profile in Profile::ALL {
+        for profile in ChunkProfile::ALL {
             let sizes = profile.sizes_at(0);
             for bytes in [noise(2 << 20), vec![0; 2 << 20]] {
                 let mut last = 0;

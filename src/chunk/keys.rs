@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::types::{ChunkId, Class};
+use crate::types::{ChunkClass, ChunkId};
 
 // One context per purpose; a context is never used for anything else (BLAKE3 specification, section
 // 2.4).
@@ -86,11 +86,11 @@ pub enum SealClass {
     Snapshot,
 }
 
-impl From<Class> for SealClass {
-    fn from(class: Class) -> Self {
+impl From<ChunkClass> for SealClass {
+    fn from(class: ChunkClass) -> Self {
         match class {
-            Class::Data => Self::Data,
-            Class::Metadata => Self::Metadata,
+            ChunkClass::Data => Self::Data,
+            ChunkClass::Metadata => Self::Metadata,
         }
     }
 }
@@ -131,10 +131,10 @@ impl Keys {
     }
 
     /// Returns the name of a chunk. Data and metadata of equal bytes have different names.
-    pub fn chunk_id(&self, class: Class, bytes: &[u8]) -> ChunkId {
+    pub fn chunk_id(&self, class: ChunkClass, bytes: &[u8]) -> ChunkId {
         let key = match class {
-            Class::Data => &self.chunk_id_data,
-            Class::Metadata => &self.chunk_id_metadata,
+            ChunkClass::Data => &self.chunk_id_data,
+            ChunkClass::Metadata => &self.chunk_id_metadata,
         };
         ChunkId::new(*blake3::keyed_hash(key, bytes).as_bytes())
     }
@@ -259,9 +259,9 @@ mod tests {
     fn classes_have_names_and_keys_of_their_own() {
         let keys = Keys::derive(&MasterKey::new([1; 32]));
         let other = Keys::derive(&MasterKey::new([2; 32]));
-        let data = keys.chunk_id(Class::Data, b"x");
-        assert_ne!(data, keys.chunk_id(Class::Metadata, b"x"));
-        assert_ne!(data, other.chunk_id(Class::Data, b"x"));
+        let data = keys.chunk_id(ChunkClass::Data, b"x");
+        assert_ne!(data, keys.chunk_id(ChunkClass::Metadata, b"x"));
+        assert_ne!(data, other.chunk_id(ChunkClass::Data, b"x"));
         let random = [3; 32];
         assert_ne!(
             *keys.object_key(SealClass::Data, &random),

@@ -31,7 +31,7 @@ pub type ReadAt<'r, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'r;
 
 /// The division of an object into shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct ParityShape {
     /// Bytes of the object, at least 1.
     pub size: u64,
     /// Bytes of a shard: a multiple of 64. The last data shard is padded with zeros.
@@ -72,7 +72,7 @@ impl<E> From<reed_solomon_simd::Error> for ParityError<E> {
     }
 }
 
-impl Shape {
+impl ParityShape {
     /// Returns the shape of an object of `size` bytes (at least 1) with `percent` (1–100) of
     /// recovery data: at least one parity shard, at most as many as there are data shards.
     pub fn new(size: u64, percent: u8) -> Self {
@@ -136,7 +136,7 @@ pub fn shard_hash(shard: &[u8]) -> ShardHash {
 
 /// Reads a whole data shard, padded with zeros.
 pub fn read_data_shard<E>(
-    shape: &Shape,
+    shape: &ParityShape,
     n: u32,
     buf: &mut Vec<u8>,
     read: &mut ReadAt<'_, E>,
@@ -151,7 +151,7 @@ pub fn read_data_shard<E>(
 
 /// Computes all parity shards, one after the other. `read` fills a buffer with the object's bytes
 /// at an offset.
-pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
+pub fn encode<E>(shape: &ParityShape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
     let shard = shape.shard as usize;
     let mut out = vec![0; shape.parity_bytes() as usize];
     let mut buf = Vec::new();
@@ -173,7 +173,7 @@ pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, Par
 /// Computes the data shards that `data_is_whole` marks as damaged from intact shards. Returns them
 /// padded, by number. `read_parity` fills a buffer with the parity shards' bytes at an offset.
 pub fn recover<E>(
-    shape: &Shape,
+    shape: &ParityShape,
     data_is_whole: &[bool],
     parity_is_whole: &[bool],
     read: &mut ReadAt<'_, E>,
@@ -232,7 +232,7 @@ pub fn recover<E>(
 
 /// Reads a slice of a data shard, with zeros after the object's end.
 fn read_slice<E>(
-    shape: &Shape,
+    shape: &ParityShape,
     n: u32,
     slice: &std::ops::Range<usize>,
     buf: &mut Vec<u8>,
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn shapes_follow_size_and_percentage() {
         let shape = |size, percent| {
-            let shape = Shape::new(size, percent);
+            let shape = ParityShape::new(size, percent);
             assert!(shape.is_legal(), "{shape:?}");
             (shape.shard, shape.data, shape.parity)
         };
@@ -306,7 +306,7 @@ mod tests {
             (90_000, 100),
         ] {
             let bytes = noise(size);
-            let shape = Shape::new(size as u64, percent);
+            let shape = ParityShape::new(size as u64, percent);
             let parity = encode(&shape, &mut reader(&bytes)).expect("encoded");
             let count = shape.parity as usize;
 
@@ -358,7 +358,7 @@ mod tests {
     /// Slices bound the memory and must not change the bytes: the format does not mention slices.
     #[test]
     fn slices_give_the_same_as_whole_shards() {
-        let shape = Shape {
+        let shape = ParityShape {
             size: 40_000,
             shard: 4096,
             data: 10,

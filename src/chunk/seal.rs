@@ -9,7 +9,7 @@ use std::fmt;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::keys::{Keys, SealClass};
-use crate::types::Codec;
+use crate::types::FrameCodec;
 
 /// Bytes that sealing adds to a message.
 pub const TAG_BYTES: usize = 16;
@@ -70,7 +70,7 @@ impl ObjectSeal {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    fn aad(&self, part: PartKind, number: u64, codec: Codec, plain_len: u64) -> Aad<Vec<u8>> {
+    fn aad(&self, part: PartKind, number: u64, codec: FrameCodec, plain_len: u64) -> Aad<Vec<u8>> {
         let mut aad = Vec::with_capacity(self.header.len() + 18);
         aad.extend_from_slice(&self.header);
         aad.push(part as u8);
@@ -86,7 +86,7 @@ impl ObjectSeal {
         &self,
         part: PartKind,
         number: u64,
-        codec: Codec,
+        codec: FrameCodec,
         plain_len: u64,
         bytes: &mut Vec<u8>,
     ) {
@@ -103,7 +103,7 @@ impl ObjectSeal {
         &self,
         part: PartKind,
         number: u64,
-        codec: Codec,
+        codec: FrameCodec,
         plain_len: u64,
         bytes: &mut Vec<u8>,
     ) -> Result<(), SealBroken> {
@@ -136,7 +136,7 @@ mod tests {
         let keys = Keys::derive(&MasterKey::new([9; 32]));
         let seal = ObjectSeal::new(&keys, SealClass::Data, &[1; 32], b"header");
         let mut sealed = b"plain".to_vec();
-        seal.seal(PartKind::Frame, 3, Codec::Plain, 5, &mut sealed);
+        seal.seal(PartKind::Frame, 3, FrameCodec::Plain, 5, &mut sealed);
         assert_eq!(sealed.len(), 5 + TAG_BYTES);
 
         let open = |seal: &ObjectSeal, part, number, codec, len| {
@@ -145,20 +145,20 @@ mod tests {
                 .map(|()| bytes)
         };
         assert_eq!(
-            open(&seal, PartKind::Frame, 3, Codec::Plain, 5),
+            open(&seal, PartKind::Frame, 3, FrameCodec::Plain, 5),
             Ok(b"plain".to_vec())
         );
-        assert!(open(&seal, PartKind::Directory, 3, Codec::Plain, 5).is_err());
-        assert!(open(&seal, PartKind::Frame, 4, Codec::Plain, 5).is_err());
-        assert!(open(&seal, PartKind::Frame, 3, Codec::Zstd, 5).is_err());
-        assert!(open(&seal, PartKind::Frame, 3, Codec::Plain, 6).is_err());
+        assert!(open(&seal, PartKind::Directory, 3, FrameCodec::Plain, 5).is_err());
+        assert!(open(&seal, PartKind::Frame, 4, FrameCodec::Plain, 5).is_err());
+        assert!(open(&seal, PartKind::Frame, 3, FrameCodec::Zstd, 5).is_err());
+        assert!(open(&seal, PartKind::Frame, 3, FrameCodec::Plain, 6).is_err());
 
         let moved = ObjectSeal::new(&keys, SealClass::Data, &[1; 32], b"Header");
-        assert!(open(&moved, PartKind::Frame, 3, Codec::Plain, 5).is_err());
+        assert!(open(&moved, PartKind::Frame, 3, FrameCodec::Plain, 5).is_err());
         let other = ObjectSeal::new(&keys, SealClass::Metadata, &[1; 32], b"header");
-        assert!(open(&other, PartKind::Frame, 3, Codec::Plain, 5).is_err());
+        assert!(open(&other, PartKind::Frame, 3, FrameCodec::Plain, 5).is_err());
         assert!(
-            seal.open(PartKind::Frame, 0, Codec::Plain, 0, &mut vec![0; 3])
+            seal.open(PartKind::Frame, 0, FrameCodec::Plain, 0, &mut vec![0; 3])
                 .is_err()
         );
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
 use super::text::{JsonError, as_hex, as_text, as_time, from_json, to_json};
-use crate::types::{Profile, RepoId, Timestamp};
+use crate::types::{ChunkProfile, RepoId, Timestamp};
 
 const MAGIC: &str = "icecore repository";
 const BYTES_MAX: usize = 64 << 10;
@@ -17,7 +17,7 @@ const END: &[u8] = b"\"}\n";
 
 /// Features that a client must support before it performs this kind of operation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Features {
+pub struct RepoFeatures {
     pub read: Vec<String>,
     pub write: Vec<String>,
     pub prune: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Features {
 
 /// A repository's identity and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
+pub struct RepoConfig {
     magic: String,
     /// Format version of the repository.
     pub format: u32,
@@ -33,43 +33,43 @@ pub struct Config {
     pub repository: RepoId,
     #[serde(with = "as_time")]
     pub created: Timestamp,
-    pub features: Features,
+    pub features: RepoFeatures,
     /// Size of the recovery data written for each pack, in percent of the pack's size, 1 to 100.
     /// `None` means no recovery data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parity: Option<u8>,
     /// The cutter's pinned settings: minimum, average and maximum of each profile, and the
     /// algorithm.
-    cutting: BTreeMap<String, Setting>,
+    cutting: BTreeMap<String, CutSetting>,
 }
 
 /// One of the cutter's settings. Numbers are integers: a fraction might not be read back exactly as
 /// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Setting {
+enum CutSetting {
     Sizes([u32; 3]),
     Text(String),
 }
 
 /// Returns the cutter's settings that are pinned in every repository of this format version.
-fn cutting() -> BTreeMap<String, Setting> {
-    let profile = |profile: Profile| {
+fn cutting() -> BTreeMap<String, CutSetting> {
+    let profile = |profile: ChunkProfile| {
         let sizes = profile.sizes_at(0);
         (
             profile.name().to_owned(),
-            Setting::Sizes([sizes.min(), sizes.average(), sizes.max()]),
+            CutSetting::Sizes([sizes.min(), sizes.average(), sizes.max()]),
         )
     };
-    let algorithm = Setting::Text("fastcdc-2020 normalization 1 seed 0".into());
-    Profile::ALL
+    let algorithm = CutSetting::Text("fastcdc-2020 normalization 1 seed 0".into());
+    ChunkProfile::ALL
         .map(profile)
         .into_iter()
         .chain([("algorithm".to_owned(), algorithm)])
         .collect()
 }
 
-impl Config {
+impl RepoConfig {
     /// Returns the config of a new repository.
     pub fn new(repository: RepoId, created: Timestamp) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Config {
             format: FORMAT_VERSION,
             repository,
             created,
-            features: Features::default(),
+            features: RepoFeatures::default(),
             parity: None,
             cutting: cutting(),
         }
@@ -85,7 +85,7 @@ impl Config {
 }
 
 /// Encodes a config. `mac` gets the bytes to protect, and its result becomes the last field.
-pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Vec<u8> {
+pub fn encode_config(config: &RepoConfig, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Vec<u8> {
     let mut out = to_json(config);
     out.pop(); // the closing brace follows the MAC
     let mac = as_hex::encode(&mac(&out));
@@ -99,22 +99,22 @@ pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Ve
 /// the key is open.
 ///
 /// Of a newer format only the version is decoded, so that the caller can name it in the error.
-pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonError> {
+pub fn decode_config(bytes: &[u8]) -> Result<(RepoConfig, &[u8], [u8; 32]), JsonError> {
     if bytes.len() > BYTES_MAX {
         return Err(JsonError("longer than 64 KiB".into()));
     }
     #[derive(Deserialize)]
-    struct Version {
+    struct FormatVersion {
         magic: String,
         format: u32,
     }
 
-    let version: Version = from_json(bytes)?;
+    let version: FormatVersion = from_json(bytes)?;
     if version.magic != MAGIC {
         return Err(JsonError("not the config of an icecore repository".into()));
     }
     if version.format > FORMAT_VERSION {
-        let mut config = Config::new(RepoId::new([0; 16]), Timestamp::default());
+        let mut config = RepoConfig::new(RepoId::new([0; 16]), Timestamp::default());
         config.format = version.format;
         return Ok((config, &[], [0; 32]));
     }
@@ -133,7 +133,7 @@ pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonErro
         .and_then(|mac| <[u8; 32]>::try_from(mac).ok())
         .ok_or_else(|| JsonError("the last field is not the MAC".into()))?;
 
-    let config: Config = from_json(bytes)?;
+    let config: RepoConfig = from_json(bytes)?;
     Ok((config, protected, mac))
 }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_byte_of_a_config_is_under_the_mac_or_checked() {
-        let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
+        let config = RepoConfig::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
         let bytes = encode_config(&config, mac);
         let accepts = |bytes: &[u8]| {
             decode_config(bytes)

@@ -1,6 +1,6 @@
 //! Content of files and streams: extents and list nodes (docs/format.md, "Content").
 
-use super::wire::{Reader, WireError, put_bytes, put_number};
+use super::wire::{WireError, WireReader, put_bytes, put_number};
 use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX};
 
 const CHUNK_MAX: u32 = 2 << 20;
@@ -39,7 +39,7 @@ fn put_extent(out: &mut Vec<u8>, extent: &Extent) {
     }
 }
 
-fn read_extent(reader: &mut Reader<'_>) -> Result<Extent, WireError> {
+fn read_extent(reader: &mut WireReader<'_>) -> Result<Extent, WireError> {
     let extent = match reader.byte()? {
         TAG_CHUNK => {
             let id = ChunkId::new(reader.array()?);
@@ -77,7 +77,7 @@ fn put_extents(out: &mut Vec<u8>, extents: &[Extent]) {
     extents.iter().for_each(|extent| put_extent(out, extent));
 }
 
-fn read_extents(reader: &mut Reader<'_>, max: usize) -> Result<Content, WireError> {
+fn read_extents(reader: &mut WireReader<'_>, max: usize) -> Result<Content, WireError> {
     let count = reader.count(2)?;
     if count > max {
         return Err(reader.error("more extents than are legal"));
@@ -99,7 +99,7 @@ pub(super) fn put_content(out: &mut Vec<u8>, content: &Content) {
     put_extents(out, &content.extents);
 }
 
-pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Content, WireError> {
+pub(super) fn read_content(reader: &mut WireReader<'_>) -> Result<Content, WireError> {
     read_extents(reader, usize::MAX)
 }
 
@@ -125,7 +125,7 @@ pub fn encode_list_node(extents: &[Extent]) -> Vec<u8> {
 /// Decodes the list node of an extent of this length and depth. A list of depth 1 contains no
 /// lists; a list of depth n contains only lists of depth n − 1.
 pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let content = read_extents(&mut reader, LIST_ENTRIES_MAX)?;
     reader.end()?;
     if content.size != len {

@@ -1,7 +1,7 @@
 //! The envelope of packs, segments, snapshots and leases (docs/format.md, "Envelope").
 
-use super::wire::{Reader, WireError};
-use crate::types::{Codec, LeaseId};
+use super::wire::{WireError, WireReader};
+use crate::types::{FrameCodec, LeaseId};
 
 /// First bytes of every object with an envelope.
 const MAGIC: [u8; 8] = *b"icecore\n";
@@ -33,7 +33,7 @@ pub enum ObjectKind {
 
 /// An envelope's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct ObjectHeader {
     pub kind: ObjectKind,
     /// Makes the object's key and name unique.
     pub random: [u8; 32],
@@ -42,7 +42,7 @@ pub struct Header {
 }
 
 /// Encodes a header: [`HEADER_BYTES`] bytes.
-pub fn encode_header(header: &Header) -> Vec<u8> {
+pub fn encode_header(header: &ObjectHeader) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(&MAGIC);
     out.push(header.kind as u8);
@@ -56,8 +56,8 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
 
 /// Decodes the header at the start of `bytes`, which must be of this kind. Returns it and its
 /// length.
-pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), WireError> {
-    let mut reader = Reader::new(bytes);
+pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(ObjectHeader, usize), WireError> {
+    let mut reader = WireReader::new(bytes);
     if reader.take(8)? != MAGIC {
         return Err(reader.error("this is no icecore object"));
     }
@@ -79,7 +79,7 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), 
     let random = reader.array()?;
     let writer = LeaseId::new(reader.array()?);
     Ok((
-        Header {
+        ObjectHeader {
             kind,
             random,
             writer,
@@ -88,22 +88,22 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), 
     ))
 }
 
-fn codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
+fn codec(reader: &mut WireReader<'_>) -> Result<FrameCodec, WireError> {
     match reader.byte()? {
-        0 => Ok(Codec::Plain),
-        1 => Ok(Codec::Zstd),
+        0 => Ok(FrameCodec::Plain),
+        1 => Ok(FrameCodec::Zstd),
         _ => Err(reader.error("a codec that this icecore does not know")),
     }
 }
 
-pub(super) fn read_codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
+pub(super) fn read_codec(reader: &mut WireReader<'_>) -> Result<FrameCodec, WireError> {
     codec(reader)
 }
 
 /// A sealed part with the values needed to open it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBody<'a> {
-    pub codec: Codec,
+    pub codec: FrameCodec,
     pub plain_len: u64,
     /// Sealed bytes with the tag.
     pub sealed: &'a [u8],
@@ -111,7 +111,7 @@ pub struct SealedBody<'a> {
 
 /// Encodes the prefix of the sealed bytes of a segment, a snapshot, a lease or a directory: 9
 /// bytes.
-pub fn encode_body_prefix(codec: Codec, plain_len: u64) -> [u8; BODY_PREFIX_BYTES] {
+pub fn encode_body_prefix(codec: FrameCodec, plain_len: u64) -> [u8; BODY_PREFIX_BYTES] {
     let mut out = [0; BODY_PREFIX_BYTES];
     out[0] = codec as u8;
     out[1..].copy_from_slice(&plain_len.to_le_bytes());
@@ -120,7 +120,7 @@ pub fn encode_body_prefix(codec: Codec, plain_len: u64) -> [u8; BODY_PREFIX_BYTE
 
 /// Splits a body into prefix and sealed bytes. Refuses a plain length above `limit`.
 pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let codec = codec(&mut reader)?;
     let plain_len = u64::from_le_bytes(reader.array()?);
     if plain_len > limit as u64 {
@@ -136,14 +136,14 @@ pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireErr
 
 /// The end of a pack, with the position of its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trailer {
+pub struct PackTrailer {
     pub directory_offset: u64,
     /// Bytes of prefix, sealed directory and tag.
     pub directory_len: u64,
 }
 
 /// Encodes a trailer: [`TRAILER_BYTES`] bytes.
-pub fn encode_trailer(trailer: Trailer) -> [u8; TRAILER_BYTES] {
+pub fn encode_trailer(trailer: PackTrailer) -> [u8; TRAILER_BYTES] {
     let mut out = [0; TRAILER_BYTES];
     out[..8].copy_from_slice(&trailer.directory_offset.to_le_bytes());
     out[8..16].copy_from_slice(&trailer.directory_len.to_le_bytes());
@@ -157,8 +157,8 @@ pub fn decode_trailer(
     bytes: &[u8],
     pack_size: u64,
     directory_max: u64,
-) -> Result<Trailer, WireError> {
-    let mut reader = Reader::new(bytes);
+) -> Result<PackTrailer, WireError> {
+    let mut reader = WireReader::new(bytes);
     let directory_offset = u64::from_le_bytes(reader.array()?);
     let directory_len = u64::from_le_bytes(reader.array()?);
     if reader.array()? != TRAILER_MAGIC {
@@ -174,7 +174,7 @@ pub fn decode_trailer(
     {
         return Err(reader.error("a directory that does not fit its pack"));
     }
-    Ok(Trailer {
+    Ok(PackTrailer {
         directory_offset,
         directory_len,
     })
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_every_fixed_byte_counts() {
-        let header = Header {
+        let header = ObjectHeader {
             kind: ObjectKind::Pack,
             random: [5; 32],
             writer: LeaseId::new([6; 16]),
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_trailer_must_fit_its_pack() {
-        let trailer = Trailer {
+        let trailer = PackTrailer {
             directory_offset: 61,
             directory_len: 39,
         };
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(decode_trailer(&bytes, 124, 1000), Ok(trailer));
         assert!(decode_trailer(&bytes, 125, 1000).is_err());
         assert!(decode_trailer(&bytes, 124, 38).is_err());
-        let wild = encode_trailer(Trailer {
+        let wild = encode_trailer(PackTrailer {
             directory_offset: u64::MAX,
             directory_len: 2,
         });

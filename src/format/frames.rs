@@ -1,8 +1,8 @@
 //! Lists of frames and their chunks, as in pack directories and segments (docs/format.md, "Pack").
 
 use super::envelope::read_codec;
-use super::wire::{Reader, WireError, put_number};
-use crate::types::{ChunkId, ChunkInfo, Class, Codec, FrameInfo};
+use super::wire::{WireError, WireReader, put_number};
+use crate::types::{ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo};
 
 const FRAME_PLAIN_MAX: u64 = 4 << 20;
 const CHUNK_MAX: u32 = 2 << 20;
@@ -32,7 +32,7 @@ pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
 
 /// Reads frames in ascending, non-overlapping order, all before `limit`.
 pub(super) fn read_frames(
-    reader: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
     limit: u64,
 ) -> Result<Vec<FrameInfo>, WireError> {
     let count = reader.count(FRAME_LEAST)?;
@@ -40,8 +40,8 @@ pub(super) fn read_frames(
     let mut end = 0u64;
     for _ in 0..count {
         let class = match reader.byte()? {
-            1 => Class::Data,
-            2 => Class::Metadata,
+            1 => ChunkClass::Data,
+            2 => ChunkClass::Metadata,
             _ => return Err(reader.error("a class that this icecore does not know")),
         };
         let codec = read_codec(reader)?;
@@ -64,7 +64,7 @@ pub(super) fn read_frames(
         let packed = stored
             .checked_sub(TAG_BYTES)
             .ok_or_else(|| reader.error("a frame shorter than its tag"))?;
-        if packed > plain || (codec == Codec::Plain) != (packed == plain) {
+        if packed > plain || (codec == FrameCodec::Plain) != (packed == plain) {
             return Err(reader.error("a frame of impossible length"));
         }
 
@@ -81,7 +81,7 @@ pub(super) fn read_frames(
     Ok(frames)
 }
 
-fn read_chunks(reader: &mut Reader<'_>, plain: u32) -> Result<Vec<ChunkInfo>, WireError> {
+fn read_chunks(reader: &mut WireReader<'_>, plain: u32) -> Result<Vec<ChunkInfo>, WireError> {
     let count = reader.count(CHUNK_LEAST)?;
     let mut chunks = Vec::with_capacity(count);
     let mut sum = 0u64;
@@ -109,7 +109,7 @@ pub fn encode_directory(frames: &[FrameInfo]) -> Vec<u8> {
 
 /// Decodes a pack's directory. All frames must end before `directory_offset`.
 pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<FrameInfo>, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let frames = read_frames(&mut reader, directory_offset)?;
     reader.end()?;
     Ok(frames)
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_frame_is_no_longer_than_its_plain_bytes_and_tag() {
         let frame = |codec, stored| FrameInfo {
-            class: Class::Data,
+            class: ChunkClass::Data,
             codec,
             offset: 61,
             stored,
@@ -136,12 +136,12 @@ mod tests {
         };
         let legal = |frame| decode_directory(&encode_directory(&[frame]), 1 << 40).is_ok();
         assert!(
-            legal(frame(Codec::Plain, 116))
-                && legal(frame(Codec::Zstd, 115))
-                && legal(frame(Codec::Zstd, 16))
+            legal(frame(FrameCodec::Plain, 116))
+                && legal(frame(FrameCodec::Zstd, 115))
+                && legal(frame(FrameCodec::Zstd, 16))
         );
-        assert!(!legal(frame(Codec::Plain, 115)) && !legal(frame(Codec::Plain, 117)));
-        assert!(!legal(frame(Codec::Zstd, 116)) && !legal(frame(Codec::Zstd, 15)));
-        assert!(!legal(frame(Codec::Zstd, u32::MAX)));
+        assert!(!legal(frame(FrameCodec::Plain, 115)) && !legal(frame(FrameCodec::Plain, 117)));
+        assert!(!legal(frame(FrameCodec::Zstd, 116)) && !legal(frame(FrameCodec::Zstd, 15)));
+        assert!(!legal(frame(FrameCodec::Zstd, u32::MAX)));
     }
 }

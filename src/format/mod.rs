@@ -19,12 +19,12 @@ mod snapshot;
 mod text;
 mod wire;
 
-pub use config::{Config, Features, decode_config, encode_config};
+pub use config::{RepoConfig, RepoFeatures, decode_config, encode_config};
 pub use content::{
     LIST_ENTRIES_MAX, LIST_ENTRIES_MIN, decode_list_node, encode_list_node, ends_list_node,
 };
 pub use envelope::{
-    HEADER_BYTES, Header, ObjectKind, SealedBody, TRAILER_BYTES, Trailer, decode_body,
+    HEADER_BYTES, ObjectHeader, ObjectKind, PackTrailer, SealedBody, TRAILER_BYTES, decode_body,
     decode_header, decode_trailer, encode_body_prefix, encode_header, encode_trailer,
 };
 pub use frames::{decode_directory, encode_directory};
@@ -42,8 +42,8 @@ pub use run::{
 };
 pub use segment::{SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 pub use snapshot::{
-    Lost, LostPath, RunRef, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceCounts, SourceKind,
-    SourceRecord, decode_snapshot, encode_snapshot,
+    LostContent, LostPath, RunRef, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceCounts,
+    SourceKind, SourceRecord, decode_snapshot, encode_snapshot,
 };
 pub use text::JsonError;
 pub use wire::WireError;

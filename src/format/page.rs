@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::content::{put_content, read_content};
 use super::wire::{
-    Reader, WireError, put_bytes, put_number, put_record, put_time_after, time_after,
+    WireError, WireReader, put_bytes, put_number, put_record, put_time_after, time_after,
 };
 use crate::types::{
-    ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, Metadata, Node, Owner, PATH_BYTES_MAX,
-    RelPath, Timestamp, Xattr, XattrValue,
+    ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, ExtendedAttribute, Metadata, Node, Owner,
+    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue,
 };
 
 /// Maximal bytes of a page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
@@ -117,14 +117,14 @@ impl PageBuilder {
 
 /// Decodes a page: entries in strictly ascending path order, at least one.
 pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     if bytes.len() > PAGE_BYTES_MAX {
         return Err(reader.error("a page longer than is legal"));
     }
 
     let owners = read_owners(&mut reader)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(reader.left() / 64);
-    let mut context = Context {
+    let mut context = PageContext {
         owners: &owners,
         owners_used: 0,
         last_mtime: Timestamp::default(),
@@ -157,14 +157,14 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
 }
 
 /// State shared by the entries of a page.
-struct Context<'a> {
+struct PageContext<'a> {
     owners: &'a [Owner],
     /// Number of owners used so far. Owners are listed in the order of their first use.
     owners_used: usize,
     last_mtime: Timestamp,
 }
 
-fn read_owners(reader: &mut Reader<'_>) -> Result<Vec<Owner>, WireError> {
+fn read_owners(reader: &mut WireReader<'_>) -> Result<Vec<Owner>, WireError> {
     let count = reader.count(4)?;
     let mut owners = Vec::with_capacity(count);
     for _ in 0..count {
@@ -211,7 +211,11 @@ fn block_name(suffix: &[u8]) -> Option<&[u8]> {
 
 /// Replaces the previous path in `key` by the next one, which must be above it and encoded as by
 /// [`put_path`].
-fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Result<(), WireError> {
+fn read_path(
+    reader: &mut WireReader<'_>,
+    key: &mut Vec<u8>,
+    is_first: bool,
+) -> Result<(), WireError> {
     let shared = reader.number()?;
     if shared > key.len() as u64 {
         return Err(reader.error("a shared prefix longer than the path before"));
@@ -289,7 +293,7 @@ fn put_bits(out: &mut Vec<u8>, values: impl Iterator<Item = u8>, width: u32) {
 }
 
 fn read_bits(
-    reader: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
     key: &mut Vec<u8>,
     chars: usize,
     width: u32,
@@ -367,7 +371,10 @@ fn put_meta(out: &mut Vec<u8>, meta: &Metadata, owner: u64, last_mtime: Timestam
     }
 }
 
-fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metadata, WireError> {
+fn read_meta(
+    reader: &mut WireReader<'_>,
+    context: &mut PageContext<'_>,
+) -> Result<Metadata, WireError> {
     let mode = reader.number()?;
     if mode > 0o7777 {
         return Err(reader.error("permission bits beyond 07777"));
@@ -403,9 +410,9 @@ fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metad
     })
 }
 
-fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
+fn read_xattrs(reader: &mut WireReader<'_>) -> Result<Vec<ExtendedAttribute>, WireError> {
     let count = reader.count(3)?;
-    let mut xattrs: Vec<Xattr> = Vec::with_capacity(count);
+    let mut xattrs: Vec<ExtendedAttribute> = Vec::with_capacity(count);
     for _ in 0..count {
         let name = reader.bytes(NAME_MAX)?.to_vec();
         if name.is_empty()
@@ -432,7 +439,7 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
             }
         };
 
-        xattrs.push(Xattr { name, value });
+        xattrs.push(ExtendedAttribute { name, value });
     }
     Ok(xattrs)
 }
@@ -447,9 +454,9 @@ fn known_kind(number: u8) -> Option<EntryKind> {
 }
 
 fn read_node(
-    mut reader: Reader<'_>,
+    mut reader: WireReader<'_>,
     path: RelPath,
-    context: &mut Context<'_>,
+    context: &mut PageContext<'_>,
 ) -> Result<Entry, WireError> {
     let number = reader.byte()?;
     let bits = u16::try_from(reader.number()?).ok();

@@ -1,7 +1,7 @@
 //! The head of recovery data (docs/format.md, "Parity"): how a pack is divided into shards, and the
 //! hashes that locate damage.
 
-use super::wire::{Reader, WireError};
+use super::wire::{WireError, WireReader};
 use crate::types::PackId;
 
 /// First and last bytes of every parity object.
@@ -62,13 +62,13 @@ pub fn encode_parity_head(head: &ParityHead) -> Vec<u8> {
 /// Returns the length of the head that begins with these bytes, at least
 /// [`PARITY_HEAD_BYTES_LEAST`].
 pub fn parity_head_len(bytes: &[u8]) -> Result<usize, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let (_, data, parity) = read_fixed(&mut reader)?;
     Ok(FIXED_BYTES + HASH_BYTES * (data + parity) as usize)
 }
 
 /// Reads the fields before the hashes; the hashes stay empty.
-fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireError> {
+fn read_fixed(reader: &mut WireReader<'_>) -> Result<(ParityHead, u32, u32), WireError> {
     if reader.array()? != MAGIC {
         return Err(reader.error("this is no recovery data"));
     }
@@ -108,7 +108,7 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireErr
 
 /// Decodes a head that fills `bytes`.
 pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let (head, data, parity) = read_fixed(&mut reader)?;
     if bytes.len() != FIXED_BYTES + HASH_BYTES * (data + parity) as usize {
         return Err(reader.error("a head of another length than it says"));
@@ -142,7 +142,7 @@ pub fn encode_parity_end(head_len: usize) -> [u8; PARITY_END_BYTES] {
 
 /// Returns the length of the second head from the object's end, [`PARITY_END_BYTES`] bytes.
 pub fn decode_parity_end(bytes: &[u8]) -> Result<usize, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let len = u64::from_le_bytes(reader.array()?);
     if reader.array()? != MAGIC || reader.byte()? != VERSION {
         return Err(reader.error("recovery data without its end"));

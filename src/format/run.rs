@@ -1,6 +1,6 @@
 //! A run's root and index nodes, which locate its pages (docs/format.md, "Run").
 
-use super::wire::{Reader, WireError, put_bytes, put_number, put_record};
+use super::wire::{WireError, WireReader, put_bytes, put_number, put_record};
 use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
 
 /// Nodes are closed once they reach this many bytes.
@@ -53,7 +53,7 @@ fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
     }
 }
 
-fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
+fn read_tree(reader: &mut WireReader<'_>) -> Result<RunTree, WireError> {
     let level = reader.number()?;
     if level > u64::from(LEVEL_MAX) {
         return Err(reader.error("a run deeper than is legal"));
@@ -101,7 +101,7 @@ pub fn encode_node(tree: &RunTree) -> Vec<u8> {
 
 /// Decodes an index node, which must be of this level.
 pub fn decode_node(bytes: &[u8], level: u8) -> Result<RunTree, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let tree = read_tree(&mut reader)?;
     reader.end()?;
     if tree.level != level || tree.refs.is_empty() {
@@ -120,7 +120,7 @@ pub fn encode_root(root: &RunRoot) -> Vec<u8> {
 
 /// Decodes a run's root.
 pub fn decode_root(bytes: &[u8]) -> Result<RunRoot, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let directories = read_tree(&mut reader)?;
     let others = read_tree(&mut reader)?;
     reader.tail()?;

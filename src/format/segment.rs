@@ -1,7 +1,7 @@
 //! Index segments (docs/format.md, "Index segment").
 
 use super::frames::{put_frames, read_frames};
-use super::wire::{Reader, WireError, put_number, put_record};
+use super::wire::{WireError, WireReader, put_number, put_record};
 use crate::types::{ChunkId, LeaseId, PackId, PackInfo, SegmentBody, SegmentId};
 
 /// Maximal plain bytes of a segment that is read: 64 MiB.
@@ -34,7 +34,7 @@ fn put_ids<'a>(out: &mut Vec<u8>, ids: impl ExactSizeIterator<Item = &'a [u8; 32
     ids.for_each(|id| out.extend_from_slice(id));
 }
 
-fn read_ids<T>(reader: &mut Reader<'_>, wrap: fn([u8; 32]) -> T) -> Result<Vec<T>, WireError> {
+fn read_ids<T>(reader: &mut WireReader<'_>, wrap: fn([u8; 32]) -> T) -> Result<Vec<T>, WireError> {
     let count = reader.count(32)?;
     let mut out = Vec::with_capacity(count);
     let mut last: Option<[u8; 32]> = None;
@@ -51,7 +51,7 @@ fn read_ids<T>(reader: &mut Reader<'_>, wrap: fn([u8; 32]) -> T) -> Result<Vec<T
 
 /// Decodes a segment.
 pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = WireReader::new(bytes);
     let writer = LeaseId::new(reader.array()?);
     let count = reader.count(34)?;
     let mut packs = Vec::with_capacity(count);
@@ -86,7 +86,7 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ChunkInfo, Class, Codec, FrameInfo};
+    use crate::types::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo};
 
     fn sample() -> SegmentBody {
         let chunk = |n: u8| ChunkInfo {
@@ -94,8 +94,8 @@ mod tests {
             len: u32::from(n) * 100,
         };
         let frame = |offset, n| FrameInfo {
-            class: Class::Data,
-            codec: Codec::Zstd,
+            class: ChunkClass::Data,
+            codec: FrameCodec::Zstd,
             offset,
             stored: 50,
             plain: u32::from(n) * 100 + 700,

@@ -150,7 +150,7 @@ impl SourceRecord {
 
 /// Data that a repaired snapshot lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Lost {
+pub struct LostContent {
     /// Number of paths with lost data.
     pub count: u64,
     /// The first of these paths, in order of source and path.
@@ -231,7 +231,7 @@ pub struct Snapshot {
     pub committed: Option<Timestamp>,
     /// Data that a repair could not save.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost: Option<Lost>,
+    pub lost: Option<LostContent>,
     /// Optional fields of later versions, kept unchanged.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
@@ -296,7 +296,7 @@ mod stream_content {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "lowercase", deny_unknown_fields)]
-    enum Piece {
+    enum LostPiece {
         Chunk {
             #[serde(with = "as_text")]
             id: ChunkId,
@@ -319,12 +319,12 @@ mod stream_content {
 
     pub fn serialize<S: Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(content.extents.iter().map(|extent| match extent {
-            Extent::Chunk { id, len } => Piece::Chunk { id: *id, len: *len },
-            Extent::Hole { len } => Piece::Hole { len: *len },
-            Extent::Literal(bytes) => Piece::Literal {
+            Extent::Chunk { id, len } => LostPiece::Chunk { id: *id, len: *len },
+            Extent::Hole { len } => LostPiece::Hole { len: *len },
+            Extent::Literal(bytes) => LostPiece::Literal {
                 bytes: bytes.clone(),
             },
-            Extent::List { id, len, depth } => Piece::List {
+            Extent::List { id, len, depth } => LostPiece::List {
                 id: *id,
                 len: *len,
                 depth: *depth,
@@ -334,14 +334,14 @@ mod stream_content {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Content, D::Error> {
         let mut content = Content::default();
-        for piece in Vec::<Piece>::deserialize(from)? {
+        for piece in Vec::<LostPiece>::deserialize(from)? {
             let extent = match piece {
-                Piece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk { id, len },
-                Piece::Hole { len } => Extent::Hole { len },
-                Piece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => {
+                LostPiece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk { id, len },
+                LostPiece::Hole { len } => Extent::Hole { len },
+                LostPiece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => {
                     Extent::Literal(bytes)
                 }
-                Piece::List { id, len, depth } if (1..=8).contains(&depth) => {
+                LostPiece::List { id, len, depth } if (1..=8).contains(&depth) => {
                     Extent::List { id, len, depth }
                 }
                 _ => return Err(D::Error::custom("an extent out of its bounds")),
@@ -457,7 +457,7 @@ mod tests {
             replaces: Some(SnapshotId::new([5; 32])),
             original: Some(SnapshotId::new([6; 32])),
             committed: Timestamp::new(1_700_000_001, 3),
-            lost: Some(Lost { count: 2, paths }),
+            lost: Some(LostContent { count: 2, paths }),
             images: vec![ServiceImage {
                 service: "ipfs".into(),
                 image: "ipfs/kubo:stable".into(),

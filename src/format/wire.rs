@@ -68,14 +68,14 @@ pub fn tail_fields_skipped() -> u64 {
 
 /// Reads values written by the functions above, never past the end.
 #[derive(Debug, Clone)]
-pub(super) struct Reader<'a> {
+pub(super) struct WireReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Position of `bytes` in the caller's input, for error messages.
     base: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> WireReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
         self.take(len as usize)
     }
 
-    /// Reads a record's length and returns a reader of its fields. [`Reader::tail`] checks its end.
+    /// Reads a record's length and returns a reader of its fields. [`WireReader::tail`] checks its end.
     pub fn record(&mut self) -> Result<Self, WireError> {
         let left = self.left();
         let bytes = self.bytes(left)?;
@@ -214,7 +214,10 @@ pub(super) fn put_time_after(out: &mut Vec<u8>, time: Timestamp, base: Timestamp
 }
 
 /// Reads a time written by [`put_time_after`].
-pub(super) fn time_after(reader: &mut Reader<'_>, base: Timestamp) -> Result<Timestamp, WireError> {
+pub(super) fn time_after(
+    reader: &mut WireReader<'_>,
+    base: Timestamp,
+) -> Result<Timestamp, WireError> {
     let seconds = base.seconds().wrapping_add(reader.signed()?);
     let nanos = i64::from(base.nanos()).saturating_add(reader.signed()?);
     u32::try_from(nanos)
@@ -241,32 +244,32 @@ mod tests {
         ] {
             let mut out = Vec::new();
             put_number(&mut out, value);
-            assert_eq!(Reader::new(&out).number(), Ok(value));
+            assert_eq!(WireReader::new(&out).number(), Ok(value));
         }
         for value in [0, -1, 1, i64::MIN, i64::MAX] {
             let mut out = Vec::new();
             put_signed(&mut out, value);
-            assert_eq!(Reader::new(&out).signed(), Ok(value));
+            assert_eq!(WireReader::new(&out).signed(), Ok(value));
         }
         for bad in [&[0x80, 0x00][..], &[0x80], &[], &[0xff; 11], &[0xff; 10]] {
-            assert!(Reader::new(bad).number().is_err(), "{bad:?}");
+            assert!(WireReader::new(bad).number().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_tail_is_skipped_if_even_and_refused_if_odd() {
-        assert!(Reader::new(&[2, 1, 9]).tail().is_ok());
-        assert!(Reader::new(&[3, 1, 9]).tail().is_err());
-        assert!(Reader::new(&[2, 5, 9]).tail().is_err());
+        assert!(WireReader::new(&[2, 1, 9]).tail().is_ok());
+        assert!(WireReader::new(&[3, 1, 9]).tail().is_err());
+        assert!(WireReader::new(&[2, 5, 9]).tail().is_err());
         assert!(
-            Reader::new(&[4, 0, 2, 0]).tail().is_err()
-                && Reader::new(&[2, 0, 2, 0]).tail().is_err()
+            WireReader::new(&[4, 0, 2, 0]).tail().is_err()
+                && WireReader::new(&[2, 0, 2, 0]).tail().is_err()
         );
     }
 
     #[test]
     fn a_count_cannot_outgrow_its_input() {
-        assert!(Reader::new(&[0xff, 0xff, 0x03, 1, 2]).count(1).is_err());
-        assert!(Reader::new(&[3, 1, 2]).bytes(10).is_err());
+        assert!(WireReader::new(&[0xff, 0xff, 0x03, 1, 2]).count(1).is_err());
+        assert!(WireReader::new(&[3, 1, 2]).bytes(10).is_err());
     }
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::error::IndexError;
-use super::packs::View;
-use super::schema::{Meta, RowHash, Table};
-use super::{FrameRow, Location};
-use crate::types::{ChunkId, Class, Codec, FrameInfo, PackId};
+use super::packs::PackView;
+use super::schema::{MetaRow, RowHash, SmallTable};
+use super::{ChunkLocation, FrameRow};
+use crate::types::{ChunkClass, ChunkId, FrameCodec, FrameInfo, PackId};
 
 /// A row of `chunks` to be inserted.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct ChunkRow {
 /// Returns the mark of a chunk's row.
 fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, len: u32) -> u32 {
     let mut bytes = [0; 81];
-    bytes[0] = Table::Chunks as u8;
+    bytes[0] = SmallTable::Chunks as u8;
     bytes[1..33].copy_from_slice(id);
     bytes[33..65].copy_from_slice(pack.as_bytes());
     for (place, number) in bytes[65..]
@@ -51,7 +51,7 @@ fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, 
 /// segment's packs. If a pack holds a chunk twice, the first copy is kept.
 pub(super) fn insert_chunks(
     conn: &Connection,
-    meta: &mut Meta,
+    meta: &mut MetaRow,
     rows: &mut [ChunkRow],
     pack_ids: &[PackId],
 ) -> rusqlite::Result<Vec<u32>> {
@@ -98,10 +98,10 @@ pub(super) fn find_statement(conn: &Connection) -> rusqlite::Result<CachedStatem
 /// Calls `each` with every copy of a chunk in a pack that some segment adds.
 pub(super) fn find(
     statement: &mut CachedStatement<'_>,
-    view: &View,
+    view: &PackView,
     path: &Path,
     id: &ChunkId,
-    mut each: impl FnMut(Location),
+    mut each: impl FnMut(ChunkLocation),
 ) -> Result<(), IndexError> {
     let fail = |source| IndexError::sqlite(path, "look up a chunk", source);
     let mut rows = statement.query([id.as_bytes().as_slice()]).map_err(fail)?;
@@ -128,7 +128,7 @@ pub(super) fn find(
         }
 
         if pack.row.added {
-            each(Location {
+            each(ChunkLocation {
                 pack: pack.row.id,
                 state: pack.row.state,
                 frame,
@@ -142,7 +142,7 @@ pub(super) fn find(
 }
 
 /// Returns true if `a` is the better copy.
-pub(super) fn better(a: &Location, b: &Location) -> bool {
+pub(super) fn better(a: &ChunkLocation, b: &ChunkLocation) -> bool {
     (a.state, a.pack) < (b.state, b.pack)
 }
 
@@ -181,7 +181,7 @@ pub(super) fn insert_frames(
 }
 
 fn frame_mark(pack: &PackId, frame: u32, row: &FrameRow) -> i64 {
-    let mut hash = RowHash::new(Table::Frames);
+    let mut hash = RowHash::new(SmallTable::Frames);
     hash.bytes(pack.as_bytes());
     for number in [
         frame,
@@ -213,8 +213,8 @@ pub(super) fn read_frame(
         .and_then(|mut statement| {
             statement.query_row(params![number, frame], |row| {
                 let found = FrameRow {
-                    class: Class::Data,
-                    codec: Codec::Plain,
+                    class: ChunkClass::Data,
+                    codec: FrameCodec::Plain,
                     offset: row.get::<_, i64>(2)?.cast_unsigned(),
                     stored: row.get(3)?,
                     plain: row.get(4)?,
@@ -226,10 +226,10 @@ pub(super) fn read_frame(
         .map_err(fail)?;
 
     // An unknown class or codec is damage too.
-    let class = [Class::Data, Class::Metadata]
+    let class = [ChunkClass::Data, ChunkClass::Metadata]
         .into_iter()
         .find(|known| *known as u8 == class);
-    let codec = [Codec::Plain, Codec::Zstd]
+    let codec = [FrameCodec::Plain, FrameCodec::Zstd]
         .into_iter()
         .find(|known| *known as u8 == codec);
     if let (Some(class), Some(codec)) = (class, codec) {
@@ -246,7 +246,7 @@ pub(super) fn read_frame(
 }
 
 /// Reads all rows of chunks and frames and compares them with the sums.
-pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(), IndexError> {
+pub(super) fn check_all(conn: &Connection, view: &PackView, path: &Path) -> Result<(), IndexError> {
     let fail = |source| IndexError::sqlite(path, "read all chunks", source);
     let mut counts: HashMap<i64, u32> = HashMap::new();
     let mut total = 0_u64;

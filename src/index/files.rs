@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::{
-    Dir, Existing, LockFile, PathError, private_directory, read_bounded, remove_if_there,
+    Dir, ExistingFile, LockFile, PathError, private_directory, read_bounded, remove_if_there,
     write_file,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct IndexDir {
 }
 
 /// Content of the pointer file.
-pub(super) enum Pointer {
+pub(super) enum DatabasePointer {
     Absent,
     Unusable(String),
     Generation(u64),
@@ -51,18 +51,20 @@ impl IndexDir {
         })
     }
 
-    pub(super) fn pointer(&self) -> Result<Pointer, PathError> {
+    pub(super) fn pointer(&self) -> Result<DatabasePointer, PathError> {
         let path = self.dir.join("current");
         let bytes = match read_bounded(&path, POINTER_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Pointer::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(DatabasePointer::Absent);
+            }
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::FileTooLarge | ErrorKind::IsADirectory
                 ) =>
             {
-                return Ok(Pointer::Unusable(error.to_string()));
+                return Ok(DatabasePointer::Unusable(error.to_string()));
             }
             Err(error) => return Err(error),
         };
@@ -76,8 +78,8 @@ impl IndexDir {
             _ => None,
         };
         Ok(generation.map_or_else(
-            || Pointer::Unusable(format!("{} names no database", path.display())),
-            Pointer::Generation,
+            || DatabasePointer::Unusable(format!("{} names no database", path.display())),
+            DatabasePointer::Generation,
         ))
     }
 
@@ -105,7 +107,7 @@ impl IndexDir {
         if path.is_dir() {
             remove_if_there(&path)?;
         }
-        write_file(&path, text.as_bytes(), 0o600, Existing::Replace)
+        write_file(&path, text.as_bytes(), 0o600, ExistingFile::Replace)
     }
 
     /// Removes all databases except `current` that no process has open. Files that cannot be
@@ -164,7 +166,7 @@ fn mark_path(dir: &Path, generation: u64) -> PathBuf {
 
 /// State in which the last user of a database left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum OpenMark {
     /// All writers closed it, or other processes have it open now.
     Clean,
     /// A writer did not close it: the machine may have stopped between two writes.
@@ -174,26 +176,26 @@ pub(super) enum Mark {
 }
 
 /// Signals to other processes that this process has a database open.
-pub(super) struct Hold {
+pub(super) struct DatabaseHold {
     file: LockFile,
     written: bool,
 }
 
-impl Hold {
+impl DatabaseHold {
     /// Registers this process as a user of the database. The caller holds the directory's lock.
     pub(super) fn take(
         _directory: &IndexDir,
         dir: &Path,
         generation: u64,
-    ) -> Result<(Self, Mark), PathError> {
+    ) -> Result<(Self, OpenMark), PathError> {
         let file = LockFile::open(mark_path(dir, generation))?;
         let alone = file.try_lock()?;
         // The directory's lock keeps other processes out between these two steps.
         file.share()?;
         let mark = match file.state()? {
-            Some(b'x') => Mark::Damaged,
-            Some(b'd') if alone => Mark::Unclean,
-            _ => Mark::Clean,
+            Some(b'x') => OpenMark::Damaged,
+            Some(b'd') if alone => OpenMark::Unclean,
+            _ => OpenMark::Clean,
         };
         Ok((
             Self {

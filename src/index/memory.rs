@@ -50,29 +50,29 @@ pub struct LastSnapshot {
 }
 
 /// A small database of hints beside the index. Its methods never fail: data that cannot be read
-/// counts as absent, data that cannot be written is not kept, and [`Memory::problem`] returns the
+/// counts as absent, data that cannot be written is not kept, and [`LocalState::problem`] returns the
 /// reason.
-pub struct Memory {
+pub struct LocalState {
     /// Only rows of this repository count.
     repository: RepoId,
-    inner: Mutex<Inner>,
+    inner: Mutex<LocalStateInner>,
     /// Locked shared. It is released after the connection is closed, since fields drop in order.
     _hold: Option<LockFile>,
 }
 
-struct Inner {
+struct LocalStateInner {
     conn: Option<Connection>,
     problem: Option<String>,
 }
 
-impl Memory {
+impl LocalState {
     /// Opens `state.sqlite` of a repository in `dir`. Creates a new one if it is damaged, or keeps
     /// the state in memory if that fails.
     pub fn open(dir: &Path, repository: RepoId) -> Self {
         match open_durable(dir) {
             Ok((conn, hold, problem)) => Self {
                 repository,
-                inner: Mutex::new(Inner {
+                inner: Mutex::new(LocalStateInner {
                     conn: Some(conn),
                     problem,
                 }),
@@ -84,7 +84,7 @@ impl Memory {
                     .filter(|conn| prepare(conn).is_ok());
                 Self {
                     repository,
-                    inner: Mutex::new(Inner {
+                    inner: Mutex::new(LocalStateInner {
                         conn,
                         problem: Some(problem),
                     }),
@@ -371,7 +371,7 @@ impl Memory {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, LocalStateInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -473,7 +473,7 @@ mod tests {
         let t2 = Timestamp::new(-5, 7).expect("a time");
         let snapshot = SnapshotId::new([9; 32]);
 
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
         memory.set_verified(&[(pack(2), t2)]);
         memory.forget_packs(&[pack(1)]);
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(memory.problem(), None);
         drop(memory);
 
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.verified(&pack(1)), None);
         assert_eq!(memory.packs_listed(), Some(t2));
         assert_eq!(memory.verified(&pack(2)), Some(t2));
@@ -540,12 +540,12 @@ mod tests {
         .expect("written");
         let held = File::create(dir.path().join("state.open")).expect("a file");
         held.lock_shared().expect("locked");
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         assert!(memory.problem().is_some());
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
         drop((memory, held));
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         assert!(
             memory
                 .problem()
@@ -554,7 +554,7 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), None);
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         drop(memory);
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.problem(), None);
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
     }
@@ -564,7 +564,7 @@ mod tests {
     #[test]
     fn rows_of_another_repository_count_for_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
-        let memory = Memory::open(dir.path(), RepoId::new([2; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([2; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         memory.set_last_committed(
             "host",
@@ -577,7 +577,7 @@ mod tests {
             (1, 1)
         );
         drop(memory);
-        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        let memory = LocalState::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(
             (memory.verified_all().len(), memory.last_snapshots().len()),
             (0, 0)

@@ -21,7 +21,7 @@
 //! segments are then loaded again.
 //!
 //! **Compatibility.** A database of an older or newer schema is replaced by an empty one.
-//! [`Memory`] holds the data that cannot be derived again, and is migrated.
+//! [`LocalState`] holds the data that cannot be derived again, and is migrated.
 //!
 //! **File systems.** WAL needs shared memory and POSIX locks, and the directory needs flock, so the
 //! index needs a local file system. The cache directory is local. The repository may be remote, so
@@ -46,19 +46,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 pub use self::error::IndexError;
-use self::files::{Hold, IndexDir, Mark, Pointer, database_path};
-pub use self::memory::{LastSnapshot, Memory};
-pub use self::packs::Says;
-use self::packs::View;
+use self::files::{DatabaseHold, DatabasePointer, IndexDir, OpenMark, database_path};
+pub use self::memory::{LastSnapshot, LocalState};
+use self::packs::PackView;
+pub use self::packs::SegmentSummary;
 pub use self::roll::PackRoll;
-use self::schema::{Meta, Unusable};
-use self::segments::Change;
+use self::schema::{MetaRow, UnusableDatabase};
+use self::segments::SegmentChange;
 use crate::sys::is_regular_file;
-use crate::types::{ChunkId, Class, Codec, LeaseId, PackId, SegmentBody, SegmentId};
+use crate::types::{ChunkClass, ChunkId, FrameCodec, LeaseId, PackId, SegmentBody, SegmentId};
 
 /// State in which `Index::open` found the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Opened {
+pub enum OpenedIndex {
     /// There was no database; a new, empty one was created.
     Created,
     /// The database existed and its small tables match their digest.
@@ -82,7 +82,7 @@ pub enum PackState {
 
 /// One copy of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Location {
+pub struct ChunkLocation {
     pub pack: PackId,
     pub state: PackState,
     /// Number of the frame in the pack, from 0.
@@ -99,8 +99,8 @@ pub struct Location {
 /// A frame in the index. See [`crate::types::FrameInfo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FrameRow {
-    pub class: Class,
-    pub codec: Codec,
+    pub class: ChunkClass,
+    pub codec: FrameCodec,
     /// Offset of the sealed bytes in the pack.
     pub offset: u64,
     /// Sealed bytes, including the tag.
@@ -133,7 +133,7 @@ pub struct PackRow {
 
 /// Sums over the held packs, which are added and not dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
+pub struct IndexTotals {
     /// Held packs, including condemned ones.
     pub packs: u64,
     /// Held packs that are condemned.
@@ -159,20 +159,20 @@ pub struct Index {
     dir: PathBuf,
     generation: AtomicU64,
     // Locked in this order.
-    writer: Mutex<Side>,
-    reader: Mutex<Reader>,
-    hold: Mutex<Option<Hold>>,
+    writer: Mutex<IndexSide>,
+    reader: Mutex<IndexReader>,
+    hold: Mutex<Option<DatabaseHold>>,
 }
 
 /// A connection and the path of its database file.
-struct Side {
+struct IndexSide {
     conn: Connection,
     path: PathBuf,
 }
 
-struct Reader {
-    side: Side,
-    view: View,
+struct IndexReader {
+    side: IndexSide,
+    view: PackView,
     frames: RecentFrames,
 }
 
@@ -182,26 +182,30 @@ impl Index {
     ///
     /// A database that is damaged, foreign or of another schema is replaced by a new, empty one;
     /// that is not an error.
-    pub fn open(dir: &Path) -> Result<(Self, Opened), IndexError> {
+    pub fn open(dir: &Path) -> Result<(Self, OpenedIndex), IndexError> {
         let directory = IndexDir::enter(dir)?;
         let why = match directory.pointer()? {
-            Pointer::Absent => None,
-            Pointer::Unusable(why) => Some(why),
-            Pointer::Generation(generation) => match Opening::existing(&directory, dir, generation)
-            {
-                Ok(opening) => {
-                    directory.remove_others(generation);
-                    return Ok((opening.into_index(dir), Opened::Existing));
+            DatabasePointer::Absent => None,
+            DatabasePointer::Unusable(why) => Some(why),
+            DatabasePointer::Generation(generation) => {
+                match IndexOpening::existing(&directory, dir, generation) {
+                    Ok(opening) => {
+                        directory.remove_others(generation);
+                        return Ok((opening.into_index(dir), OpenedIndex::Existing));
+                    }
+                    Err(UnusableDatabase::Foreign(why)) => Some(why),
+                    Err(UnusableDatabase::Failed(error)) if error.is_damage() => {
+                        Some(error.to_string())
+                    }
+                    Err(UnusableDatabase::Failed(error)) => return Err(error),
                 }
-                Err(Unusable::Foreign(why)) => Some(why),
-                Err(Unusable::Failed(error)) if error.is_damage() => Some(error.to_string()),
-                Err(Unusable::Failed(error)) => return Err(error),
-            },
+            }
         };
 
-        let opening = Opening::fresh(&directory, dir, why.as_deref().unwrap_or("there was none"))?;
+        let opening =
+            IndexOpening::fresh(&directory, dir, why.as_deref().unwrap_or("there was none"))?;
         directory.remove_others(opening.generation);
-        let opened = why.map_or(Opened::Created, |why| Opened::Recreated { why });
+        let opened = why.map_or(OpenedIndex::Created, |why| OpenedIndex::Recreated { why });
         Ok((opening.into_index(dir), opened))
     }
 
@@ -215,7 +219,7 @@ impl Index {
         let mut reader = lock(&self.reader);
         let mut hold = lock(&self.hold);
         let directory = IndexDir::enter(&self.dir)?;
-        let opening = Opening::fresh(&directory, &self.dir, why)?;
+        let opening = IndexOpening::fresh(&directory, &self.dir, why)?;
         self.generation.store(opening.generation, Ordering::Release);
         *writer = opening.writer;
         *reader = opening.reader;
@@ -270,14 +274,14 @@ impl Index {
     pub fn lookup(
         &self,
         ids: &[ChunkId],
-        out: &mut Vec<Option<Location>>,
+        out: &mut Vec<Option<ChunkLocation>>,
     ) -> Result<(), IndexError> {
         out.clear();
         self.read(|now| {
             let mut statement = chunks::find_statement(now.conn)
                 .map_err(|source| IndexError::sqlite(now.path, "look up a chunk", source))?;
             for id in ids {
-                let mut best: Option<Location> = None;
+                let mut best: Option<ChunkLocation> = None;
                 chunks::find(&mut statement, now.view, now.path, id, |copy| {
                     if best.as_ref().is_none_or(|best| chunks::better(&copy, best)) {
                         best = Some(copy);
@@ -290,12 +294,12 @@ impl Index {
     }
 
     /// Finds the best copy of one chunk.
-    pub fn lookup_one(&self, id: &ChunkId) -> Result<Option<Location>, IndexError> {
+    pub fn lookup_one(&self, id: &ChunkId) -> Result<Option<ChunkLocation>, IndexError> {
         Ok(self.copies(id)?.first().copied())
     }
 
     /// Returns all copies of a chunk, best first.
-    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>, IndexError> {
         self.read(|now| now.copies(id))
     }
 
@@ -304,7 +308,7 @@ impl Index {
     pub fn each_copy(
         &self,
         ids: &[ChunkId],
-        each: &mut dyn FnMut(usize, Location),
+        each: &mut dyn FnMut(usize, ChunkLocation),
     ) -> Result<(), IndexError> {
         self.read(|now| {
             let mut statement = chunks::find_statement(now.conn)
@@ -317,7 +321,7 @@ impl Index {
 
     /// Returns the claims of each loaded segment, sorted by segment. Claims of a segment that was
     /// transferred count as claims of the segment that superseded it.
-    pub fn says(&self) -> Result<Vec<Says>, IndexError> {
+    pub fn says(&self) -> Result<Vec<SegmentSummary>, IndexError> {
         self.read(|now| Ok(now.view.says()))
     }
 
@@ -364,7 +368,7 @@ impl Index {
         Ok(packs)
     }
 
-    /// Returns the end of the used chunk numbers: every `Location::number` is below it. Numbers of
+    /// Returns the end of the used chunk numbers: every `ChunkLocation::number` is below it. Numbers of
     /// packs that are gone are not reused.
     pub fn chunk_numbers_end(&self) -> Result<u64, IndexError> {
         self.read(|now| Ok(now.view.meta.next_base))
@@ -388,9 +392,9 @@ impl Index {
     }
 
     /// Returns the sums over all held packs.
-    pub fn totals(&self) -> Result<Totals, IndexError> {
+    pub fn totals(&self) -> Result<IndexTotals, IndexError> {
         self.read(|now| {
-            let mut totals = Totals::default();
+            let mut totals = IndexTotals::default();
             for pack in now
                 .view
                 .named()
@@ -419,7 +423,7 @@ impl Index {
     pub fn check(&self) -> Result<(), IndexError> {
         self.read(|now| {
             schema::quick_check(now.conn, now.path)?;
-            let view = View::read(now.conn, now.path)?;
+            let view = PackView::read(now.conn, now.path)?;
             chunks::check_all(now.conn, &view, now.path)
         })
     }
@@ -432,7 +436,7 @@ impl Index {
 
     fn read<T>(
         &self,
-        ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>,
+        ask: impl FnOnce(&mut IndexMoment<'_>) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         let mut reader = lock(&self.reader);
         let result = reader.at_one_moment(ask);
@@ -443,14 +447,14 @@ impl Index {
     fn write(
         &self,
         action: &'static str,
-        act: impl FnOnce(Change<'_>) -> Result<(), IndexError>,
+        act: impl FnOnce(SegmentChange<'_>) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
         let mut writer = lock(&self.writer);
         if let Some(hold) = lock(&self.hold).as_mut() {
             hold.will_write()?;
         }
-        let Side { conn, path } = &mut *writer;
-        let result = Change::begin(conn, path, action).and_then(act);
+        let IndexSide { conn, path } = &mut *writer;
+        let result = SegmentChange::begin(conn, path, action).and_then(act);
         drop(writer);
         self.noting_damage(result)
     }
@@ -488,15 +492,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The view of a query: one moment of the database.
-struct Moment<'a> {
+struct IndexMoment<'a> {
     conn: &'a Connection,
     path: &'a Path,
-    view: &'a View,
+    view: &'a PackView,
     frames: &'a mut RecentFrames,
 }
 
-impl Moment<'_> {
-    fn copies(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+impl IndexMoment<'_> {
+    fn copies(&self, id: &ChunkId) -> Result<Vec<ChunkLocation>, IndexError> {
         let mut copies = Vec::new();
         let mut statement = chunks::find_statement(self.conn)
             .map_err(|source| IndexError::sqlite(self.path, "look up a chunk", source))?;
@@ -508,13 +512,13 @@ impl Moment<'_> {
     }
 }
 
-impl Reader {
+impl IndexReader {
     /// Runs a query within one read transaction, after bringing the view up to date with it.
     fn at_one_moment<T>(
         &mut self,
-        ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>,
+        ask: impl FnOnce(&mut IndexMoment<'_>) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
-        let Side { conn, path } = &self.side;
+        let IndexSide { conn, path } = &self.side;
         let fail = |source| IndexError::sqlite(path, "read", source);
         let execute = |sql| {
             conn.prepare_cached(sql)
@@ -529,11 +533,11 @@ impl Reader {
         execute("begin").map_err(fail)?;
 
         let result = (|| {
-            if Meta::read_changes(conn).map_err(fail)? != self.view.meta.changes {
-                self.view = View::read(conn, path)?;
+            if MetaRow::read_changes(conn).map_err(fail)? != self.view.meta.changes {
+                self.view = PackView::read(conn, path)?;
                 self.frames = RecentFrames::default();
             }
-            ask(&mut Moment {
+            ask(&mut IndexMoment {
                 conn,
                 path,
                 view: &self.view,
@@ -552,25 +556,33 @@ impl Reader {
 }
 
 /// A database being opened, while the directory is locked.
-struct Opening {
+struct IndexOpening {
     generation: u64,
-    hold: Hold,
-    writer: Side,
-    reader: Reader,
+    hold: DatabaseHold,
+    writer: IndexSide,
+    reader: IndexReader,
 }
 
-impl Opening {
-    fn existing(directory: &IndexDir, dir: &Path, generation: u64) -> Result<Self, Unusable> {
+impl IndexOpening {
+    fn existing(
+        directory: &IndexDir,
+        dir: &Path,
+        generation: u64,
+    ) -> Result<Self, UnusableDatabase> {
         let path = database_path(dir, generation);
         if !is_regular_file(&path) {
-            return Err(Unusable::Foreign(format!("{} is no file", path.display())));
+            return Err(UnusableDatabase::Foreign(format!(
+                "{} is no file",
+                path.display()
+            )));
         }
-        let (hold, mark) = Hold::take(directory, dir, generation).map_err(IndexError::from)?;
-        if mark == Mark::Damaged {
-            return Err(Unusable::Foreign("damage was met in it".to_owned()));
+        let (hold, mark) =
+            DatabaseHold::take(directory, dir, generation).map_err(IndexError::from)?;
+        if mark == OpenMark::Damaged {
+            return Err(UnusableDatabase::Foreign("damage was met in it".to_owned()));
         }
         let writer = schema::open(&path)?;
-        if mark == Mark::Unclean {
+        if mark == OpenMark::Unclean {
             schema::quick_check(&writer, &path)?;
         }
         Self::with_reader(generation, hold, writer, path)
@@ -579,13 +591,13 @@ impl Opening {
     fn fresh(directory: &IndexDir, dir: &Path, why: &str) -> Result<Self, IndexError> {
         let generation = directory.new_generation()?;
         let path = database_path(dir, generation);
-        let (mut hold, _) = Hold::take(directory, dir, generation)?;
+        let (mut hold, _) = DatabaseHold::take(directory, dir, generation)?;
         hold.will_write()?;
         let writer = schema::create(&path)?;
         let opening = Self::with_reader(generation, hold, writer, path.clone()).map_err(
             |error| match error {
-                Unusable::Failed(error) => error,
-                Unusable::Foreign(what) => IndexError::damaged(&path, what),
+                UnusableDatabase::Failed(error) => error,
+                UnusableDatabase::Foreign(what) => IndexError::damaged(&path, what),
             },
         )?;
         directory.point_to(generation, why)?;
@@ -594,25 +606,25 @@ impl Opening {
 
     fn with_reader(
         generation: u64,
-        hold: Hold,
+        hold: DatabaseHold,
         writer: Connection,
         path: PathBuf,
-    ) -> Result<Self, Unusable> {
+    ) -> Result<Self, UnusableDatabase> {
         let conn = schema::open(&path)?;
-        let side = Side {
+        let side = IndexSide {
             conn,
             path: path.clone(),
         };
-        let mut reader = Reader {
+        let mut reader = IndexReader {
             side,
-            view: View::default(),
+            view: PackView::default(),
             frames: RecentFrames::default(),
         };
         reader.at_one_moment(|_| Ok(()))?;
         Ok(Self {
             generation,
             hold,
-            writer: Side { conn: writer, path },
+            writer: IndexSide { conn: writer, path },
             reader,
         })
     }

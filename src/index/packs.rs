@@ -11,19 +11,19 @@ use std::path::Path;
 use rusqlite::{Connection, Row, params};
 
 use super::error::IndexError;
-use super::schema::{Meta, RowHash, Table};
+use super::schema::{MetaRow, RowHash, SmallTable};
 use super::{PackRow, PackState};
 use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
 
 /// The claim of a segment about a pack. The numbers are those of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum PackClaim {
     Added = 1,
     Condemned = 2,
     Dropped = 3,
 }
 
-impl Claim {
+impl PackClaim {
     pub(super) fn from_number(number: i64) -> Option<Self> {
         [Self::Added, Self::Condemned, Self::Dropped]
             .into_iter()
@@ -136,7 +136,7 @@ impl StoredPack {
     }
 
     pub(super) fn hash(&self) -> u64 {
-        let mut hash = RowHash::new(Table::Packs);
+        let mut hash = RowHash::new(SmallTable::Packs);
         hash.bytes(self.id.as_bytes());
         hash.bytes(self.writer.as_bytes());
         let numbers = [
@@ -157,7 +157,7 @@ impl StoredPack {
 }
 
 /// Returns the hash of a row of `segments`, or of a row (segment, id) of `superseded` or `lost`.
-pub(super) fn id_row_hash(table: Table, segment: i64, id: &[u8; 32]) -> u64 {
+pub(super) fn id_row_hash(table: SmallTable, segment: i64, id: &[u8; 32]) -> u64 {
     let mut hash = RowHash::new(table);
     hash.number(segment.cast_unsigned());
     hash.bytes(id);
@@ -166,7 +166,7 @@ pub(super) fn id_row_hash(table: Table, segment: i64, id: &[u8; 32]) -> u64 {
 
 /// Returns the hash of a row of `claims`.
 pub(super) fn claim_hash(segment: i64, pack: i64, what: i64) -> u64 {
-    let mut hash = RowHash::new(Table::Claims);
+    let mut hash = RowHash::new(SmallTable::Claims);
     [segment, pack, what]
         .iter()
         .for_each(|number| hash.number(number.cast_unsigned()));
@@ -186,7 +186,7 @@ pub(super) struct ViewPack {
 
 /// The claims of a loaded segment about packs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Says {
+pub struct SegmentSummary {
     pub segment: SegmentId,
     /// Each list is sorted by id.
     pub added: Vec<PackId>,
@@ -196,24 +196,24 @@ pub struct Says {
 
 /// All small tables at one moment.
 #[derive(Default)]
-pub(super) struct View {
-    pub(super) meta: Meta,
+pub(super) struct PackView {
+    pub(super) meta: MetaRow,
     pub(super) segments: BTreeMap<SegmentId, i64>,
     pub(super) superseders: HashMap<SegmentId, SegmentId>,
     pub(super) lost: BTreeSet<ChunkId>,
     /// Segment number, pack number and claim.
-    claims: Vec<(i64, i64, Claim)>,
+    claims: Vec<(i64, i64, PackClaim)>,
     packs: HashMap<i64, ViewPack>,
     numbers: HashMap<PackId, i64>,
 }
 
-impl View {
+impl PackView {
     /// Reads all small tables. To be called within a transaction.
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, IndexError> {
         let fail = |source| IndexError::sqlite(path, "read the list of packs", source);
         let contradiction = |what: &str| IndexError::damaged(path, what);
         let mut view = Self {
-            meta: Meta::read(conn, path)?,
+            meta: MetaRow::read(conn, path)?,
             ..Self::default()
         };
         let mut digest = 0_u64;
@@ -221,7 +221,7 @@ impl View {
 
         let mut names: HashMap<i64, SegmentId> = HashMap::new();
         each_id_row(conn, "select no, id from segments", |no, id| {
-            digest = digest.wrapping_add(id_row_hash(Table::Segments, no, &id));
+            digest = digest.wrapping_add(id_row_hash(SmallTable::Segments, no, &id));
             names.insert(no, SegmentId::new(id));
             twice |= view.segments.insert(SegmentId::new(id), no).is_some();
         })
@@ -247,13 +247,13 @@ impl View {
             digest = digest.wrapping_add(claim_hash(segment, number, what));
             orphan |= !names.contains_key(&segment);
             view.claims
-                .extend(Claim::from_number(what).map(|claim| (segment, number, claim)));
-            match (view.packs.get_mut(&number), Claim::from_number(what)) {
-                (Some(pack), Some(Claim::Added)) => pack.row.added = true,
-                (Some(pack), Some(Claim::Condemned)) => {
+                .extend(PackClaim::from_number(what).map(|claim| (segment, number, claim)));
+            match (view.packs.get_mut(&number), PackClaim::from_number(what)) {
+                (Some(pack), Some(PackClaim::Added)) => pack.row.added = true,
+                (Some(pack), Some(PackClaim::Condemned)) => {
                     pack.row.state = pack.row.state.max(PackState::Condemned);
                 }
-                (Some(pack), Some(Claim::Dropped)) => pack.row.state = PackState::Dropped,
+                (Some(pack), Some(PackClaim::Dropped)) => pack.row.state = PackState::Dropped,
                 _ => orphan = true,
             }
         }
@@ -262,7 +262,7 @@ impl View {
             conn,
             "select segment, old from superseded",
             |segment, old| {
-                digest = digest.wrapping_add(id_row_hash(Table::Superseded, segment, &old));
+                digest = digest.wrapping_add(id_row_hash(SmallTable::Superseded, segment, &old));
                 match names.get(&segment) {
                     Some(name) => {
                         let lowest = view.superseders.entry(SegmentId::new(old)).or_insert(*name);
@@ -274,7 +274,7 @@ impl View {
         )
         .map_err(fail)?;
         each_id_row(conn, "select segment, chunk from lost", |segment, chunk| {
-            digest = digest.wrapping_add(id_row_hash(Table::Lost, segment, &chunk));
+            digest = digest.wrapping_add(id_row_hash(SmallTable::Lost, segment, &chunk));
             orphan |= !names.contains_key(&segment);
             view.lost.insert(ChunkId::new(chunk));
         })
@@ -315,14 +315,14 @@ impl View {
     }
 
     /// Returns the claims of each segment, sorted by segment.
-    pub(super) fn says(&self) -> Vec<Says> {
-        let nothing = |segment| Says {
+    pub(super) fn says(&self) -> Vec<SegmentSummary> {
+        let nothing = |segment| SegmentSummary {
             segment,
             added: vec![],
             condemned: vec![],
             dropped: vec![],
         };
-        let mut all: HashMap<i64, Says> = self
+        let mut all: HashMap<i64, SegmentSummary> = self
             .segments
             .iter()
             .map(|(id, number)| (*number, nothing(*id)))
@@ -333,13 +333,13 @@ impl View {
                 continue;
             };
             match claim {
-                Claim::Added => says.added.push(pack.row.id),
-                Claim::Condemned => says.condemned.push(pack.row.id),
-                Claim::Dropped => says.dropped.push(pack.row.id),
+                PackClaim::Added => says.added.push(pack.row.id),
+                PackClaim::Condemned => says.condemned.push(pack.row.id),
+                PackClaim::Dropped => says.dropped.push(pack.row.id),
             }
         }
 
-        let mut all: Vec<Says> = all.into_values().collect();
+        let mut all: Vec<SegmentSummary> = all.into_values().collect();
         all.sort_unstable_by_key(|says| says.segment);
         for says in &mut all {
             for ids in [&mut says.added, &mut says.condemned, &mut says.dropped] {

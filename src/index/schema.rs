@@ -48,12 +48,12 @@ create table chunks (
 ";
 
 /// Reason why a database cannot be used. `Foreign` is not an error: the database is replaced.
-pub(super) enum Unusable {
+pub(super) enum UnusableDatabase {
     Foreign(String),
     Failed(IndexError),
 }
 
-impl From<IndexError> for Unusable {
+impl From<IndexError> for UnusableDatabase {
     fn from(error: IndexError) -> Self {
         Self::Failed(error)
     }
@@ -76,13 +76,13 @@ pub(super) fn create(path: &Path) -> Result<Connection, IndexError> {
         .map_err(fail)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)
         .map_err(fail)?;
-    let meta = Meta {
+    let meta = MetaRow {
         changes: 1,
         next_pack: 1,
-        ..Meta::default()
+        ..MetaRow::default()
     };
 
-    // `Meta::write` updates the row, so insert one first.
+    // `MetaRow::write` updates the row, so insert one first.
     tx.execute("insert into meta values (0, 0, 0, 0, 0, 0, 0, 0)", [])
         .map_err(fail)?;
 
@@ -92,7 +92,7 @@ pub(super) fn create(path: &Path) -> Result<Connection, IndexError> {
 }
 
 /// Opens an existing database of ours.
-pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
+pub(super) fn open(path: &Path) -> Result<Connection, UnusableDatabase> {
     let fail = |source| IndexError::sqlite(path, "open the database", source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
@@ -104,10 +104,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     let application = number("application_id")?;
     let version = number("user_version")?;
     if application != APPLICATION_ID {
-        return Err(Unusable::Foreign("it is no index of icecore".to_owned()));
+        return Err(UnusableDatabase::Foreign(
+            "it is no index of icecore".to_owned(),
+        ));
     }
     if version != SCHEMA_VERSION {
-        return Err(Unusable::Foreign(format!(
+        return Err(UnusableDatabase::Foreign(format!(
             "its schema is {version}, this icecore's {SCHEMA_VERSION}"
         )));
     }
@@ -117,7 +119,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     // header is damaged.
     let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
-        return Err(Unusable::Foreign(
+        return Err(UnusableDatabase::Foreign(
             "its header asks for a newer SQLite".to_owned(),
         ));
     }
@@ -154,7 +156,7 @@ pub(super) fn quick_check(conn: &Connection, path: &Path) -> Result<(), IndexErr
 
 /// The one row of counters and sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Meta {
+pub(super) struct MetaRow {
     /// Incremented by each transaction, so that a view of the small tables can detect that it is
     /// out of date.
     pub(super) changes: u64,
@@ -169,7 +171,7 @@ pub(super) struct Meta {
     pub(super) digest: u64,
 }
 
-impl Meta {
+impl MetaRow {
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, IndexError> {
         let (meta, mark) = conn
             .prepare_cached(
@@ -233,7 +235,7 @@ impl Meta {
             self.chunk_sum,
             self.digest,
         ];
-        let mut hash = RowHash::new(Table::Meta);
+        let mut hash = RowHash::new(SmallTable::Meta);
         numbers.iter().for_each(|number| hash.number(*number));
         hash.finish().cast_signed()
     }
@@ -241,7 +243,7 @@ impl Meta {
 
 /// Identifies the table in a row's hash, so that equal bytes in two tables give different hashes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Table {
+pub(super) enum SmallTable {
     Meta = 0,
     Segments = 1,
     Packs = 2,
@@ -258,7 +260,7 @@ pub(super) enum Table {
 pub(super) struct RowHash(blake3::Hasher);
 
 impl RowHash {
-    pub(super) fn new(table: Table) -> Self {
+    pub(super) fn new(table: SmallTable) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[table as u8]);
         Self(hasher)

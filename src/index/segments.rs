@@ -14,23 +14,23 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::chunks::{ChunkRow, insert_chunks, insert_frames};
 use super::error::IndexError;
-use super::packs::{Claim, StoredPack, claim_hash, each_id_row, id_row_hash};
-use super::schema::{Meta, RowHash, Table};
-use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
+use super::packs::{PackClaim, StoredPack, claim_hash, each_id_row, id_row_hash};
+use super::schema::{MetaRow, RowHash, SmallTable};
+use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId};
 
 /// Chunks are sorted and inserted in batches of whole packs; a batch of this many rows takes 16
 /// MiB.
 const BATCH_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
 
 /// A write transaction and the counters that it will store.
-pub(super) struct Change<'a> {
+pub(super) struct SegmentChange<'a> {
     tx: Transaction<'a>,
     path: &'a Path,
-    meta: Meta,
+    meta: MetaRow,
     action: &'static str,
 }
 
-impl<'a> Change<'a> {
+impl<'a> SegmentChange<'a> {
     /// Begins the transaction. Waits until no other process writes.
     pub(super) fn begin(
         conn: &'a mut Connection,
@@ -40,7 +40,7 @@ impl<'a> Change<'a> {
         let tx = conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| IndexError::sqlite(path, action, source))?;
-        let meta = Meta::read(&tx, path)?;
+        let meta = MetaRow::read(&tx, path)?;
         Ok(Self {
             tx,
             path,
@@ -80,10 +80,11 @@ impl<'a> Change<'a> {
             params![id.as_bytes()],
         )?;
         let segment = self.tx.last_insert_rowid();
-        self.meta.digest =
-            self.meta
-                .digest
-                .wrapping_add(id_row_hash(Table::Segments, segment, id.as_bytes()));
+        self.meta.digest = self.meta.digest.wrapping_add(id_row_hash(
+            SmallTable::Segments,
+            segment,
+            id.as_bytes(),
+        ));
 
         let mut rows = Vec::new();
         let mut fresh: Vec<StoredPack> = Vec::new();
@@ -109,7 +110,7 @@ impl<'a> Change<'a> {
             }
 
             let number = self.pack(&info.id)?.no;
-            self.add_claim(segment, number, Claim::Added)?;
+            self.add_claim(segment, number, PackClaim::Added)?;
 
             if rows.len() >= BATCH_ROWS {
                 self.write_chunks(&mut rows, &mut fresh)?;
@@ -118,8 +119,8 @@ impl<'a> Change<'a> {
         self.write_chunks(&mut rows, &mut fresh)?;
 
         for (packs, claim) in [
-            (&body.condemned, Claim::Condemned),
-            (&body.dropped, Claim::Dropped),
+            (&body.condemned, PackClaim::Condemned),
+            (&body.dropped, PackClaim::Dropped),
         ] {
             for pack in packs {
                 let number = self.pack(pack)?.no;
@@ -127,10 +128,10 @@ impl<'a> Change<'a> {
             }
         }
         for old in &body.superseded {
-            self.add_id_row(Table::Superseded, segment, old.as_bytes())?;
+            self.add_id_row(SmallTable::Superseded, segment, old.as_bytes())?;
         }
         for chunk in &body.lost {
-            self.add_id_row(Table::Lost, segment, chunk.as_bytes())?;
+            self.add_id_row(SmallTable::Lost, segment, chunk.as_bytes())?;
         }
         Ok(())
     }
@@ -213,8 +214,8 @@ impl<'a> Change<'a> {
             chunks,
             chunk_rows: 0,
             frames,
-            data_bytes: plain(Class::Data),
-            metadata_bytes: plain(Class::Metadata),
+            data_bytes: plain(ChunkClass::Data),
+            metadata_bytes: plain(ChunkClass::Metadata),
             writer: body.writer,
             digest: told,
         };
@@ -236,16 +237,16 @@ impl<'a> Change<'a> {
         };
         for (pack, what) in self.claims(from)? {
             self.remove_claim(from, pack, what)?;
-            let Some(claim) = Claim::from_number(what) else {
+            let Some(claim) = PackClaim::from_number(what) else {
                 return Err(IndexError::damaged(self.path, "a claim of no known kind"));
             };
             // A merge leaves out the rows of packs that it drops.
-            if claim == Claim::Added && self.has_claim(into, pack, Claim::Dropped)? {
+            if claim == PackClaim::Added && self.has_claim(into, pack, PackClaim::Dropped)? {
                 continue;
             }
             self.add_claim(into, pack, claim)?;
         }
-        for table in [Table::Superseded, Table::Lost] {
+        for table in [SmallTable::Superseded, SmallTable::Lost] {
             for id in self.take_id_rows(table, from)? {
                 self.add_id_row(table, into, &id)?;
             }
@@ -263,7 +264,7 @@ impl<'a> Change<'a> {
         for (pack, what) in self.claims(segment)? {
             self.remove_claim(segment, pack, what)?;
         }
-        for table in [Table::Superseded, Table::Lost] {
+        for table in [SmallTable::Superseded, SmallTable::Lost] {
             self.take_id_rows(table, segment)?;
         }
         self.forget_segment(segment, id)?;
@@ -358,7 +359,7 @@ impl<'a> Change<'a> {
         self.meta.digest =
             self.meta
                 .digest
-                .wrapping_sub(id_row_hash(Table::Segments, no, id.as_bytes()));
+                .wrapping_sub(id_row_hash(SmallTable::Segments, no, id.as_bytes()));
         Ok(())
     }
 
@@ -395,7 +396,7 @@ impl<'a> Change<'a> {
             .map_err(|source| self.fail(source))
     }
 
-    fn has_claim(&self, segment: i64, pack: i64, claim: Claim) -> Result<bool, IndexError> {
+    fn has_claim(&self, segment: i64, pack: i64, claim: PackClaim) -> Result<bool, IndexError> {
         self.tx
             .prepare_cached("select 1 from claims where segment = ?1 and pack = ?2 and what = ?3")
             .and_then(|mut statement| statement.exists([segment, pack, claim as i64]))
@@ -409,7 +410,7 @@ impl<'a> Change<'a> {
             .map_err(|source| self.fail(source))
     }
 
-    fn add_claim(&mut self, segment: i64, pack: i64, claim: Claim) -> Result<(), IndexError> {
+    fn add_claim(&mut self, segment: i64, pack: i64, claim: PackClaim) -> Result<(), IndexError> {
         let what = claim as i64;
         if self.execute(
             "insert or ignore into claims values (?1, ?2, ?3)",
@@ -436,9 +437,14 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    fn add_id_row(&mut self, table: Table, segment: i64, id: &[u8; 32]) -> Result<(), IndexError> {
+    fn add_id_row(
+        &mut self,
+        table: SmallTable,
+        segment: i64,
+        id: &[u8; 32],
+    ) -> Result<(), IndexError> {
         let sql = match table {
-            Table::Lost => "insert or ignore into lost values (?1, ?2)",
+            SmallTable::Lost => "insert or ignore into lost values (?1, ?2)",
             _ => "insert or ignore into superseded values (?1, ?2)",
         };
         if self.execute(sql, params![segment, id])? == 1 {
@@ -451,9 +457,13 @@ impl<'a> Change<'a> {
     }
 
     /// Removes and returns the ids of a segment in `superseded` or `lost`.
-    fn take_id_rows(&mut self, table: Table, segment: i64) -> Result<Vec<[u8; 32]>, IndexError> {
+    fn take_id_rows(
+        &mut self,
+        table: SmallTable,
+        segment: i64,
+    ) -> Result<Vec<[u8; 32]>, IndexError> {
         let (select, delete) = match table {
-            Table::Lost => (
+            SmallTable::Lost => (
                 "select segment, chunk from lost",
                 "delete from lost where segment = ?1",
             ),
@@ -482,7 +492,7 @@ impl<'a> Change<'a> {
 
 /// Returns the hash of a segment's description of a pack.
 fn content_digest(info: &PackInfo) -> u64 {
-    let mut hash = RowHash::new(Table::PackContent);
+    let mut hash = RowHash::new(SmallTable::PackContent);
     hash.number(info.size);
     for frame in &info.frames {
         let numbers = [

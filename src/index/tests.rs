@@ -42,14 +42,14 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
         .enumerate()
         .map(|(n, chunks)| FrameInfo {
             class: if n % 2 == 0 {
-                Class::Data
+                ChunkClass::Data
             } else {
-                Class::Metadata
+                ChunkClass::Metadata
             },
             codec: if n % 3 == 0 {
-                Codec::Plain
+                FrameCodec::Plain
             } else {
-                Codec::Zstd
+                FrameCodec::Zstd
             },
             offset: n as u64 * 1000,
             stored: 900 + n as u32,
@@ -74,7 +74,10 @@ fn adding(packs: Vec<PackInfo>) -> SegmentBody {
 
 fn open(dir: &Path) -> Index {
     let (index, opened) = Index::open(dir).expect("opens");
-    assert!(!matches!(opened, Opened::Recreated { .. }), "{opened:?}");
+    assert!(
+        !matches!(opened, OpenedIndex::Recreated { .. }),
+        "{opened:?}"
+    );
     index
 }
 
@@ -429,7 +432,7 @@ impl Random {
 const MANY: u64 = 1500;
 
 /// Fills and closes an index of `MANY` chunks, some in two packs. Returns the copies of each chunk.
-fn filled(dir: &Path) -> Vec<Vec<Location>> {
+fn filled(dir: &Path) -> Vec<Vec<ChunkLocation>> {
     let index = open(dir);
     for n in 0..10 {
         let mut body = adding(vec![pack(n, n * 150..(n * 150 + 160).min(MANY))]);
@@ -448,9 +451,9 @@ fn filled(dir: &Path) -> Vec<Vec<Location>> {
 }
 
 /// Opens a directory and compares every answer with the truth. Returns true if damage was noticed.
-fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
+fn right_or_damaged(dir: &Path, truth: &[Vec<ChunkLocation>], what: &str) -> bool {
     let index = match Index::open(dir).expect("damage is no error of open") {
-        (_, Opened::Recreated { .. }) => return true,
+        (_, OpenedIndex::Recreated { .. }) => return true,
         (index, _) => index,
     };
 
@@ -482,7 +485,7 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
     if noticed {
         let (index, opened) = Index::open(dir).expect("opens");
         assert!(
-            matches!(opened, Opened::Recreated { .. }),
+            matches!(opened, OpenedIndex::Recreated { .. }),
             "{what}: damage that was met is forgotten"
         );
         assert!(index.is_empty().expect("is_empty"));
@@ -572,7 +575,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
     let recreated = |what: &str| {
         let (index, opened) = Index::open(dir.path()).expect("opens");
         assert!(
-            matches!(opened, Opened::Recreated { .. }),
+            matches!(opened, OpenedIndex::Recreated { .. }),
             "{what}: {opened:?}"
         );
         assert!(index.loaded().expect("loaded").is_empty());
@@ -603,7 +606,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
 
     fs::remove_dir_all(dir.path()).expect("removed");
     let (_, opened) = Index::open(dir.path()).expect("opens");
-    assert_eq!(opened, Opened::Created);
+    assert_eq!(opened, OpenedIndex::Created);
 }
 
 #[test]

@@ -16,12 +16,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Limits of the wait for an answer: a time limit and a cancellation token.
 #[derive(Debug, Clone)]
-pub(super) struct Patience {
+pub(super) struct QueryLimits {
     pub limit: Duration,
     pub cancel: Cancel,
 }
 
-impl Default for Patience {
+impl Default for QueryLimits {
     fn default() -> Self {
         Self {
             limit: LIMIT,
@@ -52,7 +52,7 @@ pub(super) fn answer(
     command: &StreamCommand,
     options: &SpawnOptions,
     longest: u64,
-    patience: &Patience,
+    patience: &QueryLimits,
 ) -> Result<Vec<u8>, NoAnswer> {
     let none = |err| NoAnswer::Command {
         err,
@@ -102,7 +102,7 @@ mod tests {
     ) -> Option<Result<Vec<u8>, NoAnswer>> {
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let patience = Patience {
+            let patience = QueryLimits {
                 limit,
                 cancel: Cancel::new(),
             };

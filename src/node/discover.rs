@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::compose::{MountSource, Project, Service, ServiceMount};
-use super::docker::{Container, Docker, DockerError, Mount, Volume};
-use super::profile::Place;
+use super::compose::{ComposeProject, ComposeService, MountSource, ServiceMount};
+use super::docker::{Container, ContainerMount, Docker, DockerError, DockerVolume};
+use super::profile::SourceLocation;
 use crate::sys::{Dir, FileKind};
 
 mod places;
@@ -23,11 +23,11 @@ const DATABASE: &str = "/var/lib/postgresql";
 const DEFAULT_USER: &str = "postgres";
 
 /// The queries that discovery makes of an engine.
-pub trait Engine {
+pub trait EngineAnswers {
     /// Returns all containers of a compose project.
     fn project(&self, project: &str) -> Result<Vec<Container>, DockerError>;
     /// Returns the volume of this name; `None` if there is no such volume.
-    fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError>;
+    fn volume(&self, name: &str) -> Result<Option<DockerVolume>, DockerError>;
     /// Returns the compose projects that have a container with this label.
     fn projects_with_label(
         &self,
@@ -36,12 +36,12 @@ pub trait Engine {
     ) -> Result<BTreeSet<String>, DockerError>;
 }
 
-impl Engine for Docker {
+impl EngineAnswers for Docker {
     fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
         Self::project(self, project)
     }
 
-    fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+    fn volume(&self, name: &str) -> Result<Option<DockerVolume>, DockerError> {
         Self::volume(self, name)
     }
 
@@ -64,7 +64,7 @@ impl Engine for Docker {
 
 /// The parts of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Discovery {
+pub struct NodeDiscovery {
     pub project: String,
     /// The directory of the compose file.
     pub directory: PathBuf,
@@ -100,13 +100,13 @@ pub struct FoundDatabase {
     /// The database that the image creates when it first starts.
     pub database: String,
     /// The location of the server's files.
-    pub data: Option<Place>,
+    pub data: Option<SourceLocation>,
 }
 
 /// A directory of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundTree {
-    pub place: Place,
+    pub place: SourceLocation,
     /// The service that uses it, if one does.
     pub service: Option<String>,
     /// The directory on this machine, if it is known.
@@ -125,15 +125,15 @@ pub struct FoundFiles {
 ///
 /// `engine` is asked for containers and volumes. Without an engine, or if it does not answer, the
 /// names are those that compose would give.
-pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery {
-    let mut finder = Finder {
+pub fn discover(mut project: ComposeProject, engine: Option<&dyn EngineAnswers>) -> NodeDiscovery {
+    let mut finder = NodeFinder {
         containers: Vec::new(),
         engine,
-        out: Discovery {
+        out: NodeDiscovery {
             directory: project.directory.clone(),
             files: project.files.clone(),
             notes: std::mem::take(&mut project.notes),
-            ..Discovery::default()
+            ..NodeDiscovery::default()
         },
     };
     finder.containers(&mut project);
@@ -142,14 +142,14 @@ pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery 
     finder.out
 }
 
-struct Finder<'a> {
-    engine: Option<&'a dyn Engine>,
+struct NodeFinder<'a> {
+    engine: Option<&'a dyn EngineAnswers>,
     /// The project's containers, as the engine knows them.
     containers: Vec<Container>,
-    out: Discovery,
+    out: NodeDiscovery,
 }
 
-impl Finder<'_> {
+impl NodeFinder<'_> {
     fn note(&mut self, what: impl Into<String>) {
         self.out.notes.push(what.into());
     }
@@ -158,7 +158,7 @@ impl Finder<'_> {
     /// not asked again.
     fn ask<T>(
         &mut self,
-        question: impl FnOnce(&dyn Engine) -> Result<T, DockerError>,
+        question: impl FnOnce(&dyn EngineAnswers) -> Result<T, DockerError>,
     ) -> Option<T> {
         let answer = question(self.engine?);
         answer
@@ -171,7 +171,7 @@ impl Finder<'_> {
 
     /// Asks for the project's containers. If the project runs under another name, its name is
     /// changed to that.
-    fn containers(&mut self, project: &mut Project) {
+    fn containers(&mut self, project: &mut ComposeProject) {
         let name = project.name.clone();
         let Some(found) = self.ask(|engine| engine.project(&name)) else {
             return;
@@ -202,7 +202,7 @@ impl Finder<'_> {
     }
 
     /// Returns the projects that have a container started from this directory, by its labels.
-    fn running_here(&mut self, project: &Project) -> BTreeSet<String> {
+    fn running_here(&mut self, project: &ComposeProject) -> BTreeSet<String> {
         let mut directories = vec![project.directory.clone()];
         directories.extend(
             Dir::open_canonical(&project.directory)
@@ -236,7 +236,7 @@ impl Finder<'_> {
         found
     }
 
-    fn find(&mut self, project: &Project) {
+    fn find(&mut self, project: &ComposeProject) {
         self.database(project);
         self.out.local_storage = self.tree(project, LOCAL_STORAGE);
         self.ipfs(project);
@@ -248,7 +248,7 @@ impl Finder<'_> {
 
     /// Returns the containers of a service, as the engine knows them, without those of
     /// `docker compose run`.
-    fn of_service(&self, service: &Service) -> impl Iterator<Item = &Container> {
+    fn of_service(&self, service: &ComposeService) -> impl Iterator<Item = &Container> {
         let name = service.name.clone();
         self.containers.iter().filter(move |container| {
             let once = container
@@ -259,10 +259,10 @@ impl Finder<'_> {
         })
     }
 
-    fn database(&mut self, project: &Project) {
+    fn database(&mut self, project: &ComposeProject) {
         // Choose the service: the image counts most, then the variables, then a mount of the
         // directory.
-        let score = |service: &Service| {
+        let score = |service: &ComposeService| {
             let names = ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"];
             let told = names
                 .iter()
@@ -281,7 +281,7 @@ impl Finder<'_> {
             }
         };
         let best = project.services.iter().map(score).max().unwrap_or(0);
-        let found: Vec<&Service> = project
+        let found: Vec<&ComposeService> = project
             .services
             .iter()
             .filter(|service| best > 0 && score(service) == best)
@@ -363,14 +363,14 @@ impl Finder<'_> {
     }
 
     /// Finds the files mounted at a directory of a container.
-    fn tree(&mut self, project: &Project, target: &str) -> Option<FoundTree> {
+    fn tree(&mut self, project: &ComposeProject, target: &str) -> Option<FoundTree> {
         let (service, mount) = mounted_at(project, target)?;
         self.place(project, service, mount)
     }
 
     /// Returns the mount that a service's container has at this directory, if there is such a
     /// container.
-    fn real(&self, service: &Service, target: &str) -> Option<Mount> {
+    fn real(&self, service: &ComposeService, target: &str) -> Option<ContainerMount> {
         let mut mounts = self
             .of_service(service)
             .flat_map(|container| &container.mounts);
@@ -380,10 +380,15 @@ impl Finder<'_> {
     }
 
     /// Returns the location of a service's mount; `None` for a volume without a name.
-    fn mounted(&self, project: &Project, service: &Service, mount: &ServiceMount) -> Option<Place> {
+    fn mounted(
+        &self,
+        project: &ComposeProject,
+        service: &ComposeService,
+        mount: &ServiceMount,
+    ) -> Option<SourceLocation> {
         let key = match &mount.source {
             MountSource::Nameless => return None,
-            MountSource::Path(path) => return Some(Place::Path(path.clone())),
+            MountSource::Path(path) => return Some(SourceLocation::Path(path.clone())),
             MountSource::Volume(key) => key,
         };
         if let Some(device) = project
@@ -391,27 +396,27 @@ impl Finder<'_> {
             .get(key)
             .and_then(|volume| volume.device.clone())
         {
-            return Some(Place::Path(device));
+            return Some(SourceLocation::Path(device));
         }
         Some(match self.real(service, &mount.target) {
-            Some(real) if real.volume.is_empty() => Place::Path(real.source),
-            Some(real) => Place::Volume(real.volume),
-            None => Place::Volume(project.volume_name(key)),
+            Some(real) if real.volume.is_empty() => SourceLocation::Path(real.source),
+            Some(real) => SourceLocation::Volume(real.volume),
+            None => SourceLocation::Volume(project.volume_name(key)),
         })
     }
 
     /// Finds the location of a mount's files, from the engine or from the compose file.
     fn place(
         &mut self,
-        project: &Project,
-        service: &Service,
+        project: &ComposeProject,
+        service: &ComposeService,
         mount: &ServiceMount,
     ) -> Option<FoundTree> {
         let real = self.real(service, &mount.target);
         let service = Some(service.name.clone());
 
         let at = |directory: PathBuf| FoundTree {
-            place: Place::Path(directory.clone()),
+            place: SourceLocation::Path(directory.clone()),
             service: service.clone(),
             directory: Some(directory),
         };
@@ -424,7 +429,7 @@ impl Finder<'_> {
                     mount.target
                 ));
                 return Some(FoundTree {
-                    place: Place::Volume(real.volume),
+                    place: SourceLocation::Volume(real.volume),
                     service,
                     directory: Some(real.source),
                 });
@@ -454,7 +459,7 @@ impl Finder<'_> {
                 return Some(at(real.source));
             }
             return Some(FoundTree {
-                place: Place::Volume(real.volume),
+                place: SourceLocation::Volume(real.volume),
                 service,
                 directory: Some(real.source),
             });
@@ -468,7 +473,7 @@ impl Finder<'_> {
         }
         let directory = answer.flatten().map(|volume| volume.mountpoint);
         Some(FoundTree {
-            place: Place::Volume(name),
+            place: SourceLocation::Volume(name),
             service,
             directory,
         })
@@ -488,7 +493,7 @@ impl Finder<'_> {
 
     /// Finds the keys: a mount at pyaleph's path for them, a mounted directory with that name (or a
     /// mounted file in one), or the directory `keys` beside the compose file.
-    fn keys(&mut self, project: &Project) {
+    fn keys(&mut self, project: &ComposeProject) {
         if let Some(found) = self.tree(project, KEYS) {
             self.out.keys = Some(found);
             return;
@@ -513,7 +518,7 @@ impl Finder<'_> {
 
         self.look_for(&directory);
         self.out.keys = Some(FoundTree {
-            place: Place::Path(directory.clone()),
+            place: SourceLocation::Path(directory.clone()),
             service,
             directory: Some(directory),
         });
@@ -521,7 +526,7 @@ impl Finder<'_> {
 
     /// Finds the configuration, and the files beside the compose file that the node needs to start
     /// again.
-    fn configuration(&mut self, project: &Project) {
+    fn configuration(&mut self, project: &ComposeProject) {
         // Find the configuration: mounted at its path, mounted elsewhere, or beside the compose
         // file.
         let named = |path: &Path| {
@@ -584,7 +589,7 @@ impl Finder<'_> {
     }
 
     /// Finds the containers of services that use the node's data, except the database's own.
-    fn writers(&mut self, project: &Project) {
+    fn writers(&mut self, project: &ComposeProject) {
         let database = self
             .out
             .database
@@ -593,7 +598,7 @@ impl Finder<'_> {
 
         // Collect the locations of the node's data.
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
-        let mut places: Vec<Place> = parts
+        let mut places: Vec<SourceLocation> = parts
             .into_iter()
             .flatten()
             .map(|part| part.place.clone())
@@ -610,7 +615,7 @@ impl Finder<'_> {
             |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
         if let Some(config) = &self.out.config {
             let files = config.names.iter().filter(|name| is_config(name));
-            places.extend(files.map(|name| Place::Path(config.directory.join(name))));
+            places.extend(files.map(|name| SourceLocation::Path(config.directory.join(name))));
         }
 
         // A service without a container counts with the name that compose would give.
@@ -646,10 +651,10 @@ impl Finder<'_> {
 }
 
 /// Returns true if a mount is at the place or below it, or contains it and is writable.
-fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
+fn touches(mounted: &SourceLocation, read_only: bool, place: &SourceLocation) -> bool {
     match (mounted, place) {
-        (Place::Volume(mounted), Place::Volume(name)) => mounted == name,
-        (Place::Path(path), Place::Path(place)) => {
+        (SourceLocation::Volume(mounted), SourceLocation::Volume(name)) => mounted == name,
+        (SourceLocation::Path(path), SourceLocation::Path(place)) => {
             path.starts_with(place) || (place.starts_with(path) && !read_only)
         }
         _ => false,
@@ -657,7 +662,10 @@ fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
 }
 
 /// Returns the service that has a mount at this directory of its container.
-fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'p ServiceMount)> {
+fn mounted_at<'p>(
+    project: &'p ComposeProject,
+    target: &str,
+) -> Option<(&'p ComposeService, &'p ServiceMount)> {
     project.services.iter().find_map(|service| {
         let mount = service.mounts.iter().find(|mount| mount.target == target)?;
         Some((service, mount))
@@ -665,7 +673,7 @@ fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'
 }
 
 /// Returns every path of this machine that a service mounts.
-fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
+fn paths(project: &ComposeProject) -> impl Iterator<Item = (&ComposeService, &Path)> {
     project.services.iter().flat_map(|service| {
         service
             .mounts
@@ -678,7 +686,7 @@ fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
 }
 
 /// Returns true for `postgres:15`, `registry/library/postgres@sha256:…` and the like.
-fn has_postgres_image(service: &Service) -> bool {
+fn has_postgres_image(service: &ComposeService) -> bool {
     let Some(image) = &service.image else {
         return false;
     };

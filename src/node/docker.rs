@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::ask::{NoAnswer, Patience, answer};
+use super::ask::{NoAnswer, QueryLimits, answer};
 use crate::ops::Cancel;
-use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
+use crate::source::{ChildEnding, CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{is_directory, is_mount_point};
 
 /// Upper limit of an answer, in bytes.
@@ -93,7 +93,7 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// `NAME=value`, as passed to the container's processes.
     pub env: Vec<String>,
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<ContainerMount>,
 }
 
 impl Container {
@@ -126,7 +126,7 @@ impl Container {
 
 /// Something mounted into a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Mount {
+pub struct ContainerMount {
     /// The volume's name; empty for a bind mount.
     #[serde(rename = "Name", default)]
     pub volume: String,
@@ -140,7 +140,7 @@ pub struct Mount {
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Volume {
+pub struct DockerVolume {
     #[serde(rename = "Name")]
     pub name: String,
     /// Its directory on the engine's machine.
@@ -153,7 +153,7 @@ pub struct Volume {
     pub options: Option<BTreeMap<String, String>>,
 }
 
-impl Volume {
+impl DockerVolume {
     /// Returns the directory on this machine that holds the volume's files now.
     ///
     /// # Errors
@@ -200,14 +200,14 @@ impl Volume {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct InspectedContainer {
     name: String,
     #[serde(default)]
     image: String,
     state: InspectedState,
     config: InspectedConfig,
     #[serde(default)]
-    mounts: Vec<Mount>,
+    mounts: Vec<ContainerMount>,
 }
 
 #[derive(Deserialize)]
@@ -231,7 +231,7 @@ struct InspectedConfig {
 pub struct Docker {
     /// Environment variables to hide from the program, because they hold icecore's own secrets.
     env_remove: Vec<String>,
-    patience: Patience,
+    patience: QueryLimits,
 }
 
 impl Docker {
@@ -239,7 +239,7 @@ impl Docker {
     pub fn new(env_remove: Vec<String>) -> Self {
         Self {
             env_remove,
-            patience: Patience::default(),
+            patience: QueryLimits::default(),
         }
     }
 
@@ -251,7 +251,7 @@ impl Docker {
 
     /// Returns the limits of the wait for the engine's answers. They also apply to programs in its
     /// containers.
-    pub(super) fn patience(&self) -> &Patience {
+    pub(super) fn patience(&self) -> &QueryLimits {
         &self.patience
     }
 
@@ -404,12 +404,12 @@ impl Docker {
     }
 
     /// Returns the volume of this name; `None` if there is no such volume.
-    pub fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+    pub fn volume(&self, name: &str) -> Result<Option<DockerVolume>, DockerError> {
         let answer = match self.run(&["volume", "inspect", "--", name]) {
             Err(DockerError::Failed { why, .. }) if is_missing(&why) => return Ok(None),
             other => other?,
         };
-        let mut found: Vec<Volume> = answer_json(&answer, "volume inspect")?;
+        let mut found: Vec<DockerVolume> = answer_json(&answer, "volume inspect")?;
         Ok(found.pop())
     }
 
@@ -418,7 +418,7 @@ impl Docker {
         &self,
         name: &str,
         labels: &[(&str, &str)],
-    ) -> Result<Volume, DockerError> {
+    ) -> Result<DockerVolume, DockerError> {
         let labels: Vec<String> = labels
             .iter()
             .map(|(key, value)| format!("--label={key}={value}"))
@@ -454,7 +454,7 @@ const MISSING: [&str; 5] = [
 ];
 
 /// Turns the messages of `docker` into an error. An unreachable engine has its own variant.
-fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
+fn complaint(what: String, stderr: &str, ending: ChildEnding) -> DockerError {
     let mut said: Vec<&str> = stderr
         .lines()
         .map(str::trim)
@@ -491,7 +491,7 @@ pub(super) fn answer_json<T: serde::de::DeserializeOwned>(
 }
 
 fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> {
-    let found: Vec<Inspected> = answer_json(answer, what)?;
+    let found: Vec<InspectedContainer> = answer_json(answer, what)?;
     Ok(found
         .into_iter()
         .map(|one| Container {
@@ -577,7 +577,7 @@ mod tests {
 
     #[test]
     fn an_engine_out_of_reach_is_told_apart() {
-        let complained = |said: &str| complaint("inspect".into(), said, Ending::Code(1));
+        let complained = |said: &str| complaint("inspect".into(), said, ChildEnding::Code(1));
         for said in [
             "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n",
             "failed to connect to the docker API at unix:///x: connect: no such file or directory\n",
@@ -606,7 +606,7 @@ mod tests {
             "{err}"
         );
 
-        let err = complaint("inspect".into(), "", Ending::Code(3));
+        let err = complaint("inspect".into(), "", ChildEnding::Code(3));
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
     }
 
@@ -625,7 +625,7 @@ mod tests {
                 r#"[{{"Name":"v","Driver":"{driver}","Mountpoint":"{}","Options":{options}}}]"#,
                 data.display()
             );
-            answer_json::<Vec<Volume>>(text.as_bytes(), "volume inspect")
+            answer_json::<Vec<DockerVolume>>(text.as_bytes(), "volume inspect")
                 .expect("read")
                 .remove(0)
                 .directory()

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::docker::{Container, Docker, DockerError, answer_json, full_id, is_missing};
-use super::profile::{Access, Place, Profile};
+use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::format::{ServiceImage, legal_images};
 
 /// The registries implied by a name without one, and the path component implied for images without
@@ -30,13 +30,13 @@ pub struct LocalImage {
 
 /// An image reference, as in `image:` of a compose file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
+pub struct ImageReference {
     name: String,
     tag: Option<String>,
     digest: Option<String>,
 }
 
-impl Reference {
+impl ImageReference {
     /// Parses a reference. Returns `None` if the text is not a valid one.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, digest) = match text.split_once('@') {
@@ -93,7 +93,7 @@ impl Reference {
 /// Returns the image that this machine has under a name of the compose file.
 pub fn found<'i>(name: &str, images: &'i [LocalImage]) -> Option<&'i LocalImage> {
     let by_id = images.iter().find(|image| image.id == full_id(name));
-    let reference = Reference::parse(name);
+    let reference = ImageReference::parse(name);
     by_id.or_else(|| {
         images
             .iter()
@@ -108,7 +108,7 @@ pub fn bare_digest(text: &str) -> &str {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct InspectedImage {
     id: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -117,8 +117,8 @@ struct Inspected {
 }
 
 fn local_images(answer: &[u8]) -> Result<Vec<LocalImage>, DockerError> {
-    let found: Vec<Inspected> = answer_json(answer, "image inspect")?;
-    let image = |one: Inspected| LocalImage {
+    let found: Vec<InspectedImage> = answer_json(answer, "image inspect")?;
+    let image = |one: InspectedImage| LocalImage {
         id: full_id(&one.id),
         tags: one.repo_tags.unwrap_or_default(),
         digests: one.repo_digests.unwrap_or_default(),
@@ -164,7 +164,7 @@ fn is_no_name(why: &str) -> bool {
 /// # Errors
 /// Returns an error if the engine does not answer at all.
 pub fn images_in_use(
-    profile: &Profile,
+    profile: &NodeLayout,
     docker: &Docker,
 ) -> Result<(Vec<ServiceImage>, Option<DockerError>), DockerError> {
     let containers = by_service(containers(profile, docker)?);
@@ -184,7 +184,7 @@ pub fn images_in_use(
 
 /// Returns the containers of the node, running or not.
 pub(super) fn containers(
-    profile: &Profile,
+    profile: &NodeLayout,
     docker: &Docker,
 ) -> Result<Vec<Container>, DockerError> {
     let mut found = match &profile.project {
@@ -202,10 +202,10 @@ pub(super) fn containers(
     Ok(found)
 }
 
-fn database_container(profile: &Profile) -> Option<&str> {
+fn database_container(profile: &NodeLayout) -> Option<&str> {
     match &profile.database.as_ref()?.server.access {
-        Access::Docker { container } => Some(container),
-        Access::Direct { .. } => None,
+        ServerAccess::Docker { container } => Some(container),
+        ServerAccess::Direct { .. } => None,
     }
 }
 
@@ -233,7 +233,7 @@ fn in_use(
     service: &str,
     container: &Container,
     images: &[LocalImage],
-    profile: &Profile,
+    profile: &NodeLayout,
 ) -> ServiceImage {
     let image = images.iter().find(|image| image.id == container.image_id);
     let digest = image.and_then(|image| digest_of(&container.image, &image.digests));
@@ -248,18 +248,19 @@ fn in_use(
 
 /// Returns the digest from the registry of this name, or else the first.
 pub fn digest_of<'d>(name: &str, digests: &'d [String]) -> Option<&'d String> {
-    let name = Reference::parse(name).map(|reference| reference.name);
-    let is_of = |digest: &&String| Reference::parse(digest).map(|reference| reference.name) == name;
+    let name = ImageReference::parse(name).map(|reference| reference.name);
+    let is_of =
+        |digest: &&String| ImageReference::parse(digest).map(|reference| reference.name) == name;
     digests.iter().find(is_of).or_else(|| digests.first())
 }
 
 /// Returns the node's sources that a container uses, in the order in which a restore writes them.
-fn sources_of(container: &Container, profile: &Profile) -> Vec<String> {
-    let uses = |place: &Place| {
+fn sources_of(container: &Container, profile: &NodeLayout) -> Vec<String> {
+    let uses = |place: &SourceLocation| {
         container.mounts.iter().any(|mount| match place {
-            Place::Volume(name) => mount.volume == *name,
+            SourceLocation::Volume(name) => mount.volume == *name,
             // A container that mounts `/`, such as one that collects metrics, uses no source.
-            Place::Path(path) => {
+            SourceLocation::Path(path) => {
                 let is_all = mount.source.parent().is_none();
                 !is_all && (mount.source.starts_with(path) || path.starts_with(&mount.source))
             }

@@ -1,7 +1,7 @@
 //! Tests of images: answers of the engine, and the meaning of names.
 
-use super::super::docker::Mount;
-use super::super::profile::{Database, Part, Server};
+use super::super::docker::ContainerMount;
+use super::super::profile::{DatabaseServer, NodeDatabase, NodeSource};
 use super::*;
 
 const ID: &str = "sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
@@ -18,7 +18,7 @@ fn image(tags: &[&str], digests: &[&str]) -> LocalImage {
 
 fn container(service: &str, state: &str, mounts: &[(&str, &str)]) -> Container {
     let label = |name: &str, value: &str| (format!("com.docker.compose.{name}"), value.to_owned());
-    let mount = |&(volume, source): &(&str, &str)| Mount {
+    let mount = |&(volume, source): &(&str, &str)| ContainerMount {
         volume: volume.into(),
         source: source.into(),
         destination: "/x".into(),
@@ -34,25 +34,25 @@ fn container(service: &str, state: &str, mounts: &[(&str, &str)]) -> Container {
     }
 }
 
-fn profile() -> Profile {
+fn profile() -> NodeLayout {
     let part = |source: &str, place| {
-        Some(Part {
+        Some(NodeSource {
             source: source.into(),
             place,
         })
     };
-    let access = Access::Docker {
+    let access = ServerAccess::Docker {
         container: "p_postgres_1".into(),
     };
-    Profile {
-        database: Some(Database {
+    NodeLayout {
+        database: Some(NodeDatabase {
             source: "db".into(),
-            server: Server { access, user: None },
+            server: DatabaseServer { access, user: None },
         }),
-        ipfs: part("kubo", Place::Volume("p_ipfs".into())),
-        config: part("config", Place::Path("/opt/node".into())),
-        keys: part("keys", Place::Path("/opt/node/keys".into())),
-        ..Profile::default()
+        ipfs: part("kubo", SourceLocation::Volume("p_ipfs".into())),
+        config: part("config", SourceLocation::Path("/opt/node".into())),
+        keys: part("keys", SourceLocation::Path("/opt/node/keys".into())),
+        ..NodeLayout::default()
     }
 }
 
@@ -193,17 +193,17 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
 /// An unreachable engine is an error for the caller, which only reports it.
 #[test]
 fn a_node_without_containers_asks_nobody() {
-    let access = Access::Direct {
+    let access = ServerAccess::Direct {
         address: None,
         port: None,
         password_file: None,
     };
-    let bare = Profile {
-        database: Some(Database {
+    let bare = NodeLayout {
+        database: Some(NodeDatabase {
             source: "db".into(),
-            server: Server { access, user: None },
+            server: DatabaseServer { access, user: None },
         }),
-        ..Profile::default()
+        ..NodeLayout::default()
     };
     let (images, err) = images_in_use(&bare, &Docker::default()).expect("nobody is asked");
     assert!(images.is_empty() && err.is_none());

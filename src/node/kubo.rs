@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::source::Sharding;
+use crate::source::FlatfsSharding;
 use crate::sys::read_bounded;
 
 /// Files that describe how blocks are stored, relative to the repository's directory.
@@ -19,22 +19,22 @@ pub const PASSING: [&str; 3] = ["/provider-keystore/", "/autoconf/", "/telemetry
 
 /// How a repository stores its blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocks {
+pub enum BlockStore {
     /// One file for each block.
-    Flatfs(Sharding),
+    Flatfs(FlatfsSharding),
     /// A database of this kind, such as `pebbleds`. No file has the name of a block.
     Database(String),
     /// One file for each block, in a directory layout that this version does not know.
     Unknown(String),
 }
 
-impl Default for Blocks {
+impl Default for BlockStore {
     fn default() -> Self {
-        Self::Flatfs(Sharding::default())
+        Self::Flatfs(FlatfsSharding::default())
     }
 }
 
-impl Blocks {
+impl BlockStore {
     /// Determines how blocks are stored from the contents of the two files. A missing file is
     /// ignored, and so is a specification that cannot be parsed.
     pub fn read(sharding: Option<&[u8]>, spec: Option<&[u8]>) -> Self {
@@ -57,7 +57,7 @@ impl Blocks {
             .or_else(|| told.map(str::to_owned))
         {
             None => Self::default(),
-            Some(text) => Sharding::parse(&text).map_or(Self::Unknown(text), Self::Flatfs),
+            Some(text) => FlatfsSharding::parse(&text).map_or(Self::Unknown(text), Self::Flatfs),
         }
     }
 
@@ -69,11 +69,11 @@ impl Blocks {
 
     /// Returns the directory layout of block files. For [`Self::Database`] and [`Self::Unknown`]
     /// this is the default layout, which means nothing.
-    pub fn sharding(&self) -> Sharding {
+    pub fn sharding(&self) -> FlatfsSharding {
         if let Self::Flatfs(sharding) = self {
             *sharding
         } else {
-            Sharding::default()
+            FlatfsSharding::default()
         }
     }
 
@@ -123,28 +123,28 @@ mod tests {
     fn what_keeps_the_blocks_is_read() {
         let flatfs = br#"{"mounts":[{"mountpoint":"/blocks","path":"blocks","shardFunc":"/repo/flatfs/shard/v1/next-to-last/2","type":"flatfs"},{"mountpoint":"/","path":"datastore","type":"levelds"}],"type":"mount"}"#;
         let three = b"/repo/flatfs/shard/v1/next-to-last/3\n";
-        let blocks = |sharding: Option<&[u8]>, spec: &[u8]| Blocks::read(sharding, Some(spec));
+        let blocks = |sharding: Option<&[u8]>, spec: &[u8]| BlockStore::read(sharding, Some(spec));
         assert_eq!(
             blocks(None, flatfs),
-            Blocks::Flatfs(Sharding::NextToLast(2))
+            BlockStore::Flatfs(FlatfsSharding::NextToLast(2))
         );
         assert_eq!(
             blocks(Some(three), flatfs),
-            Blocks::Flatfs(Sharding::NextToLast(3))
+            BlockStore::Flatfs(FlatfsSharding::NextToLast(3))
         );
         for (kind, spec) in [
             ("pebbleds", &br#"{"path":"pebbleds","type":"pebbleds"}"#[..]),
             ("badgerds", br#"{"path":"badgerds","type":"badgerds"}"#),
             ("levelds", br#"{"type":"mount","mounts":[{"mountpoint":"/","type":"measure","child":{"type":"levelds"}}]}"#),
         ] {
-            assert_eq!(blocks(None, spec), Blocks::Database(kind.into()));
+            assert_eq!(blocks(None, spec), BlockStore::Database(kind.into()));
             assert!(blocks(None, spec).trouble().is_some_and(|text| text.contains(kind)));
         }
-        assert_eq!(Blocks::read(None, None), Blocks::default());
-        assert_eq!(blocks(None, b"no json"), Blocks::default());
+        assert_eq!(BlockStore::read(None, None), BlockStore::default());
+        assert_eq!(blocks(None, b"no json"), BlockStore::default());
         let odd = blocks(Some(b"/repo/flatfs/shard/v9/odd"), flatfs);
         assert!(
-            matches!(&odd, Blocks::Unknown(text) if text.ends_with("odd")),
+            matches!(&odd, BlockStore::Unknown(text) if text.ends_with("odd")),
             "{odd:?}"
         );
     }

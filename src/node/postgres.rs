@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::ask::{NoAnswer, Patience, answer};
+use super::ask::{NoAnswer, QueryLimits, answer};
 use super::docker::{Docker, DockerError};
-use super::profile::{Access, Server};
+use super::profile::{DatabaseServer, ServerAccess};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
 /// Time that a dump waits for the lock of one table. A statement that holds the lock may take this
@@ -48,18 +48,18 @@ pub enum PostgresError {
 
 /// A version of PostgreSQL's programs, such as 15.14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub struct PostgresVersion {
     pub major: u32,
     pub minor: u32,
 }
 
-impl std::fmt::Display for Version {
+impl std::fmt::Display for PostgresVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
 }
 
-impl Version {
+impl PostgresVersion {
     /// Parses `psql (PostgreSQL) 15.14 (Debian …)`. The minor number of a beta is 0.
     pub fn parse(said: &str) -> Option<Self> {
         let number = said
@@ -92,8 +92,8 @@ impl Version {
 
 /// The programs of one server.
 #[derive(Debug, Clone)]
-pub struct Programs<'a> {
-    server: &'a Server,
+pub struct PostgresPrograms<'a> {
+    server: &'a DatabaseServer,
     /// The container's name in the engine. `None`: the programs of this machine.
     container: Option<String>,
     /// The value of `PGOPTIONS` inside the container.
@@ -101,20 +101,20 @@ pub struct Programs<'a> {
     /// True after [`Self::with_options`].
     has_options: bool,
     spawn: SpawnOptions,
-    patience: Patience,
+    patience: QueryLimits,
 }
 
-impl<'a> Programs<'a> {
+impl<'a> PostgresPrograms<'a> {
     /// Finds the server's container, which must be running. `env_remove`: variables to hide from
     /// every program.
     pub fn find(
-        server: &'a Server,
+        server: &'a DatabaseServer,
         docker: &Docker,
         env_remove: &[String],
     ) -> Result<Self, DockerError> {
         let container = match &server.access {
-            Access::Docker { container } => Some(docker.running_container(container)?),
-            Access::Direct { .. } => None,
+            ServerAccess::Docker { container } => Some(docker.running_container(container)?),
+            ServerAccess::Direct { .. } => None,
         };
         let container_options = container
             .as_ref()
@@ -122,7 +122,7 @@ impl<'a> Programs<'a> {
             .map(str::to_owned);
 
         let mut env = Vec::new();
-        if let Access::Direct { password_file, .. } = &server.access {
+        if let ServerAccess::Direct { password_file, .. } = &server.access {
             env.push((CONNECT_TIMEOUT.to_owned(), CONNECT_SECONDS.into()));
             env.extend(
                 password_file
@@ -175,7 +175,7 @@ impl<'a> Programs<'a> {
     /// server's user and never asks for a password.
     pub fn words(&self, program: &str, arguments: &[&str]) -> Vec<String> {
         let mut words = self.bare(program);
-        if let Access::Direct { address, port, .. } = &self.server.access {
+        if let ServerAccess::Direct { address, port, .. } = &self.server.access {
             words.extend(address.iter().map(|address| format!("--host={address}")));
             words.extend(port.iter().map(|port| format!("--port={port}")));
         }
@@ -228,11 +228,11 @@ impl<'a> Programs<'a> {
     }
 
     /// Returns the version of a program.
-    pub fn version(&self, program: &str) -> Result<Version, PostgresError> {
+    pub fn version(&self, program: &str) -> Result<PostgresVersion, PostgresError> {
         let mut words = self.bare(program);
         words.push("--version".to_owned());
         let said = self.output(words)?;
-        Version::parse(&said).ok_or_else(|| PostgresError::NoVersion {
+        PostgresVersion::parse(&said).ok_or_else(|| PostgresError::NoVersion {
             program: program.to_owned(),
             said: said.trim().chars().take(200).collect(),
         })
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn versions_are_read_and_compared() {
-        let version = |text: &str| Version::parse(text).expect("a version");
+        let version = |text: &str| PostgresVersion::parse(text).expect("a version");
         let debian = version("psql (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n");
         assert_eq!((debian.major, debian.minor), (15, 14));
         assert!(debian.knows_restrict());
@@ -278,27 +278,27 @@ mod tests {
             version("psql (PostgreSQL) 17.6").knows_restrict()
                 && !version("x 17.5").knows_restrict()
         );
-        assert_eq!(Version::parse("no number"), None);
+        assert_eq!(PostgresVersion::parse("no number"), None);
     }
 
     #[test]
     fn words_go_into_the_container_or_to_the_address() {
-        let access = Access::Docker {
+        let access = ServerAccess::Docker {
             container: "c".into(),
         };
-        let server = Server {
+        let server = DatabaseServer {
             access,
             user: Some("aleph".into()),
         };
 
         let spawn = SpawnOptions::default();
-        let inside = Programs {
+        let inside = PostgresPrograms {
             server: &server,
             container: Some("c".into()),
             container_options: Some("-c work_mem=1GB".into()),
             has_options: false,
             spawn: spawn.clone(),
-            patience: Patience::default(),
+            patience: QueryLimits::default(),
         };
 
         let words = inside.words("psql", &["-X"]);
@@ -317,7 +317,7 @@ mod tests {
                 .contains("PGCONNECT_TIMEOUT=15 --env=PGOPTIONS c psql")
         );
 
-        let value = |programs: &Programs<'_>| {
+        let value = |programs: &PostgresPrograms<'_>| {
             programs
                 .spawn_options()
                 .env
@@ -328,19 +328,19 @@ mod tests {
 
         assert_eq!(value(&inside), Some("-c work_mem=1GB -c a=b".into()));
 
-        let access = Access::Direct {
+        let access = ServerAccess::Direct {
             address: Some("/run/pg".into()),
             port: Some(5433),
             password_file: None,
         };
-        let server = Server { access, user: None };
-        let here = Programs {
+        let server = DatabaseServer { access, user: None };
+        let here = PostgresPrograms {
             server: &server,
             container: None,
             container_options: None,
             has_options: false,
             spawn,
-            patience: Patience::default(),
+            patience: QueryLimits::default(),
         };
 
         let words = here.words("pg_dumpall", &["--clean"]);
@@ -365,13 +365,13 @@ mod tests {
     /// A server that hangs accepts the connection and never answers, and then `psql` hangs as well.
     #[test]
     fn a_program_that_hangs_is_given_up_and_one_that_connects_has_a_time_for_it() {
-        let access = Access::Direct {
+        let access = ServerAccess::Direct {
             address: None,
             port: None,
             password_file: Some("/etc/pgpass".into()),
         };
-        let server = Server { access, user: None };
-        let mut programs = Programs::find(&server, &Docker::default(), &[]).expect("found");
+        let server = DatabaseServer { access, user: None };
+        let mut programs = PostgresPrograms::find(&server, &Docker::default(), &[]).expect("found");
         let env: Vec<&str> = programs
             .spawn_options()
             .env

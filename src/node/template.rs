@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::discover::{Discovery, FoundFiles, FoundTree};
+use super::discover::{FoundFiles, FoundTree, NodeDiscovery};
 use super::kubo::PASSING;
-use super::profile::Place;
+use super::profile::SourceLocation;
 
 /// The settings of the file apart from the node's parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Settings {
+pub struct TemplateSettings {
     /// The repository's address. If it is a path, it is absolute.
     pub repository: Option<String>,
     /// The id of the repository at that address, if it is known.
@@ -86,7 +86,7 @@ keep_monthly = \"all\"
 ";
 
 /// Renders the file.
-pub fn render(node: &Discovery, settings: &Settings) -> String {
+pub fn render(node: &NodeDiscovery, settings: &TemplateSettings) -> String {
     let mut out = String::from(HEAD);
     match &settings.repository {
         Some(repository) => {
@@ -123,7 +123,7 @@ pub fn render(node: &Discovery, settings: &Settings) -> String {
     out
 }
 
-fn database(out: &mut String, node: &Discovery) {
+fn database(out: &mut String, node: &NodeDiscovery) {
     let Some(found) = &node.database else {
         missing(
             out,
@@ -146,7 +146,7 @@ fn database(out: &mut String, node: &Discovery) {
     line(out, "smallest", &quoted("50%"));
 }
 
-fn storage(out: &mut String, node: &Discovery) {
+fn storage(out: &mut String, node: &NodeDiscovery) {
     match &node.local_storage {
         Some(found) => {
             out.push_str("\n# pyaleph's files, named by their hashes. A name that was captured once is not read again.\n");
@@ -184,7 +184,7 @@ fn storage(out: &mut String, node: &Discovery) {
 
 /// Writes the repositories of other kubo services. `node restore` does not treat them as parts of
 /// the node: 'icecore restore' restores them.
-fn other_ipfs(out: &mut String, node: &Discovery) {
+fn other_ipfs(out: &mut String, node: &NodeDiscovery) {
     for (number, found) in node.other_ipfs.iter().enumerate() {
         out.push_str("\n# Another kubo's repository. 'icecore node restore' leaves it in the repository; 'icecore restore' brings it back.\n");
         source(out, &format!("{IPFS}-{}", number + 2), "tree");
@@ -198,7 +198,7 @@ fn other_ipfs(out: &mut String, node: &Discovery) {
     }
 }
 
-fn keys_and_config(out: &mut String, node: &Discovery) {
+fn keys_and_config(out: &mut String, node: &NodeDiscovery) {
     match &node.keys {
         Some(found) => {
             out.push_str(
@@ -240,7 +240,7 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
 }
 
 /// Writes the table that assigns sources to the parts of the node.
-fn parts(out: &mut String, node: &Discovery) {
+fn parts(out: &mut String, node: &NodeDiscovery) {
     out.push_str("\n# Which source is which part of the node, and the containers that must not run while it is restored.\n");
     out.push_str("[node]\n");
     let parts = [
@@ -273,8 +273,8 @@ fn source(out: &mut String, name: &str, kind: &str) {
 
 fn place(out: &mut String, found: &FoundTree) {
     match &found.place {
-        Place::Volume(name) => line(out, "volume", &quoted(name)),
-        Place::Path(path) => line(out, "path", &path_text(path)),
+        SourceLocation::Volume(name) => line(out, "volume", &quoted(name)),
+        SourceLocation::Path(path) => line(out, "path", &path_text(path)),
     }
 }
 
@@ -284,7 +284,7 @@ fn files(out: &mut String, name: &str, found: &FoundFiles) {
     line(out, "only", &list(found.names.iter().map(String::as_str)));
 }
 
-fn immutable(out: &mut String, node: &Discovery) {
+fn immutable(out: &mut String, node: &NodeDiscovery) {
     line(out, "immutable", "true");
     // A key may not name a source that was not found: the file does not have it.
     if node.database.is_none() {
@@ -352,16 +352,16 @@ mod tests {
     use super::*;
     use crate::node::discover::FoundDatabase;
 
-    fn node() -> Discovery {
+    fn node() -> NodeDiscovery {
         let volume = |name: &str| {
             Some(FoundTree {
-                place: Place::Volume(name.into()),
+                place: SourceLocation::Volume(name.into()),
                 service: Some("x".into()),
                 directory: None,
             })
         };
         let keys = PathBuf::from("/opt/no\"de/keys");
-        Discovery {
+        NodeDiscovery {
             project: "pyaleph".into(),
             database: Some(FoundDatabase {
                 service: "postgres".into(),
@@ -374,7 +374,7 @@ mod tests {
             local_storage: volume("p_local"),
             ipfs: volume("p_ipfs"),
             keys: Some(FoundTree {
-                place: Place::Path(keys.clone()),
+                place: SourceLocation::Path(keys.clone()),
                 service: None,
                 directory: Some(keys),
             }),
@@ -383,7 +383,7 @@ mod tests {
                 names: vec!["config.yml".into()],
             }),
             writers: vec!["pyaleph-ipfs-1".into(), "a".into()],
-            ..Discovery::default()
+            ..NodeDiscovery::default()
         }
     }
 
@@ -393,9 +393,9 @@ mod tests {
 
     #[test]
     fn what_was_found_is_said_in_its_order() {
-        let settings = Settings {
+        let settings = TemplateSettings {
             repository: Some("s3://b/p".into()),
-            ..Settings::default()
+            ..TemplateSettings::default()
         };
         let table = read(&render(&node(), &settings));
         assert_eq!(table["repository"].as_str(), Some("s3://b/p"));
@@ -417,11 +417,11 @@ mod tests {
     #[test]
     fn what_was_not_found_is_a_comment_and_no_part() {
         let text = render(
-            &Discovery {
+            &NodeDiscovery {
                 project: "p".into(),
-                ..Discovery::default()
+                ..NodeDiscovery::default()
             },
-            &Settings::default(),
+            &TemplateSettings::default(),
         );
         let table = read(&text);
         assert!(!table.contains_key("source") && !table.contains_key("repository"));
@@ -430,11 +430,11 @@ mod tests {
         for name in ["db", "local-storage", "ipfs", "keys", "config"] {
             assert!(text.contains(&format!("# name = \"{name}\"")), "{name}");
         }
-        let only_files = Discovery {
+        let only_files = NodeDiscovery {
             database: None,
             ..node()
         };
-        let table = read(&render(&only_files, &Settings::default()));
+        let table = read(&render(&only_files, &TemplateSettings::default()));
         assert!(table["source"][0].get("not_older_than").is_none());
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
 use crate::types::{Node, RelPath, SnapshotId};
 
@@ -37,7 +37,7 @@ fn in_the_way(
     let SourceKind::Tree { runs, .. } = &source.kind else {
         return None;
     };
-    let entry = Walk::open(reader, runs, true)
+    let entry = TreeReader::open(reader, runs, true)
         .ok()?
         .entry_at(above)
         .ok()??;

@@ -7,7 +7,9 @@
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
-use crate::repo::{HostChoice, Latest, RepoError, Repository, StoredSnapshot, without_replaced};
+use crate::repo::{
+    HostChoice, LatestSnapshot, RepoError, Repository, StoredSnapshot, without_replaced,
+};
 use crate::types::RelPath;
 
 /// Finds a snapshot to read from, by id, prefix or `latest`. `source`: the source to be read, if
@@ -44,7 +46,7 @@ pub(crate) fn newest(
     source: Option<&str>,
     observer: &dyn Observer,
 ) -> Result<(StoredSnapshot, Vec<StoredSnapshot>), Error> {
-    let Latest {
+    let LatestSnapshot {
         found,
         all,
         is_other_host,

@@ -8,14 +8,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
-use super::fetch::{Fetcher, Packs, Want};
+use super::fetch::{ChunkRequest, Fetcher, PackTable};
 use crate::error::Error;
 use crate::format::decode_list_node;
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
-use crate::types::{Class, Content, Extent, PackId};
+use crate::types::{ChunkClass, Content, Extent, PackId};
 
 /// Walks a content's extents in order, and replaces list nodes by their extents. A node is read
 /// when it is reached.
@@ -43,7 +43,7 @@ impl<'r, 'a> ContentReader<'r, 'a> {
                     self.levels.pop();
                 }
                 Some(Extent::List { id, len, depth }) => {
-                    let bytes = self.reader.chunk(Class::Metadata, &id)?;
+                    let bytes = self.reader.chunk(ChunkClass::Metadata, &id)?;
                     let extents = decode_list_node(&bytes, len, depth).map_err(|err| {
                         RepoError::damaged(format!("list node {}", id.short()), err)
                     })?;
@@ -112,12 +112,12 @@ pub(super) fn write_content_with(
     let fetcher = Fetcher::new(reader, pool, limits.kept_bytes, observer, cancel);
     let mut extents = ContentReader::new(reader, content);
     let mut buffer = Vec::new();
-    let mut current = Window::plan(&mut extents, &fetcher, limits)?;
+    let mut current = OutputWindow::plan(&mut extents, &fetcher, limits)?;
     while let Some(window) = current {
         cancel.check()?;
         // The next window is planned before this one is read, because it decides which frames are
         // kept.
-        let next = Window::plan(&mut extents, &fetcher, limits)?;
+        let next = OutputWindow::plan(&mut extents, &fetcher, limits)?;
         let keep = next.as_ref().map_or_else(HashSet::new, |next| {
             Fetcher::frames(&next.wants, &next.packs)
         });
@@ -130,7 +130,7 @@ pub(super) fn write_content_with(
 
 /// A run of output.
 #[derive(Debug)]
-enum Piece {
+enum ContentPiece {
     /// This many bytes of the window's buffer.
     Bytes(usize),
     Zeros(u64),
@@ -138,16 +138,16 @@ enum Piece {
 }
 
 /// A part of the output in order, and the chunks that it consists of.
-struct Window {
-    pieces: Vec<Piece>,
+struct OutputWindow {
+    pieces: Vec<ContentPiece>,
     /// `owner`: number of the chunk in the buffer; `at`: not used.
-    wants: Vec<Want>,
-    packs: Packs,
+    wants: Vec<ChunkRequest>,
+    packs: PackTable,
     /// Lengths of the chunks, in the order of output.
     lens: Vec<u32>,
 }
 
-impl Window {
+impl OutputWindow {
     fn plan(
         extents: &mut ContentReader<'_, '_>,
         fetcher: &Fetcher<'_>,
@@ -164,16 +164,16 @@ impl Window {
             };
             match extent {
                 Extent::Chunk { id, len } => {
-                    wants.push(Want::new(id, len, lens.len() as u32, 0));
+                    wants.push(ChunkRequest::new(id, len, lens.len() as u32, 0));
                     lens.push(len);
                     bytes += len as usize;
                     match pieces.last_mut() {
-                        Some(Piece::Bytes(sum)) => *sum += len as usize,
-                        _ => pieces.push(Piece::Bytes(len as usize)),
+                        Some(ContentPiece::Bytes(sum)) => *sum += len as usize,
+                        _ => pieces.push(ContentPiece::Bytes(len as usize)),
                     }
                 }
-                Extent::Hole { len } => pieces.push(Piece::Zeros(len)),
-                Extent::Literal(bytes) => pieces.push(Piece::Literal(bytes)),
+                Extent::Hole { len } => pieces.push(ContentPiece::Zeros(len)),
+                Extent::Literal(bytes) => pieces.push(ContentPiece::Literal(bytes)),
                 Extent::List { .. } => unreachable!("the reader follows lists"),
             }
         }
@@ -246,13 +246,13 @@ impl Window {
 
         for piece in &self.pieces {
             match piece {
-                Piece::Bytes(len) => {
+                ContentPiece::Bytes(len) => {
                     let (bytes, after) = rest.split_at(*len);
                     rest = after;
                     put(bytes)?;
                 }
-                Piece::Literal(bytes) => put(bytes)?,
-                Piece::Zeros(len) => {
+                ContentPiece::Literal(bytes) => put(bytes)?,
+                ContentPiece::Zeros(len) => {
                     let zeros = vec![0; STEP.min(usize::try_from(*len).unwrap_or(STEP))];
                     let mut left = *len;
                     while left > 0 {

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::ThreadPool;
 
 use crate::error::Error;
-use crate::index::{FrameRow, Location};
+use crate::index::{ChunkLocation, FrameRow};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
-use crate::types::{ChunkId, Class, PackId};
+use crate::types::{ChunkClass, ChunkId, PackId};
 
 /// Ids per lookup: the index answers a batch from one moment, and other queries run in between.
 const LOOKUP_BATCH: usize = 16 << 10;
@@ -32,7 +32,7 @@ const NOWHERE: u32 = u32::MAX;
 
 /// A wanted chunk, with its owner and place: 64 bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
+pub(super) struct ChunkRequest {
     pub id: ChunkId,
     /// Its destination, in the caller's terms.
     pub at: u64,
@@ -45,7 +45,7 @@ pub(super) struct Want {
     offset: u32,
 }
 
-impl Want {
+impl ChunkRequest {
     pub fn new(id: ChunkId, len: u32, owner: u32, at: u64) -> Self {
         Self {
             id,
@@ -73,20 +73,20 @@ impl Want {
 
 /// The packs of the wants, by number.
 #[derive(Debug, Default)]
-pub(super) struct Packs(Vec<PackId>);
+pub(super) struct PackTable(Vec<PackId>);
 
 /// An opened frame with the wants that it holds.
 #[derive(Debug)]
-pub(super) struct Opened<'a> {
+pub(super) struct OpenedFrame<'a> {
     /// All wants of one frame, by owner and place.
-    pub wants: &'a [Want],
+    pub wants: &'a [ChunkRequest],
     plain: &'a [u8],
     /// For wants that the frame does not hold intact: the bytes of another copy, or why there is
     /// none.
     others: HashMap<usize, Result<Vec<u8>, String>>,
 }
 
-impl Opened<'_> {
+impl OpenedFrame<'_> {
     /// Returns the bytes of the want of this number, checked against its name, or why they cannot
     /// be read.
     pub fn bytes(&self, number: usize) -> Result<&[u8], &str> {
@@ -119,7 +119,7 @@ impl Opened<'_> {
 
 /// Frames that the next window needs too.
 #[derive(Debug, Default)]
-struct Kept {
+struct ReusedFrames {
     frames: HashMap<(PackId, u32), Arc<Vec<u8>>>,
     bytes: usize,
 }
@@ -134,7 +134,7 @@ pub(super) struct Fetcher<'a> {
     made_sure: AtomicBool,
     /// Held during the search for another copy, so that the sync of one thread serves all.
     second_look: Mutex<()>,
-    kept: Mutex<Kept>,
+    kept: Mutex<ReusedFrames>,
     kept_bytes_max: usize,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Fetcher<'a> {
     /// Finds the places of the wants, and sorts them by pack, frame, owner and place. Packs are
     /// ordered by the first owner that needs them, so that owners are served roughly one after
     /// another.
-    pub fn locate(&self, wants: &mut [Want]) -> Result<Packs, Error> {
+    pub fn locate(&self, wants: &mut [ChunkRequest]) -> Result<PackTable, Error> {
         wants.sort_unstable_by_key(|want| want.id);
         let mut numbers: HashMap<PackId, u32> = HashMap::new();
         let mut first_owner: Vec<(u32, PackId)> = Vec::new();
@@ -203,7 +203,7 @@ impl<'a> Fetcher<'a> {
         }
 
         wants.sort_unstable_by_key(|want| (want.pack, want.frame, want.owner, want.at));
-        Ok(Packs(
+        Ok(PackTable(
             order
                 .iter()
                 .map(|&old| first_owner[old as usize].1)
@@ -213,7 +213,7 @@ impl<'a> Fetcher<'a> {
 
     /// Looks up ids. Before the first miss is accepted, the segments are listed again and the
     /// database is checked, once.
-    fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), Error> {
+    fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<ChunkLocation>>) -> Result<(), Error> {
         self.repo().ask_index(|index| index.lookup(ids, out))?;
         if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
             self.repo().make_sure_of_misses()?;
@@ -223,7 +223,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Returns the frames of located wants.
-    pub fn frames(wants: &[Want], packs: &Packs) -> HashSet<(PackId, u32)> {
+    pub fn frames(wants: &[ChunkRequest], packs: &PackTable) -> HashSet<(PackId, u32)> {
         let known = wants.iter().filter(|want| want.pack != NOWHERE);
         known
             .map(|want| (packs.0[want.pack as usize], want.frame))
@@ -235,10 +235,10 @@ impl<'a> Fetcher<'a> {
     /// calls. Returns the first error of `act`, or of the store as a whole.
     pub fn each_frame<S: Default>(
         &self,
-        wants: &[Want],
-        packs: &Packs,
+        wants: &[ChunkRequest],
+        packs: &PackTable,
         keep: &HashSet<(PackId, u32)>,
-        act: impl Fn(&mut S, &Opened<'_>) -> Result<(), Error> + Sync,
+        act: impl Fn(&mut S, &OpenedFrame<'_>) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         let tasks = tasks(wants);
         self.on_all_threads(tasks.len(), |state, number| {
@@ -286,10 +286,10 @@ impl<'a> Fetcher<'a> {
 
     fn run_task(
         &self,
-        wants: &[Want],
-        packs: &Packs,
+        wants: &[ChunkRequest],
+        packs: &PackTable,
         keep: &HashSet<(PackId, u32)>,
-        mut act: impl FnMut(&Opened<'_>) -> Result<(), Error>,
+        mut act: impl FnMut(&OpenedFrame<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let Some(pack) = wants
             .first()
@@ -300,7 +300,7 @@ impl<'a> Fetcher<'a> {
                 .chunk_by(|a, b| a.owner == b.owner)
                 .try_for_each(|part| {
                     let others = self.other_copies(part, 0..part.len())?;
-                    act(&Opened {
+                    act(&OpenedFrame {
                         wants: part,
                         plain: &[],
                         others,
@@ -321,16 +321,17 @@ impl<'a> Fetcher<'a> {
                 Err(err) => return Err(err.into()),
             };
 
-            let fits = |want: &Want| {
+            let fits = |want: &ChunkRequest| {
                 let start = want.offset as usize;
                 let bytes = plain.get(start..start + want.len as usize);
-                bytes
-                    .is_some_and(|bytes| self.repo().keys().chunk_id(Class::Data, bytes) == want.id)
+                bytes.is_some_and(|bytes| {
+                    self.repo().keys().chunk_id(ChunkClass::Data, bytes) == want.id
+                })
             };
 
             let bad = (0..group.len()).filter(|&n| !fits(&group[n]));
             let others = self.other_copies(group, bad)?;
-            act(&Opened {
+            act(&OpenedFrame {
                 wants: group,
                 plain: &plain,
                 others,
@@ -342,7 +343,7 @@ impl<'a> Fetcher<'a> {
 
     fn other_copies(
         &self,
-        wants: &[Want],
+        wants: &[ChunkRequest],
         numbers: impl Iterator<Item = usize>,
     ) -> Result<HashMap<usize, Result<Vec<u8>, String>>, Error> {
         let mut others = HashMap::new();
@@ -353,7 +354,7 @@ impl<'a> Fetcher<'a> {
                 .second_look
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let result = match self.reader.chunk(Class::Data, &want.id) {
+            let result = match self.reader.chunk(ChunkClass::Data, &want.id) {
                 Ok(bytes) if bytes.len() == want.len as usize => Ok(bytes),
                 Ok(_) => Err(format!(
                     "chunk {} is not as long as its file says",
@@ -369,7 +370,7 @@ impl<'a> Fetcher<'a> {
 
     /// Reads the sealed bytes of several frames in one range, if they are adjacent and few. Returns
     /// an empty map if they are not, or if the range cannot be read.
-    fn read_range(&self, pack: &PackId, wants: &[Want]) -> Result<SealedFrames, Error> {
+    fn read_range(&self, pack: &PackId, wants: &[ChunkRequest]) -> Result<SealedFrames, Error> {
         let mut rows: Vec<(u32, FrameRow)> = Vec::new();
         for group in wants.chunk_by(|a, b| a.frame == b.frame) {
             let number = group[0].frame;
@@ -453,7 +454,7 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, ReusedFrames> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -462,7 +463,7 @@ impl<'a> Fetcher<'a> {
 type SealedFrames = HashMap<u32, (FrameRow, Vec<u8>)>;
 
 /// Cuts sorted wants into tasks: a few consecutive frames of one pack.
-fn tasks(wants: &[Want]) -> Vec<Range<usize>> {
+fn tasks(wants: &[ChunkRequest]) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut start = 0;
     let mut frames = 1;

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, LastSnapshot, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
+use crate::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, list_all};
@@ -32,7 +32,7 @@ pub struct StatusOptions {
 
 /// A capture of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capture {
+pub struct CaptureStatus {
     pub snapshot: SnapshotId,
     /// The store's time of the commit.
     pub committed: Timestamp,
@@ -51,17 +51,17 @@ pub struct SourceStatus {
     /// Committed snapshots that contain it.
     pub snapshots: u64,
     /// The newest complete capture, if there is one.
-    pub good: Option<Capture>,
+    pub good: Option<CaptureStatus>,
     /// The newest capture in any state.
-    pub newest: Capture,
+    pub newest: CaptureStatus,
     /// Why the newest capture is suspect, if it is.
     pub suspect: Option<String>,
     /// It is a tree that must never change, so a suspect capture is an alarm.
     pub is_alarm: bool,
     /// How much the newest capture lacks.
-    pub lacks: Lacks,
+    pub lacks: SourceLacks,
     /// The first missing paths, if they were requested and there are any.
-    pub lacking: Option<Lacking>,
+    pub lacking: Option<LackingReport>,
 }
 
 impl SourceStatus {
@@ -88,7 +88,7 @@ impl SourceStatus {
 
 /// The result of a status report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct RepoStatus {
     /// The store's time, or this machine's time if the store cannot be written.
     pub now: Timestamp,
     /// Sorted by host, source and path.
@@ -111,16 +111,16 @@ pub struct Status {
     pub leases: Vec<FoundLease>,
 }
 
-impl Status {
+impl RepoStatus {
     /// Returns the seconds since the last good backup of a source, or 0 if it is dated in the
     /// future.
-    pub fn age(&self, good: &Capture) -> f64 {
+    pub fn age(&self, good: &CaptureStatus) -> f64 {
         self.now.seconds_since(good.committed).max(0.0)
     }
 
     /// Returns true if the capture is dated further in the future than clocks may differ, so that
     /// its age is not known.
-    pub fn is_ahead(&self, capture: &Capture) -> bool {
+    pub fn is_ahead(&self, capture: &CaptureStatus) -> bool {
         is_ahead(capture, self.now)
     }
 }
@@ -133,7 +133,7 @@ pub fn status(
     repo: &Repository,
     options: &StatusOptions,
     observer: &dyn Observer,
-) -> Result<Status, Error> {
+) -> Result<RepoStatus, Error> {
     observer.phase(&Phase::Index);
     // Ages are measured with the store's clock, which only a write returns.
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
@@ -151,7 +151,7 @@ pub fn status(
         list_missing(repo, &found, &mut sources);
     }
 
-    let mut status = Status {
+    let mut status = RepoStatus {
         now,
         sources,
         longest_unverified: None,
@@ -178,7 +178,7 @@ pub fn status(
     Ok(status)
 }
 
-fn is_ahead(capture: &Capture, now: Timestamp) -> bool {
+fn is_ahead(capture: &CaptureStatus, now: Timestamp) -> bool {
     capture.committed.seconds_since(now) > LeaseTimes::default().margin.as_secs_f64()
 }
 
@@ -206,7 +206,7 @@ fn leases(
     Ok(leases)
 }
 
-impl Status {
+impl RepoStatus {
     fn look_at_packs(&mut self, repo: &Repository) -> Result<(), Error> {
         let verified = repo.memory().verified_all();
         let mut stored: BTreeMap<PackId, Timestamp> = BTreeMap::new();
@@ -240,7 +240,7 @@ impl Status {
 
 /// Reports sources whose newest backup is suspect. The alarm of a source that must never change is
 /// raised with or without a maximum age.
-fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
+fn tell_suspects(status: &RepoStatus, is_judged: bool, observer: &dyn Observer) {
     for one in &status.sources {
         let Some(reason) = &one.suspect else { continue };
         let (severity, what) = match (one.is_alarm, is_judged) {
@@ -274,7 +274,7 @@ fn rounded(seconds: f64) -> String {
     format!("{value:.digits$} {name}")
 }
 
-fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
+fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
     let tell = |subject: String, what: String| {
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     };
@@ -331,7 +331,7 @@ mod tests {
     use crate::repo::Repository;
     use crate::types::LeaseId;
 
-    fn ask(repo: &Repository, hours: Option<u64>) -> (Status, Vec<String>) {
+    fn ask(repo: &Repository, hours: Option<u64>) -> (RepoStatus, Vec<String>) {
         let observer = Recording::default();
         let max_age = hours.map(|hours| Duration::from_secs(hours * 3600));
         let options = StatusOptions {

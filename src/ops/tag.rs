@@ -32,7 +32,7 @@ impl TagChange {
 
 /// The result for one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retagged {
+pub struct RetaggedSnapshot {
     pub from: SnapshotId,
     /// The id of the new snapshot. `None` if there was nothing to change.
     pub id: Option<SnapshotId>,
@@ -56,7 +56,7 @@ pub fn retag(
     host: &str,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Vec<Retagged>, Error> {
+) -> Result<Vec<RetaggedSnapshot>, Error> {
     repo.check_writable()?;
     observer.phase(&Phase::Commit);
 
@@ -88,7 +88,7 @@ fn retag_one(
     change: &TagChange,
     host: &str,
     cancel: &Cancel,
-) -> Result<Retagged, Error> {
+) -> Result<RetaggedSnapshot, Error> {
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     lease.set_parents(&[*id])?;
     // Listed and read after the lease began, as for any parent.
@@ -110,7 +110,7 @@ fn retag_one(
 
     let tags = change.tags(&found.snapshot.tags);
     let protected = change.protect.unwrap_or(found.snapshot.protected);
-    let mut done = Retagged {
+    let mut done = RetaggedSnapshot {
         from: *id,
         id: None,
         tags: tags.clone(),

@@ -12,13 +12,13 @@ use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{
-    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunWriter, Secret,
-    Streams,
+    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunStreams,
+    RunWriter, Secret,
 };
 use crate::source::SourceDir;
-use crate::store::{Body, MemoryStore, PutMode, SharedStore, Store};
+use crate::store::{MemoryStore, ObjectBody, PutMode, SharedStore, Store};
 use crate::sys::now;
-use crate::types::{Class, Content, Entry, Extent, MissingNames, SnapshotId};
+use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -68,7 +68,7 @@ impl Lab {
             copy.store.clock().set(now.plus_seconds(-back));
             let bytes = self.store.get(&meta.key, u64::MAX >> 1).expect("there");
             copy.store
-                .put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly)
+                .put(&meta.key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
                 .expect("put");
         }
         copy.store.clock().set(now);
@@ -145,7 +145,7 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     let entries = std::iter::from_fn(|| merged.next_entry().expect("read"));
     let marked = entries.filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)));
     (marked.collect(), source.counts.partial)
@@ -185,8 +185,8 @@ pub fn write_runs(
         let packer =
             Packer::start(scope, repo, Some(lease), &claims, options, &observer).expect("started");
 
-        let mut pages = packer.writer(Class::Metadata);
-        let mut chunks = packer.writer(Class::Data);
+        let mut pages = packer.writer(ChunkClass::Metadata);
+        let mut chunks = packer.writer(ChunkClass::Data);
 
         let contents = data.iter().map(|bytes| {
             assert!(bytes.len() <= CHUNK_BYTES_MAX);

@@ -8,14 +8,14 @@ use crate::format::SourceKind;
 /// The thing that a source's name stands for. For a stream it is the program alone: its arguments
 /// change often, and may contain secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Thing {
+pub enum SourceThing {
     /// The recorded path of the root.
     Tree(Vec<u8>),
     /// The program's file name, empty for standard input.
     Stream(String),
 }
 
-impl Thing {
+impl SourceThing {
     /// Returns the thing that was captured.
     pub fn of(kind: &SourceKind) -> Self {
         match kind {
@@ -55,7 +55,7 @@ impl Thing {
     }
 }
 
-impl fmt::Display for Thing {
+impl fmt::Display for SourceThing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tree(path) => f.write_str(&String::from_utf8_lossy(path)),
@@ -86,8 +86,8 @@ fn ends_with(absolute: &[u8], relative: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn tree(path: &str) -> Thing {
-        Thing::Tree(path.into())
+    fn tree(path: &str) -> SourceThing {
+        SourceThing::Tree(path.into())
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn of_a_stream_the_program_counts() {
         let thing = |words: &[&str]| {
-            Thing::command(
+            SourceThing::command(
                 &words
                     .iter()
                     .map(|word| (*word).to_owned())

@@ -9,13 +9,13 @@ use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::forget::{forget_named, undelete};
 use crate::ops::list::{LsItem, SnapshotFilter, ls, snapshots};
 use crate::ops::prune::{PruneOptions, prune};
-use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::status::{StatusOptions, status};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, lease, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{HostChoice, Repository, Secret};
-use crate::store::{HookedStore, KeyKind, ObjectKey, Operation, SharedStore, Store};
+use crate::store::{HookedStore, KeyKind, ObjectKey, SharedStore, Store, StoreOperation};
 use crate::types::{RelPath, SnapshotId};
 
 const DAY: i64 = 24 * 3600;
@@ -65,18 +65,18 @@ fn listed_warnings(repo: &Repository) -> Vec<String> {
     warnings(&observer)
 }
 
-fn what() -> What {
-    What {
+fn what() -> SnapshotPath {
+    SnapshotPath {
         snapshot: "latest".into(),
         source: Some("tree".into()),
         path: RelPath::root(),
     }
 }
 
-fn list_what() -> crate::ops::list::What {
+fn list_what() -> crate::ops::list::ListedPath {
     let snapshot = "latest".into();
     let source = Some("tree".into());
-    crate::ops::list::What {
+    crate::ops::list::ListedPath {
         snapshot,
         hosts: HostChoice::Any,
         source,
@@ -105,7 +105,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             })
         }),
         run("restore", &|repo, observer| {
-            let target = Target::Directory(directory.path().join("t"));
+            let target = RestoreTarget::Directory(directory.path().join("t"));
             restore(
                 repo,
                 &what(),
@@ -253,7 +253,7 @@ fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
     lab.store
         .put(
             &key,
-            crate::store::Body::Bytes(&bytes),
+            crate::store::ObjectBody::Bytes(&bytes),
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
@@ -355,7 +355,7 @@ fn one_that_turns_up_again_is_not_missed() {
     lab.store
         .put(
             &key,
-            crate::store::Body::Bytes(&bytes),
+            crate::store::ObjectBody::Bytes(&bytes),
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
@@ -427,7 +427,7 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
     let hook = Box::new(move |store: &dyn Store| {
         store.delete(&ObjectKey::Snapshot(gone)).expect("deleted")
     });
-    let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Pack, hook);
+    let hooked = HookedStore::behind(lab.store.clone(), StoreOperation::Put, KeyKind::Pack, hook);
     let hooked = std::sync::Arc::new(hooked);
     stream(&lab.try_open_on(hooked.clone()).expect("opens"), 2).expect("backed up");
     assert!(hooked.was_called());
@@ -506,7 +506,12 @@ fn what_was_withdrawn_is_not_missed() {
         store.delete(&ObjectKey::Snapshot(made)).expect("deleted");
     });
 
-    let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Snapshot, hook);
+    let hooked = HookedStore::behind(
+        lab.store.clone(),
+        StoreOperation::Put,
+        KeyKind::Snapshot,
+        hook,
+    );
     let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
     let held = lease(&repo);
     let snapshot = repo.read_snapshot(&made).expect("reads");

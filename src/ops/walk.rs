@@ -4,29 +4,29 @@
 use crate::Error;
 use crate::format::{LeaseKind, RunRef};
 use crate::repo::{
-    ChunkReader, Lease, Mention, MergedRuns, RepoError, Repository, Streams, Uncertain,
+    ChunkReader, EntryMention, Lease, MergedRuns, RepoError, Repository, RunStreams, UncertainPaths,
 };
 use crate::store::StoreError;
 use crate::types::{Entry, Node, RelPath};
 
 /// The state that a source's runs describe, walked forward, with lookups of single paths.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(super) struct TreeReader<'a> {
     runs: MergedRuns<'a>,
     /// Read ahead during the lookup of a path that does not exist.
-    pending: Option<Mention>,
+    pending: Option<EntryMention>,
     /// The highest path that was looked up or returned.
     passed: Option<RelPath>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> TreeReader<'a> {
     /// Opens runs, newest first. `tolerant`: see [`MergedRuns::open`].
     pub fn open(
         reader: &'a ChunkReader<'a>,
         runs: &[RunRef],
         tolerant: bool,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(reader, runs, Streams::All, tolerant)?;
+        let runs = MergedRuns::open(reader, runs, RunStreams::All, tolerant)?;
         Ok(Self {
             runs,
             pending: None,
@@ -35,7 +35,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the next mention, removals included.
-    pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
+    pub fn next_mention(&mut self) -> Result<Option<EntryMention>, RepoError> {
         match self.pending.take() {
             Some(mention) => Ok(Some(mention)),
             None => self.runs.next_mention(),
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         Ok(found.filter(|entry| !matches!(entry.node, Node::Removed)))
     }
 
-    fn mention_at(&mut self, path: &RelPath) -> Result<Option<Mention>, RepoError> {
+    fn mention_at(&mut self, path: &RelPath) -> Result<Option<EntryMention>, RepoError> {
         self.passed = Some(path.clone());
         if self
             .pending
@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes the ranges that are known to be uncertain so far.
-    pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
+    pub fn take_uncertain(&mut self) -> Vec<UncertainPaths> {
         self.runs.take_uncertain()
     }
 }

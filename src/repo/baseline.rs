@@ -19,9 +19,9 @@ use crate::types::PackId;
 /// The packs that were condemned or dropped at the first sync after this process took its newest
 /// lease, sorted. A process has one writer per repository at a time.
 #[derive(Debug, Default)]
-pub(super) struct Baseline(Mutex<Option<Vec<PackId>>>);
+pub(super) struct IndexBaseline(Mutex<Option<Vec<PackId>>>);
 
-impl Baseline {
+impl IndexBaseline {
     /// Starts a new writer: the next sync sets the baseline.
     pub fn begin(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::RepoError;
-use crate::index::{Index, IndexError, Location, PackState};
+use crate::index::{ChunkLocation, Index, IndexError, PackState};
 use crate::types::{ChunkId, PackId};
 
 /// The result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+pub enum ChunkClaim {
     /// The chunk is not stored yet: the claimer stores it.
     New,
     /// A known pack holds the chunk, or it is on its way into a pack.
@@ -111,19 +111,19 @@ impl<'a> Claims<'a> {
     }
 
     /// Claims a chunk. If two threads claim the same new chunk at once, one of them gets
-    /// [`Claim::New`].
+    /// [`ChunkClaim::New`].
     ///
     /// A chunk in a condemned pack does not count and is stored again. If the index is damaged, the
     /// chunk counts as missing: a duplicate costs space, nothing else.
-    pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
+    pub fn claim(&self, id: &ChunkId) -> Result<ChunkClaim, RepoError> {
         if self.anew || self.index_is_empty.load(Ordering::Acquire) {
             return Ok(self.take(id));
         }
         if self.lock().contains(id) {
-            return Ok(Claim::Held);
+            return Ok(ChunkClaim::Held);
         }
         match self.is_known(id) {
-            Ok(true) => return Ok(Claim::Held),
+            Ok(true) => return Ok(ChunkClaim::Held),
             Ok(false) => {}
             Err(err) if err.is_damage() => {}
             Err(err) => return Err(err.into()),
@@ -133,8 +133,9 @@ impl<'a> Claims<'a> {
 
     /// Returns true if a known pack that is in the store holds the chunk.
     fn is_known(&self, id: &ChunkId) -> Result<bool, IndexError> {
-        let is_good =
-            |copy: &Location| copy.state == PackState::Known && !self.absent.contains(&copy.pack);
+        let is_good = |copy: &ChunkLocation| {
+            copy.state == PackState::Known && !self.absent.contains(&copy.pack)
+        };
         if self.absent.is_empty() {
             Ok(self.index.lookup_one(id)?.as_ref().is_some_and(is_good))
         } else {
@@ -142,16 +143,16 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn take(&self, id: &ChunkId) -> Claim {
+    fn take(&self, id: &ChunkId) -> ChunkClaim {
         let mut in_flight = self.lock();
         if in_flight.contains(id) {
-            return Claim::Held;
+            return ChunkClaim::Held;
         }
         if in_flight.len() >= self.most {
             in_flight.clear();
         }
         in_flight.insert(*id);
-        Claim::New
+        ChunkClaim::New
     }
 
     /// Must be called after the index was brought up to date: it may now know chunks of other

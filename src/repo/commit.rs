@@ -8,7 +8,7 @@ use crate::types::{SnapshotId, Timestamp};
 
 /// A snapshot that landed within its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommittedSnapshot {
     pub id: SnapshotId,
     pub stored: Timestamp,
     /// Stored bytes of the snapshot object.
@@ -24,7 +24,7 @@ impl Repository {
     /// the next run reuses the stored data. A crash between the put and the checks may leave a
     /// snapshot that landed late. Verify reports it, and no backup takes it as a parent
     /// ([R18](docs/protocol.md#r18)).
-    pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
+    pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
         // The snapshot is committed: a lease that cannot be deleted expires by itself.
         let _ = lease.release();
@@ -38,7 +38,7 @@ impl Repository {
         lease: Lease,
         snapshot: Snapshot,
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
-    ) -> Result<Committed, RepoError> {
+    ) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, check)?;
         let _ = lease.release();
         Ok(committed)
@@ -49,8 +49,8 @@ impl Repository {
         &self,
         lease: Lease,
         snapshot: Snapshot,
-        then: impl FnOnce(&Lease, &Committed),
-    ) -> Result<Committed, RepoError> {
+        then: impl FnOnce(&Lease, &CommittedSnapshot),
+    ) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
         then(&lease, &committed);
         let _ = lease.release();
@@ -62,7 +62,7 @@ impl Repository {
         lease: Lease,
         mut snapshot: Snapshot,
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
-    ) -> Result<(Committed, Lease), RepoError> {
+    ) -> Result<(CommittedSnapshot, Lease), RepoError> {
         let committed = self.put_judged(&lease, &mut snapshot, check)?;
         self.remember(&StoredSnapshot {
             id: committed.id,
@@ -78,7 +78,7 @@ impl Repository {
         &self,
         lease: &Lease,
         mut snapshot: Snapshot,
-    ) -> Result<Committed, RepoError> {
+    ) -> Result<CommittedSnapshot, RepoError> {
         snapshot.state = SnapshotState::Checkpoint;
         self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
     }
@@ -97,7 +97,7 @@ impl Repository {
         lease: &Lease,
         snapshot: &mut Snapshot,
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
-    ) -> Result<Committed, RepoError> {
+    ) -> Result<CommittedSnapshot, RepoError> {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
@@ -112,7 +112,7 @@ impl Repository {
             .judge(lease, snapshot, stored)
             .and_then(|()| check(lease));
         match judged.and_then(|()| self.check_nothing_dropped(lease)) {
-            Ok(()) => Ok(Committed { id, stored, bytes }),
+            Ok(()) => Ok(CommittedSnapshot { id, stored, bytes }),
             Err(why) => Err(self.withdraw(lease, &id, why)),
         }
     }

@@ -4,15 +4,15 @@
 use super::RepoError;
 use super::keyring::{SMALL_BYTES_MAX, read_slot, slot_names};
 use crate::chunk::Keys;
-use crate::format::{Config, FORMAT_VERSION, decode_config, encode_config};
-use crate::store::{Body, Copy, ObjectKey, PutMode, Store, StoreError};
+use crate::format::{FORMAT_VERSION, RepoConfig, decode_config, encode_config};
+use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, Store, StoreError};
 use crate::types::RepoId;
 
 /// A stored copy of `config`.
 pub(super) struct StoredConfig {
-    pub config: Config,
+    pub config: RepoConfig,
     pub bytes: Vec<u8>,
-    pub copy: Copy,
+    pub copy: Replica,
 }
 
 impl StoredConfig {
@@ -23,13 +23,13 @@ impl StoredConfig {
 }
 
 /// The copies of `config` that decode, and the damage of the others.
-pub(super) struct Configs {
+pub(super) struct ConfigCopies {
     /// At least one; the first copy first.
     pub found: Vec<StoredConfig>,
-    pub trouble: Vec<(Copy, String)>,
+    pub trouble: Vec<(Replica, String)>,
 }
 
-impl Configs {
+impl ConfigCopies {
     /// Reads both copies.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Configs {
         let mut damage = None;
         let mut unreadable = None;
 
-        for copy in [Copy::First, Copy::Second] {
+        for copy in [Replica::First, Replica::Second] {
             let key = ObjectKey::Config(copy);
             match store.get(&key, SMALL_BYTES_MAX) {
                 Ok(bytes) => match decode_config(&bytes).map(|(config, ..)| config) {
@@ -158,7 +158,7 @@ impl Configs {
         let first = good.remove(0);
         if good.iter().any(|second| second.bytes != first.bytes) {
             let what = "config and config.2 differ, both with a right MAC, and config counts";
-            self.trouble.push((Copy::Second, what.into()));
+            self.trouble.push((Replica::Second, what.into()));
         }
 
         let trouble = self.trouble.into_iter().next();
@@ -170,7 +170,7 @@ impl Configs {
 }
 
 /// Returns an error for a format or a feature that this version does not know.
-fn check_version(config: &Config) -> Result<(), RepoError> {
+fn check_version(config: &RepoConfig) -> Result<(), RepoError> {
     if config.format > FORMAT_VERSION {
         return Err(RepoError::NewerFormat {
             found: config.format,
@@ -189,13 +189,13 @@ fn check_version(config: &Config) -> Result<(), RepoError> {
 /// Writes both copies of `config` and reads them back, the second copy first.
 pub(super) fn store_config(
     store: &dyn Store,
-    config: &Config,
+    config: &RepoConfig,
     keys: &Keys,
 ) -> Result<(), RepoError> {
     let bytes = encode_config(config, |under| keys.config_mac(under));
-    for copy in [Copy::Second, Copy::First] {
+    for copy in [Replica::Second, Replica::First] {
         let key = ObjectKey::Config(copy);
-        match store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+        match store.put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly) {
             Ok(()) => {}
             Err(StoreError::Exists { .. }) => {
                 return Err(RepoError::AlreadyThere {

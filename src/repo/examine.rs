@@ -9,7 +9,7 @@ use crate::types::{ObjectHash, Timestamp};
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PackVerdict {
     /// It no longer exists.
     Gone,
     /// It cannot be read to its end now, so nothing is known about its content.
@@ -37,12 +37,12 @@ impl Repository {
         key: &ObjectKey,
         kind: ObjectKind,
         limit: usize,
-    ) -> Result<Verdict, RepoError> {
+    ) -> Result<PackVerdict, RepoError> {
         let meta = match self.store().stat(key) {
             Ok(meta) => meta,
-            Err(StoreError::NotFound { .. }) => return Ok(Verdict::Gone),
+            Err(StoreError::NotFound { .. }) => return Ok(PackVerdict::Gone),
             Err(err) if err.is_unreadable_now() => {
-                return Ok(Verdict::UnreadableNow(err.to_string()));
+                return Ok(PackVerdict::UnreadableNow(err.to_string()));
             }
             Err(err) => return Err(err.into()),
         };
@@ -53,7 +53,7 @@ impl Repository {
                 "it has {} bytes, more than an object of its kind",
                 meta.size
             );
-            return Ok(Verdict::Broken {
+            return Ok(PackVerdict::Broken {
                 hash: None,
                 what,
                 stored,
@@ -65,19 +65,19 @@ impl Repository {
         for _ in 0..2 {
             let bytes = match self.store().get(key, stored_limit(limit)) {
                 Ok(bytes) => bytes,
-                Err(StoreError::NotFound { .. }) => return Ok(Verdict::Gone),
+                Err(StoreError::NotFound { .. }) => return Ok(PackVerdict::Gone),
                 Err(err @ (StoreError::Short { .. } | StoreError::TooLong { .. })) => {
-                    return Ok(Verdict::UnreadableNow(err.to_string()));
+                    return Ok(PackVerdict::UnreadableNow(err.to_string()));
                 }
                 Err(err) if err.is_unreadable_now() => {
-                    return Ok(Verdict::UnreadableNow(err.to_string()));
+                    return Ok(PackVerdict::UnreadableNow(err.to_string()));
                 }
                 Err(err) => return Err(err.into()),
             };
             if bytes.len() as u64 != meta.size
                 || first.as_ref().is_some_and(|first| *first != bytes)
             {
-                return Ok(Verdict::UnreadableNow(
+                return Ok(PackVerdict::UnreadableNow(
                     "two reads of it gave different bytes".into(),
                 ));
             }
@@ -86,8 +86,8 @@ impl Repository {
 
         let bytes = first.unwrap_or_default();
         Ok(match open_object(self.keys(), kind, key, &bytes, limit) {
-            Ok(_) => Verdict::Authentic,
-            Err(RepoError::Damaged { what, .. }) => Verdict::Broken {
+            Ok(_) => PackVerdict::Authentic,
+            Err(RepoError::Damaged { what, .. }) => PackVerdict::Broken {
                 hash: Some(object_hash(&bytes)),
                 what,
                 stored,

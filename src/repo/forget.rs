@@ -5,7 +5,7 @@ use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::chunk::object_hash;
 use crate::format::SNAPSHOT_BYTES_MAX;
 use crate::repo::objects::stored_limit;
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::types::{SnapshotId, Timestamp};
 
 /// A snapshot in `forgotten/` that no sweep has deleted yet.
@@ -106,7 +106,7 @@ impl Repository {
     fn put_forgotten(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), RepoError> {
         match self
             .store()
-            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
         {
             Ok(()) => Ok(()),
             Err(err @ StoreError::Exists { .. }) => match self.store().get(key, bytes.len() as u64)

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::RepoError;
-use super::claims::{Claim, Claims};
+use super::claims::{ChunkClaim, Claims};
 use crate::chunk::{CHUNK_BYTES_MAX, FRAME_PLAIN_BYTES_MAX, Keys};
 use crate::observe::{Counter, Observer};
-use crate::types::{ChunkId, ChunkInfo, Class};
+use crate::types::{ChunkClass, ChunkId, ChunkInfo};
 
 /// Plain bytes at which a data frame is full: 1 MiB.
 pub(super) const DATA_FRAME_BYTES: usize = 1 << 20;
@@ -27,14 +27,14 @@ pub(super) const FRAME_CHUNKS_FULL: usize = 64 << 10;
 pub(super) struct PlainFrame {
     /// The number of the frame, in the order of sending.
     pub number: u64,
-    pub class: Class,
+    pub class: ChunkClass,
     pub bytes: Vec<u8>,
     pub chunks: Vec<ChunkInfo>,
 }
 
 /// Requests that all frames below a number are stored and published, and then an answer.
 #[derive(Debug)]
-pub(super) struct Barrier {
+pub(super) struct PublishBarrier {
     pub below: u64,
     pub done: Sender<()>,
 }
@@ -43,12 +43,12 @@ pub(super) struct Barrier {
 ///
 /// Clones feed the same packer, which ends only when all of them are dropped.
 #[derive(Clone)]
-pub struct Feed<'a> {
+pub struct PackerHandle<'a> {
     pub(super) keys: &'a Keys,
     pub(super) claims: &'a Claims<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) frames: Sender<PlainFrame>,
-    pub(super) barriers: Sender<Barrier>,
+    pub(super) barriers: Sender<PublishBarrier>,
     /// Disconnected once a stage has ended. Requests that are still in its queue are no longer
     /// answered.
     pub(super) ended: Receiver<Infallible>,
@@ -63,7 +63,7 @@ pub(super) struct OpenFrames {
     sent: AtomicU64,
 }
 
-impl std::fmt::Debug for Feed<'_> {
+impl std::fmt::Debug for PackerHandle<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -77,9 +77,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Feed<'a> {
+impl<'a> PackerHandle<'a> {
     /// Creates a writer of one class, for one thread and source.
-    pub fn writer(&self, class: Class) -> FrameWriter<'a> {
+    pub fn writer(&self, class: ChunkClass) -> FrameWriter<'a> {
         let current = Arc::new(Mutex::new(PlainFrame::empty(class)));
         let mut filling = lock(&self.open.filling);
         filling.retain(|frame| Arc::strong_count(frame) > 1 || !lock(frame).chunks.is_empty());
@@ -98,7 +98,7 @@ impl<'a> Feed<'a> {
         let (done, published) = bounded(1);
         let below = self.open.sent.load(Ordering::Acquire);
         self.barriers
-            .send(Barrier { below, done })
+            .send(PublishBarrier { below, done })
             .map_err(|_| RepoError::Stopped)?;
         select! {
             recv(published) -> answer => answer.map_err(|_| RepoError::Stopped),
@@ -135,8 +135,8 @@ impl<'a> Feed<'a> {
 
 /// Adds chunks of one class and source to frames. Used by one thread.
 pub struct FrameWriter<'a> {
-    class: Class,
-    feed: Feed<'a>,
+    class: ChunkClass,
+    feed: PackerHandle<'a>,
     current: Arc<Mutex<PlainFrame>>,
 }
 
@@ -147,7 +147,7 @@ impl std::fmt::Debug for FrameWriter<'_> {
 }
 
 impl PlainFrame {
-    fn empty(class: Class) -> Self {
+    fn empty(class: ChunkClass) -> Self {
         Self {
             number: 0,
             class,
@@ -165,16 +165,16 @@ impl FrameWriter<'_> {
             "a chunk is 1 B to 2 MiB"
         );
 
-        // The lock is held from the claim until the chunk is in the frame: see `Feed::send_open`.
+        // The lock is held from the claim until the chunk is in the frame: see `PackerHandle::send_open`.
         let id = self.feed.keys.chunk_id(self.class, bytes);
         let mut current = lock(&self.current);
-        if self.feed.claims.claim(&id)? == Claim::Held {
+        if self.feed.claims.claim(&id)? == ChunkClaim::Held {
             return Ok(id);
         }
 
         let target = match self.class {
-            Class::Data => DATA_FRAME_BYTES,
-            Class::Metadata => METADATA_FRAME_BYTES,
+            ChunkClass::Data => DATA_FRAME_BYTES,
+            ChunkClass::Metadata => METADATA_FRAME_BYTES,
         };
         if current.bytes.len() + bytes.len() > FRAME_PLAIN_BYTES_MAX {
             self.feed.send(&mut current)?;
@@ -191,7 +191,7 @@ impl FrameWriter<'_> {
             len: bytes.len() as u32,
         });
 
-        let chunks = if self.class == Class::Data {
+        let chunks = if self.class == ChunkClass::Data {
             Counter::ChunksNew
         } else {
             Counter::MetadataChunksNew

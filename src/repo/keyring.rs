@@ -5,7 +5,9 @@ use zeroize::Zeroizing;
 use super::RepoError;
 use crate::chunk::{Argon2Cost, KeyError, MasterKey, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
-use crate::store::{Body, Copy, ObjectDir, ObjectKey, PutMode, Store, StoreError, list_all};
+use crate::store::{
+    ObjectBody, ObjectDir, ObjectKey, PutMode, Replica, Store, StoreError, list_all,
+};
 use crate::sys::now;
 use crate::types::RepoId;
 
@@ -135,9 +137,9 @@ pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, Re
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let bytes = encode_key_slot(slot);
-    for copy in [Copy::Second, Copy::First] {
+    for copy in [Replica::Second, Replica::First] {
         let key = ObjectKey::KeySlot(name.clone(), copy);
-        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        store.put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)?;
         if store.get(&key, SMALL_BYTES_MAX)? != bytes {
             return Err(RepoError::bad_object(
                 &key,
@@ -152,7 +154,7 @@ pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, Re
 pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Option<String>) {
     let mut found = None;
     let mut damage = None;
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::KeySlot(name.to_owned(), copy);
         let slot = store
             .get(&key, SMALL_BYTES_MAX)
@@ -193,16 +195,16 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
 pub(super) fn mend(
     store: &dyn Store,
     config: &[u8],
-    opened: &(String, Copy),
+    opened: &(String, Replica),
 ) -> Result<Vec<String>, RepoError> {
     let mut mended = Vec::new();
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::Config(copy);
         if !store
             .get(&key, SMALL_BYTES_MAX)
             .is_ok_and(|found| found == config)
         {
-            store.put(&key, Body::Bytes(config), PutMode::Replace)?;
+            store.put(&key, ObjectBody::Bytes(config), PutMode::Replace)?;
             mended.push(key.to_string());
         }
     }
@@ -217,10 +219,10 @@ pub(super) fn mend(
         };
 
         // Choose the good copy.
-        let slot = match (read(Copy::First), read(Copy::Second)) {
+        let slot = match (read(Replica::First), read(Replica::Second)) {
             (Some(first), Some(second)) if first != second => match opened {
-                (_, Copy::First) if is_opened => first,
-                (_, Copy::Second) if is_opened => second,
+                (_, Replica::First) if is_opened => first,
+                (_, Replica::Second) if is_opened => second,
                 _ => continue,
             },
             (Some(slot), _) | (None, Some(slot)) => slot,
@@ -231,7 +233,7 @@ pub(super) fn mend(
         }
 
         let bytes = encode_key_slot(&slot);
-        for copy in [Copy::First, Copy::Second] {
+        for copy in [Replica::First, Replica::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);
             if store
                 .get(&key, SMALL_BYTES_MAX)
@@ -245,7 +247,7 @@ pub(super) fn mend(
                 Err(err) if !err.is_not_found() => return Err(err.into()),
                 _ => {}
             }
-            store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
+            store.put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)?;
             mended.push(key.to_string());
         }
     }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::marker::Marker;
+use super::marker::HolderMarker;
 use super::objects::seal_object;
 use super::room::SpareRoom;
 use super::{RepoError, Repository};
 use crate::chunk::Keys;
 use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
-use crate::store::{Body, ObjectKey, PutMode, SharedStore, StoreError};
+use crate::store::{ObjectBody, ObjectKey, PutMode, SharedStore, StoreError};
 use crate::sys::{boot_id, boottime};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
@@ -47,7 +47,7 @@ impl Default for LeaseTimes {
 
 /// State shared by the holder and its heartbeat thread.
 #[derive(Debug)]
-struct State {
+struct LeaseState {
     /// Store time of the first and of the last heartbeat.
     started: Timestamp,
     last: Timestamp,
@@ -61,25 +61,25 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct LeaseShared {
     store: SharedStore,
     keys: Keys,
     body: LeaseBody,
     times: LeaseTimes,
-    state: Mutex<State>,
+    state: Mutex<LeaseState>,
     wake: Condvar,
     /// False after a failed heartbeat, when the lease's time in the store is unknown. Locked while
     /// a heartbeat is written.
     is_certain: Mutex<bool>,
     /// The file on this machine's disk that shows that the holder lives, and when it last wrote the
     /// lease.
-    marker: Option<Marker>,
+    marker: Option<HolderMarker>,
 }
 
 /// A held lease. If it is dropped without [`Lease::release`], it is deleted if possible.
 #[derive(Debug)]
 pub struct Lease {
-    shared: Arc<Shared>,
+    shared: Arc<LeaseShared>,
     thread: Option<JoinHandle<()>>,
     /// Dropped last, so that the remaining space is reserved again once the lease is gone.
     _room: Option<SpareRoom>,
@@ -112,7 +112,7 @@ impl Lease {
         let boot = boottime();
         let store = repo.shared_store();
         repo.baseline.begin();
-        let marker = Marker::set(repo, body.id);
+        let marker = HolderMarker::set(repo, body.id);
 
         let mut room = (kind == LeaseKind::Repair).then(|| SpareRoom::new(&store));
         let put_new = || put(&store, repo.keys(), &body, PutMode::CreateOnly);
@@ -126,7 +126,7 @@ impl Lease {
         };
         marker.iter().for_each(|marker| marker.note(stamp));
 
-        let state = State {
+        let state = LeaseState {
             started: stamp,
             last: stamp,
             boot_started: boot,
@@ -135,7 +135,7 @@ impl Lease {
             lost: None,
             stop: false,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LeaseShared {
             store,
             keys: repo.keys().clone(),
             body,
@@ -252,7 +252,7 @@ impl Drop for Lease {
     }
 }
 
-impl Shared {
+impl LeaseShared {
     fn run(&self) {
         let mut state = lock(&self.state);
         while !state.stop && state.lost.is_none() {
@@ -328,7 +328,7 @@ impl Shared {
         self.verdict(&state)
     }
 
-    fn judge_clock(&self, state: &mut State) {
+    fn judge_clock(&self, state: &mut LeaseState) {
         let now = boottime();
         if state.lost.is_some() {
         } else if now.saturating_sub(state.boot_last) > self.times.expiry {
@@ -339,7 +339,7 @@ impl Shared {
         }
     }
 
-    fn verdict(&self, state: &State) -> Result<(), RepoError> {
+    fn verdict(&self, state: &LeaseState) -> Result<(), RepoError> {
         match &state.lost {
             Some(why) => Err(RepoError::LostLease {
                 id: self.body.id,
@@ -359,6 +359,6 @@ fn put(
 ) -> Result<Timestamp, RepoError> {
     let (bytes, _) = seal_object(keys, ObjectKind::Lease, body.id, &encode_lease(body))?;
     let key = ObjectKey::Lease(body.id);
-    store.put(&key, Body::Bytes(&bytes), mode)?;
+    store.put(&key, ObjectBody::Bytes(&bytes), mode)?;
     Ok(store.stat(&key)?.modified)
 }

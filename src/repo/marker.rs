@@ -23,12 +23,12 @@ const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
 
 /// The file of a held lease. Removed on drop.
 #[derive(Debug)]
-pub(super) struct Marker {
+pub(super) struct HolderMarker {
     lock: LockFile,
     path: PathBuf,
 }
 
-impl Marker {
+impl HolderMarker {
     /// Creates and locks the file. Returns `None` if that fails; the lease then counts until it
     /// expires.
     pub fn set(repo: &Repository, id: LeaseId) -> Option<Self> {
@@ -47,7 +47,7 @@ impl Marker {
     }
 }
 
-impl Drop for Marker {
+impl Drop for HolderMarker {
     fn drop(&mut self) {
         let _ = remove_if_there(&self.path);
     }

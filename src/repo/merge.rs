@@ -4,14 +4,14 @@
 //! older runs. Their cursors seek past the subtree at once, so hidden pages are not read and no
 //! stack of covers is needed.
 
-use super::run_cursor::{RunCursor, Uncertain};
+use super::run_cursor::{RunCursor, UncertainPaths};
 use super::{ChunkReader, RepoError};
 use crate::format::{RunRef, RunRoot, decode_root};
-use crate::types::{Class, Entry, EntryFlags, Node, RelPath};
+use crate::types::{ChunkClass, Entry, EntryFlags, Node, RelPath};
 
 /// The pages of a run to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Streams {
+pub enum RunStreams {
     /// All entries.
     All,
     /// Directory pages: directories, and entries that replaced a directory.
@@ -20,7 +20,7 @@ pub enum Streams {
 
 /// The merged record of a path; it may be a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mention {
+pub struct EntryMention {
     /// The newest mention, with the cover flag if any mention of the path covers.
     pub entry: Entry,
     /// True if the path belongs in directory pages: it is a directory, or a run that was read has
@@ -29,7 +29,7 @@ pub struct Mention {
 }
 
 #[derive(Debug)]
-struct Stream {
+struct RunStream {
     run: usize,
     in_directories: bool,
     cursor: RunCursor,
@@ -39,7 +39,7 @@ struct Stream {
 #[derive(Debug)]
 pub struct MergedRuns<'a> {
     reader: &'a ChunkReader<'a>,
-    streams: Vec<Stream>,
+    streams: Vec<RunStream>,
     /// The key of the last path that was returned or passed.
     taken: Option<Vec<u8>>,
     /// A pending seek, done by the next read.
@@ -52,7 +52,7 @@ impl<'a> MergedRuns<'a> {
     pub fn open(
         reader: &'a ChunkReader<'a>,
         runs: &[RunRef],
-        which: Streams,
+        which: RunStreams,
         tolerant: bool,
     ) -> Result<Self, RepoError> {
         let mut streams = Vec::new();
@@ -63,7 +63,7 @@ impl<'a> MergedRuns<'a> {
                     let from = RelPath::root();
                     let why = err.to_string();
                     let now = err.is_unreadable_now();
-                    let lost = Uncertain {
+                    let lost = UncertainPaths {
                         from,
                         until: None,
                         chunk: at.root,
@@ -71,7 +71,7 @@ impl<'a> MergedRuns<'a> {
                         now,
                     };
                     cursor.uncertain = Some(vec![lost]);
-                    streams.push(Stream {
+                    streams.push(RunStream {
                         run,
                         in_directories: true,
                         cursor,
@@ -81,13 +81,13 @@ impl<'a> MergedRuns<'a> {
                 root => root?,
             };
 
-            streams.push(Stream {
+            streams.push(RunStream {
                 run,
                 in_directories: true,
                 cursor: RunCursor::new(root.directories, tolerant),
             });
-            if which == Streams::All {
-                streams.push(Stream {
+            if which == RunStreams::All {
+                streams.push(RunStream {
                     run,
                     in_directories: false,
                     cursor: RunCursor::new(root.others, tolerant),
@@ -104,7 +104,7 @@ impl<'a> MergedRuns<'a> {
     }
 
     /// Returns the next path that any run mentions, removals included.
-    pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
+    pub fn next_mention(&mut self) -> Result<Option<EntryMention>, RepoError> {
         if let Some(key) = self.target.take() {
             self.pass_above(&key)?;
             self.streams
@@ -167,12 +167,12 @@ impl<'a> MergedRuns<'a> {
     }
 
     /// Takes every mention of `path`, the lowest of all heads, and skips the paths that they cover.
-    fn take_path(&mut self, path: &RelPath) -> Option<Mention> {
+    fn take_path(&mut self, path: &RelPath) -> Option<EntryMention> {
         let taken = self.taken.get_or_insert_default();
         taken.clear();
         taken.extend_from_slice(path.key());
 
-        let mut newest: Option<(usize, Mention)> = None;
+        let mut newest: Option<(usize, EntryMention)> = None;
         let mut in_directories = false;
         let mut cover: Option<usize> = None;
         for stream in &mut self.streams {
@@ -195,7 +195,7 @@ impl<'a> MergedRuns<'a> {
             if wins {
                 newest = Some((
                     stream.run,
-                    Mention {
+                    EntryMention {
                         entry,
                         in_directories: false,
                     },
@@ -252,7 +252,7 @@ impl<'a> MergedRuns<'a> {
     }
 
     /// Removes and returns the uncertain ranges noted so far.
-    pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
+    pub fn take_uncertain(&mut self) -> Vec<UncertainPaths> {
         let noted = self
             .streams
             .iter_mut()
@@ -263,6 +263,6 @@ impl<'a> MergedRuns<'a> {
 
 /// Reads a run's root.
 pub(super) fn read_root(reader: &ChunkReader<'_>, run: &RunRef) -> Result<RunRoot, RepoError> {
-    let bytes = reader.chunk(Class::Metadata, &run.root)?;
+    let bytes = reader.chunk(ChunkClass::Metadata, &run.root)?;
     decode_root(&bytes).map_err(|err| RepoError::damaged(format!("run {}", run.root.short()), err))
 }

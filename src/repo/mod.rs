@@ -40,39 +40,39 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-pub use claims::{Claim, Claims};
-pub use commit::{Committed, landed_late};
+pub use claims::{ChunkClaim, Claims};
+pub use commit::{CommittedSnapshot, landed_late};
 pub use error::RepoError;
-pub use examine::Verdict;
+pub use examine::PackVerdict;
 pub use forget::ForgottenSnapshot;
-pub use frame_writer::{Feed, FrameWriter};
+pub use frame_writer::{FrameWriter, PackerHandle};
 pub use keyring::{Secret, SlotInfo};
 pub use lease::{Lease, LeaseTimes};
 pub use leases::FoundLease;
-pub use merge::{Mention, MergedRuns, Streams};
+pub use merge::{EntryMention, MergedRuns, RunStreams};
 pub use objects::{open_object, seal_object, stored_limit};
 pub use pack_copier::PackCopier;
 pub use pack_writer::DIRECTORY_BYTES_MAX;
-pub use packer::{FirstError, Packed, Packer, PackerOptions};
+pub use packer::{FirstError, PackedSource, Packer, PackerOptions};
 pub use parity::ParityState;
 pub use reader::{ChunkReader, PackHead};
-pub use rebuild::Rebuilt;
-pub use run_cursor::Uncertain;
+pub use rebuild::RebuiltIndex;
+pub use run_cursor::UncertainPaths;
 pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{
-    HostChoice, Latest, StoredSnapshot, last_built_on, trusted_time, without_replaced,
+    HostChoice, LatestSnapshot, StoredSnapshot, last_built_on, trusted_time, without_replaced,
 };
 pub use sync::SyncReport;
 pub use tiers::{merged_into, tiers_to_merge};
-pub use unlocked::{Cache, Unlocked};
+pub use unlocked::{RepoCache, UnlockedRepo};
 
 use crate::chunk::{Keys, MasterKey};
-use crate::format::{Config, FORMAT_VERSION, KeySlot, encode_key_slot};
-use crate::index::{Index, Memory};
-use crate::store::{Body, Copy, ObjectKey, PutMode, SharedStore, Store, StoreError};
+use crate::format::{FORMAT_VERSION, KeySlot, RepoConfig, encode_key_slot};
+use crate::index::{Index, LocalState};
+use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, SharedStore, Store, StoreError};
 use crate::sys::{PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
-use configs::Configs;
+use configs::ConfigCopies;
 
 /// An open repository, with known keys and a format that this version understands.
 ///
@@ -80,21 +80,21 @@ use configs::Configs;
 /// lease.
 pub struct Repository {
     store: SharedStore,
-    config: Config,
+    config: RepoConfig,
     keys: Keys,
     master: MasterKey,
     slot: String,
     /// The copy of that slot that was used.
-    slot_copy: Copy,
+    slot_copy: Replica,
     index: Index,
     /// Held while a damaged index is deleted and filled again.
     mending: Mutex<()>,
     /// Segments that this process published, and when; only for stores whose listings lag.
     published: Mutex<Vec<(SegmentId, Instant)>>,
-    baseline: baseline::Baseline,
+    baseline: baseline::IndexBaseline,
     /// Vanished snapshots that were already reported.
     reported: Mutex<BTreeSet<SnapshotId>>,
-    memory: Memory,
+    memory: LocalState,
     cache: PathBuf,
     state: Option<StateDir>,
     heads: Mutex<HashMap<PackId, PackHead>>,
@@ -147,7 +147,7 @@ impl Repository {
                 why: "recovery data is 1 to 100 percent of the data".into(),
             });
         }
-        match Configs::read(store.as_ref()).map(drop) {
+        match ConfigCopies::read(store.as_ref()).map(drop) {
             Err(RepoError::NotFound { .. }) => {}
             Ok(()) | Err(RepoError::Damaged { .. }) => {
                 return Err(RepoError::AlreadyThere {
@@ -162,7 +162,7 @@ impl Repository {
         let keys = Keys::derive(&master);
         let slot = keyring::make_slot(&master, id, secret, label)?;
         keyring::store_slot(store.as_ref(), &slot)?;
-        let mut config = Config::new(id, now());
+        let mut config = RepoConfig::new(id, now());
         config.parity = parity;
         configs::store_config(store.as_ref(), &config, &keys)?;
         // Not fatal: the next prune tries again to reserve space.
@@ -174,7 +174,7 @@ impl Repository {
     /// Returns the id in `config`, before any key is known. If its copies differ, returns the id
     /// that a key slot also names. Refuses formats and features that this version cannot read.
     pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
-        let ids = Configs::read(store.as_ref())?.ids(store.as_ref())?;
+        let ids = ConfigCopies::read(store.as_ref())?.ids(store.as_ref())?;
         ids.first().copied().ok_or_else(|| RepoError::NotFound {
             address: store.address().to_owned(),
         })
@@ -184,18 +184,18 @@ impl Repository {
     /// a copy is damaged, the more likely one first. Refuses formats and features that this version
     /// cannot read.
     pub fn identities(store: &SharedStore) -> Result<Vec<RepoId>, RepoError> {
-        Configs::read(store.as_ref())?.ids(store.as_ref())
+        ConfigCopies::read(store.as_ref())?.ids(store.as_ref())
     }
 
     /// Opens a repository. Its cache is a directory below `cache_root`, created if missing.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
-        let unlocked = Unlocked::unlock_near(store, secret, Some(cache_root))?;
+        let unlocked = UnlockedRepo::unlock_near(store, secret, Some(cache_root))?;
         let cache = unlocked.open_cache(cache_root)?;
         Ok(unlocked.with_cache(cache))
     }
 
-    fn opened(unlocked: Unlocked, cache: Cache) -> Self {
-        let Unlocked {
+    fn opened(unlocked: UnlockedRepo, cache: RepoCache) -> Self {
+        let UnlockedRepo {
             store,
             config,
             config_bytes,
@@ -205,7 +205,7 @@ impl Repository {
             slot_copy,
             config_damage,
         } = unlocked;
-        let Cache {
+        let RepoCache {
             directory,
             index,
             memory,
@@ -221,7 +221,7 @@ impl Repository {
             index,
             mending: Mutex::default(),
             published: Mutex::default(),
-            baseline: baseline::Baseline::default(),
+            baseline: baseline::IndexBaseline::default(),
             reported: Mutex::default(),
             memory,
             cache: directory,
@@ -253,7 +253,7 @@ impl Repository {
             .to_string_lossy()
             .into_owned();
         if let Some(dir) = state.as_ref().and_then(|state| state.sub(&name).ok()) {
-            let memory = Memory::open(dir.path(), self.config.repository);
+            let memory = LocalState::open(dir.path(), self.config.repository);
             if memory.is_durable() {
                 self.memory = memory;
             }
@@ -278,7 +278,7 @@ impl Repository {
     }
 
     /// Returns the repository's settings.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &RepoConfig {
         &self.config
     }
 
@@ -308,7 +308,7 @@ impl Repository {
     }
 
     /// Returns the memory, which is stored beside the index and outlives it.
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &LocalState {
         &self.memory
     }
 
@@ -431,7 +431,7 @@ impl Repository {
     /// last puts its slot back, so at least one slot remains.
     fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
         let copies =
-            [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
+            [Replica::First, Replica::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
         let slot = keyring::read_slot(self.store(), name)
             .0
             .filter(|slot| self.is_ours(slot));
@@ -454,7 +454,7 @@ impl Repository {
         for key in copies.iter().rev() {
             match self
                 .store
-                .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+                .put(key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             {
                 Ok(()) | Err(StoreError::Exists { .. }) => {}
                 Err(err) => return Err(err.into()),

@@ -5,7 +5,7 @@ use crate::chunk::{
     Keys, ObjectSeal, PartKind, SealClass, TAG_BYTES, object_hash, open_bytes, shrink_bytes,
 };
 use crate::format::{
-    Header, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header,
+    ObjectHeader, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header,
 };
 use crate::store::ObjectKey;
 
@@ -25,7 +25,7 @@ pub fn seal_object(
     writer: LeaseId,
     plain: &[u8],
 ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
-    let header = Header {
+    let header = ObjectHeader {
         kind,
         random: super::random()?,
         writer,
@@ -53,7 +53,7 @@ pub fn open_object(
     key: &ObjectKey,
     bytes: &[u8],
     limit: usize,
-) -> Result<(Header, Vec<u8>), RepoError> {
+) -> Result<(ObjectHeader, Vec<u8>), RepoError> {
     let name = match key {
         ObjectKey::Segment(id) => Some(*id.as_bytes()),
         ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) | ObjectKey::QuarantinedSnapshot(id) => {

@@ -12,7 +12,7 @@ use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
 use super::{ChunkReader, Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::index::FrameRow;
-use crate::types::{ChunkInfo, Class, FrameInfo, PackId, PackInfo};
+use crate::types::{ChunkClass, ChunkInfo, FrameInfo, PackId, PackInfo};
 
 /// Copies chunks into new packs. The copies are durable once [`PackCopier::finish`] has returned.
 pub struct PackCopier<'a> {
@@ -22,7 +22,7 @@ pub struct PackCopier<'a> {
     compressor: Compressor,
     builder: Option<PackBuilder>,
     /// Live chunks of frames that are not kept whole: one open frame of each class.
-    loose: [(Class, Vec<u8>, Vec<ChunkInfo>); 2],
+    loose: [(ChunkClass, Vec<u8>, Vec<ChunkInfo>); 2],
     stored: Vec<PackInfo>,
     stored_bytes: u64,
 }
@@ -42,7 +42,8 @@ impl<'a> PackCopier<'a> {
             reader: ChunkReader::new(repo, 0),
             compressor: Compressor::new(level)?,
             builder: None,
-            loose: [Class::Data, Class::Metadata].map(|class| (class, Vec::new(), Vec::new())),
+            loose: [ChunkClass::Data, ChunkClass::Metadata]
+                .map(|class| (class, Vec::new(), Vec::new())),
             stored: Vec::new(),
             stored_bytes: 0,
         })
@@ -143,10 +144,15 @@ impl<'a> PackCopier<'a> {
         info.chunks.iter().map(piece).collect()
     }
 
-    fn loose(&mut self, class: Class, chunk: ChunkInfo, piece: &[u8]) -> Result<(), RepoError> {
+    fn loose(
+        &mut self,
+        class: ChunkClass,
+        chunk: ChunkInfo,
+        piece: &[u8],
+    ) -> Result<(), RepoError> {
         let (n, full) = match class {
-            Class::Data => (0, DATA_FRAME_BYTES),
-            Class::Metadata => (1, METADATA_FRAME_BYTES),
+            ChunkClass::Data => (0, DATA_FRAME_BYTES),
+            ChunkClass::Metadata => (1, METADATA_FRAME_BYTES),
         };
         let (_, bytes, chunks) = &mut self.loose[n];
         bytes.extend_from_slice(piece);

@@ -3,11 +3,11 @@
 use super::RepoError;
 use crate::chunk::{Keys, ObjectHasher, ObjectSeal, PartKind, SealClass, TAG_BYTES, shrink_bytes};
 use crate::format::{
-    Header, ObjectKind, Trailer, encode_body_prefix, encode_directory, encode_header,
+    ObjectHeader, ObjectKind, PackTrailer, encode_body_prefix, encode_directory, encode_header,
     encode_trailer,
 };
 use crate::store::{Spool, Store};
-use crate::types::{ChunkInfo, Class, Codec, FrameInfo, LeaseId, PackId, PackInfo};
+use crate::types::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo};
 
 /// Stored bytes at which a pack is full: 64 MiB.
 pub const PACK_BYTES_FULL: u64 = 64 << 20;
@@ -20,8 +20,8 @@ pub const DIRECTORY_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct PackedFrame {
     pub number: u64,
-    pub class: Class,
-    pub codec: Codec,
+    pub class: ChunkClass,
+    pub codec: FrameCodec,
     pub plain_len: u32,
     pub bytes: Vec<u8>,
     pub chunks: Vec<ChunkInfo>,
@@ -49,7 +49,7 @@ pub(super) struct SealedPack {
 
 impl PackBuilder {
     pub fn begin(store: &dyn Store, keys: &Keys, writer: LeaseId) -> Result<Self, RepoError> {
-        let header = Header {
+        let header = ObjectHeader {
             kind: ObjectKind::Pack,
             random: super::random()?,
             writer,
@@ -79,8 +79,8 @@ impl PackBuilder {
     /// Seals a frame and writes it.
     pub fn add(&mut self, mut frame: PackedFrame) -> Result<(), RepoError> {
         let seal = match frame.class {
-            Class::Data => &self.data,
-            Class::Metadata => &self.metadata,
+            ChunkClass::Data => &self.data,
+            ChunkClass::Metadata => &self.metadata,
         };
         let number = self.frames.len() as u64;
         let plain_len = u64::from(frame.plain_len);
@@ -119,7 +119,7 @@ impl PackBuilder {
         let directory_len = (prefix.len() + sealed.len()) as u64;
         self.write(&prefix)?;
         self.write(&sealed)?;
-        self.write(&encode_trailer(Trailer {
+        self.write(&encode_trailer(PackTrailer {
             directory_offset,
             directory_len,
         }))?;

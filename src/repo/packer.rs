@@ -7,7 +7,7 @@
 //!
 //! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames
 //! of at most 4 MiB (usually 1 MiB); `sealed` holds one pack, in a spool file and not in memory.
-//! [`Feed::publish`] sends a barrier through the stages. Once all frames before the barrier are in
+//! [`PackerHandle::publish`] sends a barrier through the stages. Once all frames before the barrier are in
 //! packs, these packs are stored and published. The first error ends all stages, and
 //! [`Packer::finish`] returns it.
 //!
@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
 
 use super::claims::Claims;
-use super::frame_writer::{Barrier, Feed, FrameWriter, PlainFrame};
+use super::frame_writer::{FrameWriter, PackerHandle, PlainFrame, PublishBarrier};
 use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
-use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
+use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId};
 
 /// The longest time between segments while there is something to publish.
 const SEGMENT_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -51,7 +51,7 @@ pub struct PackerOptions {
 
 /// The stored objects of a packer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Packed {
+pub struct PackedSource {
     pub packs: u64,
     pub stored_bytes: u64,
     /// The packs and their stored bytes.
@@ -60,7 +60,7 @@ pub struct Packed {
 }
 
 /// An item for the store stage. Items are handled in order.
-enum Sealed {
+enum SealedItem {
     Pack(SealedPack),
     /// Publish the packs stored so far, then answer.
     Publish(Sender<()>),
@@ -68,12 +68,12 @@ enum Sealed {
 
 /// Signals that a stage has ended, so that a caller that waits for an answer stops waiting.
 ///
-/// [`Feed::publish`] needs this: a bounded channel keeps queued messages, and with them the
+/// [`PackerHandle::publish`] needs this: a bounded channel keeps queued messages, and with them the
 /// caller's reply sender, after its receiver is gone, as long as any sender is left.
-struct Ending(Mutex<Option<Sender<Infallible>>>);
+struct StagesAlive(Mutex<Option<Sender<Infallible>>>);
 
 /// Held by a stage. Signals its end on drop, and so after an error or a panic too.
-struct TellsEnd(Arc<Ending>);
+struct TellsEnd(Arc<StagesAlive>);
 
 impl Drop for TellsEnd {
     fn drop(&mut self) {
@@ -89,10 +89,10 @@ impl Drop for TellsEnd {
 
 /// The stages of one writer. Lives within a thread scope.
 pub struct Packer<'scope, 'env> {
-    feed: Feed<'env>,
+    feed: PackerHandle<'env>,
     hurry: Arc<AtomicBool>,
     threads: Vec<ScopedJoinHandle<'scope, Result<(), RepoError>>>,
-    store_thread: ScopedJoinHandle<'scope, Result<Packed, RepoError>>,
+    store_thread: ScopedJoinHandle<'scope, Result<PackedSource, RepoError>>,
 }
 
 impl std::fmt::Debug for Packer<'_, '_> {
@@ -113,14 +113,14 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     ) -> Result<Self, RepoError> {
         let (frames, plain) = bounded::<PlainFrame>(2 * options.workers);
         let (packed_in, packed) = bounded::<PackedFrame>(2 * options.workers);
-        let (sealed_in, sealed) = bounded::<Sealed>(1);
+        let (sealed_in, sealed) = bounded::<SealedItem>(1);
         // Unbounded, but holds at most one barrier per caller of `publish`, which waits for its
         // answer.
-        let (barriers, barriers_out) = unbounded::<Barrier>();
+        let (barriers, barriers_out) = unbounded::<PublishBarrier>();
 
         let hurry = Arc::new(AtomicBool::new(false));
         let (ends, ended) = bounded::<Infallible>(0);
-        let ending = Arc::new(Ending(Mutex::new(Some(ends))));
+        let ending = Arc::new(StagesAlive(Mutex::new(Some(ends))));
 
         let mut threads = Vec::new();
         for n in 0..options.workers {
@@ -134,7 +134,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
         let lease = if options.dry_run { None } else { lease };
         threads.push(spawn(scope, "pack".into(), &ending, move || match lease {
-            Some(lease) => Packs::new(repo, lease, &sealed_in).run(&packed, barriers_out),
+            Some(lease) => PackStage::new(repo, lease, &sealed_in).run(&packed, barriers_out),
             None => {
                 packed
                     .iter()
@@ -144,11 +144,11 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         })?);
 
         let store_thread = spawn(scope, "store".into(), &ending, move || match lease {
-            Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
-            None => Ok(Packed::default()),
+            Some(lease) => PackPublisher::new(repo, lease, claims, observer).run(&sealed),
+            None => Ok(PackedSource::default()),
         })?;
 
-        let feed = Feed {
+        let feed = PackerHandle {
             keys: repo.keys(),
             claims,
             observer,
@@ -166,13 +166,13 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     }
 
     /// Creates a writer of one class, for one thread and source.
-    pub fn writer(&self, class: Class) -> FrameWriter<'env> {
+    pub fn writer(&self, class: ChunkClass) -> FrameWriter<'env> {
         self.feed.writer(class)
     }
 
     /// Returns the input, for threads that do not have the packer. It must be dropped before
     /// [`Packer::finish`], like the writers.
-    pub fn feed(&self) -> Feed<'env> {
+    pub fn feed(&self) -> PackerHandle<'env> {
         self.feed.clone()
     }
 
@@ -184,7 +184,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     /// Waits until all chunks are stored, durable and published. All [`FrameWriter`]s must be
     /// dropped first. Chunks that they left unflushed are sent, because other writers count them as
     /// held.
-    pub fn finish(self) -> Result<Packed, RepoError> {
+    pub fn finish(self) -> Result<PackedSource, RepoError> {
         // If this fails because a stage has ended, that stage returns the error.
         let _ = self.feed.send_open();
         drop(self.feed);
@@ -204,7 +204,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
-    ending: &Arc<Ending>,
+    ending: &Arc<StagesAlive>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, RepoError> {
     let tells_end = TellsEnd(Arc::clone(ending));
@@ -281,12 +281,12 @@ fn compress(
 /// The numbers of the frames that have arrived: all below `next`, and those in `ahead`, which the
 /// compressors sent out of order.
 #[derive(Default)]
-struct Arrived {
+struct ArrivedFrames {
     next: u64,
     ahead: BTreeSet<u64>,
 }
 
-impl Arrived {
+impl ArrivedFrames {
     fn add(&mut self, number: u64) {
         self.ahead.insert(number);
         while self.ahead.remove(&self.next) {
@@ -296,23 +296,23 @@ impl Arrived {
 }
 
 /// Fills packs with frames.
-struct Packs<'a> {
+struct PackStage<'a> {
     repo: &'a Repository,
     lease: &'a Lease,
-    out: &'a Sender<Sealed>,
+    out: &'a Sender<SealedItem>,
     current: Option<(PackBuilder, Instant)>,
-    arrived: Arrived,
-    waiting: Vec<Barrier>,
+    arrived: ArrivedFrames,
+    waiting: Vec<PublishBarrier>,
 }
 
-impl<'a> Packs<'a> {
-    fn new(repo: &'a Repository, lease: &'a Lease, out: &'a Sender<Sealed>) -> Self {
+impl<'a> PackStage<'a> {
+    fn new(repo: &'a Repository, lease: &'a Lease, out: &'a Sender<SealedItem>) -> Self {
         Self {
             repo,
             lease,
             out,
             current: None,
-            arrived: Arrived::default(),
+            arrived: ArrivedFrames::default(),
             waiting: Vec::new(),
         }
     }
@@ -320,7 +320,7 @@ impl<'a> Packs<'a> {
     fn run(
         mut self,
         packed: &Receiver<PackedFrame>,
-        mut barriers: Receiver<Barrier>,
+        mut barriers: Receiver<PublishBarrier>,
     ) -> Result<(), RepoError> {
         loop {
             // A pack waits for more frames for as long as a segment may wait.
@@ -362,7 +362,7 @@ impl<'a> Packs<'a> {
 
     fn seal(&mut self) -> Result<(), RepoError> {
         match self.current.take() {
-            Some((builder, _)) => self.send(Sealed::Pack(builder.finish()?)),
+            Some((builder, _)) => self.send(SealedItem::Pack(builder.finish()?)),
             None => Ok(()),
         }
     }
@@ -379,18 +379,18 @@ impl<'a> Packs<'a> {
             .extract_if(.., |barrier| barrier.below <= next)
             .collect::<Vec<_>>()
         {
-            self.send(Sealed::Publish(barrier.done))?;
+            self.send(SealedItem::Publish(barrier.done))?;
         }
         Ok(())
     }
 
-    fn send(&self, sealed: Sealed) -> Result<(), RepoError> {
+    fn send(&self, sealed: SealedItem) -> Result<(), RepoError> {
         self.out.send(sealed).map_err(|_| RepoError::Stopped)
     }
 }
 
 /// Stores packs and publishes them: packs durable → segment → rows in the index.
-struct Publisher<'a> {
+struct PackPublisher<'a> {
     repo: &'a Repository,
     lease: &'a Lease,
     claims: &'a Claims<'a>,
@@ -399,10 +399,10 @@ struct Publisher<'a> {
     pending_bytes: u64,
     pending_chunks: usize,
     since: Instant,
-    done: Packed,
+    done: PackedSource,
 }
 
-impl<'a> Publisher<'a> {
+impl<'a> PackPublisher<'a> {
     fn new(
         repo: &'a Repository,
         lease: &'a Lease,
@@ -418,20 +418,20 @@ impl<'a> Publisher<'a> {
             pending_bytes: 0,
             pending_chunks: 0,
             since: Instant::now(),
-            done: Packed::default(),
+            done: PackedSource::default(),
         }
     }
 
-    fn run(mut self, sealed: &Receiver<Sealed>) -> Result<Packed, RepoError> {
+    fn run(mut self, sealed: &Receiver<SealedItem>) -> Result<PackedSource, RepoError> {
         loop {
             let left = SEGMENT_EVERY.saturating_sub(self.since.elapsed());
             match sealed.recv_timeout(left) {
-                Ok(Sealed::Publish(done)) => {
+                Ok(SealedItem::Publish(done)) => {
                     self.publish()?;
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                 }
-                Ok(Sealed::Pack(pack)) => {
+                Ok(SealedItem::Pack(pack)) => {
                     self.store(pack)?;
                     if self.pending_bytes >= SEGMENT_BYTES || self.pending_chunks >= SEGMENT_CHUNKS
                     {

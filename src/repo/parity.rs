@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use super::{RepoError, Repository};
 use crate::chunk::{
-    ObjectHasher, ParityError, ReadAt, Shape, encode_parity, read_data_shard, recover, shard_hash,
+    ObjectHasher, ParityError, ParityShape, ReadAt, encode_parity, read_data_shard, recover,
+    shard_hash,
 };
 use crate::format::{
     PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead,
     decode_parity_end, decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
 };
-use crate::store::{Body, ObjectKey, PutMode, Spool, StoreError};
+use crate::store::{ObjectBody, ObjectKey, PutMode, Spool, StoreError};
 use crate::types::PackId;
 
 /// The state of a pack's recovery data.
@@ -25,9 +26,9 @@ pub enum ParityState {
 
 /// The recovery data of a pack.
 #[derive(Debug)]
-struct Found {
+struct FoundShards {
     head: ParityHead,
-    shape: Shape,
+    shape: ParityShape,
     /// Offset of the first parity shard in the object.
     shards_at: u64,
 }
@@ -48,14 +49,14 @@ impl Repository {
         };
         self.store().put(
             &ObjectKey::Pack(*id),
-            Body::Spooled(spool),
+            ObjectBody::Spooled(spool),
             PutMode::CreateOnly,
         )?;
         let mut bytes = size;
         if let Some(parity) = parity {
             self.store().put(
                 &ObjectKey::Parity(*id),
-                Body::Bytes(&parity),
+                ObjectBody::Bytes(&parity),
                 PutMode::CreateOnly,
             )?;
             bytes += parity.len() as u64;
@@ -92,7 +93,7 @@ impl Repository {
             Err(err) => return Err(err.into()),
         }
 
-        match store.put(&key, Body::Bytes(&parity), PutMode::CreateOnly) {
+        match store.put(&key, ObjectBody::Bytes(&parity), PutMode::CreateOnly) {
             // Another repair wrote it first.
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err.into()),
@@ -142,7 +143,7 @@ impl Repository {
         let key = ObjectKey::Parity(*id);
         let missing = || RepoError::bad_object(&key, "there is no recovery data");
         let (found, _) = self.find_parity(id)?.ok_or_else(missing)?;
-        let Found { head, shape, .. } = &found;
+        let FoundShards { head, shape, .. } = &found;
 
         // For each data shard, find a copy in which it is undamaged.
         let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
@@ -194,7 +195,7 @@ impl Repository {
     fn assemble(
         &self,
         id: &PackId,
-        shape: &Shape,
+        shape: &ParityShape,
         recovered: &BTreeMap<u32, Vec<u8>>,
         read: &mut ReadAt<'_, StoreError>,
     ) -> Result<Spool, RepoError> {
@@ -221,7 +222,7 @@ impl Repository {
     }
 
     /// Returns for each parity shard whether it is undamaged.
-    fn whole_parity(&self, id: &PackId, found: &Found) -> Result<Vec<bool>, RepoError> {
+    fn whole_parity(&self, id: &PackId, found: &FoundShards) -> Result<Vec<bool>, RepoError> {
         let key = ObjectKey::Parity(*id);
         let mut shard = vec![0; found.shape.shard as usize];
         let mut out = Vec::with_capacity(found.shape.parity as usize);
@@ -240,7 +241,7 @@ impl Repository {
 
     /// Reads the head of a pack's recovery data, from the first copy or the second. Returns `None`
     /// if there is no such object. The text describes the damage of the other copy or of the size.
-    fn find_parity(&self, id: &PackId) -> Result<Option<(Found, Option<String>)>, RepoError> {
+    fn find_parity(&self, id: &PackId) -> Result<Option<(FoundShards, Option<String>)>, RepoError> {
         let key = ObjectKey::Parity(*id);
         let size = match self.store().stat(&key) {
             Ok(meta) => meta.size,
@@ -262,7 +263,7 @@ impl Repository {
             (Err(err), _) | (_, Err(err)) => return Err(err),
         };
 
-        let shape = Shape {
+        let shape = ParityShape {
             size: head.pack_size,
             shard: head.shard,
             data: head.data.len() as u32,
@@ -279,7 +280,7 @@ impl Repository {
         });
 
         Ok(Some((
-            Found {
+            FoundShards {
                 head,
                 shape,
                 shards_at,
@@ -316,7 +317,7 @@ impl Repository {
 }
 
 /// Returns the end of data shard `n` in the pack.
-fn shard_end(shape: &Shape, n: u32) -> u64 {
+fn shard_end(shape: &ParityShape, n: u32) -> u64 {
     u64::from(n) * u64::from(shape.shard) + shape.data_len(n) as u64
 }
 
@@ -327,7 +328,7 @@ fn parity_of(
     percent: u8,
     read: &mut ReadAt<'_, StoreError>,
 ) -> Result<Vec<u8>, RepoError> {
-    let shape = Shape::new(size, percent);
+    let shape = ParityShape::new(size, percent);
     let key = ObjectKey::Parity(*id);
     let mut data = Vec::with_capacity(shape.data as usize);
     let mut buf = Vec::new();

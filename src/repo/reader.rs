@@ -7,11 +7,11 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{RepoError, Repository};
-use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectSeal, Opener, PartKind, SealClass};
+use crate::chunk::{FRAME_PLAIN_BYTES_MAX, FrameOpener, ObjectSeal, PartKind, SealClass};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
-use crate::index::{FrameRow, Index, Location};
+use crate::index::{ChunkLocation, FrameRow, Index};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkId, Class, PackId};
+use crate::types::{ChunkClass, ChunkId, PackId};
 
 /// The header of a pack, needed to open its frames.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ const HEADS_MAX: usize = 64 << 10;
 
 thread_local! {
     /// One opener per thread, because setting up zstd costs as much as opening a small frame.
-    static OPENER: RefCell<Option<Opener>> = const { RefCell::new(None) };
+    static OPENER: RefCell<Option<FrameOpener>> = const { RefCell::new(None) };
 }
 
 impl Repository {
@@ -167,7 +167,7 @@ impl Repository {
         OPENER.with_borrow_mut(|slot| {
             let mut opener = match slot.take() {
                 Some(opener) => opener,
-                None => Opener::new()?,
+                None => FrameOpener::new()?,
             };
             let plain = opener.open(row.codec, sealed, row.plain as usize, FRAME_PLAIN_BYTES_MAX);
             *slot = Some(opener);
@@ -177,7 +177,7 @@ impl Repository {
 
     /// Finds a chunk. The index may be outdated or damaged, so a miss counts only after
     /// [`Repository::make_sure_of_misses`].
-    pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
+    pub fn locate(&self, id: &ChunkId) -> Result<Option<ChunkLocation>, RepoError> {
         self.ask_index(|index| index.lookup_one(id))
     }
 
@@ -227,7 +227,7 @@ impl<'a> ChunkReader<'a> {
 
     /// Reads a chunk and checks it against its name. If the best copy cannot be read, tries the
     /// others.
-    pub fn chunk(&self, class: Class, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
+    pub fn chunk(&self, class: ChunkClass, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
         let mut place = self.repo.locate(id)?;
         if place.is_none() {
             self.make_sure()?;
@@ -262,9 +262,9 @@ impl<'a> ChunkReader<'a> {
 
     fn other_copy(
         &self,
-        class: Class,
+        class: ChunkClass,
         id: &ChunkId,
-        tried: &Location,
+        tried: &ChunkLocation,
         first: &RepoError,
     ) -> Result<Vec<u8>, RepoError> {
         self.make_sure()?;
@@ -285,7 +285,12 @@ impl<'a> ChunkReader<'a> {
         })
     }
 
-    fn read(&self, class: Class, id: &ChunkId, place: &Location) -> Result<Vec<u8>, RepoError> {
+    fn read(
+        &self,
+        class: ChunkClass,
+        id: &ChunkId,
+        place: &ChunkLocation,
+    ) -> Result<Vec<u8>, RepoError> {
         let frame = self.frame(&place.pack, place.frame)?;
         let start = place.offset as usize;
         let bytes = frame

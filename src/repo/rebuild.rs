@@ -12,7 +12,7 @@ use crate::types::{PackId, PackInfo, SegmentBody, SegmentId};
 
 /// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rebuilt {
+pub struct RebuiltIndex {
     /// Packs that no segment listed, and that are published now.
     pub packs: u64,
     pub chunks: u64,
@@ -87,7 +87,7 @@ impl Repository {
         &self,
         lease: &Lease,
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
-    ) -> Result<Rebuilt, RepoError> {
+    ) -> Result<RebuiltIndex, RepoError> {
         self.check_writable()?;
         self.index().recreate("repair index")?;
         self.adopt_orphans(lease, go_on)
@@ -102,11 +102,11 @@ impl Repository {
         &self,
         lease: &Lease,
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
-    ) -> Result<Rebuilt, RepoError> {
+    ) -> Result<RebuiltIndex, RepoError> {
         self.check_writable()?;
-        let mut out = Rebuilt {
+        let mut out = RebuiltIndex {
             damaged_segments: self.sync()?.damaged,
-            ..Rebuilt::default()
+            ..RebuiltIndex::default()
         };
         let told: BTreeSet<PackId> = self
             .index()
@@ -156,7 +156,7 @@ impl Repository {
         &self,
         lease: &Lease,
         body: &mut SegmentBody,
-        out: &mut Rebuilt,
+        out: &mut RebuiltIndex,
     ) -> Result<(), RepoError> {
         if body.packs.is_empty() {
             return Ok(());

@@ -2,11 +2,11 @@
 
 use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
-use crate::types::{ChunkId, Class, Entry, RelPath};
+use crate::types::{ChunkClass, ChunkId, Entry, RelPath};
 
 /// A range of paths whose entries are unknown because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uncertain {
+pub struct UncertainPaths {
     /// The first path of the range.
     pub from: RelPath,
     /// The first path after the range, or `None` if it extends to the end.
@@ -19,7 +19,7 @@ pub struct Uncertain {
 }
 
 #[derive(Debug)]
-struct Level {
+struct CursorLevel {
     tree: RunTree,
     /// The next reference to follow. The one before it is open.
     next: usize,
@@ -28,18 +28,18 @@ struct Level {
 /// A position in one tree of a run. It only moves forward.
 #[derive(Debug)]
 pub(super) struct RunCursor {
-    levels: Vec<Level>,
+    levels: Vec<CursorLevel>,
     page: std::vec::IntoIter<Entry>,
     /// A pending seek for which no page was read yet.
     target: Option<Vec<u8>>,
     /// If set, unreadable pages are noted here and skipped. Otherwise they are errors.
-    pub uncertain: Option<Vec<Uncertain>>,
+    pub uncertain: Option<Vec<UncertainPaths>>,
 }
 
 impl RunCursor {
     pub fn new(tree: RunTree, tolerant: bool) -> Self {
         Self {
-            levels: vec![Level { tree, next: 0 }],
+            levels: vec![CursorLevel { tree, next: 0 }],
             page: Vec::new().into_iter(),
             target: None,
             uncertain: tolerant.then(Vec::new),
@@ -60,7 +60,7 @@ impl RunCursor {
             let depth = level.tree.level;
             // The range after a node's last reference ends where the next reference of its parent
             // begins.
-            let following = |level: &Level| {
+            let following = |level: &CursorLevel| {
                 level
                     .tree
                     .refs
@@ -80,7 +80,7 @@ impl RunCursor {
                     let now = err.is_unreadable_now();
                     let chunk = page.id;
                     let why = err.to_string();
-                    noted.push(Uncertain {
+                    noted.push(UncertainPaths {
                         from: page.first,
                         until,
                         chunk,
@@ -101,7 +101,7 @@ impl RunCursor {
         until: Option<&RelPath>,
     ) -> Result<(), RepoError> {
         let bad = |what: String| RepoError::damaged(format!("run page {}", page.id.short()), what);
-        let bytes = reader.chunk(Class::Metadata, &page.id)?;
+        let bytes = reader.chunk(ChunkClass::Metadata, &page.id)?;
         let mut entries = decode_page(&bytes).map_err(|err| bad(err.to_string()))?;
         let fits = entries
             .first()
@@ -129,7 +129,7 @@ impl RunCursor {
         until: Option<&RelPath>,
         level: u8,
     ) -> Result<(), RepoError> {
-        let bytes = reader.chunk(Class::Metadata, &page.id)?;
+        let bytes = reader.chunk(ChunkClass::Metadata, &page.id)?;
         let tree = decode_node(&bytes, level)
             .map_err(|err| RepoError::damaged(format!("run node {}", page.id.short()), err))?;
 
@@ -154,7 +154,7 @@ impl RunCursor {
             .target
             .as_ref()
             .map_or(0, |target| candidate(&tree, target));
-        self.levels.push(Level { tree, next });
+        self.levels.push(CursorLevel { tree, next });
         Ok(())
     }
 

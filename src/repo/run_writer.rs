@@ -105,7 +105,7 @@ impl<'a> RunWriter<'a> {
 
 /// References of one level that are not in a node yet.
 #[derive(Default)]
-struct Pending {
+struct PendingTree {
     refs: Vec<PageRef>,
     bytes: usize,
 }
@@ -113,7 +113,7 @@ struct Pending {
 struct TreeWriter {
     shape: RunShape,
     page: PageBuilder,
-    levels: Vec<Pending>,
+    levels: Vec<PendingTree>,
 }
 
 impl TreeWriter {
@@ -167,7 +167,7 @@ impl TreeWriter {
         put: &mut PutChunk<'_>,
     ) -> Result<(), RepoError> {
         if self.levels.len() == level {
-            self.levels.push(Pending::default());
+            self.levels.push(PendingTree::default());
         }
         let pending = &mut self.levels[level];
         let bytes = page.first.key().len() + 48;

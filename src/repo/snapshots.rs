@@ -10,8 +10,8 @@ use crate::format::{
     ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
     encode_snapshot,
 };
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
-use crate::sys::{Existing, read_bounded, write_file};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
+use crate::sys::{ExistingFile, read_bounded, write_file};
 use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
 
 /// A snapshot with its name and its object's store time.
@@ -121,7 +121,7 @@ pub enum HostChoice {
 
 /// The newest snapshot, and the snapshots it was chosen from.
 #[derive(Debug, Clone)]
-pub struct Latest {
+pub struct LatestSnapshot {
     pub found: StoredSnapshot,
     /// All readable committed snapshots of the repository, oldest first.
     pub all: Vec<StoredSnapshot>,
@@ -226,7 +226,7 @@ impl Repository {
                 let bytes = self.store().get(key, limit)?;
                 if SnapshotId::from(object_hash(&bytes)) == *id {
                     // If the cache cannot be written, the next read needs another request.
-                    let _ = write_file(&cached, &bytes, 0o600, Existing::Replace);
+                    let _ = write_file(&cached, &bytes, 0o600, ExistingFile::Replace);
                 }
                 bytes
             }
@@ -348,7 +348,11 @@ impl Repository {
     /// for the requested one. Its commit time and its host are sealed, so only its object's time is
     /// compared, and it counts for every host. If a copy lost the readable snapshot's object time,
     /// the comparison proves nothing, and the damage is returned too.
-    pub fn latest(&self, hosts: &HostChoice, source: Option<&str>) -> Result<Latest, RepoError> {
+    pub fn latest(
+        &self,
+        hosts: &HostChoice,
+        source: Option<&str>,
+    ) -> Result<LatestSnapshot, RepoError> {
         let mut damaged: Vec<(Timestamp, SnapshotId, RepoError)> = Vec::new();
         let all = self.read_listed(&mut |id, stored, err| damaged.push((stored, id, err)))?;
         damaged.retain(|(_, id, _)| !all.iter().any(|one| one.snapshot.replaces == Some(*id)));
@@ -400,7 +404,7 @@ impl Repository {
             }
         };
 
-        Ok(Latest {
+        Ok(LatestSnapshot {
             found,
             all,
             is_other_host,
@@ -496,7 +500,7 @@ impl Repository {
         let key = ObjectKey::Snapshot(id);
         if let Err(err) = self
             .store()
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         {
             if !matches!(err, StoreError::Exists { .. }) {
                 // The snapshot may have landed. The caller reports that nothing was committed, so

@@ -9,7 +9,7 @@ use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 use crate::index::{FrameRow, Index, IndexError};
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode, list_all};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// The result of a sync.
@@ -191,7 +191,7 @@ impl Repository {
         let id = SegmentId::from(name);
         self.store().put(
             &ObjectKey::Segment(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )?;
 

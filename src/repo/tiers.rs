@@ -1,7 +1,7 @@
 //! Merging runs by tiers ([R9](docs/protocol.md#r9)). A source has about a dozen runs, and each
 //! entry is rewritten about ten times in its life.
 
-use super::{Mention, MergedRuns, RepoError, RunWriter};
+use super::{EntryMention, MergedRuns, RepoError, RunWriter};
 use crate::format::RunRef;
 use crate::types::{EntryFlags, Node};
 
@@ -31,7 +31,7 @@ pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
 /// `includes_oldest` there are no runs below the result, so removals are dropped and cover flags
 /// cleared; otherwise both are kept. Returns `None` if the result is empty.
 pub fn merged_into(
-    mut new: impl FnMut() -> Result<Option<Mention>, RepoError>,
+    mut new: impl FnMut() -> Result<Option<EntryMention>, RepoError>,
     mut old: MergedRuns<'_>,
     includes_oldest: bool,
     mut writer: RunWriter<'_>,
@@ -67,10 +67,10 @@ pub fn merged_into(
 /// Puts a new mention over the head of the old ones. The head's path must not sort before the new
 /// one's. Returns the merged mention and the remaining old head.
 fn over(
-    mut newer: Mention,
-    older: Option<Mention>,
+    mut newer: EntryMention,
+    older: Option<EntryMention>,
     old: &mut MergedRuns<'_>,
-) -> Result<(Mention, Option<Mention>), RepoError> {
+) -> Result<(EntryMention, Option<EntryMention>), RepoError> {
     let covers = newer.entry.covers();
     if covers {
         match newer.entry.path.after_subtree() {
@@ -96,7 +96,7 @@ fn over(
 }
 
 fn push(
-    mut mention: Mention,
+    mut mention: EntryMention,
     includes_oldest: bool,
     writer: &mut RunWriter<'_>,
 ) -> Result<(), RepoError> {

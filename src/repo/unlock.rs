@@ -12,8 +12,8 @@ use super::RepoError;
 use super::keyring::{SMALL_BYTES_MAX, Secret, slot_names};
 use crate::chunk::{Argon2Cost, MasterKey, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, key_slot_aad};
-use crate::store::{Copy, ObjectDir, ObjectKey, Store, StoreError};
-use crate::sys::{Existing, read_bounded, write_file};
+use crate::store::{ObjectDir, ObjectKey, Replica, Store, StoreError};
+use crate::sys::{ExistingFile, read_bounded, write_file};
 use crate::types::RepoId;
 
 /// Memory times passes of a passphrase slot as this version makes it.
@@ -38,17 +38,17 @@ pub(super) struct OpenedSlot {
     pub master: MasterKey,
     pub slot: String,
     /// The copy of the slot that opened.
-    pub copy: Copy,
+    pub copy: Replica,
 }
 
 /// A copy of a slot of this repository.
-struct Candidate {
+struct SlotCandidate {
     name: String,
-    copy: Copy,
+    copy: Replica,
     slot: KeySlot,
 }
 
-impl Candidate {
+impl SlotCandidate {
     fn cost(&self) -> u64 {
         cost_of(self.slot.memory_kib, self.slot.passes)
     }
@@ -60,7 +60,7 @@ impl Candidate {
 
 /// The reasons why no slot opened.
 #[derive(Default)]
-struct Trouble {
+struct SlotError {
     damage: Option<String>,
     /// A slot of another repository, as left by an `init` that was cut off. It counts as damage
     /// only if there are no others.
@@ -85,13 +85,13 @@ pub(super) fn unlock(
     secret: &Secret,
     last: Option<&str>,
 ) -> Result<OpenedSlot, RepoError> {
-    let mut trouble = Trouble::default();
+    let mut trouble = SlotError::default();
 
     // Errors do not count here, because all slots are read again below.
     if let Some(last) = last {
-        for candidate in read_slot(store, repository, last, &mut Trouble::default())? {
+        for candidate in read_slot(store, repository, last, &mut SlotError::default())? {
             if !candidate.is_costly()
-                && let Some(unlocked) = try_slot(&candidate, secret, &mut Trouble::default())
+                && let Some(unlocked) = try_slot(&candidate, secret, &mut SlotError::default())
             {
                 return Ok(unlocked);
             }
@@ -102,7 +102,7 @@ pub(super) fn unlock(
     for name in slot_names(store)? {
         candidates.extend(read_slot(store, repository, &name, &mut trouble)?);
     }
-    candidates.sort_by_key(Candidate::cost);
+    candidates.sort_by_key(SlotCandidate::cost);
 
     // Cheap slots first, up to a total cost. Costly ones only if the user allows it.
     let mut spent = 0;
@@ -129,7 +129,7 @@ pub(super) fn unlock(
     Err(trouble.into_error())
 }
 
-impl Trouble {
+impl SlotError {
     fn into_error(self) -> RepoError {
         if let Some(err) = self.unreadable {
             return err.into();
@@ -155,12 +155,12 @@ fn read_slot(
     store: &dyn Store,
     repository: RepoId,
     name: &str,
-    trouble: &mut Trouble,
-) -> Result<Vec<Candidate>, RepoError> {
-    let mut found: Vec<Candidate> = Vec::new();
+    trouble: &mut SlotError,
+) -> Result<Vec<SlotCandidate>, RepoError> {
+    let mut found: Vec<SlotCandidate> = Vec::new();
     let mut missing = None;
     let mut is_there = false;
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::KeySlot(name.to_owned(), copy);
         let bytes = match store.get(&key, SMALL_BYTES_MAX) {
             Ok(bytes) => bytes,
@@ -187,7 +187,7 @@ fn read_slot(
             Ok(slot) => {
                 is_there = true;
                 if found.iter().all(|other| other.slot != slot) {
-                    found.push(Candidate {
+                    found.push(SlotCandidate {
                         name: name.to_owned(),
                         copy,
                         slot,
@@ -205,8 +205,12 @@ fn read_slot(
     Ok(found)
 }
 
-fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Option<OpenedSlot> {
-    let Candidate { name, copy, slot } = candidate;
+fn try_slot(
+    candidate: &SlotCandidate,
+    secret: &Secret,
+    trouble: &mut SlotError,
+) -> Option<OpenedSlot> {
+    let SlotCandidate { name, copy, slot } = candidate;
     let key = ObjectKey::KeySlot(name.clone(), *copy);
     let cost = Argon2Cost {
         memory_kib: slot.memory_kib,
@@ -247,7 +251,7 @@ pub(super) fn last_slot(cache: &Path) -> Option<String> {
     let name = String::from_utf8(read_bounded(&cache.join(LAST_SLOT), 64).ok()?).ok()?;
     matches!(
         ObjectKey::from_name(ObjectDir::Keys, &name),
-        Some(ObjectKey::KeySlot(_, Copy::First))
+        Some(ObjectKey::KeySlot(_, Replica::First))
     )
     .then_some(name)
 }
@@ -259,7 +263,7 @@ pub(super) fn remember_slot(cache: &Path, slot: &str) {
             cache.join(LAST_SLOT),
             slot.as_bytes(),
             0o600,
-            Existing::Replace,
+            ExistingFile::Replace,
         );
     }
 }

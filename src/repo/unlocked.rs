@@ -5,39 +5,39 @@
 
 use std::path::{Path, PathBuf};
 
-use super::configs::{Configs, StoredConfig};
+use super::configs::{ConfigCopies, StoredConfig};
 use super::unlock::{OpenedSlot, last_slot, remember_slot, unlock};
 use super::{RepoError, Repository, Secret, cache_name};
 use crate::chunk::{Keys, MasterKey};
-use crate::format::Config;
-use crate::index::{Index, Memory};
-use crate::store::{Copy, SharedStore};
+use crate::format::RepoConfig;
+use crate::index::{Index, LocalState};
+use crate::store::{Replica, SharedStore};
 use crate::sys::Dir;
 use crate::types::RepoId;
 
 /// A repository whose keys are known.
-pub struct Unlocked {
+pub struct UnlockedRepo {
     pub(super) store: SharedStore,
-    pub(super) config: Config,
+    pub(super) config: RepoConfig,
     /// The bytes of the copy of `config` in use.
     pub(super) config_bytes: Vec<u8>,
     pub(super) keys: Keys,
     pub(super) master: MasterKey,
     pub(super) slot: String,
     /// The copy of that slot that was used.
-    pub(super) slot_copy: Copy,
+    pub(super) slot_copy: Replica,
     pub(super) config_damage: Option<String>,
 }
 
 /// A machine's local state for one repository at one address: its index, its memory, and copies of
 /// small objects.
-pub struct Cache {
+pub struct RepoCache {
     pub(super) directory: PathBuf,
     pub(super) index: Index,
-    pub(super) memory: Memory,
+    pub(super) memory: LocalState,
 }
 
-impl Unlocked {
+impl UnlockedRepo {
     /// Tries a secret on the repository's key slots. Nothing is written.
     ///
     /// # Errors
@@ -46,14 +46,14 @@ impl Unlocked {
         Self::unlock_near(store, secret, None)
     }
 
-    /// Like [`Unlocked::unlock`], but first tries the slot that opened the last time, as recorded
+    /// Like [`UnlockedRepo::unlock`], but first tries the slot that opened the last time, as recorded
     /// in the repository's cache below `cache_root`.
     pub fn unlock_near(
         store: SharedStore,
         secret: &Secret,
         cache_root: Option<&Path>,
     ) -> Result<Self, RepoError> {
-        let configs = Configs::read(store.as_ref())?;
+        let configs = ConfigCopies::read(store.as_ref())?;
         let mut failed = None;
         for id in configs.ids(store.as_ref())? {
             let cache = cache_root.map(|root| root.join(cache_name(id, store.as_ref())));
@@ -70,7 +70,7 @@ impl Unlocked {
 
     fn with_key(
         store: SharedStore,
-        configs: Configs,
+        configs: ConfigCopies,
         opened: OpenedSlot,
     ) -> Result<Self, RepoError> {
         let OpenedSlot {
@@ -107,7 +107,7 @@ impl Unlocked {
     }
 
     /// Opens this repository's cache below `cache_root`, and creates it if missing.
-    pub fn open_cache(&self, cache_root: &Path) -> Result<Cache, RepoError> {
+    pub fn open_cache(&self, cache_root: &Path) -> Result<RepoCache, RepoError> {
         let directory = cache_root.join(cache_name(self.id(), self.store.as_ref()));
         for part in [
             directory.clone(),
@@ -119,8 +119,8 @@ impl Unlocked {
         }
         remember_slot(&directory, &self.slot);
         let (index, _) = Index::open(&directory.join("index"))?;
-        let memory = Memory::open(&directory.join("index"), self.config.repository);
-        Ok(Cache {
+        let memory = LocalState::open(&directory.join("index"), self.config.repository);
+        Ok(RepoCache {
             directory,
             index,
             memory,
@@ -128,7 +128,7 @@ impl Unlocked {
     }
 
     /// Returns the open repository.
-    pub fn with_cache(self, cache: Cache) -> Repository {
+    pub fn with_cache(self, cache: RepoCache) -> Repository {
         Repository::opened(self, cache)
     }
 }

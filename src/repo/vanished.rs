@@ -20,7 +20,7 @@ use crate::store::ObjectKey;
 use crate::types::{LeaseId, PrefixMatch, SegmentBody, SegmentId, SnapshotId, Timestamp};
 
 /// The state of a remembered snapshot that a listing of `snapshots/` lacks.
-enum Fate {
+enum SnapshotFate {
     /// It exists, but a listing that lags does not show it yet.
     Listed,
     /// It was deleted on purpose.
@@ -78,22 +78,22 @@ impl Repository {
     /// Looks for a remembered snapshot that is not listed, and records its state.
     fn look_for(&self, last: &LastSnapshot) -> Result<(), RepoError> {
         match self.fate(last)? {
-            Fate::LetGo => self.memory().forget_snapshot(&last.snapshot),
-            Fate::Listed => self.memory().set_vanished(last, false),
-            Fate::Gone => self.memory().set_vanished(last, true),
-            Fate::Unknown => {}
+            SnapshotFate::LetGo => self.memory().forget_snapshot(&last.snapshot),
+            SnapshotFate::Listed => self.memory().set_vanished(last, false),
+            SnapshotFate::Gone => self.memory().set_vanished(last, true),
+            SnapshotFate::Unknown => {}
         }
         Ok(())
     }
 
-    fn fate(&self, last: &LastSnapshot) -> Result<Fate, RepoError> {
+    fn fate(&self, last: &LastSnapshot) -> Result<SnapshotFate, RepoError> {
         let id = last.snapshot;
         if self.is_listed(&id)? {
-            return Ok(Fate::Listed);
+            return Ok(SnapshotFate::Listed);
         }
         for key in [ObjectKey::Forgotten(id), ObjectKey::QuarantinedSnapshot(id)] {
             if self.is_there(&key)? {
-                return Ok(Fate::LetGo);
+                return Ok(SnapshotFate::LetGo);
             }
         }
         let is_known = self.vanished().iter().any(|one| one.snapshot == id);
@@ -101,16 +101,20 @@ impl Repository {
             // Another machine's sweep may have published the record since the last sync. For a loss
             // that is already known there is no extra sync; the next regular sync finds the record.
             if is_second_look && (is_known || self.sync().is_err()) {
-                return Ok(if is_known { Fate::Gone } else { Fate::Unknown });
+                return Ok(if is_known {
+                    SnapshotFate::Gone
+                } else {
+                    SnapshotFate::Unknown
+                });
             }
             if self
                 .ask_index(|index| index.superseder(&record_of(&id)))?
                 .is_some()
             {
-                return Ok(Fate::LetGo);
+                return Ok(SnapshotFate::LetGo);
             }
         }
-        Ok(Fate::Gone)
+        Ok(SnapshotFate::Gone)
     }
 
     /// Returns the vanished snapshot whose id begins with `text`, if there is exactly one.

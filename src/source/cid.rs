@@ -49,7 +49,7 @@ impl Cid {
 
     /// Returns the path of the root block in kubo's flatfs, relative to the repository's directory:
     /// `blocks/XX/<multihash>.data`. `None` if the data are in the CID itself.
-    pub fn block_path(&self, sharding: Sharding) -> Option<RelPath> {
+    pub fn block_path(&self, sharding: FlatfsSharding) -> Option<RelPath> {
         let key = to_base32(self.multihash.as_ref()?, b'A');
         let directory = sharding.directory(&key);
         RelPath::from_slashed(&[b"blocks/", directory.as_slice(), b"/", &key, b".data"].concat())
@@ -59,7 +59,7 @@ impl Cid {
 
 /// The letters of a block's key that name its directory in flatfs, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sharding {
+pub enum FlatfsSharding {
     /// The first letters.
     Prefix(usize),
     /// The last letters.
@@ -68,14 +68,14 @@ pub enum Sharding {
     NextToLast(usize),
 }
 
-impl Default for Sharding {
+impl Default for FlatfsSharding {
     /// Kubo's default.
     fn default() -> Self {
         Self::NextToLast(2)
     }
 }
 
-impl Sharding {
+impl FlatfsSharding {
     /// Parses the content of the file `SHARDING`: `/repo/flatfs/shard/v1/next-to-last/2`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, count) = text
@@ -119,7 +119,7 @@ mod tests {
     fn block(cid: &str) -> Option<String> {
         let path = Cid::parse(cid.as_bytes())
             .expect("a CID")
-            .block_path(Sharding::default())?;
+            .block_path(FlatfsSharding::default())?;
         Some(String::from_utf8(path.to_slashed()).expect("ASCII"))
     }
 
@@ -153,15 +153,15 @@ mod tests {
             ("/repo/flatfs/shard/v1/suffix/2", "3Y"),
         ] {
             let path = cid
-                .block_path(Sharding::parse(text).expect(text))
+                .block_path(FlatfsSharding::parse(text).expect(text))
                 .expect("a block")
                 .to_slashed();
             let path = String::from_utf8(path).expect("ASCII");
             assert_eq!(path.split('/').nth(1), Some(directory), "{text}");
         }
 
-        assert_eq!(Sharding::NextToLast(3).directory(b"AB"), b"__A");
-        assert_eq!(Sharding::Prefix(3).directory(b"A"), b"A__");
+        assert_eq!(FlatfsSharding::NextToLast(3).directory(b"AB"), b"__A");
+        assert_eq!(FlatfsSharding::Prefix(3).directory(b"A"), b"A__");
         for text in [
             "",
             "/repo/flatfs/shard/v1/other/2",
@@ -169,7 +169,7 @@ mod tests {
             "/repo/flatfs/shard/v1/prefix/0",
             "/repo/flatfs/shard/v1/prefix/99999",
         ] {
-            assert_eq!(Sharding::parse(text), None, "{text}");
+            assert_eq!(FlatfsSharding::parse(text), None, "{text}");
         }
     }
 

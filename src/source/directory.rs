@@ -14,9 +14,9 @@ use rustix::io::Errno;
 
 use crate::source::file::SourceFile;
 use crate::source::filesystem::FsKind;
-use crate::source::listing::{self, Listing};
-use crate::source::stat::{DirectoryId, Kind, Stat};
-use crate::source::xattr::{self, Attributes};
+use crate::source::listing::{self, NameListing};
+use crate::source::stat::{DirectoryId, SourceStat, StatKind};
+use crate::source::xattr::{self, XattrReader};
 use crate::sys::{PathContext, PathError, open_beneath};
 use crate::types::RelPath;
 
@@ -32,11 +32,11 @@ const RESOLVED_BYTES: usize = 2048;
 /// An open directory. Clones share one descriptor, which closes with the last of them.
 #[derive(Debug, Clone)]
 pub struct SourceDir {
-    inner: Arc<Inner>,
+    inner: Arc<DirInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct DirInner {
     fd: OwnedFd,
     id: DirectoryId,
     mount_id: u64,
@@ -82,8 +82,8 @@ impl SourceDir {
     }
 
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        let stat = Stat::of(fd.as_fd(), b"")?;
-        let inner = Inner {
+        let stat = SourceStat::of(fd.as_fd(), b"")?;
+        let inner = DirInner {
             fd,
             id: stat.id(),
             mount_id: stat.mount_id,
@@ -106,8 +106,8 @@ impl SourceDir {
     }
 
     /// Stats this directory itself.
-    pub fn stat_self(&self) -> io::Result<Stat> {
-        Stat::of(self.inner.fd.as_fd(), b"")
+    pub fn stat_self(&self) -> io::Result<SourceStat> {
+        SourceStat::of(self.inner.fd.as_fd(), b"")
     }
 
     /// Reads all names, sorted as unsigned bytes. More than 4 MiB of names (or `memory_bytes` if
@@ -116,13 +116,13 @@ impl SourceDir {
     ///
     /// # Errors
     /// A failure of the scratch directory carries a [`PathError`] that names it.
-    pub fn list(&self, scratch: &Path, memory_bytes: usize) -> io::Result<Listing> {
+    pub fn list(&self, scratch: &Path, memory_bytes: usize) -> io::Result<NameListing> {
         let _one_at_a_time = self
             .inner
             .listing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
+        NameListing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
     }
 
     /// Stats a name of a listing. Returns `None` only if it is gone: `statx` does not find it, and
@@ -131,7 +131,7 @@ impl SourceDir {
     ///
     /// # Errors
     /// The reason why the name cannot be reached. `Other` if it is listed but cannot be found.
-    pub fn look(&self, name: &[u8]) -> io::Result<Option<Stat>> {
+    pub fn look(&self, name: &[u8]) -> io::Result<Option<SourceStat>> {
         self.confirm(&[name], vec![self.stat(name)])
             .pop()
             .unwrap_or(Ok(None))
@@ -148,15 +148,18 @@ impl SourceDir {
 
     /// Stats many names of a listing like [`SourceDir::look`], on all cores where that pays. All
     /// missing names together cost one listing.
-    pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
+    pub fn look_many<N: AsRef<[u8]> + Sync>(
+        &self,
+        names: &[N],
+    ) -> Vec<io::Result<Option<SourceStat>>> {
         self.confirm(names, self.stat_many(names))
     }
 
     fn confirm<N: AsRef<[u8]>>(
         &self,
         names: &[N],
-        stats: Vec<io::Result<Stat>>,
-    ) -> Vec<io::Result<Option<Stat>>> {
+        stats: Vec<io::Result<SourceStat>>,
+    ) -> Vec<io::Result<Option<SourceStat>>> {
         let mut listed: Option<Result<HashSet<Vec<u8>>, String>> = None;
         let looked = stats.into_iter().zip(names).map(|(stat, name)| {
             let name = name.as_ref();
@@ -191,12 +194,12 @@ impl SourceDir {
     ///
     /// # Errors
     /// The reason why the name cannot be reached.
-    pub fn look_unlisted(&self, name: &[u8]) -> io::Result<Option<Stat>> {
+    pub fn look_unlisted(&self, name: &[u8]) -> io::Result<Option<SourceStat>> {
         let stat = match self.stat(name) {
             Err(err) if Self::is_missing(&err) => return Ok(None),
             other => other?,
         };
-        let has_one_name = stat.kind == Kind::Directory || stat.nlink == 1;
+        let has_one_name = stat.kind == StatKind::Directory || stat.nlink == 1;
         let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
         let wanted = folded(name);
         let mut is_listed = false;
@@ -235,8 +238,8 @@ impl SourceDir {
     }
 
     /// Stats `name` without following a symlink or mounting anything.
-    pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
-        Stat::of(self.inner.fd.as_fd(), check(name)?)
+    pub fn stat(&self, name: &[u8]) -> io::Result<SourceStat> {
+        SourceStat::of(self.inner.fd.as_fd(), check(name)?)
     }
 
     /// Checks that a path below this directory exists, without listing the directories above it.
@@ -264,7 +267,7 @@ impl SourceDir {
     }
 
     /// Stats many names, on all cores where that pays. Results are in the order of the names.
-    pub fn stat_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Stat>> {
+    pub fn stat_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<SourceStat>> {
         if names.len() < PARALLEL_STATS_MIN {
             return names.iter().map(|name| self.stat(name.as_ref())).collect();
         }
@@ -287,17 +290,17 @@ impl SourceDir {
     ///
     /// # Errors
     /// Only if `name` is not a single component.
-    pub fn xattrs(&self, name: &[u8]) -> io::Result<Attributes> {
+    pub fn xattrs(&self, name: &[u8]) -> io::Result<XattrReader> {
         // User attributes exist only on files and directories, but security labels and trusted ones
         // on every kind, so every kind must be queried.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
-        Ok(xattr::read_all(&xattr::Of::Path(&path)))
+        Ok(xattr::read_all(&xattr::XattrPlace::Path(&path)))
     }
 
     /// Reads the extended attributes of this directory itself.
-    pub fn xattrs_self(&self) -> Attributes {
-        xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
+    pub fn xattrs_self(&self) -> XattrReader {
+        xattr::read_all(&xattr::XattrPlace::Handle(self.inner.fd.as_fd()))
     }
 
     /// Opens the regular file `name` for reading. Never blocks on a FIFO, and does not change the

@@ -12,10 +12,10 @@ use rustix::fs::{XattrFlags, mkdirat, mkfifoat, setxattr};
 
 use super::*;
 use crate::source::listing::ListedName;
-use crate::source::stat::Kind;
+use crate::source::stat::StatKind;
 use crate::types::Timestamp;
 
-fn all_names(listing: &mut Listing, batch: usize) -> Vec<ListedName> {
+fn all_names(listing: &mut NameListing, batch: usize) -> Vec<ListedName> {
     let mut out = Vec::new();
     let mut all = Vec::new();
     while listing.next_batch(&mut out, batch).expect("a batch") > 0 {
@@ -102,7 +102,7 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
         ids.push(here.id());
     }
     mkfifoat(&here.inner.fd, "end", Mode::RUSR).expect("made");
-    assert_eq!(here.stat(b"end").expect("stat").kind, Kind::Fifo);
+    assert_eq!(here.stat(b"end").expect("stat").kind, StatKind::Fifo);
     assert!(
         here.xattrs(b"end").expect("a name").unread.is_none(),
         "12 KB below the root"
@@ -133,7 +133,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
     let expected = fs::metadata(dir.path().join("f")).expect("stat");
     assert_eq!(
         (stat.kind, stat.mode, stat.size, stat.nlink),
-        (Kind::File, 0o6751, 5, 2)
+        (StatKind::File, 0o6751, 5, 2)
     );
     assert_eq!(
         (stat.inode, stat.device, stat.uid),
@@ -146,7 +146,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
     assert_eq!(directory.mount_id(), stat.mount_id);
 
     let link = directory.stat(b"l").expect("stat");
-    assert_eq!((link.kind, link.size), (Kind::Symlink, 19));
+    assert_eq!((link.kind, link.size), (StatKind::Symlink, 19));
     assert_eq!(
         directory.read_link(b"l").expect("read"),
         b"/nonexistent/target"
@@ -162,7 +162,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
         .expect("stat");
     assert_eq!(
         (null.kind, null.rdev.major, null.rdev.minor),
-        (Kind::Char, 1, 3)
+        (StatKind::Char, 1, 3)
     );
 }
 
@@ -254,7 +254,7 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
 
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     let name = "f\u{e9}\n".as_bytes();
-    let user = |xattrs: Attributes| -> Vec<_> {
+    let user = |xattrs: XattrReader| -> Vec<_> {
         assert!(xattrs.unread.is_none());
         xattrs
             .values

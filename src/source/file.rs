@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use rustix::io::{Errno, pread};
 
-use crate::source::stat::{Kind, Stat};
-use crate::source::xattr::{self, Attributes};
+use crate::source::stat::{SourceStat, StatKind};
+use crate::source::xattr::{self, XattrReader};
 
 /// Bytes that a search for zeros reads at once, and the size of the blocks that it distinguishes.
 const ZERO_READ_BYTES: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const ZERO_BLOCK_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub struct SourceFile {
     fd: OwnedFd,
-    opened: Stat,
+    opened: SourceStat,
     position: u64,
 }
 
@@ -30,8 +30,8 @@ impl SourceFile {
     /// # Errors
     /// `InvalidInput` for anything but a regular file: it was replaced after it was listed.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let opened = Stat::of(fd.as_fd(), b"")?;
-        if opened.kind != Kind::File {
+        let opened = SourceStat::of(fd.as_fd(), b"")?;
+        if opened.kind != StatKind::File {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "no longer a regular file",
@@ -45,19 +45,19 @@ impl SourceFile {
     }
 
     /// Returns the stat made when the file was opened.
-    pub fn opened_stat(&self) -> &Stat {
+    pub fn opened_stat(&self) -> &SourceStat {
         &self.opened
     }
 
     /// Stats the open file again.
-    pub fn stat(&self) -> io::Result<Stat> {
-        Stat::of(self.fd.as_fd(), b"")
+    pub fn stat(&self) -> io::Result<SourceStat> {
+        SourceStat::of(self.fd.as_fd(), b"")
     }
 
     /// Reads the extended attributes. Returns no attributes if the file system does not support
     /// them.
-    pub fn xattrs(&self) -> Attributes {
-        xattr::read_all(&xattr::Of::Handle(self.fd.as_fd()))
+    pub fn xattrs(&self) -> XattrReader {
+        xattr::read_all(&xattr::XattrPlace::Handle(self.fd.as_fd()))
     }
 
     /// Reads up to `buf.len()` bytes at `offset`, fewer only at the end of the file. Returns their

@@ -26,7 +26,7 @@ pub enum FilesFromError {
 
 /// The relation of a path to a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedPath {
     /// Neither listed nor above a listed path.
     No,
     /// A directory above a listed path: its entry is captured, and the listed part of its contents.
@@ -129,24 +129,24 @@ impl FilesFrom {
     }
 
     /// Returns whether `path` is captured.
-    pub fn wanted(&self, path: &RelPath) -> Wanted {
+    pub fn wanted(&self, path: &RelPath) -> WantedPath {
         let mut above = Some(path.clone());
         while let Some(listed) = above {
             if self.position(listed.key()).is_ok() {
-                return Wanted::Yes;
+                return WantedPath::Yes;
             }
             above = listed.parent();
         }
         // Paths below a path come directly after it.
         let Err(next) = self.position(path.key()) else {
-            return Wanted::Yes;
+            return WantedPath::Yes;
         };
         let is_below = next < self.len()
             && RelPath::from_key(self.key(next)).is_ok_and(|next| next.is_below(path));
         if is_below || path.is_root() {
-            Wanted::Parent
+            WantedPath::Parent
         } else {
-            Wanted::No
+            WantedPath::No
         }
     }
 
@@ -234,17 +234,17 @@ mod tests {
             [b"a.x".as_slice(), b"b\0c", b"d\0e\0f"]
         );
         for (text, wanted) in [
-            ("", Wanted::Parent),
-            ("a.x", Wanted::Yes),
-            ("a", Wanted::No),
-            ("a.x/below", Wanted::Yes),
-            ("b", Wanted::Parent),
-            ("b/c", Wanted::Yes),
-            ("b/cc", Wanted::No),
-            ("b/b", Wanted::No),
-            ("d/e", Wanted::Parent),
-            ("d/e/f/g/h", Wanted::Yes),
-            ("z", Wanted::No),
+            ("", WantedPath::Parent),
+            ("a.x", WantedPath::Yes),
+            ("a", WantedPath::No),
+            ("a.x/below", WantedPath::Yes),
+            ("b", WantedPath::Parent),
+            ("b/c", WantedPath::Yes),
+            ("b/cc", WantedPath::No),
+            ("b/b", WantedPath::No),
+            ("d/e", WantedPath::Parent),
+            ("d/e/f/g/h", WantedPath::Yes),
+            ("z", WantedPath::No),
         ] {
             assert_eq!(list.wanted(&path(text)), wanted, "{text}");
         }
@@ -254,8 +254,8 @@ mod tests {
     fn nul_separates_if_there_is_any() {
         let list = FilesFrom::parse(b"a\nb\0c\0").expect("a list");
         assert_eq!(list.len(), 2);
-        assert_eq!(list.wanted(&path("a\nb")), Wanted::Yes);
-        assert_eq!(list.wanted(&path("b")), Wanted::No);
+        assert_eq!(list.wanted(&path("a\nb")), WantedPath::Yes);
+        assert_eq!(list.wanted(&path("b")), WantedPath::No);
     }
 
     /// A list written on Windows matched no existing file, and the backup was empty.
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn the_root_itself_means_everything() {
         let list = FilesFrom::parse(b".\n").expect("a list");
-        assert_eq!(list.wanted(&path("any/thing")), Wanted::Yes);
+        assert_eq!(list.wanted(&path("any/thing")), WantedPath::Yes);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use crate::source::directory::SourceDir;
 use crate::source::misread;
-use crate::source::pattern::{self, Line, Pattern, PatternProblem};
+use crate::source::pattern::{self, Pattern, PatternLine, PatternProblem};
 use crate::source::pattern_list::PatternList;
-use crate::source::stat::{DirectoryId, Kind, Stat};
+use crate::source::stat::{DirectoryId, SourceStat, StatKind};
 use crate::sys::{PathError, read_bounded};
 use crate::types::RelPath;
 
@@ -340,7 +340,7 @@ impl Filter {
     /// Returns true if this directory is on a different file system than the source's root and must
     /// not be entered; its own entry is kept. Devices are compared, as in `find -xdev`: Btrfs
     /// subvolumes are other file systems, bind mounts of the root's file system are not.
-    pub fn excludes_mount(&self, root: &Stat, directory: &Stat) -> bool {
+    pub fn excludes_mount(&self, root: &SourceStat, directory: &SourceStat) -> bool {
         self.one_file_system && directory.device != root.device
     }
 
@@ -402,9 +402,9 @@ impl PatternReader {
             }
 
             match pattern::parse_line(line) {
-                Line::Nothing => {}
-                Line::Pattern(pattern) => self.add(pattern, place, line),
-                Line::Never(problem) => {
+                PatternLine::Nothing => {}
+                PatternLine::Pattern(pattern) => self.add(pattern, place, line),
+                PatternLine::Never(problem) => {
                     self.vain_lines.push(VainLine {
                         place,
                         text: line.to_owned(),
@@ -424,16 +424,16 @@ impl PatternReader {
             });
         }
         match pattern::parse(text) {
-            Line::Nothing => Err(FilterError::Pattern {
+            PatternLine::Nothing => Err(FilterError::Pattern {
                 place,
                 pattern: text.to_owned(),
                 problem: PatternProblem::EmptyName,
             }),
-            Line::Pattern(pattern) => {
+            PatternLine::Pattern(pattern) => {
                 self.add(pattern, place, text);
                 Ok(())
             }
-            Line::Never(problem) => Err(FilterError::Pattern {
+            PatternLine::Never(problem) => Err(FilterError::Pattern {
                 place,
                 pattern: text.to_owned(),
                 problem,
@@ -476,7 +476,7 @@ fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8
             _ if i == 0 => false,
             b"**" => return Some(None),
             _ => {
-                matches!(pattern::parse(name), Line::Pattern(parsed) if parsed.matches(component, component, true))
+                matches!(pattern::parse(name), PatternLine::Pattern(parsed) if parsed.matches(component, component, true))
             }
         };
         if !is_same {
@@ -494,7 +494,7 @@ fn has_cache_tag(directory: &SourceDir) -> bool {
     let mut start = [0; CACHE_TAG_SIGNATURE.len()];
     directory
         .stat(CACHE_TAG_NAME)
-        .is_ok_and(|stat| stat.kind == Kind::File)
+        .is_ok_and(|stat| stat.kind == StatKind::File)
         && directory
             .open_file(CACHE_TAG_NAME)
             .and_then(|file| file.read_at(&mut start, 0))

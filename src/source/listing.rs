@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{RawDir, RawDirEntry, SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
-use crate::source::stat::Kind;
-use crate::sys::{PathError, Sorted, Sorter};
+use crate::source::stat::StatKind;
+use crate::sys::{PathError, SortedRecords, Sorter};
 
 /// Names and their slots up to this many bytes are sorted without the sorter.
 const IN_MEMORY_BYTES_MAX: usize = 4 << 20;
@@ -23,40 +23,40 @@ pub struct ListedName {
     pub name: Vec<u8>,
     pub inode: u64,
     /// `None` if the file system does not report kinds: stat the name.
-    pub kind_hint: Option<Kind>,
+    pub kind_hint: Option<StatKind>,
 }
 
 /// A directory's names without duplicates, ascending as unsigned bytes, without `.` and `..`.
-pub struct Listing {
-    names: Names,
+pub struct NameListing {
+    names: ListedNames,
     /// The name returned last, to skip a duplicate from the file system.
     last: Option<Vec<u8>>,
     total: u64,
 }
 
-enum Names {
+enum ListedNames {
     Memory {
         arena: Vec<u8>,
-        slots: Vec<Slot>,
+        slots: Vec<ListingSlot>,
         next: usize,
     },
-    Sorted(Sorted),
+    Sorted(SortedRecords),
 }
 
-struct Slot {
+struct ListingSlot {
     inode: u64,
     start: u32,
     len: u16,
     kind: u8,
 }
 
-impl Slot {
+impl ListingSlot {
     fn name<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
         &arena[self.start as usize..self.start as usize + usize::from(self.len)]
     }
 }
 
-impl Listing {
+impl NameListing {
     /// Reads a directory from the beginning to the end.
     pub(super) fn read(
         fd: BorrowedFd<'_>,
@@ -65,14 +65,14 @@ impl Listing {
     ) -> io::Result<Self> {
         let in_memory_max = memory_bytes.min(IN_MEMORY_BYTES_MAX);
         let mut arena = Vec::new();
-        let mut slots = Vec::<Slot>::new();
+        let mut slots = Vec::<ListingSlot>::new();
         let mut sorter: Option<Sorter> = None;
         let mut total = 0;
         each_name(fd, |entry| {
             let name = entry.file_name().to_bytes();
             total += 1;
-            let kind = Kind::from_type(entry.file_type()).map_or(0, Kind::to_byte);
-            let slot = Slot {
+            let kind = StatKind::from_type(entry.file_type()).map_or(0, StatKind::to_byte);
+            let slot = ListingSlot {
                 inode: entry.ino(),
                 start: u32::try_from(arena.len()).map_err(io::Error::other)?,
                 len: u16::try_from(name.len()).map_err(io::Error::other)?,
@@ -85,7 +85,7 @@ impl Listing {
 
             arena.extend_from_slice(name);
             slots.push(slot);
-            if arena.len() + slots.len() * size_of::<Slot>() > in_memory_max {
+            if arena.len() + slots.len() * size_of::<ListingSlot>() > in_memory_max {
                 let mut all = Sorter::new(scratch, memory_bytes);
                 slots
                     .iter()
@@ -97,10 +97,10 @@ impl Listing {
         })?;
 
         let names = match sorter {
-            Some(sorter) => Names::Sorted(sorter.finish().map_err(scratch_error)?),
+            Some(sorter) => ListedNames::Sorted(sorter.finish().map_err(scratch_error)?),
             None => {
                 slots.sort_unstable_by(|a, b| a.name(&arena).cmp(b.name(&arena)));
-                Names::Memory {
+                ListedNames::Memory {
                     arena,
                     slots,
                     next: 0,
@@ -139,7 +139,7 @@ impl Listing {
     }
 }
 
-impl Names {
+impl ListedNames {
     fn next(&mut self) -> io::Result<Option<ListedName>> {
         match self {
             Self::Memory { arena, slots, next } => Ok(slots.get(*next).map(|slot| {
@@ -147,7 +147,7 @@ impl Names {
                 ListedName {
                     name: slot.name(arena).to_vec(),
                     inode: slot.inode,
-                    kind_hint: Kind::from_byte(slot.kind),
+                    kind_hint: StatKind::from_byte(slot.kind),
                 }
             })),
             Self::Sorted(sorted) => {
@@ -157,7 +157,7 @@ impl Names {
                 let (inode, kind) = value
                     .split_first_chunk::<8>()
                     .ok_or_else(|| io::Error::other("a short record"))?;
-                let kind_hint = kind.first().and_then(|&byte| Kind::from_byte(byte));
+                let kind_hint = kind.first().and_then(|&byte| StatKind::from_byte(byte));
                 Ok(Some(ListedName {
                     name: name.to_vec(),
                     inode: u64::from_le_bytes(*inode),
@@ -191,7 +191,7 @@ pub(super) fn each_name(
     Ok(())
 }
 
-fn push(sorter: &mut Sorter, name: &[u8], slot: &Slot) -> io::Result<()> {
+fn push(sorter: &mut Sorter, name: &[u8], slot: &ListingSlot) -> io::Result<()> {
     let mut value = [0; 9];
     value[..8].copy_from_slice(&slot.inode.to_le_bytes());
     value[8] = slot.kind;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use crate::source::stat::{Kind, Stat};
+use crate::source::stat::{SourceStat, StatKind};
 use crate::sys::{PathError, read_bounded};
-use crate::types::{Metadata, Owner, Xattr, XattrValue};
+use crate::types::{ExtendedAttribute, Metadata, Owner, XattrValue};
 
 /// Attribute values up to this length stay in the entry; longer ones are stored as chunks.
 pub const XATTR_INLINE_BYTES_MAX: usize = 4096;
@@ -20,12 +20,12 @@ const DATABASE_BYTES_MAX: usize = 16 << 20;
 /// They come only from `/etc/passwd` and `/etc/group`. Users known only to a directory service
 /// (LDAP, systemd's dynamic users) have no name here, and their entries hold only the numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Owners {
+pub struct OwnerNames {
     users: HashMap<u32, Vec<u8>>,
     groups: HashMap<u32, Vec<u8>>,
 }
 
-impl Owners {
+impl OwnerNames {
     /// Reads this machine's files. A missing file counts as empty.
     pub fn read() -> Result<Self, PathError> {
         let read = |path: &str| match read_bounded(Path::new(path), DATABASE_BYTES_MAX) {
@@ -81,7 +81,7 @@ fn names(file: &[u8]) -> HashMap<u32, Vec<u8>> {
 
 /// Metadata, and the attributes that are too long for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
+pub struct DescribedFile {
     pub meta: Metadata,
     /// Name and value of the attributes over [`XATTR_INLINE_BYTES_MAX`], sorted by name. The caller
     /// stores the values as chunks and inserts them into `meta.xattrs` in the order of names.
@@ -92,8 +92,12 @@ pub struct Described {
 ///
 /// The device is kept only if hard links need it, because it changes across boots. A directory's
 /// link count, which counts its subdirectories, is recorded as 1.
-pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Described {
-    let nlink = if stat.kind == Kind::Directory {
+pub fn metadata(
+    stat: &SourceStat,
+    owners: &OwnerNames,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+) -> DescribedFile {
+    let nlink = if stat.kind == StatKind::Directory {
         1
     } else {
         stat.nlink
@@ -103,7 +107,7 @@ pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -
         .partition::<Vec<_>, _>(|(_, value)| value.len() <= XATTR_INLINE_BYTES_MAX);
     let xattrs = short
         .into_iter()
-        .map(|(name, value)| Xattr {
+        .map(|(name, value)| ExtendedAttribute {
             name,
             value: XattrValue::Inline(value),
         })
@@ -118,7 +122,7 @@ pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -
         nlink,
         xattrs,
     };
-    Described { meta, long_xattrs }
+    DescribedFile { meta, long_xattrs }
 }
 
 #[cfg(test)]
@@ -126,8 +130,8 @@ mod tests {
     use super::*;
     use crate::types::{DeviceNumber, Timestamp};
 
-    fn stat(kind: Kind, nlink: u32) -> Stat {
-        Stat {
+    fn stat(kind: StatKind, nlink: u32) -> SourceStat {
+        SourceStat {
             kind,
             mode: 0o4755,
             uid: 7,
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn names_come_from_the_files_and_the_first_counts() {
-        let owners = Owners::parse(
+        let owners = OwnerNames::parse(
             b"root:x:0:0::/:/bin/sh\nann:x:7:7::\nbob:x:7:7::\n+:::::\nbad\n-x:x:3:\n::4:\nz:x:nan:\n",
             b"staff:x:8:ann,bob\n",
         );
@@ -168,19 +172,29 @@ mod tests {
             }
         );
         assert_eq!(owners.owner(0, 0).user, b"root");
-        assert!(Owners::read().is_ok());
+        assert!(OwnerNames::read().is_ok());
     }
 
     #[test]
     fn the_device_is_kept_for_hard_links_alone() {
-        let of = |kind, nlink| metadata(&stat(kind, nlink), &Owners::default(), Vec::new()).meta;
-        assert_eq!((of(Kind::File, 1).device, of(Kind::File, 1).nlink), (0, 1));
-        assert_eq!((of(Kind::File, 2).device, of(Kind::File, 2).nlink), (99, 2));
+        let of =
+            |kind, nlink| metadata(&stat(kind, nlink), &OwnerNames::default(), Vec::new()).meta;
         assert_eq!(
-            (of(Kind::Directory, 5).device, of(Kind::Directory, 5).nlink),
+            (of(StatKind::File, 1).device, of(StatKind::File, 1).nlink),
             (0, 1)
         );
-        assert_eq!(of(Kind::Fifo, 1).mode, 0o4755);
+        assert_eq!(
+            (of(StatKind::File, 2).device, of(StatKind::File, 2).nlink),
+            (99, 2)
+        );
+        assert_eq!(
+            (
+                of(StatKind::Directory, 5).device,
+                of(StatKind::Directory, 5).nlink
+            ),
+            (0, 1)
+        );
+        assert_eq!(of(StatKind::Fifo, 1).mode, 0o4755);
     }
 
     #[test]
@@ -190,7 +204,7 @@ mod tests {
             (b"user.b".to_vec(), vec![2; XATTR_INLINE_BYTES_MAX + 1]),
             (b"user.c".to_vec(), vec![]),
         ];
-        let described = metadata(&stat(Kind::File, 1), &Owners::default(), pairs);
+        let described = metadata(&stat(StatKind::File, 1), &OwnerNames::default(), pairs);
         let names: Vec<_> = described
             .meta
             .xattrs

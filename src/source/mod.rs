@@ -21,21 +21,21 @@ mod pattern_list;
 mod stream;
 mod unmatched;
 
-pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
-pub use cid::{Cid, Sharding};
+pub use crate::sys::{Canceller, ChildEnding, CommandError, SpawnOptions, watched};
+pub use cid::{Cid, FlatfsSharding};
 pub use directory::SourceDir;
 pub use file::SourceFile;
-pub use files_from::{FilesFrom, FilesFromError, Wanted};
+pub use files_from::{FilesFrom, FilesFromError, WantedPath};
 pub use filesystem::FsKind;
 pub use filter::{
     CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText,
     VainLine,
 };
 pub use hashname::{HashChecker, HashForm, HashName};
-pub use listing::{ListedName, Listing};
-pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
+pub use listing::{ListedName, NameListing};
+pub use meta::{DescribedFile, OwnerNames, XATTR_INLINE_BYTES_MAX, metadata};
 pub use pattern::PatternProblem;
-pub use stat::{DirectoryId, Kind, Stat};
+pub use stat::{DirectoryId, SourceStat, StatKind};
 pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};
-pub use unmatched::Unmatched;
-pub use xattr::{Attributes, Unread};
+pub use unmatched::UnmatchedPatterns;
+pub use xattr::{UnreadXattrs, XattrReader};

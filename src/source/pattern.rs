@@ -48,7 +48,7 @@ impl fmt::Display for PatternProblem {
 
 /// A part of a pattern after its literal beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+enum PatternToken {
     Byte(u8),
     /// `?`: any byte of a name.
     One,
@@ -64,7 +64,7 @@ enum Token {
 
 /// The part of a path that a pattern is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub enum PatternSubject {
     /// The last component: the pattern has no `/`, except perhaps at its end.
     Name,
     /// The whole path from the root.
@@ -78,17 +78,17 @@ pub struct Pattern {
     pub is_negated: bool,
     /// A `/` at its end: matches only directories.
     pub only_directories: bool,
-    pub subject: Subject,
+    pub subject: PatternSubject,
     /// The literal beginning, in key form.
     prefix: Vec<u8>,
-    tokens: Vec<Token>,
+    tokens: Vec<PatternToken>,
     /// The literal end of `tokens`, compared first.
     suffix: Vec<u8>,
 }
 
 /// A parsed line of an exclude file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum PatternLine {
     /// A comment, or nothing.
     Nothing,
     Pattern(Pattern),
@@ -97,19 +97,19 @@ pub enum Line {
 }
 
 /// Parses one line of an exclude file, without its line feed. It must not contain a NUL.
-pub fn parse_line(line: &[u8]) -> Line {
+pub fn parse_line(line: &[u8]) -> PatternLine {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(b"#") {
-        return Line::Nothing;
+        return PatternLine::Nothing;
     }
     parse(line)
 }
 
 /// Parses a pattern of a command line, where a leading `#` is an ordinary character.
-pub fn parse(text: &[u8]) -> Line {
+pub fn parse(text: &[u8]) -> PatternLine {
     let text = trim_trailing_spaces(text);
     if text.is_empty() {
-        return Line::Nothing;
+        return PatternLine::Nothing;
     }
     let (is_negated, text) = match text.strip_prefix(b"!") {
         Some(rest) => (true, rest),
@@ -122,9 +122,9 @@ pub fn parse(text: &[u8]) -> Line {
     };
 
     let subject = if text.contains(&b'/') {
-        Subject::Path
+        PatternSubject::Path
     } else {
-        Subject::Name
+        PatternSubject::Name
     };
     // git removes the literal beginning before it looks for wildcards, so a `**` right after it
     // counts as one at the beginning of a component.
@@ -134,31 +134,31 @@ pub fn parse(text: &[u8]) -> Line {
         .position(|byte| b"*?[\\".contains(byte))
         .unwrap_or(text.len());
 
-    let (prefix, rest) = if subject == Subject::Path {
+    let (prefix, rest) = if subject == PatternSubject::Path {
         text.split_at(literal)
     } else {
         (&[][..], text)
     };
 
     if text.is_empty() {
-        return Line::Never(PatternProblem::EmptyName);
+        return PatternLine::Never(PatternProblem::EmptyName);
     }
     if let Some(problem) = impossible_component(text) {
-        return Line::Never(problem);
+        return PatternLine::Never(problem);
     }
     let tokens = match tokenize(rest, subject) {
         Ok(tokens) => tokens,
-        Err(problem) => return Line::Never(problem),
+        Err(problem) => return PatternLine::Never(problem),
     };
 
     let literal_end = tokens.iter().rev().map_while(|token| match token {
-        Token::Byte(byte) => Some(*byte),
+        PatternToken::Byte(byte) => Some(*byte),
         _ => None,
     });
     let mut suffix: Vec<u8> = literal_end.collect();
     suffix.reverse();
     let prefix = prefix.iter().copied().map(in_key_form).collect();
-    Line::Pattern(Pattern {
+    PatternLine::Pattern(Pattern {
         is_negated,
         only_directories,
         subject,
@@ -207,7 +207,7 @@ fn in_key_form(byte: u8) -> u8 {
     if byte == b'/' { SEPARATOR } else { byte }
 }
 
-fn tokenize(text: &[u8], subject: Subject) -> Result<Vec<Token>, PatternProblem> {
+fn tokenize(text: &[u8], subject: PatternSubject) -> Result<Vec<PatternToken>, PatternProblem> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while at < text.len() {
@@ -216,20 +216,20 @@ fn tokenize(text: &[u8], subject: Subject) -> Result<Vec<Token>, PatternProblem>
                 let stars = text[at..].iter().take_while(|&&byte| byte == b'*').count();
                 let rest = &text[at + stars..];
                 let begins_component = at == 0 || text[at - 1] == b'/';
-                let crosses = subject == Subject::Path && stars > 1 && begins_component;
+                let crosses = subject == PatternSubject::Path && stars > 1 && begins_component;
                 at += stars;
                 match rest {
-                    [] if crosses => tokens.push(Token::Anything),
-                    [b'\\', b'/', ..] if crosses => tokens.push(Token::Anything),
+                    [] if crosses => tokens.push(PatternToken::Anything),
+                    [b'\\', b'/', ..] if crosses => tokens.push(PatternToken::Anything),
                     [b'/', ..] if crosses => {
-                        tokens.push(Token::Components);
+                        tokens.push(PatternToken::Components);
                         at += 1;
                     }
-                    _ => tokens.push(Token::Star),
+                    _ => tokens.push(PatternToken::Star),
                 }
             }
             b'?' => {
-                tokens.push(Token::One);
+                tokens.push(PatternToken::One);
                 at += 1;
             }
             b'[' => {
@@ -237,16 +237,16 @@ fn tokenize(text: &[u8], subject: Subject) -> Result<Vec<Token>, PatternProblem>
                 if class == [0; 4] {
                     return Err(PatternProblem::EmptyClass);
                 }
-                tokens.push(Token::Class(Box::new(class)));
+                tokens.push(PatternToken::Class(Box::new(class)));
                 at += len;
             }
             b'\\' => {
                 let escaped = *text.get(at + 1).ok_or(PatternProblem::TrailingBackslash)?;
-                tokens.push(Token::Byte(in_key_form(escaped)));
+                tokens.push(PatternToken::Byte(in_key_form(escaped)));
                 at += 2;
             }
             byte => {
-                tokens.push(Token::Byte(in_key_form(byte)));
+                tokens.push(PatternToken::Byte(in_key_form(byte)));
                 at += 1;
             }
         }
@@ -358,7 +358,7 @@ impl Pattern {
         if self.only_directories && !is_directory {
             return false;
         }
-        let text = if self.subject == Subject::Name {
+        let text = if self.subject == PatternSubject::Name {
             name
         } else {
             key
@@ -382,7 +382,7 @@ impl Pattern {
 /// After a mismatch the last `*` takes one byte more, up to the end of its component, and then the
 /// last `**` one component more. Earlier wildcards need no second try: a later one of the same kind
 /// can reach everything that they could.
-fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
+fn matches_tokens(tokens: &[PatternToken], text: &[u8]) -> bool {
     let mut at_token = 0;
     let mut at_text = 0;
     let mut star: Option<(usize, usize)> = None;
@@ -391,23 +391,23 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
         let next = text.get(at_text).copied();
         let is_match = match (tokens.get(at_token), next) {
             (None, None) => return true,
-            (Some(Token::Star), _) => {
+            (Some(PatternToken::Star), _) => {
                 at_token += 1;
                 star = Some((at_token, at_text));
                 continue;
             }
-            (Some(Token::Anything | Token::Components), _) => {
+            (Some(PatternToken::Anything | PatternToken::Components), _) => {
                 at_token += 1;
-                if at_token == tokens.len() && tokens[at_token - 1] == Token::Anything {
+                if at_token == tokens.len() && tokens[at_token - 1] == PatternToken::Anything {
                     return true;
                 }
                 crossing = Some((at_token, at_text));
                 star = None;
                 continue;
             }
-            (Some(Token::Byte(byte)), Some(next)) => *byte == next,
-            (Some(Token::One), Some(next)) => next != SEPARATOR,
-            (Some(Token::Class(set)), Some(next)) => {
+            (Some(PatternToken::Byte(byte)), Some(next)) => *byte == next,
+            (Some(PatternToken::One), Some(next)) => next != SEPARATOR,
+            (Some(PatternToken::Class(set)), Some(next)) => {
                 set[usize::from(next >> 6)] >> (next & 63) & 1 == 1
             }
             (None, Some(_)) | (Some(_), None) => false,
@@ -432,7 +432,7 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
         let Some((token, start)) = crossing else {
             return false;
         };
-        let is_components = tokens[token - 1] == Token::Components;
+        let is_components = tokens[token - 1] == PatternToken::Components;
         let restart = match text.get(start..).filter(|rest| !rest.is_empty()) {
             Some(rest) if is_components => rest
                 .iter()
@@ -454,7 +454,7 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         match parse(text.as_bytes()) {
-            Line::Pattern(pattern) => pattern,
+            PatternLine::Pattern(pattern) => pattern,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -477,14 +477,18 @@ mod tests {
             ("a/../b", PatternProblem::DotComponent),
         ];
         for (text, problem) in cases {
-            assert_eq!(parse(text.as_bytes()), Line::Never(problem), "{text}");
+            assert_eq!(
+                parse(text.as_bytes()),
+                PatternLine::Never(problem),
+                "{text}"
+            );
         }
         for text in ["", "   "] {
-            assert_eq!(parse(text.as_bytes()), Line::Nothing, "{text:?}");
+            assert_eq!(parse(text.as_bytes()), PatternLine::Nothing, "{text:?}");
         }
-        assert_eq!(parse_line(b"# a"), Line::Nothing);
+        assert_eq!(parse_line(b"# a"), PatternLine::Nothing);
         assert!(
-            matches!(parse(b"# a"), Line::Pattern(_)),
+            matches!(parse(b"# a"), PatternLine::Pattern(_)),
             "an option has no comments"
         );
     }

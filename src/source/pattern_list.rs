@@ -2,22 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::pattern::{Pattern, Subject};
+use super::pattern::{Pattern, PatternSubject};
 
 /// Patterns in the given order.
 #[derive(Debug, Default)]
 pub(super) struct PatternList {
     /// Patterns without wildcards, by the name or path that they match: one lookup finds them,
     /// however many there are.
-    names: HashMap<Vec<u8>, Vec<Literal>>,
-    paths: HashMap<Vec<u8>, Vec<Literal>>,
+    names: HashMap<Vec<u8>, Vec<LiteralPattern>>,
+    paths: HashMap<Vec<u8>, Vec<LiteralPattern>>,
     /// All other patterns, the last one first.
     wildcards: Vec<(usize, Pattern)>,
     len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Literal {
+struct LiteralPattern {
     number: usize,
     is_negated: bool,
     only_directories: bool,
@@ -42,12 +42,12 @@ impl PatternList {
                 subject,
                 ..
             } = pattern;
-            let literals = if subject == Subject::Name {
+            let literals = if subject == PatternSubject::Name {
                 &mut list.names
             } else {
                 &mut list.paths
             };
-            literals.entry(key).or_default().push(Literal {
+            literals.entry(key).or_default().push(LiteralPattern {
                 number,
                 is_negated,
                 only_directories,

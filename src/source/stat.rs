@@ -10,7 +10,7 @@ use crate::types::{DeviceNumber, Timestamp};
 
 /// The kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum StatKind {
     File,
     Directory,
     Symlink,
@@ -20,7 +20,7 @@ pub enum Kind {
     Block,
 }
 
-impl Kind {
+impl StatKind {
     /// Converts the type of a directory entry or a mode. `None` if the file system did not report
     /// it (`DT_UNKNOWN`).
     pub(super) fn from_type(file_type: FileType) -> Option<Self> {
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// Inverse of [`Kind::to_byte`]; returns `None` for 0 and unknown numbers.
+    /// Inverse of [`StatKind::to_byte`]; returns `None` for 0 and unknown numbers.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         [
             Self::File,
@@ -74,8 +74,8 @@ pub struct DirectoryId {
 
 /// The status of a path from `statx`, without following a symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    pub kind: Kind,
+pub struct SourceStat {
+    pub kind: StatKind,
     /// The 12 permission bits, including setuid, setgid and sticky.
     pub mode: u16,
     pub uid: u32,
@@ -97,7 +97,7 @@ pub struct Stat {
     pub mount_id: u64,
 }
 
-impl Stat {
+impl SourceStat {
     /// Returns the identity of the path.
     pub fn id(&self) -> DirectoryId {
         DirectoryId {
@@ -138,7 +138,7 @@ impl Stat {
             }
         };
 
-        let kind = Kind::from_type(FileType::from_raw_mode(u32::from(x.stx_mode)))
+        let kind = StatKind::from_type(FileType::from_raw_mode(u32::from(x.stx_mode)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a file of unknown type"))?;
         let has_mount_id = StatxFlags::from_bits_retain(x.stx_mask).contains(StatxFlags::MNT_ID);
         Ok(Self {
@@ -176,7 +176,7 @@ mod tests {
     fn kinds_survive_their_byte() {
         for byte in 0..=8 {
             assert_eq!(
-                Kind::from_byte(byte).map_or(0, Kind::to_byte),
+                StatKind::from_byte(byte).map_or(0, StatKind::to_byte),
                 if byte == 8 { 0 } else { byte }
             );
         }

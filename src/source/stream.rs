@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
 use crate::sys::{
-    Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shell_syntax, shown,
-    watched,
+    Canceller, ChildPipe, ChildProcess, CommandError, PIPE_BYTES, SpawnOptions, shell_syntax,
+    shown, watched,
 };
 
 /// A command, as words: no shell is involved.
@@ -68,14 +68,14 @@ impl StreamCommand {
         options: &SpawnOptions,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), CommandError> {
-        let child = ChildProcess::start(&self.words, options, Pipe::Neither)?;
+        let child = ChildProcess::start(&self.words, options, ChildPipe::Neither)?;
         watched(&child.canceller(), stop, || child.finish()).map(|_| ())
     }
 
     /// Starts the command.
     pub fn spawn(&self, options: &SpawnOptions) -> Result<RunningCommand, CommandError> {
         Ok(RunningCommand {
-            child: ChildProcess::start(&self.words, options, Pipe::Output)?,
+            child: ChildProcess::start(&self.words, options, ChildPipe::Output)?,
             at_end: false,
         })
     }

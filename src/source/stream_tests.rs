@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::sys::{Ending, STDERR_TAIL_BYTES, TERM_GRACE};
+use crate::sys::{ChildEnding, STDERR_TAIL_BYTES, TERM_GRACE};
 
 fn run(words: &str) -> Result<(Vec<u8>, ExitReport), CommandError> {
     let mut running = StreamCommand::parse(words)?.spawn(&SpawnOptions::default())?;
@@ -77,7 +77,7 @@ fn failures_say_what_failed_and_hide_secrets() {
     assert!(matches!(
         run("sh -c 'kill -9 $$'"),
         Err(CommandError::Failed {
-            ending: Ending::Signal(9),
+            ending: ChildEnding::Signal(9),
             ..
         })
     ));
@@ -137,7 +137,7 @@ fn the_end_of_output_is_not_the_end_of_the_command() {
     assert!(matches!(
         error,
         CommandError::Failed {
-            ending: Ending::Code(7),
+            ending: ChildEnding::Code(7),
             ..
         }
     ));
@@ -264,7 +264,7 @@ fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
     let at = directory.path().to_str().expect("text");
     match run_to_end(&["sh", "-c", script, "sh", at, "7"], || false) {
         Some(Err(CommandError::Failed {
-            ending: Ending::Code(7),
+            ending: ChildEnding::Code(7),
             stderr_tail,
             ..
         })) => {

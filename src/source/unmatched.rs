@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use super::pattern::{self, Line, Pattern, Subject};
+use super::pattern::{self, Pattern, PatternLine, PatternSubject};
 use crate::types::RelPath;
 
 /// The patterns that have matched no path so far, except negated patterns, which select nothing.
 #[derive(Debug, Default)]
-pub struct Unmatched {
+pub struct UnmatchedPatterns {
     given: Vec<OsString>,
     /// For each given pattern: it is negated or has matched a path.
     done: Vec<bool>,
@@ -17,18 +17,18 @@ pub struct Unmatched {
     left: usize,
     /// Patterns without wildcards, by the name or path that they match: one lookup finds them,
     /// however many there are.
-    names: HashMap<Vec<u8>, Vec<Literal>>,
-    paths: HashMap<Vec<u8>, Vec<Literal>>,
+    names: HashMap<Vec<u8>, Vec<LiteralPath>>,
+    paths: HashMap<Vec<u8>, Vec<LiteralPath>>,
     wildcards: Vec<(usize, Pattern)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Literal {
+struct LiteralPath {
     number: usize,
     only_directories: bool,
 }
 
-impl Unmatched {
+impl UnmatchedPatterns {
     /// Creates the state in which no pattern has matched. Patterns that cannot match are ignored
     /// here; [`Filter::new`](super::Filter::new) rejects them.
     pub fn new(patterns: &[OsString]) -> Self {
@@ -38,7 +38,7 @@ impl Unmatched {
             ..Self::default()
         };
         for (number, text) in patterns.iter().enumerate() {
-            let Line::Pattern(pattern) = pattern::parse(text.as_bytes()) else {
+            let PatternLine::Pattern(pattern) = pattern::parse(text.as_bytes()) else {
                 continue;
             };
 
@@ -51,13 +51,13 @@ impl Unmatched {
             match pattern.literal() {
                 None => new.wildcards.push((number, pattern)),
                 Some(key) => {
-                    let literals = if pattern.subject == Subject::Name {
+                    let literals = if pattern.subject == PatternSubject::Name {
                         &mut new.names
                     } else {
                         &mut new.paths
                     };
                     let only_directories = pattern.only_directories;
-                    literals.entry(key).or_default().push(Literal {
+                    literals.entry(key).or_default().push(LiteralPath {
                         number,
                         only_directories,
                     });
@@ -124,7 +124,7 @@ mod tests {
 
     fn left(patterns: &[&str], paths: &[(&str, bool)]) -> Vec<String> {
         let patterns: Vec<OsString> = patterns.iter().map(OsString::from).collect();
-        let mut unmatched = Unmatched::new(&patterns);
+        let mut unmatched = UnmatchedPatterns::new(&patterns);
         for (path, is_directory) in paths {
             unmatched.note(
                 &RelPath::from_slashed(path.as_bytes()).expect("a path"),
@@ -194,7 +194,7 @@ mod tests {
                 .collect();
 
             let excludes = vec![OsString::from(&text)];
-            let mut unmatched = Unmatched::new(&excludes);
+            let mut unmatched = UnmatchedPatterns::new(&excludes);
             let filter = Filter::new(&FilterOptions {
                 excludes,
                 ..FilterOptions::default()

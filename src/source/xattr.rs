@@ -12,13 +12,13 @@ const XATTR_BYTES_MAX: usize = 64 << 10;
 const FIRST_BYTES: usize = 512;
 
 /// The object whose attributes are read.
-pub(super) enum Of<'a> {
+pub(super) enum XattrPlace<'a> {
     /// A path below `/proc/self/fd`; its last component is not followed.
     Path(&'a [u8]),
     Handle(BorrowedFd<'a>),
 }
 
-impl Of<'_> {
+impl XattrPlace<'_> {
     fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Path(path) => llistxattr(*path, buffer),
@@ -36,15 +36,15 @@ impl Of<'_> {
 
 /// A path's extended attributes, as far as they can be read.
 #[derive(Debug, Default)]
-pub struct Attributes {
+pub struct XattrReader {
     /// Names and values, sorted by name, without duplicates.
     pub values: Vec<(Vec<u8>, Vec<u8>)>,
-    pub unread: Option<Unread>,
+    pub unread: Option<UnreadXattrs>,
 }
 
 /// A failure to read attributes.
 #[derive(Debug)]
-pub struct Unread {
+pub struct UnreadXattrs {
     /// The attributes whose values cannot be read, sorted. `None` if the names could not be listed.
     pub names: Option<Vec<Vec<u8>>>,
     /// The first error.
@@ -53,16 +53,16 @@ pub struct Unread {
 
 /// Reads all attributes that can be read. On a file system without attributes there are none. An
 /// attribute that vanishes between the list and the read is left out.
-pub(super) fn read_all(of: &Of<'_>) -> Attributes {
+pub(super) fn read_all(of: &XattrPlace<'_>) -> XattrReader {
     let names = match growing(|buffer| of.list(buffer)) {
         Ok(names) => names,
-        Err(Errno::NOTSUP) => return Attributes::default(),
+        Err(Errno::NOTSUP) => return XattrReader::default(),
         Err(error) => {
-            let unread = Unread {
+            let unread = UnreadXattrs {
                 names: None,
                 error: error.into(),
             };
-            return Attributes {
+            return XattrReader {
                 values: Vec::new(),
                 unread: Some(unread),
             };
@@ -70,7 +70,7 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     };
 
     let mut values = Vec::new();
-    let mut unread: Option<Unread> = None;
+    let mut unread: Option<UnreadXattrs> = None;
     for name in names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
@@ -79,7 +79,7 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
             Ok(value) => values.push((name.to_vec(), value)),
             Err(Errno::NODATA | Errno::NOTSUP) => {}
             Err(error) => {
-                let unread = unread.get_or_insert_with(|| Unread {
+                let unread = unread.get_or_insert_with(|| UnreadXattrs {
                     names: None,
                     error: error.into(),
                 });
@@ -93,7 +93,7 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     if let Some(names) = unread.as_mut().and_then(|unread| unread.names.as_mut()) {
         names.sort();
     }
-    Attributes { values, unread }
+    XattrReader { values, unread }
 }
 
 /// Calls `read` again with a larger buffer if the result does not fit.

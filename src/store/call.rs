@@ -4,7 +4,7 @@ use crate::store::{ObjectDir, ObjectKey};
 
 /// A method of `Store` that reaches the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
+pub enum StoreOperation {
     Put,
     Spool,
     Get,
@@ -16,7 +16,7 @@ pub enum Operation {
     Rename,
 }
 
-impl Operation {
+impl StoreOperation {
     /// Returns true if the operation changes the content of the store.
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Put | Self::Delete | Self::Rename)

@@ -5,15 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{
-    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
-    Spool, Store, StoreError,
+    KeyKind, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store,
+    StoreError, StoreOperation, StoreProperties,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// The error that a fault causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Trouble {
+pub enum InjectedError {
     Io,
     /// The error of a bad sector or a loose cable: `EIO`.
     Medium,
@@ -26,11 +26,11 @@ pub enum Trouble {
 
 /// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Effect {
+pub enum FaultEffect {
     /// Nothing is done and the call fails.
-    ErrorBefore(Trouble),
+    ErrorBefore(InjectedError),
     /// Everything is done, but the call fails, as after a lost reply. Data that was read is lost.
-    ErrorAfter(Trouble),
+    ErrorAfter(InjectedError),
     /// Put: only this many bytes are stored, and the call fails. Reads: [`StoreError::Short`].
     Torn(u64),
     /// Put: only this many bytes are stored, but the call succeeds: a store that lies. `get`: only
@@ -44,16 +44,16 @@ pub enum Effect {
 /// One planned failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fault {
-    pub operation: Operation,
+    pub operation: StoreOperation,
     /// `None` means any kind, and `spool`.
     pub kind: Option<KeyKind>,
     /// The number of the matching call that fails, from 1, counted from when the fault was planned.
     pub nth: u32,
-    pub effect: Effect,
+    pub effect: FaultEffect,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct FaultPlan {
     /// Each with the number of matching calls left until it fires.
     pending: Vec<(Fault, u32)>,
     /// Writes that still succeed before the store dies.
@@ -61,7 +61,7 @@ struct Plan {
     writes: u64,
     dead: bool,
     /// Objects whose bytes cannot be read until the medium is repaired.
-    unreadable: Vec<(ObjectKey, Trouble)>,
+    unreadable: Vec<(ObjectKey, InjectedError)>,
 }
 
 /// A wrapper of another store with faults planned by call. A fault fires once; if several match a
@@ -69,7 +69,7 @@ struct Plan {
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: SharedStore,
-    plan: Mutex<Plan>,
+    plan: Mutex<FaultPlan>,
     late: Duration,
     rename: bool,
 }
@@ -112,7 +112,7 @@ impl FaultyStore {
 
     /// Makes every later read of this object fail with this error. It can still be listed, renamed
     /// and deleted.
-    pub fn make_unreadable(&self, key: &ObjectKey, trouble: Trouble) {
+    pub fn make_unreadable(&self, key: &ObjectKey, trouble: InjectedError) {
         self.lock().unreadable.push((key.clone(), trouble));
     }
 
@@ -162,17 +162,17 @@ impl FaultyStore {
         self.lock().pending.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Plan> {
+    fn lock(&self) -> MutexGuard<'_, FaultPlan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the effect planned for this call; an error if the store is dead.
     fn next(
         &self,
-        operation: Operation,
+        operation: StoreOperation,
         kind: Option<KeyKind>,
         subject: &str,
-    ) -> Result<Option<Effect>, StoreError> {
+    ) -> Result<Option<FaultEffect>, StoreError> {
         let mut plan = self.lock();
         if operation.is_write() {
             plan.writes += 1;
@@ -183,7 +183,7 @@ impl FaultyStore {
             }
         }
         if plan.dead {
-            return Err(self.error(Trouble::Unreachable, subject));
+            return Err(self.error(InjectedError::Unreachable, subject));
         }
 
         let mut fired = None;
@@ -205,41 +205,45 @@ impl FaultyStore {
         Ok(effect)
     }
 
-    fn next_on(&self, operation: Operation, key: &ObjectKey) -> Result<Option<Effect>, StoreError> {
+    fn next_on(
+        &self,
+        operation: StoreOperation,
+        key: &ObjectKey,
+    ) -> Result<Option<FaultEffect>, StoreError> {
         self.next(operation, Some(key.into()), &key.to_string())
     }
 
-    fn error(&self, trouble: Trouble, subject: &str) -> StoreError {
+    fn error(&self, trouble: InjectedError, subject: &str) -> StoreError {
         let address = self.inner.address().to_owned();
         let subject = subject.to_owned();
         let source = |kind| io::Error::new(kind, "a planned fault");
 
         match trouble {
-            Trouble::Io => StoreError::Io {
+            InjectedError::Io => StoreError::Io {
                 action: "use",
                 subject,
                 source: source(io::ErrorKind::Other),
             },
-            Trouble::Medium => StoreError::Io {
+            InjectedError::Medium => StoreError::Io {
                 action: "read",
                 subject,
                 source: io::Error::from_raw_os_error(5),
             },
-            Trouble::TimedOut => StoreError::Io {
+            InjectedError::TimedOut => StoreError::Io {
                 action: "read",
                 subject,
                 source: source(io::ErrorKind::TimedOut),
             },
-            Trouble::Full => StoreError::Full {
+            InjectedError::Full => StoreError::Full {
                 address,
                 source: source(io::ErrorKind::StorageFull),
             },
-            Trouble::Denied => StoreError::Denied {
+            InjectedError::Denied => StoreError::Denied {
                 subject,
                 source: source(io::ErrorKind::PermissionDenied),
             },
-            Trouble::ReadOnly => StoreError::ReadOnly { address },
-            Trouble::Unreachable => StoreError::Unreachable {
+            InjectedError::ReadOnly => StoreError::ReadOnly { address },
+            InjectedError::Unreachable => StoreError::Unreachable {
                 address,
                 source: source(io::ErrorKind::HostUnreachable),
             },
@@ -249,19 +253,19 @@ impl FaultyStore {
     /// Runs a call that moves no bytes. Effects on bytes are plain errors there.
     fn around<T>(
         &self,
-        effect: Option<Effect>,
+        effect: Option<FaultEffect>,
         subject: &str,
         call: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match effect {
             None => call(),
-            Some(Effect::ErrorAfter(trouble)) => {
+            Some(FaultEffect::ErrorAfter(trouble)) => {
                 call()?;
                 Err(self.error(trouble, subject))
             }
-            Some(Effect::ErrorBefore(trouble)) => Err(self.error(trouble, subject)),
-            Some(Effect::Torn(_) | Effect::Short(_) | Effect::Corrupt(_)) => {
-                Err(self.error(Trouble::Io, subject))
+            Some(FaultEffect::ErrorBefore(trouble)) => Err(self.error(trouble, subject)),
+            Some(FaultEffect::Torn(_) | FaultEffect::Short(_) | FaultEffect::Corrupt(_)) => {
+                Err(self.error(InjectedError::Io, subject))
             }
         }
     }
@@ -297,45 +301,46 @@ impl Store for FaultyStore {
         self.inner.directory()
     }
 
-    fn properties(&self) -> Properties {
+    fn properties(&self) -> StoreProperties {
         let inner = self.inner.properties();
-        Properties {
+        StoreProperties {
             rename: inner.rename && self.rename,
             ..inner
         }
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
-        let effect = self.next_on(Operation::Put, key)?;
-        let Some(Effect::Torn(_) | Effect::Short(_) | Effect::Corrupt(_)) = effect else {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
+        let effect = self.next_on(StoreOperation::Put, key)?;
+        let Some(FaultEffect::Torn(_) | FaultEffect::Short(_) | FaultEffect::Corrupt(_)) = effect
+        else {
             return self.around(effect, &key.to_string(), || self.inner.put(key, body, mode));
         };
         let mut bytes = match body {
-            Body::Bytes(bytes) => bytes.to_vec(),
-            Body::Spooled(spool) => spool.into_bytes()?,
+            ObjectBody::Bytes(bytes) => bytes.to_vec(),
+            ObjectBody::Spooled(spool) => spool.into_bytes()?,
         };
         match effect {
-            Some(Effect::Torn(keep) | Effect::Short(keep)) => cut(&mut bytes, keep),
-            Some(Effect::Corrupt(at)) => flip(&mut bytes, at),
+            Some(FaultEffect::Torn(keep) | FaultEffect::Short(keep)) => cut(&mut bytes, keep),
+            Some(FaultEffect::Corrupt(at)) => flip(&mut bytes, at),
             _ => {}
         }
-        self.inner.put(key, Body::Bytes(&bytes), mode)?;
+        self.inner.put(key, ObjectBody::Bytes(&bytes), mode)?;
         match effect {
-            Some(Effect::Torn(_)) => Err(self.error(Trouble::Io, &key.to_string())),
+            Some(FaultEffect::Torn(_)) => Err(self.error(InjectedError::Io, &key.to_string())),
             _ => Ok(()),
         }
     }
 
     fn spool(&self) -> Result<Spool, StoreError> {
-        let effect = self.next(Operation::Spool, None, "a spool")?;
+        let effect = self.next(StoreOperation::Spool, None, "a spool")?;
         self.around(effect, "a spool", || self.inner.spool())
     }
 
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
-        let effect = self.next_on(Operation::Get, key)?;
+        let effect = self.next_on(StoreOperation::Get, key)?;
         self.read(key)?;
         match effect {
-            Some(Effect::Torn(found)) => {
+            Some(FaultEffect::Torn(found)) => {
                 let wanted = self.inner.get(key, limit)?.len() as u64;
                 Err(StoreError::Short {
                     key: key.clone(),
@@ -343,12 +348,12 @@ impl Store for FaultyStore {
                     found,
                 })
             }
-            Some(Effect::Short(keep)) => {
+            Some(FaultEffect::Short(keep)) => {
                 let mut bytes = self.inner.get(key, limit)?;
                 cut(&mut bytes, keep);
                 Ok(bytes)
             }
-            Some(Effect::Corrupt(at)) => {
+            Some(FaultEffect::Corrupt(at)) => {
                 let mut bytes = self.inner.get(key, limit)?;
                 flip(&mut bytes, at);
                 Ok(bytes)
@@ -358,10 +363,10 @@ impl Store for FaultyStore {
     }
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        let effect = self.next_on(Operation::ReadAt, key)?;
+        let effect = self.next_on(StoreOperation::ReadAt, key)?;
         self.read(key)?;
         match effect {
-            Some(Effect::Torn(found) | Effect::Short(found)) => {
+            Some(FaultEffect::Torn(found) | FaultEffect::Short(found)) => {
                 let wanted = offset.saturating_add(buf.len() as u64);
                 Err(StoreError::Short {
                     key: key.clone(),
@@ -369,7 +374,7 @@ impl Store for FaultyStore {
                     found,
                 })
             }
-            Some(Effect::Corrupt(at)) => {
+            Some(FaultEffect::Corrupt(at)) => {
                 self.inner.read_at(key, offset, buf)?;
                 flip(buf, at);
                 Ok(())
@@ -381,7 +386,7 @@ impl Store for FaultyStore {
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
-        let effect = self.next_on(Operation::Stat, key)?;
+        let effect = self.next_on(StoreOperation::Stat, key)?;
         self.around(effect, &key.to_string(), || self.inner.stat(key))
     }
 
@@ -390,14 +395,18 @@ impl Store for FaultyStore {
         directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let effect = self.next(Operation::List, Some(directory.into()), directory.name())?;
+        let effect = self.next(
+            StoreOperation::List,
+            Some(directory.into()),
+            directory.name(),
+        )?;
         self.around(effect, directory.name(), || {
             self.inner.list(directory, each)
         })
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
-        let effect = self.next_on(Operation::Rename, from)?;
+        let effect = self.next_on(StoreOperation::Rename, from)?;
         self.around(effect, &from.to_string(), || {
             if self.rename {
                 self.inner.rename(from, to)
@@ -414,20 +423,20 @@ impl Store for FaultyStore {
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let effect = self.next_on(Operation::Delete, key)?;
+        let effect = self.next_on(StoreOperation::Delete, key)?;
         self.around(effect, &key.to_string(), || self.inner.delete(key))
     }
 
     fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
         if self.is_dead() {
-            return Err(self.error(Trouble::Io, "unfinished writes"));
+            return Err(self.error(InjectedError::Io, "unfinished writes"));
         }
         self.inner.sweep_unfinished(before)
     }
 
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
         if self.is_dead() {
-            return Err(self.error(Trouble::Io, "the reserve"));
+            return Err(self.error(InjectedError::Io, "the reserve"));
         }
         self.inner.set_reserve(hold)
     }
@@ -454,7 +463,7 @@ mod tests {
         (memory.clone(), FaultyStore::new(memory))
     }
 
-    fn fault(operation: Operation, nth: u32, effect: Effect) -> Fault {
+    fn fault(operation: StoreOperation, nth: u32, effect: FaultEffect) -> Fault {
         Fault {
             operation,
             kind: Some(KeyKind::Pack),
@@ -464,7 +473,7 @@ mod tests {
     }
 
     fn put(store: &dyn Store, key: &ObjectKey) -> Result<(), StoreError> {
-        store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+        store.put(key, ObjectBody::Bytes(b"bytes"), PutMode::CreateOnly)
     }
 
     #[test]
@@ -475,7 +484,11 @@ mod tests {
     #[test]
     fn the_nth_matching_call_fails_once() {
         let (memory, store) = stores();
-        store.plan(fault(Operation::Put, 2, Effect::ErrorBefore(Trouble::Full)));
+        store.plan(fault(
+            StoreOperation::Put,
+            2,
+            FaultEffect::ErrorBefore(InjectedError::Full),
+        ));
         put(&store, &pack(1)).expect("the first");
         put(&store, &ObjectKey::Segment(SegmentId::new([1; 32]))).expect("another kind");
         assert!(matches!(
@@ -491,9 +504,9 @@ mod tests {
     fn an_error_after_leaves_the_work_done() {
         let (memory, store) = stores();
         store.plan(fault(
-            Operation::Put,
+            StoreOperation::Put,
             1,
-            Effect::ErrorAfter(Trouble::Unreachable),
+            FaultEffect::ErrorAfter(InjectedError::Unreachable),
         ));
         assert!(matches!(
             put(&store, &pack(1)),
@@ -505,17 +518,17 @@ mod tests {
     #[test]
     fn bytes_are_torn_and_damaged_on_the_way_in_and_out() {
         let (memory, store) = stores();
-        store.plan(fault(Operation::Put, 1, Effect::Torn(2)));
+        store.plan(fault(StoreOperation::Put, 1, FaultEffect::Torn(2)));
         assert!(put(&store, &pack(1)).is_err());
         assert_eq!(memory.get(&pack(1), 9).expect("get"), b"by");
-        store.plan(fault(Operation::Put, 1, Effect::Short(3)));
+        store.plan(fault(StoreOperation::Put, 1, FaultEffect::Short(3)));
         put(&store, &pack(2)).expect("it lies");
         assert_eq!(memory.get(&pack(2), 9).expect("get"), b"byt");
         put(&store, &pack(3)).expect("put");
-        store.plan(fault(Operation::Get, 1, Effect::Corrupt(5)));
+        store.plan(fault(StoreOperation::Get, 1, FaultEffect::Corrupt(5)));
         assert_eq!(store.get(&pack(3), 9).expect("get"), b"cytes");
         assert_eq!(store.get(&pack(3), 9).expect("get"), b"bytes");
-        store.plan(fault(Operation::ReadAt, 1, Effect::Short(1)));
+        store.plan(fault(StoreOperation::ReadAt, 1, FaultEffect::Short(1)));
         let error = store.read_at(&pack(3), 0, &mut [0; 4]).expect_err("short");
         assert!(matches!(
             error,
@@ -546,7 +559,11 @@ mod tests {
     #[should_panic(expected = "did not fire")]
     fn a_fault_that_did_not_fire_fails_the_test() {
         let (_, store) = stores();
-        store.plan(fault(Operation::Get, 1, Effect::ErrorBefore(Trouble::Io)));
+        store.plan(fault(
+            StoreOperation::Get,
+            1,
+            FaultEffect::ErrorBefore(InjectedError::Io),
+        ));
         store.assert_all_fired();
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{
-    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
-    Spool, Store, StoreError,
+    KeyKind, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store,
+    StoreError, StoreOperation, StoreProperties,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -17,7 +17,7 @@ pub type Hook = Box<dyn FnOnce(&dyn Store) + Send>;
 /// A wrapper of another store, with one hook.
 pub struct HookedStore {
     inner: SharedStore,
-    at: (Operation, KeyKind),
+    at: (StoreOperation, KeyKind),
     /// Number of matching calls left, including the one that triggers the hook.
     left: AtomicU32,
     hook: Mutex<Option<Hook>>,
@@ -32,14 +32,19 @@ impl fmt::Debug for HookedStore {
 impl HookedStore {
     /// Calls `hook` once: after the first put, deletion, listing, rename or stat (`operation`) of
     /// objects of this kind.
-    pub fn behind(inner: SharedStore, operation: Operation, kind: KeyKind, hook: Hook) -> Self {
+    pub fn behind(
+        inner: SharedStore,
+        operation: StoreOperation,
+        kind: KeyKind,
+        hook: Hook,
+    ) -> Self {
         Self::behind_nth(inner, operation, kind, 1, hook)
     }
 
     /// Works like [`HookedStore::behind`] for the `nth` such call, from 1.
     pub fn behind_nth(
         inner: SharedStore,
-        operation: Operation,
+        operation: StoreOperation,
         kind: KeyKind,
         nth: u32,
         hook: Hook,
@@ -60,7 +65,7 @@ impl HookedStore {
             .is_none()
     }
 
-    fn behind_call(&self, operation: Operation, kind: KeyKind) {
+    fn behind_call(&self, operation: StoreOperation, kind: KeyKind) {
         if self.at == (operation, kind) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             let hook = self
                 .hook
@@ -82,13 +87,13 @@ impl Store for HookedStore {
         self.inner.directory()
     }
 
-    fn properties(&self) -> Properties {
+    fn properties(&self) -> StoreProperties {
         self.inner.properties()
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         self.inner.put(key, body, mode)?;
-        self.behind_call(Operation::Put, key.into());
+        self.behind_call(StoreOperation::Put, key.into());
         Ok(())
     }
 
@@ -106,7 +111,7 @@ impl Store for HookedStore {
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
         let found = self.inner.stat(key);
-        self.behind_call(Operation::Stat, key.into());
+        self.behind_call(StoreOperation::Stat, key.into());
         found
     }
 
@@ -116,19 +121,19 @@ impl Store for HookedStore {
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.inner.list(directory, each)?;
-        self.behind_call(Operation::List, directory.into());
+        self.behind_call(StoreOperation::List, directory.into());
         Ok(())
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
         self.inner.rename(from, to)?;
-        self.behind_call(Operation::Rename, from.into());
+        self.behind_call(StoreOperation::Rename, from.into());
         Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.inner.delete(key)?;
-        self.behind_call(Operation::Delete, key.into());
+        self.behind_call(StoreOperation::Delete, key.into());
         Ok(())
     }
 
@@ -154,8 +159,9 @@ mod tests {
 
     #[test]
     fn it_keeps_the_contract() {
-        let hooked =
-            |inner| HookedStore::behind(inner, Operation::List, KeyKind::Pack, Box::new(|_| {}));
+        let hooked = |inner| {
+            HookedStore::behind(inner, StoreOperation::List, KeyKind::Pack, Box::new(|_| {}))
+        };
         suite::run(|| Arc::new(hooked(Arc::new(MemoryStore::new()))));
     }
 
@@ -168,18 +174,18 @@ mod tests {
         let memory = Arc::new(MemoryStore::new());
         let store = HookedStore::behind(
             memory.clone(),
-            Operation::Put,
+            StoreOperation::Put,
             KeyKind::Lease,
             Box::new(hook),
         );
         list_all(&store, ObjectDir::Leases).expect("lists");
         assert!(!store.was_called());
         store
-            .put(&put, Body::Bytes(b"1"), PutMode::CreateOnly)
+            .put(&put, ObjectBody::Bytes(b"1"), PutMode::CreateOnly)
             .expect("put");
         assert!(store.was_called() && store.stat(&lease).is_err());
         store
-            .put(&put, Body::Bytes(b"1"), PutMode::CreateOnly)
+            .put(&put, ObjectBody::Bytes(b"1"), PutMode::CreateOnly)
             .expect("put");
         assert!(store.stat(&lease).is_ok());
     }

@@ -45,10 +45,10 @@ pub use names::is_foreign;
 
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{
-    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError,
+    ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, Store, StoreError, StoreProperties,
 };
 use crate::sys::{
-    Dir, Existing, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime,
+    Dir, ExistingFile, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime,
 };
 use crate::types::{PackId, Timestamp};
 
@@ -78,7 +78,7 @@ const DIRECTORIES: [ObjectDir; 6] = [
 pub struct LocalStore {
     root: Arc<Dir>,
     address: String,
-    properties: Properties,
+    properties: StoreProperties,
     /// True if the file system can date an object by its own clock.
     dates: bool,
     /// Names of directories in the root, in `packs` and in `parity` that this process knows to
@@ -91,7 +91,7 @@ pub struct LocalStore {
 }
 
 /// Path of an object in the store: `directory/fan/name`.
-struct Place {
+struct ObjectPath {
     directory: Option<&'static str>,
     fan: Option<String>,
     name: String,
@@ -136,7 +136,7 @@ impl LocalStore {
         let failed = |error| StoreError::from_path(&address, error);
 
         let read_only = root.is_read_only().map_err(failed)?;
-        let properties = Properties {
+        let properties = StoreProperties {
             create_only: true,
             durable_put: read_only || root.try_sync().map_err(failed)?,
             strong_listing: !root.is_network().map_err(failed)?,
@@ -190,15 +190,15 @@ impl LocalStore {
         )))
     }
 
-    fn place(&self, key: &ObjectKey) -> Result<Place, StoreError> {
-        let plain = |directory: ObjectDir, name: String| Place {
+    fn place(&self, key: &ObjectKey) -> Result<ObjectPath, StoreError> {
+        let plain = |directory: ObjectDir, name: String| ObjectPath {
             directory: Some(directory.name()),
             fan: None,
             name,
         };
 
         Ok(match key {
-            ObjectKey::Config(_) => Place {
+            ObjectKey::Config(_) => ObjectPath {
                 directory: None,
                 fan: None,
                 name: key.to_string(),
@@ -217,11 +217,11 @@ impl LocalStore {
                 }
                 plain(ObjectDir::Keys, name)
             }
-            ObjectKey::Pack(id) => Place {
+            ObjectKey::Pack(id) => ObjectPath {
                 fan: Some(fan(*id)),
                 ..plain(ObjectDir::Packs, id.to_string())
             },
-            ObjectKey::Parity(id) => Place {
+            ObjectKey::Parity(id) => ObjectPath {
                 fan: Some(fan(*id)),
                 ..plain(ObjectDir::Parity, id.to_string())
             },
@@ -242,7 +242,7 @@ impl LocalStore {
     }
 
     /// Opens the directory of an object.
-    fn find_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
+    fn find_dir(&self, place: &ObjectPath) -> Result<Arc<Dir>, PathError> {
         let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
         };
@@ -254,7 +254,7 @@ impl LocalStore {
     }
 
     /// Opens the directory of an object, creating it durably if it is missing.
-    fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
+    fn make_dir(&self, place: &ObjectPath) -> Result<Arc<Dir>, PathError> {
         let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
         };
@@ -327,7 +327,7 @@ impl LocalStore {
         file: TempFile,
         dir: &Dir,
         name: &str,
-        existing: Existing,
+        existing: ExistingFile,
     ) -> Result<(), PathError> {
         if self.dates {
             return file.publish_dated(dir, name, existing);
@@ -417,11 +417,11 @@ impl Store for LocalStore {
         self.root.stat_self().ok().map(|stat| stat.id)
     }
 
-    fn properties(&self) -> Properties {
+    fn properties(&self) -> StoreProperties {
         self.properties
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         let place = self.place(key)?;
         let failed = |error| self.failed(error);
         let write = |bytes: &[u8]| {
@@ -431,8 +431,8 @@ impl Store for LocalStore {
         };
 
         let file = match body {
-            Body::Bytes(bytes) => write(bytes).map_err(failed)?,
-            Body::Spooled(spool) => match spool.into_parts()? {
+            ObjectBody::Bytes(bytes) => write(bytes).map_err(failed)?,
+            ObjectBody::Spooled(spool) => match spool.into_parts()? {
                 SpoolParts::Memory(bytes) => write(&bytes).map_err(failed)?,
                 SpoolParts::Named(file) => file,
             },
@@ -440,9 +440,9 @@ impl Store for LocalStore {
 
         let existing = match mode {
             // Only the name of `config` may be given to different bytes by two writers.
-            PutMode::CreateOnly if matches!(key, ObjectKey::Config(_)) => Existing::Reserve,
-            PutMode::CreateOnly => Existing::RefuseSeen,
-            PutMode::Replace => Existing::Replace,
+            PutMode::CreateOnly if matches!(key, ObjectKey::Config(_)) => ExistingFile::Reserve,
+            PutMode::CreateOnly => ExistingFile::RefuseSeen,
+            PutMode::Replace => ExistingFile::Replace,
         };
 
         let dir = self.make_dir(&place).map_err(failed)?;

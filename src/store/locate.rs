@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use crate::store::{LocalStore, SharedStore, StoreError};
 
-/// The location of a store. Displays in one canonical spelling that [`Location::parse`] accepts.
+/// The location of a store. Displays in one canonical spelling that [`StoreLocation::parse`] accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Location {
+pub enum StoreLocation {
     /// A directory of this machine.
     Local(PathBuf),
     /// A directory of a host accessed by SSH.
@@ -76,7 +76,7 @@ impl fmt::Display for LocateError {
 
 impl std::error::Error for LocateError {}
 
-impl Location {
+impl StoreLocation {
     /// Parses a location.
     ///
     /// A text that begins with `/` or `.` is a path. Otherwise the text before `://` is a scheme.
@@ -164,7 +164,7 @@ impl Location {
     }
 
     /// Creates the store if it does not exist, and opens it. Remote stores fail as in
-    /// [`Location::open`].
+    /// [`StoreLocation::open`].
     pub fn create(&self) -> Result<SharedStore, StoreError> {
         match self {
             Self::Local(path) => Ok(Arc::new(LocalStore::create(path)?)),
@@ -183,7 +183,7 @@ impl Location {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
@@ -232,7 +232,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), LocateError> {
     ))
 }
 
-fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, LocateError> {
+fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<StoreLocation, LocateError> {
     let (user, host) = match authority.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
@@ -275,7 +275,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
         return Err(bad_sftp("the path is empty or holds control characters"));
     }
 
-    Ok(Location::Sftp {
+    Ok(StoreLocation::Sftp {
         user: user.map(str::to_owned),
         host: host.to_ascii_lowercase(),
         port,
@@ -283,7 +283,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
     })
 }
 
-fn s3(rest: &str) -> Result<Location, LocateError> {
+fn s3(rest: &str) -> Result<StoreLocation, LocateError> {
     let bad = |why| LocateError::Malformed { scheme: "s3", why };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
@@ -304,7 +304,7 @@ fn s3(rest: &str) -> Result<Location, LocateError> {
     if prefix.contains(|c: char| c.is_control() || c == '?' || c == '#') {
         return Err(bad("the prefix holds '?', '#' or control characters"));
     }
-    Ok(Location::S3 {
+    Ok(StoreLocation::S3 {
         bucket: bucket.to_owned(),
         prefix: prefix.to_owned(),
     })
@@ -314,8 +314,8 @@ fn s3(rest: &str) -> Result<Location, LocateError> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Location, LocateError> {
-        Location::parse(text)
+    fn parse(text: &str) -> Result<StoreLocation, LocateError> {
+        StoreLocation::parse(text)
     }
 
     #[test]
@@ -331,10 +331,13 @@ mod tests {
             "~",
             "@x",
         ] {
-            assert_eq!(parse(text), Ok(Location::Local(text.into())), "{text}");
+            assert_eq!(parse(text), Ok(StoreLocation::Local(text.into())), "{text}");
         }
         let odd = OsStr::from_bytes(b"caf\xe9");
-        assert_eq!(Location::parse(odd), Ok(Location::Local(odd.into())));
+        assert_eq!(
+            StoreLocation::parse(odd),
+            Ok(StoreLocation::Local(odd.into()))
+        );
         assert_eq!(parse(""), Err(LocateError::Empty));
     }
 
@@ -345,7 +348,7 @@ mod tests {
         std::fs::create_dir(&odd).expect("create");
         let found = parse(&odd);
         std::fs::remove_dir(&odd).expect("remove");
-        assert_eq!(found, Ok(Location::Local(odd.into())));
+        assert_eq!(found, Ok(StoreLocation::Local(odd.into())));
     }
 
     #[test]
@@ -432,7 +435,7 @@ mod tests {
     #[test]
     fn a_local_store_is_opened_only_if_it_exists() {
         let root = tempfile::tempdir().expect("a directory");
-        let location = Location::parse(root.path().join("repo")).expect("a path");
+        let location = StoreLocation::parse(root.path().join("repo")).expect("a path");
         assert!(matches!(
             location.open(),
             Err(StoreError::Unreachable { .. })

@@ -5,24 +5,25 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
+    ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, Spool, Store, StoreError,
+    StoreProperties,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// A clock that the test controls. Clones share one clock.
 #[derive(Debug, Clone)]
-pub struct Clock {
-    state: Arc<Mutex<Ticks>>,
+pub struct TestClock {
+    state: Arc<Mutex<ClockTicks>>,
 }
 
 #[derive(Debug)]
-struct Ticks {
+struct ClockTicks {
     now: Timestamp,
     step_nanos: u64,
 }
 
-impl Clock {
+impl TestClock {
     /// Returns a clock that stays at `now`.
     pub fn at(now: Timestamp) -> Self {
         Self::stepping(now, 0)
@@ -32,7 +33,7 @@ impl Clock {
     /// the same time.
     pub fn stepping(now: Timestamp, step_nanos: u64) -> Self {
         Self {
-            state: Arc::new(Mutex::new(Ticks { now, step_nanos })),
+            state: Arc::new(Mutex::new(ClockTicks { now, step_nanos })),
         }
     }
 
@@ -60,7 +61,7 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
+impl Default for TestClock {
     /// Returns 2026-01-01 00:00 UTC, advancing by a millisecond at every reading.
     fn default() -> Self {
         Self::stepping(Timestamp::from_seconds(1_767_225_600), 1_000_000)
@@ -68,7 +69,7 @@ impl Default for Clock {
 }
 
 #[derive(Debug, Clone)]
-struct Object {
+struct StoredObject {
     bytes: Arc<Vec<u8>>,
     modified: Timestamp,
 }
@@ -77,8 +78,8 @@ struct Object {
 /// and key slots.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    clock: Clock,
-    objects: Mutex<BTreeMap<ObjectKey, Object>>,
+    clock: TestClock,
+    objects: Mutex<BTreeMap<ObjectKey, StoredObject>>,
 }
 
 impl MemoryStore {
@@ -88,7 +89,7 @@ impl MemoryStore {
     }
 
     /// Returns an empty store with this clock.
-    pub fn with_clock(clock: &Clock) -> Self {
+    pub fn with_clock(clock: &TestClock) -> Self {
         Self {
             clock: clock.clone(),
             objects: Mutex::default(),
@@ -96,7 +97,7 @@ impl MemoryStore {
     }
 
     /// Returns the store's clock.
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &TestClock {
         &self.clock
     }
 
@@ -132,7 +133,7 @@ impl MemoryStore {
         true
     }
 
-    fn find(&self, key: &ObjectKey) -> Result<Object, StoreError> {
+    fn find(&self, key: &ObjectKey) -> Result<StoredObject, StoreError> {
         let found = lock(&self.objects).get(key).cloned();
         found.ok_or_else(|| StoreError::NotFound { key: key.clone() })
     }
@@ -148,8 +149,8 @@ impl Store for MemoryStore {
         None
     }
 
-    fn properties(&self) -> Properties {
-        Properties {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties {
             create_only: true,
             durable_put: true,
             strong_listing: true,
@@ -159,7 +160,7 @@ impl Store for MemoryStore {
         }
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         if let ObjectKey::KeySlot(slot, copy) = key
             && ObjectKey::from_name(ObjectDir::Keys, &format!("{slot}{copy}")).as_ref() != Some(key)
         {
@@ -176,14 +177,14 @@ impl Store for MemoryStore {
             return Err(refused(key, "objects of this kind are never replaced"));
         }
         let bytes = match body {
-            Body::Bytes(bytes) => bytes.to_vec(),
-            Body::Spooled(spool) => spool.into_bytes()?,
+            ObjectBody::Bytes(bytes) => bytes.to_vec(),
+            ObjectBody::Spooled(spool) => spool.into_bytes()?,
         };
         let mut objects = lock(&self.objects);
         if mode == PutMode::CreateOnly && objects.contains_key(key) {
             return Err(StoreError::Exists { key: key.clone() });
         }
-        let object = Object {
+        let object = StoredObject {
             bytes: Arc::new(bytes),
             modified: self.clock.now(),
         };
@@ -275,7 +276,7 @@ impl Store for MemoryStore {
     }
 }
 
-fn meta_of(key: &ObjectKey, object: &Object) -> ObjectMeta {
+fn meta_of(key: &ObjectKey, object: &StoredObject) -> ObjectMeta {
     ObjectMeta {
         key: key.clone(),
         size: object.bytes.len() as u64,
@@ -299,7 +300,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Copy, suite};
+    use crate::store::{Replica, suite};
     use crate::types::{LeaseId, PackId};
 
     #[test]
@@ -313,13 +314,13 @@ mod tests {
         let pack = ObjectKey::Pack(PackId::new([1; 32]));
         assert!(
             store
-                .put(&pack, Body::Bytes(b"x"), PutMode::Replace)
+                .put(&pack, ObjectBody::Bytes(b"x"), PutMode::Replace)
                 .is_err()
         );
-        let slot = ObjectKey::KeySlot("../up".to_owned(), Copy::First);
+        let slot = ObjectKey::KeySlot("../up".to_owned(), Replica::First);
         assert!(
             store
-                .put(&slot, Body::Bytes(b"x"), PutMode::CreateOnly)
+                .put(&slot, ObjectBody::Bytes(b"x"), PutMode::CreateOnly)
                 .is_err()
         );
         assert!(store.delete(&pack).expect_err("missing").is_not_found());
@@ -327,12 +328,12 @@ mod tests {
 
     #[test]
     fn times_are_the_clocks() {
-        let clock = Clock::stepping(Timestamp::from_seconds(100), 600_000_000);
+        let clock = TestClock::stepping(Timestamp::from_seconds(100), 600_000_000);
         let store = MemoryStore::with_clock(&clock);
         let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
         let put = || {
             store
-                .put(&lease, Body::Bytes(b"x"), PutMode::Replace)
+                .put(&lease, ObjectBody::Bytes(b"x"), PutMode::Replace)
                 .expect("put")
         };
         let time = || store.stat(&lease).expect("stat").modified;
@@ -351,7 +352,7 @@ mod tests {
         let store = MemoryStore::new();
         let key = ObjectKey::Pack(PackId::new([1; 32]));
         store
-            .put(&key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(b"bytes"), PutMode::CreateOnly)
             .expect("put");
         let fork = store.fork();
         let before = fork.stat(&key).expect("stat");

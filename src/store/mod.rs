@@ -30,23 +30,23 @@ mod recording;
 pub mod suite;
 
 pub use local::{LocalStore, is_foreign};
-pub use locate::{LocateError, Location};
+pub use locate::{LocateError, StoreLocation};
 pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::{
-    call::{KeyKind, Operation},
-    faulty::{Effect, Fault, FaultyStore, Trouble},
+    call::{KeyKind, StoreOperation},
+    faulty::{Fault, FaultEffect, FaultyStore, InjectedError},
     hooked::{Hook, HookedStore},
-    memory::{Clock, MemoryStore},
-    model::{Lag, ModelStore, ModelWorld},
-    recording::{Call, RecordingStore},
+    memory::{MemoryStore, TestClock},
+    model::{ListingLag, ModelStore, ModelWorld},
+    recording::{RecordedCall, RecordingStore},
 };
 
 /// One of the two copies of `config` or a key slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Copy {
+pub enum Replica {
     First,
     Second,
 }
@@ -55,9 +55,9 @@ pub enum Copy {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKey {
     /// `config`, `config.2`
-    Config(Copy),
+    Config(Replica),
     /// `keys/<slot>`, `keys/<slot>.2`; a slot's name is 1–64 of `a-z 0-9 -`.
-    KeySlot(String, Copy),
+    KeySlot(String, Replica),
     /// `packs/<last byte as 2 hex>/<pack id>`
     Pack(PackId),
     /// `index/<segment id>`
@@ -144,13 +144,13 @@ pub enum PutMode {
 
 /// The bytes of an object to put.
 #[derive(Debug)]
-pub enum Body<'a> {
+pub enum ObjectBody<'a> {
     Bytes(&'a [u8]),
     /// A file written with [`Store::spool`] of the same store.
     Spooled(Spool),
 }
 
-impl Body<'_> {
+impl ObjectBody<'_> {
     /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         match self {
@@ -167,7 +167,7 @@ impl Body<'_> {
 
 /// Guarantees of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Properties {
+pub struct StoreProperties {
     /// `CreateOnly` is atomic against other clients.
     pub create_only: bool,
     /// An object survives a power failure of the store once its `put` has returned.
@@ -292,15 +292,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn directory(&self) -> Option<FileId>;
 
     /// Returns the guarantees of this store.
-    fn properties(&self) -> Properties;
+    fn properties(&self) -> StoreProperties;
 
     /// Stores an object completely or not at all.
     ///
-    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable if
+    /// When it returns `Ok`, the object is readable and listed (see [`StoreProperties`]), and durable if
     /// the store can guarantee that. After an error or a crash the whole object may exist, or
     /// nothing, and temporary files may remain that `list` does not show. A failed put may be
     /// retried with a new body.
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError>;
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError>;
 
     /// Opens a file for writing a large object before its name is known.
     fn spool(&self) -> Result<Spool, StoreError>;
@@ -333,7 +333,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::Exists`] if the new name is taken by another object, [`StoreError::NotFound`]
-    /// if there is no object of the old name. Always fails if [`Properties::rename`] is false.
+    /// if there is no object of the old name. Always fails if [`StoreProperties::rename`] is false.
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError>;
 
     /// Removes an object; [`StoreError::NotFound`] if there is none.
@@ -373,7 +373,7 @@ pub fn list_all(store: &dyn Store, directory: ObjectDir) -> Result<Vec<ObjectMet
     Ok(out)
 }
 
-impl fmt::Display for Copy {
+impl fmt::Display for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::First => "",
@@ -429,8 +429,8 @@ impl ObjectKey {
         match directory {
             ObjectDir::Keys => {
                 let (slot, copy) = match name.strip_suffix(".2") {
-                    Some(slot) => (slot, Copy::Second),
-                    None => (name, Copy::First),
+                    Some(slot) => (slot, Replica::Second),
+                    None => (name, Replica::First),
                 };
                 let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
                 ((1..=64).contains(&slot.len()) && slot.bytes().all(legal))

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Clock, MemoryStore, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store,
-    StoreError,
+    MemoryStore, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, Spool, Store, StoreError,
+    StoreProperties, TestClock,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// Lag of the listings of a directory, in seconds of real time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lag {
+pub struct ListingLag {
     /// Minimal delay until a put or delete appears in the listings of other clients.
     pub least: i64,
     /// Maximal delay. The delay is drawn for each change and client.
@@ -28,7 +28,7 @@ pub struct Lag {
     pub own: bool,
 }
 
-impl Lag {
+impl ListingLag {
     /// Every change appears after exactly this time.
     pub const fn of(seconds: i64) -> Self {
         Self {
@@ -52,18 +52,18 @@ impl Lag {
 
 /// A change of an object that listings will show.
 #[derive(Debug, Clone)]
-struct Change {
+struct ModelChange {
     /// Real time, in milliseconds since the world was created.
     at: i64,
     client: u32,
-    lag: Lag,
+    lag: ListingLag,
     /// Each client's delay is derived from it.
     seed: u64,
     /// `None` means deleted.
     meta: Option<ObjectMeta>,
 }
 
-impl Change {
+impl ModelChange {
     fn shows(&self, client: u32, at: i64) -> bool {
         let own = self.client == client && !self.lag.own;
         let span = u64::try_from(self.lag.most - self.lag.least).unwrap_or(0) * 1000 + 1;
@@ -78,23 +78,25 @@ impl Change {
 }
 
 #[derive(Debug)]
-struct State {
+struct ModelState {
     /// Real time in milliseconds, by which delays are measured.
     real: i64,
     seed: u64,
-    lags: [Lag; ObjectDir::ALL.len()],
+    lags: [ListingLag; ObjectDir::ALL.len()],
     clients: u32,
-    changes: BTreeMap<ObjectKey, Vec<Change>>,
+    changes: BTreeMap<ObjectKey, Vec<ModelChange>>,
 }
 
-impl State {
+impl ModelState {
     fn draw(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.seed)
     }
 
-    fn lag(&self, directory: Option<ObjectDir>) -> Lag {
-        directory.map_or(Lag::default(), |directory| self.lags[directory as usize])
+    fn lag(&self, directory: Option<ObjectDir>) -> ListingLag {
+        directory.map_or(ListingLag::default(), |directory| {
+            self.lags[directory as usize]
+        })
     }
 }
 
@@ -104,14 +106,14 @@ pub struct ModelWorld {
     memory: Arc<MemoryStore>,
     whole_seconds: bool,
     strong: bool,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ModelState>>,
 }
 
 impl ModelWorld {
     /// Returns an empty world without lag; delays are derived from the seed.
-    pub fn new(clock: &Clock, seed: u64) -> Self {
-        let lags = [Lag::default(); ObjectDir::ALL.len()];
-        let state = State {
+    pub fn new(clock: &TestClock, seed: u64) -> Self {
+        let lags = [ListingLag::default(); ObjectDir::ALL.len()];
+        let state = ModelState {
             real: 0,
             seed,
             lags,
@@ -151,7 +153,7 @@ impl ModelWorld {
     /// listings, like a copy of the repository. The store clock is shared.
     pub fn fork(&self) -> Self {
         let state = self.lock();
-        let copy = State {
+        let copy = ModelState {
             real: state.real,
             seed: state.seed,
             lags: state.lags,
@@ -177,12 +179,12 @@ impl ModelWorld {
     }
 
     /// Sets the lag of later changes in all directories, and of their listings.
-    pub fn set_lag(&self, lag: Lag) {
+    pub fn set_lag(&self, lag: ListingLag) {
         self.lock().lags.fill(lag);
     }
 
     /// Sets the lag of later changes in this directory, and of its listings.
-    pub fn set_directory_lag(&self, directory: ObjectDir, lag: Lag) {
+    pub fn set_directory_lag(&self, directory: ObjectDir, lag: ListingLag) {
         self.lock().lags[directory as usize] = lag;
     }
 
@@ -197,7 +199,7 @@ impl ModelWorld {
         self.memory.clock().advance(seconds);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ModelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -242,7 +244,7 @@ impl ModelStore {
         let seed = state.draw();
         let lag = state.lag(key.directory());
         let at = state.real;
-        let change = Change {
+        let change = ModelChange {
             at,
             client: self.client,
             lag,
@@ -264,14 +266,14 @@ impl Store for ModelStore {
         None
     }
 
-    fn properties(&self) -> Properties {
-        Properties {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties {
             strong_listing: self.world.strong,
             ..self.world.memory.properties()
         }
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         self.change(key, |memory| memory.put(key, body, mode))
     }
 
@@ -305,10 +307,10 @@ impl Store for ModelStore {
             let back = i64::try_from(state.draw() % (stale + 1)).unwrap_or(0);
 
             let now = state.real;
-            let newest_shown = |changes: &Vec<Change>| {
+            let newest_shown = |changes: &Vec<ModelChange>| {
                 // The latest change that shows determines the object, even if an earlier change
                 // shows later. An old listing never hides the client's own changes.
-                let shows = |change: &&Change| {
+                let shows = |change: &&ModelChange| {
                     let own = change.client == self.client && !change.lag.own;
                     change.shows(self.client, if own { now } else { now - back })
                 };
@@ -370,7 +372,7 @@ mod tests {
 
     fn put(store: &dyn Store, key: &ObjectKey) {
         store
-            .put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(b"bytes"), PutMode::CreateOnly)
             .expect("put");
     }
 
@@ -380,13 +382,13 @@ mod tests {
 
     #[test]
     fn without_lag_it_keeps_the_contract() {
-        suite::run(|| Arc::new(ModelWorld::new(&Clock::default(), 1).client()));
+        suite::run(|| Arc::new(ModelWorld::new(&TestClock::default(), 1).client()));
     }
 
     #[test]
     fn a_put_shows_later_to_others_and_a_deletion_lingers() {
-        let world = ModelWorld::new(&Clock::default(), 1);
-        world.set_lag(Lag::of(60));
+        let world = ModelWorld::new(&TestClock::default(), 1);
+        world.set_lag(ListingLag::of(60));
         let ours = world.client();
         let theirs = world.client();
         put(&ours, &pack(1));
@@ -411,10 +413,10 @@ mod tests {
     #[test]
     fn delays_are_bounded_differ_by_client_and_follow_from_the_seed() {
         let seen = |seed| {
-            let world = ModelWorld::new(&Clock::default(), seed);
-            world.set_lag(Lag {
+            let world = ModelWorld::new(&TestClock::default(), seed);
+            world.set_lag(ListingLag {
                 own: true,
-                ..Lag::up_to(100)
+                ..ListingLag::up_to(100)
             });
             let clients = [world.client(), world.client()];
             for n in 0..50 {
@@ -446,7 +448,7 @@ mod tests {
 
     #[test]
     fn times_can_be_whole_seconds_and_a_heartbeat_lags_too() {
-        let clock = Clock::at(Timestamp::new(100, 700_000_000).expect("a time"));
+        let clock = TestClock::at(Timestamp::new(100, 700_000_000).expect("a time"));
         let world = ModelWorld::new(&clock, 1).with_whole_seconds();
         let ours = world.client();
         let theirs = world.client();
@@ -454,9 +456,9 @@ mod tests {
         let listed = || list_all(&theirs, ObjectDir::Leases).expect("lists")[0].modified;
         put(&ours, &lease);
         assert_eq!(listed(), Timestamp::from_seconds(100));
-        world.set_directory_lag(ObjectDir::Leases, Lag::of(10));
+        world.set_directory_lag(ObjectDir::Leases, ListingLag::of(10));
         world.advance(5);
-        ours.put(&lease, Body::Bytes(b"again"), PutMode::Replace)
+        ours.put(&lease, ObjectBody::Bytes(b"again"), PutMode::Replace)
             .expect("replaced");
         assert_eq!(
             ours.stat(&lease).expect("stats").modified,

@@ -1,8 +1,8 @@
 //! A store that refuses writes: for operations that guarantee not to write, and for dry runs.
 
 use crate::store::{
-    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError,
+    ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store, StoreError,
+    StoreProperties,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -37,14 +37,19 @@ impl Store for ReadOnlyStore {
         self.inner.directory()
     }
 
-    fn properties(&self) -> Properties {
-        Properties {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties {
             read_only: true,
             ..self.inner.properties()
         }
     }
 
-    fn put(&self, _key: &ObjectKey, _body: Body<'_>, _mode: PutMode) -> Result<(), StoreError> {
+    fn put(
+        &self,
+        _key: &ObjectKey,
+        _body: ObjectBody<'_>,
+        _mode: PutMode,
+    ) -> Result<(), StoreError> {
         self.refused()
     }
 
@@ -111,7 +116,7 @@ mod tests {
         let read_only = |result| matches!(result, Err(StoreError::ReadOnly { .. }));
         assert!(read_only(store.put(
             &lease,
-            Body::Bytes(b"x"),
+            ObjectBody::Bytes(b"x"),
             PutMode::Replace
         )));
         assert!(read_only(store.delete(&before[0].key)));

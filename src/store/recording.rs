@@ -4,16 +4,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
-    Spool, Store, StoreError,
+    KeyKind, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store,
+    StoreError, StoreOperation, StoreProperties,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// One call of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    pub operation: Operation,
+pub struct RecordedCall {
+    pub operation: StoreOperation,
     /// `None` for `spool`.
     pub kind: Option<KeyKind>,
     /// `None` for `spool` and `list`.
@@ -27,7 +27,7 @@ pub struct Call {
 #[derive(Debug)]
 pub struct RecordingStore {
     inner: SharedStore,
-    calls: Mutex<Vec<Call>>,
+    calls: Mutex<Vec<RecordedCall>>,
 }
 
 impl RecordingStore {
@@ -40,17 +40,17 @@ impl RecordingStore {
     }
 
     /// Returns all calls so far.
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.lock().clone()
     }
 
     /// Returns all calls so far and clears the record.
-    pub fn take(&self) -> Vec<Call> {
+    pub fn take(&self) -> Vec<RecordedCall> {
         std::mem::take(&mut *self.lock())
     }
 
     /// Returns the number of calls of this operation on objects of this kind.
-    pub fn count(&self, operation: Operation, kind: KeyKind) -> usize {
+    pub fn count(&self, operation: StoreOperation, kind: KeyKind) -> usize {
         self.lock()
             .iter()
             .filter(|call| call.operation == operation && call.kind == Some(kind))
@@ -58,7 +58,7 @@ impl RecordingStore {
     }
 
     /// Returns the number of calls of this operation.
-    pub fn count_all(&self, operation: Operation) -> usize {
+    pub fn count_all(&self, operation: StoreOperation) -> usize {
         self.lock()
             .iter()
             .filter(|call| call.operation == operation)
@@ -66,7 +66,7 @@ impl RecordingStore {
     }
 
     /// Returns the bytes that calls of this operation moved for objects of this kind.
-    pub fn bytes(&self, operation: Operation, kind: KeyKind) -> u64 {
+    pub fn bytes(&self, operation: StoreOperation, kind: KeyKind) -> u64 {
         let calls = self.lock();
         let of = calls
             .iter()
@@ -74,20 +74,20 @@ impl RecordingStore {
         of.map(|call| call.bytes).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Call>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RecordedCall>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record<T>(
         &self,
-        operation: Operation,
+        operation: StoreOperation,
         key: &ObjectKey,
         bytes: u64,
         result: &Result<T, StoreError>,
     ) {
         let kind = Some(key.into());
         let key = Some(key.clone());
-        self.lock().push(Call {
+        self.lock().push(RecordedCall {
             operation,
             kind,
             key,
@@ -107,22 +107,22 @@ impl Store for RecordingStore {
         self.inner.directory()
     }
 
-    fn properties(&self) -> Properties {
+    fn properties(&self) -> StoreProperties {
         self.inner.properties()
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         let bytes = body.len();
         let result = self.inner.put(key, body, mode);
-        self.record(Operation::Put, key, bytes, &result);
+        self.record(StoreOperation::Put, key, bytes, &result);
         result
     }
 
     fn spool(&self) -> Result<Spool, StoreError> {
         let result = self.inner.spool();
         let ok = result.is_ok();
-        self.lock().push(Call {
-            operation: Operation::Spool,
+        self.lock().push(RecordedCall {
+            operation: StoreOperation::Spool,
             kind: None,
             key: None,
             bytes: 0,
@@ -134,19 +134,19 @@ impl Store for RecordingStore {
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
         let result = self.inner.get(key, limit);
         let bytes = result.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        self.record(Operation::Get, key, bytes, &result);
+        self.record(StoreOperation::Get, key, bytes, &result);
         result
     }
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let result = self.inner.read_at(key, offset, buf);
-        self.record(Operation::ReadAt, key, buf.len() as u64, &result);
+        self.record(StoreOperation::ReadAt, key, buf.len() as u64, &result);
         result
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
         let result = self.inner.stat(key);
-        self.record(Operation::Stat, key, 0, &result);
+        self.record(StoreOperation::Stat, key, 0, &result);
         result
     }
 
@@ -160,9 +160,9 @@ impl Store for RecordingStore {
             listed += 1;
             each(meta)
         });
-        let operation = Operation::List;
+        let operation = StoreOperation::List;
         let ok = result.is_ok();
-        self.lock().push(Call {
+        self.lock().push(RecordedCall {
             operation,
             kind: Some(directory.into()),
             key: None,
@@ -174,13 +174,13 @@ impl Store for RecordingStore {
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
         let result = self.inner.rename(from, to);
-        self.record(Operation::Rename, from, 0, &result);
+        self.record(StoreOperation::Rename, from, 0, &result);
         result
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let result = self.inner.delete(key);
-        self.record(Operation::Delete, key, 0, &result);
+        self.record(StoreOperation::Delete, key, 0, &result);
         result
     }
 
@@ -217,11 +217,11 @@ mod tests {
         let mut spool = store.spool().expect("spool");
         spool.append(b"12345").expect("append");
         store
-            .put(&pack, Body::Spooled(spool), PutMode::CreateOnly)
+            .put(&pack, ObjectBody::Spooled(spool), PutMode::CreateOnly)
             .expect("put");
         assert!(
             store
-                .put(&pack, Body::Bytes(b"123"), PutMode::CreateOnly)
+                .put(&pack, ObjectBody::Bytes(b"123"), PutMode::CreateOnly)
                 .is_err()
         );
         store.read_at(&pack, 1, &mut [0; 2]).expect("read");
@@ -232,12 +232,12 @@ mod tests {
         );
         store.list(ObjectDir::Packs, &mut |_| Ok(())).expect("list");
 
-        assert_eq!(store.count(Operation::Put, KeyKind::Pack), 2);
-        assert_eq!(store.bytes(Operation::Put, KeyKind::Pack), 8);
-        assert_eq!(store.bytes(Operation::ReadAt, KeyKind::Pack), 2);
-        assert_eq!(store.count(Operation::Get, KeyKind::Segment), 1);
-        assert_eq!(store.count(Operation::List, KeyKind::Pack), 1);
-        assert_eq!(store.count_all(Operation::Spool), 1);
+        assert_eq!(store.count(StoreOperation::Put, KeyKind::Pack), 2);
+        assert_eq!(store.bytes(StoreOperation::Put, KeyKind::Pack), 8);
+        assert_eq!(store.bytes(StoreOperation::ReadAt, KeyKind::Pack), 2);
+        assert_eq!(store.count(StoreOperation::Get, KeyKind::Segment), 1);
+        assert_eq!(store.count(StoreOperation::List, KeyKind::Pack), 1);
+        assert_eq!(store.count_all(StoreOperation::Spool), 1);
 
         let calls = store.take();
         let ok: Vec<bool> = calls.iter().map(|call| call.ok).collect();

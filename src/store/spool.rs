@@ -16,14 +16,14 @@ const WRITEBACK_BYTES: u64 = 8 << 20;
 /// Not buffered: each write is a system call, which suits the pieces of 100 KiB and more of packs.
 #[derive(Debug)]
 pub struct Spool {
-    inner: Inner,
+    inner: SpoolInner,
     len: u64,
     /// A write failed: the content of the file is unknown and must never become an object.
     failed: bool,
 }
 
 #[derive(Debug)]
-enum Inner {
+enum SpoolInner {
     Memory(Vec<u8>),
     Named {
         file: TempFile,
@@ -44,14 +44,14 @@ impl Spool {
     /// Returns a spool in memory, for stores that take objects as bytes.
     pub fn memory() -> Self {
         Self {
-            inner: Inner::Memory(Vec::new()),
+            inner: SpoolInner::Memory(Vec::new()),
             len: 0,
             failed: false,
         }
     }
 
     pub(super) fn named(file: TempFile, address: &str) -> Self {
-        let inner = Inner::Named {
+        let inner = SpoolInner::Named {
             file,
             address: address.to_owned(),
             started: 0,
@@ -82,8 +82,8 @@ impl Spool {
             return Err(spent());
         }
         match &mut self.inner {
-            Inner::Memory(held) => held.extend_from_slice(bytes),
-            Inner::Named {
+            SpoolInner::Memory(held) => held.extend_from_slice(bytes),
+            SpoolInner::Named {
                 file,
                 address,
                 started,
@@ -109,7 +109,7 @@ impl Spool {
             return Err(spent());
         }
         match &self.inner {
-            Inner::Memory(held) => {
+            SpoolInner::Memory(held) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let found = start
                     .checked_add(buf.len())
@@ -122,7 +122,7 @@ impl Spool {
                 })?);
                 Ok(())
             }
-            Inner::Named { file, address, .. } => file
+            SpoolInner::Named { file, address, .. } => file
                 .read_at(offset, buf)
                 .map_err(|error| StoreError::from_path(address, error)),
         }
@@ -134,8 +134,8 @@ impl Spool {
             return Err(spent());
         }
         Ok(match self.inner {
-            Inner::Memory(bytes) => SpoolParts::Memory(bytes),
-            Inner::Named { file, .. } => SpoolParts::Named(file),
+            SpoolInner::Memory(bytes) => SpoolParts::Memory(bytes),
+            SpoolInner::Named { file, .. } => SpoolParts::Named(file),
         })
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::store::{
-    Body, Copy, ObjectDir, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all,
+    ObjectBody, ObjectDir, ObjectKey, PutMode, Replica, SharedStore, Spool, Store, StoreError,
+    list_all,
 };
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
 
@@ -148,7 +149,7 @@ fn create_only_refuses_a_taken_name(store: &dyn Store) {
         put(store, &key, b"first");
         for bytes in [&b"second"[..], b"first", b""] {
             let error = store
-                .put(&key, Body::Bytes(bytes), PutMode::CreateOnly)
+                .put(&key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
                 .expect_err("taken");
             assert!(
                 matches!(&error, StoreError::Exists { key: of } if *of == key),
@@ -158,7 +159,7 @@ fn create_only_refuses_a_taken_name(store: &dyn Store) {
         let spool = spooled(store, b"third");
         assert!(
             store
-                .put(&key, Body::Spooled(spool), PutMode::CreateOnly)
+                .put(&key, ObjectBody::Spooled(spool), PutMode::CreateOnly)
                 .is_err()
         );
         assert_eq!(store.get(&key, 100).expect("get"), b"first");
@@ -167,8 +168,8 @@ fn create_only_refuses_a_taken_name(store: &dyn Store) {
 
 fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
     let replaceable = [
-        ObjectKey::Config(Copy::First),
-        ObjectKey::KeySlot("slot".to_owned(), Copy::Second),
+        ObjectKey::Config(Replica::First),
+        ObjectKey::KeySlot("slot".to_owned(), Replica::Second),
         ObjectKey::Lease(LeaseId::new([1; 16])),
         ObjectKey::QuarantinedPack(PackId::new([1; 32])),
     ];
@@ -176,7 +177,7 @@ fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
         // Longer, then shorter: none of the old bytes may remain.
         for bytes in [&b"new"[..], b"much longer", b"short"] {
             store
-                .put(&key, Body::Bytes(bytes), PutMode::Replace)
+                .put(&key, ObjectBody::Bytes(bytes), PutMode::Replace)
                 .expect("replace");
             assert_eq!(store.get(&key, 100).expect("get"), bytes);
             assert_eq!(store.stat(&key).expect("stat").size, bytes.len() as u64);
@@ -199,13 +200,13 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
         "a spool is no object"
     );
     store
-        .put(&pack(1), Body::Spooled(spool), PutMode::CreateOnly)
+        .put(&pack(1), ObjectBody::Spooled(spool), PutMode::CreateOnly)
         .expect("put");
     assert_eq!(store.stat(&pack(1)).expect("stat").size, bytes.len() as u64);
     assert!(store.get(&pack(1), bytes.len() as u64).expect("get") == bytes);
     let empty = store.spool().expect("spool");
     store
-        .put(&pack(2), Body::Spooled(empty), PutMode::CreateOnly)
+        .put(&pack(2), ObjectBody::Spooled(empty), PutMode::CreateOnly)
         .expect("put");
     assert_eq!(store.get(&pack(2), 0).expect("get"), b"");
 }
@@ -227,14 +228,14 @@ fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
     // Wait until the store's clock has advanced. A test's clock that stands still shows nothing.
     for _ in 0..1000 {
         store
-            .put(&lease(1), Body::Bytes(b"later"), PutMode::Replace)
+            .put(&lease(1), ObjectBody::Bytes(b"later"), PutMode::Replace)
             .expect("put");
         if time(&lease(1)) > time(&lease(0)) {
             break;
         }
     }
     store
-        .put(&pack(1), Body::Spooled(early), PutMode::CreateOnly)
+        .put(&pack(1), ObjectBody::Spooled(early), PutMode::CreateOnly)
         .expect("put");
     assert!(
         time(&pack(1)) >= time(&lease(1)),
@@ -343,7 +344,7 @@ fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {
                 thread::spawn(move || {
                     let bytes = vec![number; 1000];
                     barrier.wait();
-                    store.put(&pack(round), Body::Bytes(&bytes), PutMode::CreateOnly)
+                    store.put(&pack(round), ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
                 })
             })
             .collect();
@@ -383,7 +384,7 @@ fn readers_see_the_old_or_the_new(store: &SharedStore) {
             for number in 1..50_u8 {
                 let bytes = vec![number; 5000 - usize::from(number)];
                 store
-                    .put(&key, Body::Bytes(&bytes), PutMode::Replace)
+                    .put(&key, ObjectBody::Bytes(&bytes), PutMode::Replace)
                     .expect("replace");
             }
         })
@@ -397,7 +398,7 @@ fn readers_see_the_old_or_the_new(store: &SharedStore) {
 
 fn put(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
     store
-        .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+        .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
         .expect("put");
 }
 
@@ -416,10 +417,10 @@ fn pack(number: u8) -> ObjectKey {
 
 fn one_key_of_each_kind() -> Vec<ObjectKey> {
     vec![
-        ObjectKey::Config(Copy::First),
-        ObjectKey::Config(Copy::Second),
-        ObjectKey::KeySlot("a-0".to_owned(), Copy::First),
-        ObjectKey::KeySlot("a-0".to_owned(), Copy::Second),
+        ObjectKey::Config(Replica::First),
+        ObjectKey::Config(Replica::Second),
+        ObjectKey::KeySlot("a-0".to_owned(), Replica::First),
+        ObjectKey::KeySlot("a-0".to_owned(), Replica::Second),
         pack(1),
         pack(2),
         ObjectKey::Segment(SegmentId::new([3; 32])),

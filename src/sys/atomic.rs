@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::sys::{Dir, Existing, PathContext, PathError, TempFile};
+use crate::sys::{Dir, ExistingFile, PathContext, PathError, TempFile};
 
 /// Writes a file atomically: at any time its name holds the old bytes (or does not exist) or all of
 /// the new ones.
@@ -17,7 +17,7 @@ pub fn write_file(
     path: impl AsRef<Path>,
     bytes: &[u8],
     mode: u32,
-    existing: Existing,
+    existing: ExistingFile,
 ) -> Result<(), PathError> {
     let path = path.as_ref();
     let name = path
@@ -52,14 +52,14 @@ mod tests {
     fn a_file_is_written_with_its_mode_and_refuses_to_replace_unless_told() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("key");
-        write_file(&path, b"one", 0o600, Existing::Refuse).expect("write");
+        write_file(&path, b"one", 0o600, ExistingFile::Refuse).expect("write");
         assert_eq!(
             std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
             0o600
         );
-        let error = write_file(&path, b"two", 0o600, Existing::Refuse).expect_err("taken");
+        let error = write_file(&path, b"two", 0o600, ExistingFile::Refuse).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        write_file(&path, b"three", 0o644, Existing::Replace).expect("write");
+        write_file(&path, b"three", 0o644, ExistingFile::Replace).expect("write");
         assert_eq!(std::fs::read(&path).expect("read"), b"three");
         assert_eq!(
             std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
@@ -67,6 +67,6 @@ mod tests {
         );
         assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 1);
         fsync_dir(root.path()).expect("sync");
-        assert!(write_file(root.path().join(".."), b"", 0o600, Existing::Replace).is_err());
+        assert!(write_file(root.path().join(".."), b"", 0o600, ExistingFile::Replace).is_err());
     }
 }

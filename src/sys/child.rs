@@ -6,7 +6,7 @@
 //! forked. Waiting for a child's pipes can be cancelled from any thread, even while a grandchild in
 //! another session holds them open.
 //!
-//! A child without a pipe ([`Pipe::Neither`]) may leave a process running, such as a service that
+//! A child without a pipe ([`ChildPipe::Neither`]) may leave a process running, such as a service that
 //! it started. It gets no pipe of ours at all, not even for standard error: we would wait for any
 //! process that holds the pipe, or SIGPIPE would kill that process at its next write after we have
 //! exited.
@@ -62,14 +62,14 @@ pub struct SpawnOptions {
 
 /// How a failed command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum ChildEnding {
     /// It exited with this code, not 0.
     Code(i32),
     /// This signal killed it.
     Signal(i32),
 }
 
-impl std::fmt::Display for Ending {
+impl std::fmt::Display for ChildEnding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
@@ -102,7 +102,7 @@ pub enum CommandError {
     #[error("{command} failed with {ending}{}", stderr_text(.stderr_tail))]
     Failed {
         command: String,
-        ending: Ending,
+        ending: ChildEnding,
         stderr_tail: String,
     },
     /// We killed it.
@@ -131,7 +131,7 @@ fn stderr_text(tail: &str) -> String {
 
 /// The child's stream that is a pipe to us. Other streams are `/dev/null`, except standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pipe {
+pub enum ChildPipe {
     /// We read its standard output.
     Output,
     /// We write its standard input.
@@ -149,7 +149,7 @@ pub struct ChildProcess {
     child: Child,
     stdout: Option<ChildStdout>,
     stdin: Option<ChildStdin>,
-    shared: Arc<Shared>,
+    shared: Arc<ChildShared>,
     stderr: Option<JoinHandle<()>>,
     /// File for standard error if there is no pipe for it.
     stderr_file: Option<File>,
@@ -163,7 +163,7 @@ impl ChildProcess {
     pub fn start(
         words: &[String],
         options: &SpawnOptions,
-        pipe: Pipe,
+        pipe: ChildPipe,
     ) -> Result<Self, CommandError> {
         let Some(program) = words.first().filter(|program| !program.is_empty()) else {
             return Err(CommandError::Empty);
@@ -175,7 +175,7 @@ impl ChildProcess {
         };
 
         let (keep_alive, until) = mpsc::channel::<()>();
-        let stderr_file = (pipe == Pipe::Neither)
+        let stderr_file = (pipe == ChildPipe::Neither)
             .then(unlinked_file)
             .transpose()
             .map_err(failed)?;
@@ -193,7 +193,7 @@ impl ChildProcess {
         let stderr = child.stderr.take();
         let is_piped = is_piped(pipe, stdout.as_ref(), stdin.as_ref())
             && stderr.is_some() == stderr_file.is_none();
-        let (Ok(shared), true) = (Shared::new(&child), is_piped) else {
+        let (Ok(shared), true) = (ChildShared::new(&child), is_piped) else {
             // Only the handle is known. Its pipe is closed, so it will not run for long.
             let _ = child.kill();
             let _ = child.wait();
@@ -288,8 +288,8 @@ impl ChildProcess {
 
         let ending = match (status.code(), status.signal()) {
             (Some(0), _) => return Ok(stderr_tail),
-            (Some(code), _) => Ending::Code(code),
-            (None, signal) => Ending::Signal(signal.unwrap_or(0)),
+            (Some(code), _) => ChildEnding::Code(code),
+            (None, signal) => ChildEnding::Signal(signal.unwrap_or(0)),
         };
 
         Err(CommandError::Failed {
@@ -354,17 +354,17 @@ fn cancelled() -> io::Error {
 }
 
 /// Configures the child's pipe. Returns false if it is missing or cannot be configured.
-fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>) -> bool {
+fn is_piped(pipe: ChildPipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>) -> bool {
     match pipe {
-        Pipe::Output => stdout
+        ChildPipe::Output => stdout
             .map(|fd| fcntl_setpipe_size(fd, PIPE_BYTES))
             .is_some(),
-        Pipe::Input => stdin.is_some_and(|fd| {
+        ChildPipe::Input => stdin.is_some_and(|fd| {
             let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
             // A write must not block in a place where it cannot be cancelled.
             rustix::io::ioctl_fionbio(fd, true).is_ok()
         }),
-        Pipe::Neither => true,
+        ChildPipe::Neither => true,
     }
 }
 
@@ -399,16 +399,16 @@ fn end_of(file: &File) -> io::Result<Vec<u8>> {
 fn fork(
     words: &[String],
     options: &SpawnOptions,
-    pipe: Pipe,
+    pipe: ChildPipe,
     stderr: Option<&File>,
     until: mpsc::Receiver<()>,
 ) -> io::Result<(Child, JoinHandle<()>)> {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     match pipe {
-        Pipe::Output => command.stdin(Stdio::null()).stdout(Stdio::piped()),
-        Pipe::Input => command.stdin(Stdio::piped()).stdout(Stdio::null()),
-        Pipe::Neither => command.stdin(Stdio::null()).stdout(Stdio::null()),
+        ChildPipe::Output => command.stdin(Stdio::null()).stdout(Stdio::piped()),
+        ChildPipe::Input => command.stdin(Stdio::piped()).stdout(Stdio::null()),
+        ChildPipe::Neither => command.stdin(Stdio::null()).stdout(Stdio::null()),
     };
     command.stderr(match stderr {
         Some(file) => file.try_clone()?.into(),
@@ -468,7 +468,7 @@ fn lead_own_session(command: &mut Command) {
 
 /// State shared by the reader, the thread for standard error and cancellers.
 #[derive(Debug)]
-struct Shared {
+struct ChildShared {
     pid: Pid,
     /// Readable once all waiting must end.
     stop_pipe: OwnedFd,
@@ -481,7 +481,7 @@ struct Shared {
     tail: Mutex<Vec<u8>>,
 }
 
-impl Shared {
+impl ChildShared {
     fn new(child: &Child) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -573,7 +573,7 @@ fn write_unless(fd: impl AsFd, stop: &OwnedFd, bytes: &[u8]) -> io::Result<Optio
 }
 
 /// Keeps the end of standard error until it is closed or the wait for it is over.
-fn keep_tail(stderr: impl AsFd, shared: &Shared) {
+fn keep_tail(stderr: impl AsFd, shared: &ChildShared) {
     let mut buffer = [0; 4096];
     while let Ok(Some(read @ 1..)) = read_unless(&stderr, &shared.stop_stderr, &mut buffer) {
         let mut tail = lock(&shared.tail);
@@ -586,7 +586,7 @@ fn keep_tail(stderr: impl AsFd, shared: &Shared) {
 /// Ends a running command from another thread.
 #[derive(Debug, Clone)]
 pub struct Canceller {
-    shared: Arc<Shared>,
+    shared: Arc<ChildShared>,
 }
 
 impl Canceller {

@@ -24,7 +24,7 @@ mod writeback;
 pub use atomic::{fsync_dir, write_file};
 pub use beneath::open_beneath;
 pub use child::{
-    Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES,
+    Canceller, ChildEnding, ChildPipe, ChildProcess, CommandError, PIPE_BYTES, STDERR_TAIL_BYTES,
     SpawnOptions, TERM_GRACE, watched,
 };
 pub use clock::{boottime, now};
@@ -41,7 +41,7 @@ pub use read::read_bounded;
 pub use recorded::recorded_path;
 pub use shell::shell_syntax;
 pub use shown::{masked, masked_output, shown};
-pub use sorter::{Record, Sorted, Sorter};
+pub use sorter::{Record, SortedRecords, Sorter};
 pub use state::StateDir;
-pub use temp::{Existing, TEMP_PREFIX, TempFile};
+pub use temp::{ExistingFile, TEMP_PREFIX, TempFile};
 pub use writeback::writeback_seconds;

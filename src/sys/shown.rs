@@ -39,7 +39,7 @@ const PLACES: [&str; 5] = ["file", "command", "path", "prompt", "stdin"];
 
 /// How an option passes a secret to a program.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+enum TextForm {
     /// `-pSECRET`.
     Attached,
     /// `-p SECRET` or `-pSECRET`.
@@ -54,61 +54,61 @@ enum Form {
 
 /// Program names by their beginning, with the options that hold a secret. For example `-p` of
 /// `psql` is a port, so it is not listed.
-const OPTIONS: [(&str, &[&str], Form); 44] = [
-    ("mysql", &["-p"], Form::Attached),
-    ("mariadb", &["-p"], Form::Attached),
-    ("mariabackup", &["-p"], Form::Attached),
-    ("xtrabackup", &["-p"], Form::Attached),
-    ("mydumper", &["-p"], Form::Either),
-    ("sshpass", &["-p"], Form::Either),
-    ("mongo", &["-p"], Form::Either),
-    ("redis-cli", &["-a"], Form::Either),
-    ("valkey-cli", &["-a"], Form::Either),
-    ("keydb-cli", &["-a"], Form::Either),
-    ("ldap", &["-w"], Form::Either),
-    ("sqlcmd", &["-P"], Form::Either),
-    ("bcp", &["-P"], Form::Either),
-    ("isql", &["-P"], Form::Either),
-    ("tsql", &["-P"], Form::Either),
-    ("sqsh", &["-P"], Form::Either),
-    ("gbak", &["-pas"], Form::Separate),
-    ("cqlsh", &["-p"], Form::Either),
-    ("cypher-shell", &["-p"], Form::Either),
-    ("cbbackup", &["-p"], Form::Either),
-    ("influx", &["-t"], Form::Either),
-    ("etcdctl", &["--user"], Form::After(':')),
-    ("zip", &["-P"], Form::Either),
-    ("unzip", &["-P"], Form::Either),
-    ("7z", &["-p"], Form::Attached),
-    ("rar", &["-p", "-hp"], Form::Attached),
-    ("openssl", &["-k", "-K"], Form::Separate),
-    ("ssh-keygen", &["-N", "-P"], Form::Separate),
+const OPTIONS: [(&str, &[&str], TextForm); 44] = [
+    ("mysql", &["-p"], TextForm::Attached),
+    ("mariadb", &["-p"], TextForm::Attached),
+    ("mariabackup", &["-p"], TextForm::Attached),
+    ("xtrabackup", &["-p"], TextForm::Attached),
+    ("mydumper", &["-p"], TextForm::Either),
+    ("sshpass", &["-p"], TextForm::Either),
+    ("mongo", &["-p"], TextForm::Either),
+    ("redis-cli", &["-a"], TextForm::Either),
+    ("valkey-cli", &["-a"], TextForm::Either),
+    ("keydb-cli", &["-a"], TextForm::Either),
+    ("ldap", &["-w"], TextForm::Either),
+    ("sqlcmd", &["-P"], TextForm::Either),
+    ("bcp", &["-P"], TextForm::Either),
+    ("isql", &["-P"], TextForm::Either),
+    ("tsql", &["-P"], TextForm::Either),
+    ("sqsh", &["-P"], TextForm::Either),
+    ("gbak", &["-pas"], TextForm::Separate),
+    ("cqlsh", &["-p"], TextForm::Either),
+    ("cypher-shell", &["-p"], TextForm::Either),
+    ("cbbackup", &["-p"], TextForm::Either),
+    ("influx", &["-t"], TextForm::Either),
+    ("etcdctl", &["--user"], TextForm::After(':')),
+    ("zip", &["-P"], TextForm::Either),
+    ("unzip", &["-P"], TextForm::Either),
+    ("7z", &["-p"], TextForm::Attached),
+    ("rar", &["-p", "-hp"], TextForm::Attached),
+    ("openssl", &["-k", "-K"], TextForm::Separate),
+    ("ssh-keygen", &["-N", "-P"], TextForm::Separate),
     (
         "curl",
         &["-u", "--user", "-U", "--proxy-user", "-E", "--cert"],
-        Form::After(':'),
+        TextForm::After(':'),
     ),
-    ("curl", &["-b", "--cookie"], Form::Cookie),
-    ("http", &["-a", "--auth"], Form::After(':')),
-    ("wget", &["--user"], Form::After(':')),
-    ("lftp", &["-u"], Form::After(',')),
-    ("ncftp", &["-p"], Form::Either),
-    ("smb", &["-U", "--user"], Form::After('%')),
-    ("rpcclient", &["-U", "--user"], Form::After('%')),
-    ("snmp", &["-A", "-X", "-c"], Form::Either),
-    ("ipmitool", &["-P"], Form::Either),
-    ("kopia", &["-p"], Form::Either),
+    ("curl", &["-b", "--cookie"], TextForm::Cookie),
+    ("http", &["-a", "--auth"], TextForm::After(':')),
+    ("wget", &["--user"], TextForm::After(':')),
+    ("lftp", &["-u"], TextForm::After(',')),
+    ("ncftp", &["-p"], TextForm::Either),
+    ("smb", &["-U", "--user"], TextForm::After('%')),
+    ("rpcclient", &["-U", "--user"], TextForm::After('%')),
+    ("snmp", &["-A", "-X", "-c"], TextForm::Either),
+    ("ipmitool", &["-P"], TextForm::Either),
+    ("kopia", &["-p"], TextForm::Either),
     // `docker login -p`, and `login` of other programs.
-    ("login", &["-p"], Form::Either),
+    ("login", &["-p"], TextForm::Either),
     (
         "aws",
         &["aws_secret_access_key", "aws_session_token"],
-        Form::Separate,
+        TextForm::Separate,
     ),
     // A name and a secret without an option.
-    ("sqlplus", &[""], Form::After('/')),
-    ("expdp", &[""], Form::After('/')),
-    ("rman", &["target="], Form::After('/')),
+    ("sqlplus", &[""], TextForm::After('/')),
+    ("expdp", &[""], TextForm::After('/')),
+    ("rman", &["target="], TextForm::After('/')),
 ];
 /// Programs whose arguments are a script.
 const SHELLS: [&str; 3] = ["ssh", "eval", "mosh"];
@@ -130,7 +130,7 @@ pub fn shown(words: &[String]) -> String {
 /// `Authorization:`, passwords in URLs, secrets in their queries, and the options in [`OPTIONS`],
 /// also within a word that is a script.
 pub fn masked(words: &[String]) -> Vec<String> {
-    let mut masker = Masker::default();
+    let mut masker = SecretMasker::default();
     words.iter().map(|word| masker.word(word)).collect()
 }
 
@@ -145,9 +145,9 @@ pub fn masked_output(text: &str, words: &[String]) -> String {
         text = text.replace(secret, MASK);
     }
     let lines = text.split_inclusive('\n').map(|line| {
-        Masker {
+        SecretMasker {
             is_script: true,
-            ..Masker::default()
+            ..SecretMasker::default()
         }
         .word(line)
     });
@@ -167,16 +167,16 @@ fn secrets_of(words: &[String]) -> Vec<String> {
 
 /// State of the scan: expectations for the next word after the words so far.
 #[derive(Default)]
-struct Masker {
-    options: Vec<(&'static [&'static str], Form)>,
-    next: Next,
+struct SecretMasker {
+    options: Vec<(&'static [&'static str], TextForm)>,
+    next: NextSecret,
     /// The next word is a script: text after a secret in it is not part of the secret.
     is_script: bool,
     has_shell: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Next {
+enum NextSecret {
     #[default]
     Plain,
     Secret,
@@ -194,7 +194,7 @@ enum Next {
     ToQuote(char),
 }
 
-impl Masker {
+impl SecretMasker {
     fn word(&mut self, word: &str) -> String {
         let is_script = self.is_script || self.has_shell;
         let program = word.rsplit('/').next().unwrap_or_default();
@@ -213,15 +213,15 @@ impl Masker {
                 out.push_str(&self.piece(text));
                 // Blanks inside the secret: `PGPASSWORD=two words` as one word of `env`.
                 if is_first && !is_script && out.ends_with(MASK) {
-                    self.next = Next::Plain;
+                    self.next = NextSecret::Plain;
                     return out;
                 }
             }
             out.push_str(&piece[text.len()..]);
         }
 
-        if let Next::Rest(_) | Next::ToQuote(_) | Next::SecretInWord = self.next {
-            self.next = Next::Plain;
+        if let NextSecret::Rest(_) | NextSecret::ToQuote(_) | NextSecret::SecretInWord = self.next {
+            self.next = NextSecret::Plain;
         }
         // Several masks in a row are one secret with blanks.
         while let Some(at) = out.find("*** ***") {
@@ -234,41 +234,43 @@ impl Masker {
     fn whole_word(&mut self, word: &str) -> Option<String> {
         let masked = match self.next {
             // An option in the place of the expected value.
-            Next::Secret if !word.starts_with("--") => MASK.to_owned(),
-            Next::SecretAfter(between) => match word.find(between) {
+            NextSecret::Secret if !word.starts_with("--") => MASK.to_owned(),
+            NextSecret::SecretAfter(between) => match word.find(between) {
                 Some(at) => format!("{}{MASK}", &word[..=at]),
                 None => word.to_owned(),
             },
-            Next::Cookie if word.contains('=') => MASK.to_owned(),
-            Next::Cookie => word.to_owned(),
+            NextSecret::Cookie if word.contains('=') => MASK.to_owned(),
+            NextSecret::Cookie => word.to_owned(),
             _ => return None,
         };
-        self.next = Next::Plain;
+        self.next = NextSecret::Plain;
         Some(masked)
     }
 
     fn piece(&mut self, text: &str) -> String {
         match std::mem::take(&mut self.next) {
-            Next::Plain => {}
-            Next::ToQuote(quote) => return self.within(text, Next::ToQuote(quote), Some(quote)),
-            Next::Rest(quote) => return self.within(text, Next::Rest(quote), quote),
+            NextSecret::Plain => {}
+            NextSecret::ToQuote(quote) => {
+                return self.within(text, NextSecret::ToQuote(quote), Some(quote));
+            }
+            NextSecret::Rest(quote) => return self.within(text, NextSecret::Rest(quote), quote),
             // An option in the place of the expected value.
-            Next::Secret if text.starts_with("--") => {}
-            Next::Secret | Next::SecretInWord => return self.secret("", text),
-            Next::Cookie if !text.contains('=') => return text.to_owned(),
-            Next::Cookie => return self.secret("", text),
-            Next::SecretIfAssigned { .. } if ["=", ":", "=>", ":="].contains(&text) => {
-                self.next = Next::SecretInWord;
+            NextSecret::Secret if text.starts_with("--") => {}
+            NextSecret::Secret | NextSecret::SecretInWord => return self.secret("", text),
+            NextSecret::Cookie if !text.contains('=') => return text.to_owned(),
+            NextSecret::Cookie => return self.secret("", text),
+            NextSecret::SecretIfAssigned { .. } if ["=", ":", "=>", ":="].contains(&text) => {
+                self.next = NextSecret::SecretInWord;
                 return text.to_owned();
             }
-            Next::SecretIfAssigned { .. } if text.starts_with('=') => {
+            NextSecret::SecretIfAssigned { .. } if text.starts_with('=') => {
                 return self.secret("=", &text[1..]);
             }
-            Next::SecretIfAssigned { or_quoted: true } if text.starts_with(['\'', '"']) => {
+            NextSecret::SecretIfAssigned { or_quoted: true } if text.starts_with(['\'', '"']) => {
                 return self.secret("", text);
             }
-            Next::SecretIfAssigned { .. } => {}
-            Next::SecretAfter(between) => {
+            NextSecret::SecretIfAssigned { .. } => {}
+            NextSecret::SecretAfter(between) => {
                 if let Some(at) = text.find(between) {
                     return self.secret(&text[..=at], &text[at + 1..]);
                 }
@@ -293,13 +295,13 @@ impl Masker {
             .or_else(|| open_quote(before))
             .filter(|&quote| !rest.contains(quote))
         {
-            self.next = Next::ToQuote(quote);
+            self.next = NextSecret::ToQuote(quote);
         }
         format!("{before}{MASK}")
     }
 
     /// Masks the continuation of a secret that began earlier, up to the closing quote.
-    fn within(&mut self, text: &str, state: Next, quote: Option<char>) -> String {
+    fn within(&mut self, text: &str, state: NextSecret, quote: Option<char>) -> String {
         match quote.and_then(|quote| text.find(quote)) {
             Some(at) => format!("{MASK}{}", &text[at + 1..]),
             None => {
@@ -334,18 +336,20 @@ impl Masker {
             let before = format!("{quotes}{}", &bare[..bare.len() - value.len()]);
             if value.is_empty() {
                 self.next = match form {
-                    Form::Attached => continue,
-                    Form::Either | Form::Separate => Next::Secret,
-                    Form::After(between) => Next::SecretAfter(between),
-                    Form::Cookie => Next::Cookie,
+                    TextForm::Attached => continue,
+                    TextForm::Either | TextForm::Separate => NextSecret::Secret,
+                    TextForm::After(between) => NextSecret::SecretAfter(between),
+                    TextForm::Cookie => NextSecret::Cookie,
                 };
                 return Some(text.to_owned());
             }
             match form {
-                Form::Attached | Form::Either => return Some(self.secret(&before, value)),
-                Form::Cookie if value.contains('=') => return Some(self.secret(&before, value)),
-                Form::Cookie | Form::Separate => {}
-                Form::After(between) => {
+                TextForm::Attached | TextForm::Either => return Some(self.secret(&before, value)),
+                TextForm::Cookie if value.contains('=') => {
+                    return Some(self.secret(&before, value));
+                }
+                TextForm::Cookie | TextForm::Separate => {}
+                TextForm::After(between) => {
                     let Some(at) = value
                         .find(between)
                         .filter(|_| !value.starts_with(['/', '.', '@']))
@@ -386,14 +390,14 @@ impl Masker {
             // A lower-case name is a connection string's, so the value may follow. An upper-case
             // name is a shell variable set to the empty string.
             if text.ends_with('=') && name.chars().all(|c| c.is_ascii_lowercase()) {
-                self.next = Next::SecretInWord;
+                self.next = NextSecret::SecretInWord;
             }
             if text.ends_with(':') {
                 let quote = name
                     .chars()
                     .find(|c| matches!(c, '\'' | '"'))
                     .filter(|_| !name.ends_with(['\'', '"']));
-                self.next = Next::Rest(quote);
+                self.next = NextSecret::Rest(quote);
             }
             return Some(text.to_owned());
         }
@@ -429,18 +433,18 @@ fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
 
 /// Returns the expectation for the next piece: the value of `--token` or `-password`, of SQL's
 /// `PASSWORD 'x'` and `IDENTIFIED BY 'x'`, or of `password = x` in a connection string.
-fn expected_after(text: &str) -> Next {
+fn expected_after(text: &str) -> NextSecret {
     let is_option = text.starts_with('-') && text.len() > 2 && !text.contains('=');
     let or_quoted = ["password", "by"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word));
     let is_secret = is_secret_name(bare_name(text));
     if is_secret && is_option {
-        Next::Secret
+        NextSecret::Secret
     } else if !is_secret && !or_quoted {
-        Next::Plain
+        NextSecret::Plain
     } else {
-        Next::SecretIfAssigned { or_quoted }
+        NextSecret::SecretIfAssigned { or_quoted }
     }
 }
 

@@ -26,14 +26,14 @@ pub type Record<'a> = (&'a [u8], &'a [u8]);
 
 /// Position of a record in the arena. `prefix` holds the key's first bytes, so most comparisons
 /// need only the index.
-struct Slot {
+struct SorterSlot {
     prefix: u64,
     offset: usize,
     key_len: u32,
     value_len: u32,
 }
 
-impl Slot {
+impl SorterSlot {
     fn key<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
         &arena[self.offset..self.offset + self.key_len as usize]
     }
@@ -58,13 +58,13 @@ pub struct Sorter {
     scratch: PathBuf,
     budget_bytes: usize,
     arena: Vec<u8>,
-    slots: Vec<Slot>,
+    slots: Vec<SorterSlot>,
     /// In push order: the records of a spill were pushed before those of the next one.
-    spills: Vec<Spill>,
+    spills: Vec<SpillFile>,
 }
 
 /// One sorted file. `level` is the number of merges that its records have gone through.
-struct Spill {
+struct SpillFile {
     file: SealedReader,
     level: u32,
 }
@@ -93,12 +93,12 @@ impl Sorter {
                 .context("sort records in", &self.scratch);
         };
 
-        let more = key.len() + value.len() + size_of::<Slot>();
+        let more = key.len() + value.len() + size_of::<SorterSlot>();
         if !self.slots.is_empty() && self.memory_bytes().saturating_add(more) > self.budget_bytes {
             self.spill()?;
         }
 
-        let slot = Slot {
+        let slot = SorterSlot {
             prefix: prefix_of(key),
             offset: self.arena.len(),
             key_len,
@@ -111,15 +111,15 @@ impl Sorter {
     }
 
     /// Ends the input. Nothing is spilled if everything fits in memory.
-    pub fn finish(mut self) -> Result<Sorted, PathError> {
+    pub fn finish(mut self) -> Result<SortedRecords, PathError> {
         if self.spills.is_empty() {
             self.sort();
-            let state = State::Memory {
+            let state = SorterState::Memory {
                 arena: self.arena,
                 slots: self.slots,
                 next: 0,
             };
-            return Ok(Sorted {
+            return Ok(SortedRecords {
                 scratch: self.scratch,
                 state,
             });
@@ -135,16 +135,16 @@ impl Sorter {
             self.merge_last(FAN_IN)?;
         }
 
-        let merge = Merge::new(self.spills, self.budget_bytes)
+        let merge = SpillMerge::new(self.spills, self.budget_bytes)
             .context("read records from", &self.scratch)?;
-        Ok(Sorted {
+        Ok(SortedRecords {
             scratch: self.scratch,
-            state: State::Merge(merge),
+            state: SorterState::Merge(merge),
         })
     }
 
     fn memory_bytes(&self) -> usize {
-        self.arena.len() + self.slots.len() * size_of::<Slot>()
+        self.arena.len() + self.slots.len() * size_of::<SorterSlot>()
     }
 
     /// Sorts the records in memory. The offset decides between equal keys, which keeps push order
@@ -176,7 +176,7 @@ impl Sorter {
         Ok(())
     }
 
-    fn write_spill(&self) -> io::Result<Spill> {
+    fn write_spill(&self) -> io::Result<SpillFile> {
         let mut out = SpillWriter::new(&self.scratch)?;
         for slot in &self.slots {
             out.write(slot.key(&self.arena), slot.value(&self.arena))?;
@@ -212,12 +212,12 @@ impl Sorter {
 }
 
 fn merge_to_spill(
-    inputs: Vec<Spill>,
+    inputs: Vec<SpillFile>,
     budget: usize,
     scratch: &Path,
     level: u32,
-) -> io::Result<Spill> {
-    let mut merge = Merge::new(inputs, budget)?;
+) -> io::Result<SpillFile> {
+    let mut merge = SpillMerge::new(inputs, budget)?;
     let mut out = SpillWriter::new(scratch)?;
     while let Some((key, value)) = merge.next()? {
         out.write(key, value)?;
@@ -242,8 +242,8 @@ impl SpillWriter {
         self.0.write(value)
     }
 
-    fn finish(self, level: u32) -> io::Result<Spill> {
-        Ok(Spill {
+    fn finish(self, level: u32) -> io::Result<SpillFile> {
+        Ok(SpillFile {
             file: self.0.finish()?,
             level,
         })
@@ -251,7 +251,7 @@ impl SpillWriter {
 }
 
 /// Reads one spill forward. The current record is always complete in `buffer`.
-struct Cursor {
+struct SpillCursor {
     file: SealedReader,
     buffer: Vec<u8>,
     filled: usize,
@@ -261,8 +261,8 @@ struct Cursor {
     value_len: usize,
 }
 
-impl Cursor {
-    fn new(spill: Spill, buffer_bytes: usize) -> Self {
+impl SpillCursor {
+    fn new(spill: SpillFile, buffer_bytes: usize) -> Self {
         Self {
             file: spill.file,
             buffer: vec![0; buffer_bytes],
@@ -320,21 +320,21 @@ impl Cursor {
 
 /// A k-way merge. `heap` is a binary min-heap of cursor numbers by (key, number), so equal keys are
 /// returned in push order.
-struct Merge {
-    cursors: Vec<Cursor>,
+struct SpillMerge {
+    cursors: Vec<SpillCursor>,
     heap: Vec<usize>,
     /// The record of the heap's first cursor was returned, so the cursor must advance before the
     /// next one.
     given: bool,
 }
 
-impl Merge {
-    fn new(spills: Vec<Spill>, budget_bytes: usize) -> io::Result<Self> {
+impl SpillMerge {
+    fn new(spills: Vec<SpillFile>, budget_bytes: usize) -> io::Result<Self> {
         let (least, most) = READ_BUFFER_BYTES;
         let buffer_bytes = (budget_bytes / spills.len().max(1)).clamp(least, most);
         let mut cursors = Vec::with_capacity(spills.len());
         for spill in spills {
-            let mut cursor = Cursor::new(spill, buffer_bytes);
+            let mut cursor = SpillCursor::new(spill, buffer_bytes);
             if cursor.advance()? {
                 cursors.push(cursor);
             }
@@ -389,22 +389,22 @@ impl Merge {
     }
 }
 
-enum State {
+enum SorterState {
     Memory {
         arena: Vec<u8>,
-        slots: Vec<Slot>,
+        slots: Vec<SorterSlot>,
         next: usize,
     },
-    Merge(Merge),
+    Merge(SpillMerge),
 }
 
 /// The sorted records: keys ascending as unsigned bytes, equal keys in push order.
-pub struct Sorted {
+pub struct SortedRecords {
     scratch: PathBuf,
-    state: State,
+    state: SorterState,
 }
 
-impl Sorted {
+impl SortedRecords {
     /// Returns the next record, (key, value), or `None` at the end. After an error it must not be
     /// called again.
     #[expect(
@@ -413,11 +413,11 @@ impl Sorted {
     )]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, PathError> {
         match &mut self.state {
-            State::Memory { arena, slots, next } => Ok(slots.get(*next).map(|slot| {
+            SorterState::Memory { arena, slots, next } => Ok(slots.get(*next).map(|slot| {
                 *next += 1;
                 (slot.key(arena), slot.value(arena))
             })),
-            State::Merge(merge) => merge.next().context("read records from", &self.scratch),
+            SorterState::Merge(merge) => merge.next().context("read records from", &self.scratch),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::sys::random::random_bytes;
-use crate::sys::{Dir, Existing, LockFile, PathContext, PathError, TempFile, read_bounded};
+use crate::sys::{Dir, ExistingFile, LockFile, PathContext, PathError, TempFile, read_bounded};
 
 /// Permission bits that let other users change the content of a directory.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -77,7 +77,7 @@ impl StateDir {
 
     /// Writes a whole file (mode 0600). When it returns `Ok` the file survives a power failure;
     /// otherwise the previous content stays.
-    pub fn write(&self, name: &str, bytes: &[u8], existing: Existing) -> Result<(), PathError> {
+    pub fn write(&self, name: &str, bytes: &[u8], existing: ExistingFile) -> Result<(), PathError> {
         let mut temp = TempFile::create(&self.dir, 0o600)?;
         temp.write_all(bytes)?;
         temp.publish(&self.dir, name, existing)?;
@@ -122,14 +122,16 @@ mod tests {
         let state = StateDir::open(root.path().join("a/state")).expect("made");
         assert_eq!(mode(state.path()), 0o700);
         assert_eq!(state.read("f", 10).expect("absent"), None);
-        state.write("f", b"one", Existing::Refuse).expect("written");
+        state
+            .write("f", b"one", ExistingFile::Refuse)
+            .expect("written");
         assert_eq!(mode(&state.path().join("f")), 0o600);
         let taken = state
-            .write("f", b"two", Existing::Refuse)
+            .write("f", b"two", ExistingFile::Refuse)
             .expect_err("taken");
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
         state
-            .write("f", b"three", Existing::Replace)
+            .write("f", b"three", ExistingFile::Replace)
             .expect("replaced");
         assert_eq!(
             state.read("f", 10).expect("read").as_deref(),
@@ -140,7 +142,9 @@ mod tests {
             .sub("inner")
             .and_then(|_| state.sub("inner"))
             .expect("made once, opened twice");
-        inner.write("f", b"x", Existing::Refuse).expect("written");
+        inner
+            .write("f", b"x", ExistingFile::Refuse)
+            .expect("written");
         assert_eq!(fs::read(state.path().join("inner/f")).expect("read"), b"x");
     }
 
@@ -149,7 +153,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
         state
-            .write("f", b"junk", Existing::Refuse)
+            .write("f", b"junk", ExistingFile::Refuse)
             .expect("written");
         let aside = state.set_aside("f").expect("moved");
         assert_eq!(fs::read(aside).expect("read"), b"junk");

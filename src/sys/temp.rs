@@ -27,7 +27,7 @@ pub const TEMP_PREFIX: &str = ".tmp-";
 
 /// What to do if the final name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Existing {
+pub enum ExistingFile {
     /// Keep it and fail with `AlreadyExists`.
     Refuse,
     /// Replace it in one step.
@@ -114,17 +114,17 @@ impl TempFile {
         mut self,
         dir: &Dir,
         name: impl AsRef<Path>,
-        existing: Existing,
+        existing: ExistingFile,
     ) -> Result<(), PathError> {
         let name = name.as_ref();
         self.file.sync_all().context("sync", self.path())?;
         match existing {
-            Existing::Replace => {
+            ExistingFile::Replace => {
                 self.dir.rename_over(&self.name, dir, name)?;
                 self.named = false;
             }
-            Existing::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
-            Existing::RefuseSeen | Existing::Reserve => {
+            ExistingFile::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
+            ExistingFile::RefuseSeen | ExistingFile::Reserve => {
                 match self.dir.rename_new(&self.name, dir, name) {
                     Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
                         self.rename_in_two_steps(dir, name, existing)?;
@@ -148,7 +148,7 @@ impl TempFile {
         self,
         dir: &Dir,
         name: impl AsRef<Path>,
-        existing: Existing,
+        existing: ExistingFile,
     ) -> Result<(), PathError> {
         let path = dir.path().join(name.as_ref());
         let begun = boottime();
@@ -176,9 +176,9 @@ impl TempFile {
         &self,
         dir: &Dir,
         name: &Path,
-        existing: Existing,
+        existing: ExistingFile,
     ) -> Result<(), PathError> {
-        if existing == Existing::RefuseSeen {
+        if existing == ExistingFile::RefuseSeen {
             return self.dir.rename_if_unseen(&self.name, dir, name);
         }
         drop(dir.create_file(name, 0o600)?);
@@ -233,10 +233,10 @@ mod tests {
         assert_eq!(names(root.path()), [""; 0]);
 
         temp(b"first")
-            .publish(&dir, "a", Existing::Refuse)
+            .publish(&dir, "a", ExistingFile::Refuse)
             .expect("publish");
         let error = temp(b"second")
-            .publish(&dir, "a", Existing::Refuse)
+            .publish(&dir, "a", ExistingFile::Refuse)
             .expect_err("taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
         assert_eq!(
@@ -245,7 +245,7 @@ mod tests {
         );
 
         temp(b"third")
-            .publish(&dir, "a", Existing::Replace)
+            .publish(&dir, "a", ExistingFile::Replace)
             .expect("publish");
         assert_eq!(
             std::fs::read(root.path().join("a")).expect("read"),
@@ -266,8 +266,8 @@ mod tests {
             done
         };
         for (name, existing) in [
-            ("seen", Existing::RefuseSeen),
-            ("reserved", Existing::Reserve),
+            ("seen", ExistingFile::RefuseSeen),
+            ("reserved", ExistingFile::Reserve),
         ] {
             publish(b"first", name, existing).expect("free");
             let error = publish(b"second", name, existing).expect_err("taken");

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use crate::sys::{Canceller, ChildProcess, CommandError, Pipe, SpawnOptions};
+use crate::sys::{Canceller, ChildPipe, ChildProcess, CommandError, SpawnOptions};
 
 /// A running command. Writing feeds it. The work is done only if [`FedCommand::finish`] succeeds.
 /// Dropping it kills the command and its process group.
@@ -20,7 +20,7 @@ impl FedCommand {
     /// Starts a program: its name, then its arguments.
     pub fn spawn(words: &[String], options: &SpawnOptions) -> Result<Self, CommandError> {
         Ok(Self {
-            child: ChildProcess::start(words, options, Pipe::Input)?,
+            child: ChildProcess::start(words, options, ChildPipe::Input)?,
             is_shut: false,
         })
     }
@@ -71,7 +71,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sys::Ending;
+    use crate::sys::ChildEnding;
 
     fn spawn(words: &[&str]) -> Result<FedCommand, CommandError> {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -93,7 +93,7 @@ mod tests {
         command.write_all(b"x").expect("taken");
         let err = command.finish().expect_err("exit 3");
         assert!(
-            matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
+            matches!(&err, CommandError::Failed { ending: ChildEnding::Code(3), stderr_tail, .. }
             if stderr_tail == "warning\n")
         );
     }
@@ -111,14 +111,14 @@ mod tests {
         };
         let err = feed("echo 'ERROR: no such thing' >&2; exit 3");
         assert!(
-            matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
+            matches!(&err, CommandError::Failed { ending: ChildEnding::Code(3), stderr_tail, .. }
             if stderr_tail.contains("no such thing"))
         );
         assert!(matches!(feed("exit 0"), CommandError::NotTaken { .. }));
         assert!(matches!(
             feed("kill -9 $$"),
             CommandError::Failed {
-                ending: Ending::Signal(9),
+                ending: ChildEnding::Signal(9),
                 ..
             }
         ));

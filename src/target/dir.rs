@@ -10,10 +10,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::durable::{Way, Writes, sync_dir, sync_file};
-use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules, Times};
-use super::protect::Protection;
-use super::temp::Replace;
+use super::durable::{SyncWay, WrittenTo, sync_dir, sync_file};
+use super::meta::{
+    self, MetaReport, MetaToSet, MetadataBefore, MetadataHandle, MetadataRules, WhichTimes,
+};
+use super::protect::ProtectedDirs;
+use super::temp::ReplaceRule;
 use crate::sys::open_beneath;
 use crate::types::{DeviceNumber, EntryKind, Timestamp};
 
@@ -27,7 +29,7 @@ const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
 
 /// Status of an existing name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Existing {
+pub struct FoundEntry {
     /// `None` for a kind that no entry has.
     pub kind: Option<EntryKind>,
     /// Bytes; for a link the length of its target.
@@ -49,7 +51,7 @@ pub struct Existing {
     pub allocated: u64,
 }
 
-impl Existing {
+impl FoundEntry {
     pub(super) fn of_handle(fd: BorrowedFd<'_>) -> rustix::io::Result<Self> {
         rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
             .map(|found| Self::from(&found))
@@ -80,7 +82,7 @@ impl Existing {
 /// Granularities of file system times: multiples of this many seconds, or of this many nanoseconds.
 const GRAINS: [(i64, u32); 5] = [(0, 100), (0, 1000), (0, 1_000_000), (1, 1), (2, 1)];
 
-impl From<&Statx> for Existing {
+impl From<&Statx> for FoundEntry {
     fn from(found: &Statx) -> Self {
         let mtime = found.stx_mtime;
         let ctime = found.stx_ctime;
@@ -121,15 +123,15 @@ pub(super) fn kind_of(file_type: FileType) -> Option<EntryKind> {
 
 /// State shared by all directories of one tree.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) rules: Rules,
+pub(super) struct DestShared {
+    pub(super) rules: MetadataRules,
     /// The effective user when the tree was opened.
     pub(super) euid: u32,
     /// Start of the temporary names; random, so that two restores into one tree do not collide.
     pub(super) temp_seed: u64,
     pub(super) temp_count: AtomicU64,
-    pub(super) writes: Writes,
-    pub(super) protection: Protection,
+    pub(super) writes: WrittenTo,
+    pub(super) protection: ProtectedDirs,
 }
 
 /// An open directory of the target; clones share the handle.
@@ -137,36 +139,36 @@ pub(super) struct Shared {
 /// Names are single components: one that is empty, `.`, `..` or holds a slash is `InvalidInput`
 /// everywhere. Errors are those of the system calls, without a path.
 #[derive(Debug, Clone)]
-pub struct Dir {
-    inner: Arc<Inner>,
-    replace: Replace,
+pub struct DestDir {
+    inner: Arc<DestDirInner>,
+    replace: ReplaceRule,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct DestDirInner {
     fd: OwnedFd,
-    shared: Arc<Shared>,
+    shared: Arc<DestShared>,
     /// Whether new paths inherit an ACL: one of the three constants below.
     default_acl: AtomicU8,
     /// Its device and the device's sync method, known after the first write in it.
-    way: OnceLock<(u64, Way)>,
-    /// The generation of [`Writes`] in which the directory was recorded.
+    way: OnceLock<(u64, SyncWay)>,
+    /// The generation of [`WrittenTo`] in which the directory was recorded.
     noted: AtomicU64,
     /// It holds names that must be synced by its own handle.
     is_unsynced: AtomicBool,
 }
 
-impl Inner {
-    fn way(&self) -> (u64, Way) {
+impl DestDirInner {
+    fn way(&self) -> (u64, SyncWay) {
         *self
             .way
-            .get_or_init(|| match Existing::of_handle(self.fd.as_fd()) {
+            .get_or_init(|| match FoundEntry::of_handle(self.fd.as_fd()) {
                 Ok(found) => (
                     found.device,
                     self.shared.writes.way(found.device, self.fd.as_fd()),
                 ),
                 // If it cannot be stat'ed, sync it individually; that reports the error.
-                Err(_) => (0, Way::EachFile),
+                Err(_) => (0, SyncWay::EachFile),
             })
     }
 
@@ -179,7 +181,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for DestDirInner {
     fn drop(&mut self) {
         self.sync();
     }
@@ -189,9 +191,9 @@ const ACL_UNKNOWN: u8 = 0;
 const ACL_ABSENT: u8 = 1;
 const ACL_PRESENT: u8 = 2;
 
-impl Dir {
-    pub(super) fn new(fd: OwnedFd, shared: Arc<Shared>) -> Self {
-        let inner = Inner {
+impl DestDir {
+    pub(super) fn new(fd: OwnedFd, shared: Arc<DestShared>) -> Self {
+        let inner = DestDirInner {
             fd,
             shared,
             default_acl: AtomicU8::new(ACL_UNKNOWN),
@@ -201,26 +203,26 @@ impl Dir {
         };
         Self {
             inner: Arc::new(inner),
-            replace: Replace::Anything,
+            replace: ReplaceRule::Anything,
         }
     }
 
     /// Returns this directory with a handle through which a new name replaces only what `replace`
     /// allows.
     #[must_use]
-    pub fn replacing(&self, replace: Replace) -> Self {
+    pub fn replacing(&self, replace: ReplaceRule) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             replace,
         }
     }
 
-    pub(super) fn replace(&self) -> Replace {
+    pub(super) fn replace(&self) -> ReplaceRule {
         self.replace
     }
 
     /// Returns how the file system of this directory is synced.
-    pub(super) fn way(&self) -> Way {
+    pub(super) fn way(&self) -> SyncWay {
         self.inner.way().1
     }
 
@@ -228,9 +230,9 @@ impl Dir {
     pub(super) fn changed(&self) {
         let (device, way) = self.inner.way();
         match way {
-            Way::Never => {}
-            Way::EachFile => self.inner.is_unsynced.store(true, Ordering::Release),
-            Way::Together => {
+            SyncWay::Never => {}
+            SyncWay::EachFile => self.inner.is_unsynced.store(true, Ordering::Release),
+            SyncWay::Together => {
                 let writes = &self.inner.shared.writes;
                 if self.inner.noted.load(Ordering::Acquire) != writes.generation() {
                     self.inner
@@ -250,27 +252,27 @@ impl Dir {
         self.inner.fd.as_fd()
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<DestShared> {
         &self.inner.shared
     }
 
-    pub(super) fn rules(&self) -> &Rules {
+    pub(super) fn rules(&self) -> &MetadataRules {
         &self.inner.shared.rules
     }
 
     /// Returns the status of a name, without following links. `None` if it does not exist.
-    pub fn stat(&self, name: &[u8]) -> io::Result<Option<Existing>> {
+    pub fn stat(&self, name: &[u8]) -> io::Result<Option<FoundEntry>> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statx(self.fd(), component(name)?, flags, StatxFlags::BASIC_STATS) {
-            Ok(found) => Ok(Some(Existing::from(&found))),
+            Ok(found) => Ok(Some(FoundEntry::from(&found))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
 
     /// Returns the status of this directory itself.
-    pub fn stat_self(&self) -> io::Result<Existing> {
-        Ok(Existing::of_handle(self.fd())?)
+    pub fn stat_self(&self) -> io::Result<FoundEntry> {
+        Ok(FoundEntry::of_handle(self.fd())?)
     }
 
     /// Returns true if something is mounted on this directory. The kernel reports that since Linux
@@ -358,7 +360,7 @@ impl Dir {
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
         // It may have been replaced in the meantime.
-        match Existing::of_handle(fd.as_fd())?.kind {
+        match FoundEntry::of_handle(fd.as_fd())?.kind {
             Some(EntryKind::File) => Ok(fd),
             _ => Err(not_a_file()),
         }
@@ -410,7 +412,7 @@ impl Dir {
         let opened = component(name)
             .ok()
             .and_then(|name| open_path(self.fd(), name).ok());
-        opened.is_none_or(|fd| Handle::path(fd.as_fd()).may_have_xattrs())
+        opened.is_none_or(|fd| MetadataHandle::path(fd.as_fd()).may_have_xattrs())
     }
 
     /// Removes one name; a directory must be empty.
@@ -439,19 +441,20 @@ impl Dir {
     /// everything below is done: a new name in the directory changes its mtime, and the mode may
     /// lock out its owner.
     pub fn set_directory_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
-        let handle = Handle::open(self.fd());
+        let handle = MetadataHandle::open(self.fd());
         let report = meta::apply(
             self.rules(),
             &handle,
             EntryKind::Directory,
-            Before::Existing,
+            MetadataBefore::Existing,
             to_set,
-            Times::Now,
+            WhichTimes::Now,
         );
         self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
         // An unchanged directory may hold kept files that are not durable yet. Recording it costs
         // nothing where a file system is synced as a whole.
-        if self.way() == Way::Together || report.as_ref().is_ok_and(|report| report.is_changed) {
+        if self.way() == SyncWay::Together || report.as_ref().is_ok_and(|report| report.is_changed)
+        {
             self.changed();
         }
         report
@@ -465,17 +468,17 @@ impl Dir {
         to_set: &MetaToSet<'_>,
     ) -> io::Result<MetaReport> {
         let fd = open_path(self.fd(), component(name)?)?;
-        let handle = Handle::path(fd.as_fd());
+        let handle = MetadataHandle::path(fd.as_fd());
         let report = meta::apply(
             self.rules(),
             &handle,
             kind,
-            Before::Existing,
+            MetadataBefore::Existing,
             to_set,
-            Times::Now,
+            WhichTimes::Now,
         )?;
         if report.is_changed {
-            if kind == EntryKind::File && self.way() == Way::EachFile {
+            if kind == EntryKind::File && self.way() == SyncWay::EachFile {
                 sync_file(self.open_existing_file(name)?)?;
             }
             self.changed();
@@ -522,7 +525,7 @@ pub(super) fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::R
 /// ordinary user restores, a directory of that user is made readable and writable; its final mode
 /// is set at the end.
 pub(super) fn open_writable(
-    shared: &Shared,
+    shared: &DestShared,
     directory: BorrowedFd<'_>,
     path: &[u8],
     resolve: ResolveFlags,
@@ -533,7 +536,7 @@ pub(super) fn open_writable(
     }
     match opened {
         Ok(fd) => {
-            unlock(shared, fd.as_fd(), &Handle::open(fd.as_fd()))?;
+            unlock(shared, fd.as_fd(), &MetadataHandle::open(fd.as_fd()))?;
             Ok(fd)
         }
         Err(Errno::ACCESS) if !shared.rules.policy.is_root => {
@@ -543,7 +546,7 @@ pub(super) fn open_writable(
                 OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 resolve,
             )?;
-            unlock(shared, fd.as_fd(), &Handle::path(fd.as_fd()))?;
+            unlock(shared, fd.as_fd(), &MetadataHandle::path(fd.as_fd()))?;
             Ok(open_beneath(directory, path, DIRECTORY_FLAGS, resolve)?)
         }
         Err(errno) => Err(errno.into()),
@@ -551,8 +554,8 @@ pub(super) fn open_writable(
 }
 
 /// Makes an ordinary user's own directory usable for that user. Fails if it is protected.
-fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Result<()> {
-    let found = Existing::of_handle(fd)?;
+fn unlock(shared: &DestShared, fd: BorrowedFd<'_>, handle: &MetadataHandle<'_>) -> io::Result<()> {
+    let found = FoundEntry::of_handle(fd)?;
     shared.protection.check(&found)?;
 
     if shared.rules.policy.is_root {
@@ -612,10 +615,10 @@ mod tests {
                 AtFlags::empty(),
                 StatxFlags::BASIC_STATS,
             );
-            Existing {
+            FoundEntry {
                 mtime,
                 ctime,
-                ..Existing::from(&stat.expect("stat"))
+                ..FoundEntry::from(&stat.expect("stat"))
             }
         };
         let time = |seconds, nanos| Timestamp::new(seconds, nanos).expect("a time");

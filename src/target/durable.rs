@@ -38,7 +38,7 @@ const SYNCED_AS_A_WHOLE: [u64; 14] = [
 
 /// How a tree is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
+pub enum SyncMethod {
     /// The right method for each file system.
     #[default]
     Full,
@@ -50,7 +50,7 @@ pub enum Durability {
 
 /// How one file system makes writes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum SyncWay {
     Together,
     EachFile,
     Never,
@@ -58,26 +58,26 @@ pub(super) enum Way {
 
 /// The file systems that have unsynced writes of one tree.
 #[derive(Debug)]
-pub(super) struct Writes {
-    durability: Durability,
+pub(super) struct WrittenTo {
+    durability: SyncMethod,
     /// `syncfs` reports failed writes.
     has_reports: bool,
     /// Number of times that file systems were removed from the list.
     generation: AtomicU64,
-    list: Mutex<List>,
+    list: Mutex<MountList>,
 }
 
 #[derive(Debug, Default)]
-struct List {
-    known: Vec<(u64, Way)>,
+struct MountList {
+    known: Vec<(u64, SyncWay)>,
     /// Device, and a handle opened before the writes: it reports errors since then.
     unsynced: Vec<(u64, OwnedFd)>,
     /// The first failure of a sync or of its preparation since the last call of `sync`.
     failure: Option<io::Error>,
 }
 
-impl Writes {
-    pub fn new(durability: Durability) -> Self {
+impl WrittenTo {
+    pub fn new(durability: SyncMethod) -> Self {
         let release = rustix::system::uname()
             .release()
             .to_string_lossy()
@@ -91,7 +91,7 @@ impl Writes {
         }
     }
 
-    fn list(&self) -> MutexGuard<'_, List> {
+    fn list(&self) -> MutexGuard<'_, MountList> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,12 +100,12 @@ impl Writes {
     }
 
     /// Returns how the file system of an open directory is synced.
-    pub fn way(&self, device: u64, dir: BorrowedFd<'_>) -> Way {
+    pub fn way(&self, device: u64, dir: BorrowedFd<'_>) -> SyncWay {
         match self.durability {
-            Durability::Skipped => return Way::Never,
-            Durability::EachFile => return Way::EachFile,
-            Durability::Full if !self.has_reports => return Way::EachFile,
-            Durability::Full => {}
+            SyncMethod::Skipped => return SyncWay::Never,
+            SyncMethod::EachFile => return SyncWay::EachFile,
+            SyncMethod::Full if !self.has_reports => return SyncWay::EachFile,
+            SyncMethod::Full => {}
         }
 
         if let Some((_, way)) = self.list().known.iter().find(|(known, _)| *known == device) {
@@ -115,9 +115,9 @@ impl Writes {
         let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u64 & 0xffff_ffff);
         let is_whole = kind.is_ok_and(|kind| SYNCED_AS_A_WHOLE.contains(&kind));
         let way = if is_whole {
-            Way::Together
+            SyncWay::Together
         } else {
-            Way::EachFile
+            SyncWay::EachFile
         };
 
         let mut list = self.list();
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_reported_once_and_by_the_next_sync() {
-        let writes = Writes::new(Durability::Full);
+        let writes = WrittenTo::new(SyncMethod::Full);
         writes.fail(Errno::IO.into());
         writes.fail(Errno::NOSPC.into());
         assert_eq!(
@@ -230,7 +230,7 @@ mod tests {
             rustix::fs::Mode::empty(),
         )
         .expect("open");
-        let writes = Writes::new(Durability::Full);
+        let writes = WrittenTo::new(SyncMethod::Full);
         let first = writes.note(1, fd.as_fd());
         assert_eq!(writes.note(1, fd.as_fd()), first);
         for device in 2..=UNSYNCED_MAX as u64 {

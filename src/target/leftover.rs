@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::dir::Dir;
+use super::dir::DestDir;
 use super::temp::is_temporary_name;
 use crate::sys::now;
 
@@ -21,7 +21,7 @@ const RECENT_SECONDS: i64 = 10;
 /// Where files cannot be locked, a file younger than this may belong to a running restore.
 const AGE_SECONDS_MIN: i64 = 3600;
 
-impl Dir {
+impl DestDir {
     /// Finds leftovers of killed restores in this directory and, with `remove`, removes them.
     /// Returns their names.
     ///

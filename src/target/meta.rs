@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, Xatt
 use rustix::io::Errno;
 
 use super::acl;
-use super::dir::Existing;
-use super::owner::{MetaPolicy, Owners};
+use super::dir::FoundEntry;
+use super::owner::{LocalOwners, MetaPolicy};
 use crate::types::{EntryKind, Metadata, Timestamp};
 
 const SETUID: u16 = 0o4000;
@@ -93,7 +93,7 @@ impl MetaReport {
 
 /// When a path gets its modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Times {
+pub(super) enum WhichTimes {
     Now,
     /// In a later call; until then its time differs from the final one.
     Later,
@@ -101,14 +101,14 @@ pub(super) enum Times {
 
 /// Rules for the metadata of one tree.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct MetadataRules {
     pub(super) policy: MetaPolicy,
-    pub(super) owners: Owners,
+    pub(super) owners: LocalOwners,
 }
 
 /// Metadata that a path may have before it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub(super) enum MetadataBefore {
     /// This process has just made it: it has only attributes from a directory's default ACL.
     New { inherited_acl: bool },
     /// It existed before and may have anything.
@@ -117,14 +117,14 @@ pub(super) enum Before {
 
 /// An open path, so that no rename can replace it in the meantime.
 #[derive(Debug)]
-pub(super) struct Handle<'a> {
+pub(super) struct MetadataHandle<'a> {
     fd: BorrowedFd<'a>,
     /// The descriptor's name under `/proc`, for handles opened with `O_PATH`, on which calls by
     /// descriptor fail. It resolves to the inode itself, even for a link.
     proc_path: Option<String>,
 }
 
-impl<'a> Handle<'a> {
+impl<'a> MetadataHandle<'a> {
     /// Wraps a descriptor opened for reading or writing.
     pub(super) fn open(fd: BorrowedFd<'a>) -> Self {
         Self {
@@ -226,7 +226,7 @@ pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
 
 /// Removes the ACLs that a new directory has inherited, so that nothing in it inherits them.
 pub(super) fn remove_inherited_acls(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let handle = Handle::open(directory);
+    let handle = MetadataHandle::open(directory);
     handle.remove_xattr(acl::DEFAULT)?;
     handle.remove_xattr(acl::ACCESS)
 }
@@ -237,14 +237,14 @@ pub(super) fn remove_inherited_acls(directory: BorrowedFd<'_>) -> rustix::io::Re
 ///
 /// Only if `handle` cannot be stat'ed, or is not of `kind` because another process replaced it.
 pub(super) fn apply(
-    rules: &Rules,
-    handle: &Handle<'_>,
+    rules: &MetadataRules,
+    handle: &MetadataHandle<'_>,
     kind: EntryKind,
-    before: Before,
+    before: MetadataBefore,
     to_set: &MetaToSet<'_>,
-    times: Times,
+    times: WhichTimes,
 ) -> io::Result<MetaReport> {
-    let now = Existing::of_handle(handle.fd)?;
+    let now = FoundEntry::of_handle(handle.fd)?;
     if now.kind != Some(kind) {
         return Err(io::Error::other(
             "another process replaced the path while it was written",
@@ -256,7 +256,7 @@ pub(super) fn apply(
         inode: now.inode,
         ..MetaReport::default()
     };
-    let mut setter = Setter {
+    let mut setter = MetadataSetter {
         rules,
         handle,
         kind,
@@ -274,8 +274,8 @@ pub(super) fn apply(
     }
     setter.set_xattrs(before, to_set.xattrs);
     match times {
-        Times::Now => setter.set_times(before, to_set.meta.mtime),
-        Times::Later => setter.keep_from(to_set.meta.mtime),
+        WhichTimes::Now => setter.set_times(before, to_set.meta.mtime),
+        WhichTimes::Later => setter.keep_from(to_set.meta.mtime),
     }
 
     Ok(setter.report)
@@ -315,16 +315,16 @@ fn mtime_alone(mtime: Timestamp) -> Timestamps {
     }
 }
 
-struct Setter<'a> {
-    rules: &'a Rules,
-    handle: &'a Handle<'a>,
+struct MetadataSetter<'a> {
+    rules: &'a MetadataRules,
+    handle: &'a MetadataHandle<'a>,
     kind: EntryKind,
     /// Status of the path before the changes; user and group are kept up to date.
-    now: Existing,
+    now: FoundEntry,
     report: MetaReport,
 }
 
-impl Setter<'_> {
+impl MetadataSetter<'_> {
     /// Sets user and group. Returns true if either was changed.
     fn set_owner(&mut self, uid: u32, gid: u32) -> bool {
         if !self.rules.owners.are_set() || (self.now.uid, self.now.gid) == (uid, gid) {
@@ -381,7 +381,7 @@ impl Setter<'_> {
 
         if result.is_ok() && !self.rules.policy.is_root && mode & SETGID != 0 {
             // The kernel silently drops setgid if the caller is not in the group.
-            match Existing::of_handle(self.handle.fd) {
+            match FoundEntry::of_handle(self.handle.fd) {
                 Ok(found) if found.mode == mode => {}
                 _ => result = Err(Errno::PERM),
             }
@@ -395,10 +395,10 @@ impl Setter<'_> {
     /// Sets or removes the ACL. Call it before `set_mode`: the mode's group bits must not exceed
     /// the ACL's mask. Returns the mode bits that may be set: if the ACL is refused, the owning
     /// group gets only the rights that the ACL gives it.
-    fn set_acl(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) -> u16 {
+    fn set_acl(&mut self, before: MetadataBefore, wanted: &[(&[u8], &[u8])]) -> u16 {
         let Some((name, value)) = wanted.iter().find(|(name, _)| *name == acl::ACCESS) else {
             if before
-                == (Before::New {
+                == (MetadataBefore::New {
                     inherited_acl: true,
                 })
             {
@@ -406,7 +406,7 @@ impl Setter<'_> {
             }
             return 0o7777;
         };
-        if before == Before::Existing && self.has_xattr(name, value) {
+        if before == MetadataBefore::Existing && self.has_xattr(name, value) {
             return 0o7777;
         }
         if self.set_xattr(name, value) {
@@ -416,15 +416,15 @@ impl Setter<'_> {
         }
     }
 
-    fn set_xattrs(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) {
+    fn set_xattrs(&mut self, before: MetadataBefore, wanted: &[(&[u8], &[u8])]) {
         // The ACL was set before the mode.
         let is_link = self.kind == EntryKind::Symlink;
         let is_set_before = |name: &[u8]| name == acl::ACCESS && !is_link;
         let is_wanted = |name: &[u8]| wanted.iter().any(|(other, _)| *other == name);
 
         match before {
-            Before::New { .. } => {}
-            Before::Existing => match self.handle.xattr_names() {
+            MetadataBefore::New { .. } => {}
+            MetadataBefore::Existing => match self.handle.xattr_names() {
                 Ok(names) => names
                     .split(|&b| b == 0)
                     .filter(|name| is_managed(name) && !is_wanted(name))
@@ -436,7 +436,7 @@ impl Setter<'_> {
         }
 
         for (name, value) in wanted {
-            let is_there = before == Before::Existing && self.has_xattr(name, value);
+            let is_there = before == MetadataBefore::Existing && self.has_xattr(name, value);
             if !is_set_before(name) && !is_there {
                 self.set_xattr(name, value);
             }
@@ -483,15 +483,15 @@ impl Setter<'_> {
         }
     }
 
-    fn set_times(&mut self, before: Before, mtime: Timestamp) {
-        if before == Before::Existing && self.now.mtime == mtime {
+    fn set_times(&mut self, before: MetadataBefore, mtime: Timestamp) {
+        if before == MetadataBefore::Existing && self.now.mtime == mtime {
             return;
         }
         self.report.is_changed = true;
         let mut result = self.handle.set_mtime(mtime);
         if result.is_ok() && !COMMON_SECONDS.contains(&mtime.seconds()) {
             // A file system silently clamps a time that it cannot store.
-            match Existing::of_handle(self.handle.fd) {
+            match FoundEntry::of_handle(self.handle.fd) {
                 Ok(found) if found.mtime.seconds() == mtime.seconds() => {}
                 _ => result = Err(Errno::OVERFLOW),
             }

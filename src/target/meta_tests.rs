@@ -8,9 +8,9 @@ use super::*;
 use crate::target::testing::{
     acl_value, as_ordinary_user, fixture, found, is_root, open, own_meta, path, plain, root_of,
 };
-use crate::target::{Dir, OwnerPolicy};
+use crate::target::{DestDir, OwnerPolicy};
 
-fn xattrs_of(dir: &Dir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn xattrs_of(dir: &DestDir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let fd = rustix::fs::openat(
         dir.fd(),
         name,
@@ -18,7 +18,7 @@ fn xattrs_of(dir: &Dir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         Mode::empty(),
     )
     .expect("open");
-    let handle = Handle::open(fd.as_fd());
+    let handle = MetadataHandle::open(fd.as_fd());
     let names = handle.xattr_names().expect("names");
     let mut found: Vec<_> = names
         .split(|&b| b == 0)
@@ -128,7 +128,12 @@ fn what_a_default_acl_gives_is_taken_away() {
     );
     assert_eq!(found(&directory, b"p").mode, 0o644);
     let fd = crate::target::dir::open_path(directory.fd(), b"p").expect("a handle");
-    assert_eq!(Handle::path(fd.as_fd()).xattr_names().expect("names"), b"");
+    assert_eq!(
+        MetadataHandle::path(fd.as_fd())
+            .xattr_names()
+            .expect("names"),
+        b""
+    );
     let (inner, _) = directory.make_directory(b"inner").expect("a directory");
     assert_eq!(xattrs_of(&directory, b"inner"), []);
     assert!(!inner.gives_acl());
@@ -244,7 +249,7 @@ fn an_equal_path_is_left_alone() {
     let root = root_of(&tree);
     let meta = own_meta(0o644);
     let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");
-    let changed = |dir: &Dir| {
+    let changed = |dir: &DestDir| {
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
         let mask = rustix::fs::StatxFlags::BASIC_STATS;
         let found = rustix::fs::statx(dir.fd(), b"f".as_slice(), flags, mask).expect("stat");
@@ -359,9 +364,9 @@ fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
     let meta = own_meta(0o670);
     let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");
     let fd = root.open_existing_file(b"f").expect("a file");
-    let mut setter = Setter {
+    let mut setter = MetadataSetter {
         rules: root.rules(),
-        handle: &Handle::open(fd.as_fd()),
+        handle: &MetadataHandle::open(fd.as_fd()),
         kind: EntryKind::File,
         now: found(&root, b"f"),
         report: MetaReport::default(),
@@ -371,7 +376,7 @@ fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
 
     // The kernel refuses an ACL without a version.
     let refused: [(&[u8], &[u8]); 1] = [(acl::ACCESS, b"no acl")];
-    let bits = setter.set_acl(Before::Existing, &refused);
+    let bits = setter.set_acl(MetadataBefore::Existing, &refused);
     setter.set_mode(0o670 & bits, uid, gid, false);
     assert_eq!(found(&root, b"f").mode, 0o600);
     assert_eq!(0o670 & bits_without_acl(&acl_value(4321)), 0o640);

@@ -8,8 +8,8 @@
 //!
 //! Files, links and special files are created under a temporary name, get their metadata and are
 //! then renamed. So a crash leaves the old or the new path, and at worst a name that
-//! [`is_temporary_name`] recognizes. Written paths are durable once [`Tree::sync`] has succeeded;
-//! files get their times after that ([`Dir::settle`]).
+//! [`is_temporary_name`] recognizes. Written paths are durable once [`DestTree::sync`] has succeeded;
+//! files get their times after that ([`DestDir::settle`]).
 
 mod acl;
 mod command;
@@ -28,11 +28,11 @@ mod tree;
 mod testing;
 
 pub use command::FedCommand;
-pub use dir::{Dir, Existing};
-pub use durable::Durability;
+pub use dir::{DestDir, FoundEntry};
+pub use durable::SyncMethod;
 pub use meta::{MetaPart, MetaRefusal, MetaReport, MetaToSet};
 pub use owner::{MetaPolicy, OwnerPolicy};
-pub use protect::{InUse, Protection};
-pub use remove::{Kept, Removed};
-pub use temp::{Replace, TempFile, Unsettled, WholeFile, is_temporary_name};
-pub use tree::Tree;
+pub use protect::{InUse, ProtectedDirs};
+pub use remove::{KeptNames, RemovedCounts};
+pub use temp::{DestTempFile, ReplaceRule, UnsettledFile, WholeFile, is_temporary_name};
+pub use tree::DestTree;

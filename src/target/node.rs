@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, FileType, Mode};
 
-use super::dir::{Dir, component, open_path};
-use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Times};
+use super::dir::{DestDir, component, open_path};
+use super::meta::{self, MetaReport, MetaToSet, MetadataBefore, MetadataHandle, WhichTimes};
 use super::temp::TempName;
 use crate::types::{DeviceNumber, EntryKind};
 
@@ -20,7 +20,7 @@ const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 ///
 /// `EISDIR` if the name is a directory, `AlreadyExists` if the existing path must not be replaced,
 /// `PermissionDenied` for a device without the right to make one.
-impl Dir {
+impl DestDir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not checked.
     pub fn symlink(
         &self,
@@ -129,16 +129,16 @@ impl Dir {
         component(name)?;
         let (temp, ()) = TempName::make(self, make)?;
         let fd = open_path(self.fd(), temp.as_bytes())?;
-        let before = Before::New {
+        let before = MetadataBefore::New {
             inherited_acl: self.gives_acl(),
         };
         let report = meta::apply(
             self.rules(),
-            &Handle::path(fd.as_fd()),
+            &MetadataHandle::path(fd.as_fd()),
             kind,
             before,
             to_set,
-            Times::Now,
+            WhichTimes::Now,
         )?;
         temp.rename(name)?;
         Ok(report)

@@ -45,13 +45,13 @@ impl MetaPolicy {
 
 /// The policy with the machine's names.
 #[derive(Debug)]
-pub(super) struct Owners {
+pub(super) struct LocalOwners {
     policy: OwnerPolicy,
     users: HashMap<Vec<u8>, u32>,
     groups: HashMap<Vec<u8>, u32>,
 }
 
-impl Owners {
+impl LocalOwners {
     pub(super) fn load(policy: OwnerPolicy) -> Self {
         let (users, groups) = match policy {
             OwnerPolicy::Names => (read_names("/etc/passwd"), read_names("/etc/group")),
@@ -126,8 +126,8 @@ fn parse_names(text: &[u8]) -> HashMap<Vec<u8>, u32> {
 mod tests {
     use super::*;
 
-    fn owners(policy: OwnerPolicy) -> Owners {
-        Owners {
+    fn owners(policy: OwnerPolicy) -> LocalOwners {
+        LocalOwners {
             policy,
             users: parse_names(
                 b"root:x:0:0::/root:/bin/sh\nann:x:1001:5::/:\nann:x:7:7\n:x:9:9\nbad:x:y\n",
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn the_machines_own_names_are_read() {
-        let owners = Owners::load(OwnerPolicy::Names);
+        let owners = LocalOwners::load(OwnerPolicy::Names);
         assert_eq!(owners.users.get(b"root".as_slice()), Some(&0));
-        assert!(Owners::load(OwnerPolicy::Numeric).users.is_empty());
+        assert!(LocalOwners::load(OwnerPolicy::Numeric).users.is_empty());
     }
 }

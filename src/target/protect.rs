@@ -11,17 +11,17 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::dir::Existing;
+use super::dir::FoundEntry;
 use crate::types::EntryKind;
 
 /// Directories and files that restores leave alone.
 #[derive(Debug, Clone, Default)]
-pub struct Protection {
-    held: Vec<Held>,
+pub struct ProtectedDirs {
+    held: Vec<HeldDir>,
 }
 
 #[derive(Debug, Clone)]
-struct Held {
+struct HeldDir {
     /// Device and inode.
     identity: (u64, u64),
     /// Description, such as `the repository in use`.
@@ -54,7 +54,7 @@ impl From<InUse> for io::Error {
     }
 }
 
-impl Protection {
+impl ProtectedDirs {
     /// Adds the directory or file at a path, following links. A missing path is ignored.
     pub fn add(&mut self, path: &Path, what: &'static str) {
         self.hold(path, what, true);
@@ -68,7 +68,7 @@ impl Protection {
 
     /// Adds a directory by its device and inode, like [`add`](Self::add).
     pub fn add_directory(&mut self, identity: (u64, u64), what: &'static str) {
-        self.push(Held {
+        self.push(HeldDir {
             identity,
             what,
             file_name: None,
@@ -82,7 +82,7 @@ impl Protection {
         let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else {
             return;
         };
-        let Ok(found) = Existing::of_handle(fd.as_fd()) else {
+        let Ok(found) = FoundEntry::of_handle(fd.as_fd()) else {
             return;
         };
 
@@ -93,7 +93,7 @@ impl Protection {
             path.file_name().map(|name| name.as_bytes().to_vec())
         };
 
-        self.push(Held {
+        self.push(HeldDir {
             identity: (found.device, found.inode),
             what,
             file_name,
@@ -101,7 +101,7 @@ impl Protection {
         });
     }
 
-    fn push(&mut self, new: Held) {
+    fn push(&mut self, new: HeldDir) {
         match self
             .held
             .iter_mut()
@@ -113,13 +113,13 @@ impl Protection {
     }
 
     /// Returns an error if the path is protected.
-    pub fn check(&self, found: &Existing) -> Result<(), InUse> {
+    pub fn check(&self, found: &FoundEntry) -> Result<(), InUse> {
         match self
             .held
             .iter()
             .find(|held| held.identity == (found.device, found.inode))
         {
-            Some(Held { what, .. }) => Err(InUse { what }),
+            Some(HeldDir { what, .. }) => Err(InUse { what }),
             None => Ok(()),
         }
     }
@@ -175,14 +175,14 @@ impl Protection {
         };
 
         // Go up from there to the root.
-        let mut found = Existing::of_handle(directory.as_fd())?;
+        let mut found = FoundEntry::of_handle(directory.as_fd())?;
         if found.kind != Some(EntryKind::Directory) {
             return Ok(self.check_closed(&found)?);
         }
         loop {
             self.check_closed(&found)?;
             directory = open_path(directory.as_fd(), b"..", OFlags::DIRECTORY)?;
-            let above = Existing::of_handle(directory.as_fd())?;
+            let above = FoundEntry::of_handle(directory.as_fd())?;
             // The root is its own parent.
             if (above.device, above.inode) == (found.device, found.inode) {
                 return Ok(());
@@ -191,8 +191,9 @@ impl Protection {
         }
     }
 
-    fn check_closed(&self, found: &Existing) -> Result<(), InUse> {
-        let is_it = |held: &&Held| held.is_closed && held.identity == (found.device, found.inode);
+    fn check_closed(&self, found: &FoundEntry) -> Result<(), InUse> {
+        let is_it =
+            |held: &&HeldDir| held.is_closed && held.identity == (found.device, found.inode);
         self.held
             .iter()
             .find(is_it)

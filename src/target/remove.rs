@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Existing, component, list, open_writable};
-use super::durable::{Way, sync_dir};
+use super::dir::{DestDir, FoundEntry, component, list, open_writable};
+use super::durable::{SyncWay, sync_dir};
 use super::protect::InUse;
 use crate::types::EntryKind;
 
@@ -22,17 +22,17 @@ pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
 
 /// Result of the removal of a tree.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+pub struct RemovedCounts {
     /// Removed names, including directories.
     pub names: u64,
     /// A path that stayed, as [`Stays`] gets it, and the reason. The directories above it stay too.
     /// `None`: everything is gone.
-    pub kept: Option<(Vec<u8>, Kept)>,
+    pub kept: Option<(Vec<u8>, KeptNames)>,
 }
 
 /// Why a path was not removed. The more surprising reason is the greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kept {
+pub enum KeptNames {
     /// The caller wants it to stay.
     Asked,
     /// It is protected.
@@ -42,7 +42,7 @@ pub enum Kept {
 }
 
 /// An open directory that is being removed, or one above it.
-struct Level {
+struct RemovalLevel {
     name: Vec<u8>,
     /// Length of its path in [`Removal::key`].
     key_len: usize,
@@ -60,23 +60,23 @@ struct Level {
 }
 
 /// Result of opening a name.
-enum Opened {
+enum OpenedName {
     Directory(OwnedFd),
     NoDirectory,
     Gone,
-    Kept(Kept),
+    Kept(KeptNames),
 }
 
 struct Removal<'r> {
-    root: &'r Dir,
+    root: &'r DestDir,
     stays: &'r mut Stays<'r>,
     /// The path of the current directory.
     key: Vec<u8>,
     pending_total: usize,
-    done: Removed,
+    done: RemovedCounts,
 }
 
-impl Dir {
+impl DestDir {
     /// Removes a directory and everything below it, or any other kind of path. Paths for which
     /// `stays` returns true, protected paths, and mounts below stay. Links are removed, never
     /// followed. After a crash, a part of the tree remains.
@@ -85,27 +85,27 @@ impl Dir {
     ///
     /// The first path that cannot be removed stops the removal. It is also an error if another
     /// process moves a directory during the removal; nothing outside is touched.
-    pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
+    pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<RemovedCounts> {
         let name = component(name)?;
         let mut removal = Removal {
             root: self,
             stays,
             key: Vec::new(),
             pending_total: 0,
-            done: Removed::default(),
+            done: RemovedCounts::default(),
         };
 
         match removal.open(self.fd(), name)? {
-            Opened::Directory(directory) => {
+            OpenedName::Directory(directory) => {
                 self.changed();
                 removal.run(name, directory)?;
             }
-            Opened::NoDirectory => {
+            OpenedName::NoDirectory => {
                 self.remove(name, false)?;
                 removal.done.names += 1;
             }
-            Opened::Gone => return Err(Errno::NOENT.into()),
-            Opened::Kept(why) => removal.done.kept = Some((name.to_vec(), why)),
+            OpenedName::Gone => return Err(Errno::NOENT.into()),
+            OpenedName::Kept(why) => removal.done.kept = Some((name.to_vec(), why)),
         }
 
         Ok(removal.done)
@@ -119,13 +119,13 @@ impl Removal<'_> {
             if let Some(child) = level.pending.pop() {
                 self.pending_total -= 1;
                 match self.open(current.as_fd(), &child)? {
-                    Opened::Directory(fd) => {
+                    OpenedName::Directory(fd) => {
                         current = fd;
                         levels.push(self.enter(&child, &current)?);
                     }
-                    Opened::Gone => {}
-                    Opened::NoDirectory => self.unlink(current.as_fd(), &child)?,
-                    Opened::Kept(why) => {
+                    OpenedName::Gone => {}
+                    OpenedName::NoDirectory => self.unlink(current.as_fd(), &child)?,
+                    OpenedName::Kept(why) => {
                         level.has_kept = true;
                         self.keep(level.key_len, &child, why);
                     }
@@ -136,7 +136,7 @@ impl Removal<'_> {
             } else {
                 // The directory is finished: go up, and remove it there if it is empty.
                 let Some(done) = levels.pop() else { break };
-                if done.has_kept && self.root.way() == Way::EachFile {
+                if done.has_kept && self.root.way() == SyncWay::EachFile {
                     sync_dir(&current)?;
                 }
 
@@ -159,23 +159,23 @@ impl Removal<'_> {
         Ok(())
     }
 
-    fn open(&self, directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Opened> {
+    fn open(&self, directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OpenedName> {
         match open_writable(self.root.shared(), directory, name, ResolveFlags::NO_XDEV) {
-            Ok(fd) => Ok(Opened::Directory(fd)),
+            Ok(fd) => Ok(OpenedName::Directory(fd)),
             Err(err) => match (InUse::of(&err), Errno::from_io_error(&err)) {
-                (Some(reason), _) => Ok(Opened::Kept(Kept::InUse(reason.what))),
-                (_, Some(Errno::NOTDIR | Errno::LOOP)) => Ok(Opened::NoDirectory),
-                (_, Some(Errno::NOENT)) => Ok(Opened::Gone),
-                (_, Some(Errno::XDEV)) => Ok(Opened::Kept(Kept::Mount)),
+                (Some(reason), _) => Ok(OpenedName::Kept(KeptNames::InUse(reason.what))),
+                (_, Some(Errno::NOTDIR | Errno::LOOP)) => Ok(OpenedName::NoDirectory),
+                (_, Some(Errno::NOENT)) => Ok(OpenedName::Gone),
+                (_, Some(Errno::XDEV)) => Ok(OpenedName::Kept(KeptNames::Mount)),
                 _ => Err(err),
             },
         }
     }
 
-    fn enter(&mut self, name: &[u8], directory: &OwnedFd) -> io::Result<Level> {
-        let found = Existing::of_handle(directory.as_fd())?;
+    fn enter(&mut self, name: &[u8], directory: &OwnedFd) -> io::Result<RemovalLevel> {
+        let found = FoundEntry::of_handle(directory.as_fd())?;
         push(&mut self.key, name);
-        let mut level = Level {
+        let mut level = RemovalLevel {
             name: name.to_vec(),
             key_len: self.key.len(),
             identity: (found.device, found.inode),
@@ -189,7 +189,7 @@ impl Removal<'_> {
     }
 
     /// Removes everything except directories, and collects directories up to the limit.
-    fn fill(&mut self, level: &mut Level, directory: BorrowedFd<'_>) -> io::Result<()> {
+    fn fill(&mut self, level: &mut RemovalLevel, directory: BorrowedFd<'_>) -> io::Result<()> {
         let room = PENDING_NAMES_MAX.saturating_sub(self.pending_total).max(1);
         let in_order = level.has_kept;
         let mut noted = BTreeSet::new();
@@ -200,7 +200,7 @@ impl Removal<'_> {
             push(&mut self.key, name);
             if (self.stays)(&self.key, kind) {
                 level.has_kept = true;
-                self.keep(level.key_len, name, Kept::Asked);
+                self.keep(level.key_len, name, KeptNames::Asked);
             } else if kind != Some(EntryKind::Directory) {
                 level.has_kept |= self.remove_leaf(level.key_len, directory, name)?;
             } else if !in_order {
@@ -237,8 +237,8 @@ impl Removal<'_> {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             let found =
                 rustix::fs::statx(directory, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
-            if let Err(reason) = protection.check(&Existing::from(&found)) {
-                self.keep(key_len, name, Kept::InUse(reason.what));
+            if let Err(reason) = protection.check(&FoundEntry::from(&found)) {
+                self.keep(key_len, name, KeptNames::InUse(reason.what));
                 return Ok(true);
             }
         }
@@ -258,7 +258,7 @@ impl Removal<'_> {
     }
 
     /// Records a path that stays, if its reason is more surprising than the recorded one.
-    fn keep(&mut self, key_len: usize, name: &[u8], why: Kept) {
+    fn keep(&mut self, key_len: usize, name: &[u8], why: KeptNames) {
         if self
             .done
             .kept
@@ -290,7 +290,7 @@ fn remove_empty(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 fn open_parent(directory: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(directory, c"..", flags, Mode::empty())?;
-    let found = Existing::of_handle(fd.as_fd())?;
+    let found = FoundEntry::of_handle(fd.as_fd())?;
     if (found.device, found.inode) != identity {
         return Err(io::Error::other(
             "another process moved a directory while it was removed",
@@ -307,7 +307,7 @@ mod tests {
     use crate::target::testing::{
         as_ordinary_user, errno, fixture, names, open, path, removed, root_of,
     };
-    use crate::target::{Durability, OwnerPolicy, Tree};
+    use crate::target::{DestTree, OwnerPolicy, SyncMethod};
 
     #[test]
     fn all_below_goes_and_links_are_not_followed() {
@@ -325,14 +325,14 @@ mod tests {
         let root = root_of(&tree);
         assert_eq!(
             removed(&root, b"a"),
-            Removed {
+            RemovedCounts {
                 names: 5,
                 kept: None
             }
         );
         assert_eq!(
             removed(&root, b"top"),
-            Removed {
+            RemovedCounts {
                 names: 1,
                 kept: None
             }
@@ -382,7 +382,7 @@ mod tests {
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777))
             .expect("open to all");
         as_ordinary_user(|| {
-            let tree: Tree = open(directory.path(), OwnerPolicy::Numeric);
+            let tree: DestTree = open(directory.path(), OwnerPolicy::Numeric);
             tree.make_directory(&path("a")).expect("a directory");
             tree.make_directory(&path("a/b")).expect("a directory");
             std::fs::write(at("a/b/f"), b"").expect("a file");
@@ -412,7 +412,7 @@ mod tests {
             .remove_tree(b"a", &mut |path, _| path.ends_with(b"keep"))
             .expect("removed");
         assert!(
-            matches!(removed.kept, Some((_, Kept::Asked))),
+            matches!(removed.kept, Some((_, KeptNames::Asked))),
             "{removed:?}"
         );
 
@@ -440,16 +440,16 @@ mod tests {
             std::fs::write(at(name), b"x").expect("a file");
         }
 
-        let mut protection = crate::target::Protection::default();
+        let mut protection = crate::target::ProtectedDirs::default();
         protection.add(&at("a/b/repo"), "the repository");
         protection.add(&at("a/c/icecore.toml"), "the settings");
 
         let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
-        let tree = Tree::open_with(
+        let tree = DestTree::open_with(
             directory.path(),
             false,
             policy,
-            Durability::default(),
+            SyncMethod::default(),
             protection.clone(),
         )
         .expect("a target");
@@ -458,7 +458,7 @@ mod tests {
 
         let removed = root.remove_tree(b"a", &mut |_, _| false).expect("removed");
         assert!(
-            matches!(removed.kept, Some((_, Kept::InUse(_)))),
+            matches!(removed.kept, Some((_, KeptNames::InUse(_)))),
             "{removed:?}"
         );
         assert!(at("a/b/repo/packs").exists() && at("a/b/repo/config").exists());

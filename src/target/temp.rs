@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Existing, Shared, component};
-use super::durable::{Way, sync_file};
-use super::meta::{self, Before, Handle, MetaRefusal, MetaReport, MetaToSet, Times};
+use super::dir::{DestDir, DestShared, FoundEntry, component};
+use super::durable::{SyncWay, sync_file};
+use super::meta::{
+    self, MetaRefusal, MetaReport, MetaToSet, MetadataBefore, MetadataHandle, WhichTimes,
+};
 use crate::types::{EntryKind, Timestamp};
 
 const PREFIX: &[u8] = b".icecore-";
@@ -32,7 +34,7 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
 /// keeps a restore from replacing a file that it has just written: the name then no longer belongs
 /// to the inode that was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replace {
+pub enum ReplaceRule {
     Anything,
     /// Nothing may have the name.
     Nothing,
@@ -43,9 +45,9 @@ pub enum Replace {
     },
 }
 
-impl Replace {
+impl ReplaceRule {
     /// Allows replacing the file that was found, and nothing that appeared later.
-    pub fn found(found: Option<&Existing>) -> Self {
+    pub fn found(found: Option<&FoundEntry>) -> Self {
         found.map_or(Self::Nothing, |found| Self::Only {
             device: found.device,
             inode: found.inode,
@@ -56,7 +58,7 @@ impl Replace {
 /// A file that has everything but its time, which is set once its content is durable. So even after
 /// a power failure, a file with its original time is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsettled {
+pub struct UnsettledFile {
     pub device: u64,
     pub inode: u64,
     /// The time that it must get.
@@ -65,7 +67,7 @@ pub struct Unsettled {
     pub is_shared: bool,
 }
 
-impl Shared {
+impl DestShared {
     fn next_temporary_name(&self) -> Vec<u8> {
         // An odd factor gives each count a different number; the random start separates runs.
         let count = self.temp_count.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +83,7 @@ impl Shared {
 /// A temporary name in use. Dropping it removes the name, unless it was renamed.
 #[derive(Debug)]
 pub(super) struct TempName {
-    dir: Dir,
+    dir: DestDir,
     /// Empty once renamed.
     name: Vec<u8>,
 }
@@ -89,7 +91,7 @@ pub(super) struct TempName {
 impl TempName {
     /// Calls `make` with temporary names until one is free.
     pub(super) fn make<T>(
-        dir: &Dir,
+        dir: &DestDir,
         mut make: impl FnMut(&[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<(Self, T)> {
         let mut tries = 0;
@@ -131,12 +133,12 @@ impl TempName {
 }
 
 /// Renames within a directory, subject to the handle's rule for replacing.
-fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
+fn put(dir: &DestDir, from: &[u8], to: &[u8]) -> io::Result<()> {
     let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
     let is_free = match dir.replace() {
-        Replace::Anything => false,
-        Replace::Nothing => true,
-        Replace::Only { device, inode } => match dir.stat(to)? {
+        ReplaceRule::Anything => false,
+        ReplaceRule::Nothing => true,
+        ReplaceRule::Only { device, inode } => match dir.stat(to)? {
             None => true,
             Some(found) if (found.device, found.inode) == (device, inode) => false,
             Some(_) => return Err(taken()),
@@ -170,20 +172,20 @@ impl Drop for TempName {
 /// A regular file that is being written. Until it is complete it has mode 0600 and belongs to the
 /// restoring user. Dropping it removes it.
 #[derive(Debug)]
-pub struct TempFile {
+pub struct DestTempFile {
     fd: OwnedFd,
     name: TempName,
 }
 
-impl Dir {
+impl DestDir {
     /// Creates an empty file under a temporary name in this directory.
-    pub fn temp_file(&self) -> io::Result<TempFile> {
+    pub fn temp_file(&self) -> io::Result<DestTempFile> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (name, fd) = TempName::make(self, |name| {
             rustix::fs::openat(self.fd(), name, flags, Mode::RUSR | Mode::WUSR)
         })?;
-        Ok(TempFile { fd, name })
+        Ok(DestTempFile { fd, name })
     }
 
     /// Writes a complete file from memory, with seven system calls if neither owner nor attributes
@@ -191,7 +193,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// As [`TempFile::persist`]; `name` is then unchanged.
+    /// As [`DestTempFile::persist`]; `name` is then unchanged.
     pub fn write_file(
         &self,
         name: &[u8],
@@ -205,13 +207,13 @@ impl Dir {
 }
 
 /// The open file, to read back written data.
-impl AsFd for TempFile {
+impl AsFd for DestTempFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl TempFile {
+impl DestTempFile {
     /// Locks the file, to show other restores that it is not a leftover. For files that keep their
     /// temporary name longer than a moment.
     pub fn hold(&self) {
@@ -263,21 +265,22 @@ impl TempFile {
     /// `EISDIR` if the name is a directory, `AlreadyExists` if the existing path must not be
     /// replaced. The temporary file is then removed, and `name` is unchanged.
     pub fn persist(self, name: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
-        self.put(name, to_set, Times::Now).map(|(report, _)| report)
+        self.put(name, to_set, WhichTimes::Now)
+            .map(|(report, _)| report)
     }
 
     /// Gives the file its name like [`persist`](Self::persist), but a crash never leaves an
     /// incomplete file that looks finished. Where files are synced together, the file gets its time
-    /// by [`Dir::settle`] after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it
+    /// by [`DestDir::settle`] after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it
     /// gets its name, and `None` is returned.
     pub fn persist_unsettled(
         self,
         name: &[u8],
         to_set: &MetaToSet<'_>,
-    ) -> io::Result<(MetaReport, Option<Unsettled>)> {
+    ) -> io::Result<(MetaReport, Option<UnsettledFile>)> {
         let times = match self.name.dir.way() {
-            Way::EachFile => Times::Now,
-            Way::Together | Way::Never => Times::Later,
+            SyncWay::EachFile => WhichTimes::Now,
+            SyncWay::Together | SyncWay::Never => WhichTimes::Later,
         };
         self.put(name, to_set, times)
     }
@@ -286,19 +289,19 @@ impl TempFile {
     /// [`Tree::sync_files`](super::Tree::sync_files) has made the content durable. For files that
     /// are trusted by their name, regardless of their time.
     pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
-        let before = Before::New {
+        let before = MetadataBefore::New {
             inherited_acl: self.name.dir.gives_acl(),
         };
         let dir = &self.name.dir;
         let report = meta::apply(
             dir.rules(),
-            &Handle::open(self.fd.as_fd()),
+            &MetadataHandle::open(self.fd.as_fd()),
             EntryKind::File,
             before,
             to_set,
-            Times::Now,
+            WhichTimes::Now,
         )?;
-        if dir.way() == Way::EachFile {
+        if dir.way() == SyncWay::EachFile {
             sync_file(&self.fd)?;
         }
         dir.changed();
@@ -310,19 +313,19 @@ impl TempFile {
         self,
         name: &[u8],
         to_set: &MetaToSet<'_>,
-        times: Times,
-    ) -> io::Result<(MetaReport, Option<Unsettled>)> {
+        times: WhichTimes,
+    ) -> io::Result<(MetaReport, Option<UnsettledFile>)> {
         let dir = &self.name.dir;
-        let before = Before::New {
+        let before = MetadataBefore::New {
             inherited_acl: dir.gives_acl(),
         };
-        let handle = Handle::open(self.fd.as_fd());
+        let handle = MetadataHandle::open(self.fd.as_fd());
         let report = meta::apply(dir.rules(), &handle, EntryKind::File, before, to_set, times)?;
-        if dir.way() == Way::EachFile {
+        if dir.way() == SyncWay::EachFile {
             sync_file(&self.fd)?;
         }
         self.name.rename(name)?;
-        let unsettled = (times == Times::Later).then_some(Unsettled {
+        let unsettled = (times == WhichTimes::Later).then_some(UnsettledFile {
             device: report.device,
             inode: report.inode,
             mtime: to_set.meta.mtime,
@@ -334,27 +337,27 @@ impl TempFile {
 
 /// A file with content and metadata that still has its temporary name. Dropping it removes it.
 #[derive(Debug)]
-pub struct WholeFile(TempFile);
+pub struct WholeFile(DestTempFile);
 
 impl WholeFile {
     /// Gives the file its name.
     ///
     /// # Errors
     ///
-    /// As [`TempFile::persist`].
+    /// As [`DestTempFile::persist`].
     pub fn put(self, name: &[u8]) -> io::Result<()> {
         self.0.name.rename(name)
     }
 }
 
-impl Dir {
+impl DestDir {
     /// Sets the time of a file whose content is durable. Returns the reason if it was refused.
     ///
     /// # Errors
     ///
     /// `NotFound` if another process has replaced it.
-    pub fn settle(&self, name: &[u8], file: &Unsettled) -> io::Result<Option<MetaRefusal>> {
-        let is_it = |found: Existing| (found.device, found.inode) == (file.device, file.inode);
+    pub fn settle(&self, name: &[u8], file: &UnsettledFile) -> io::Result<Option<MetaRefusal>> {
+        let is_it = |found: FoundEntry| (found.device, found.inode) == (file.device, file.inode);
         if file.is_shared && !self.stat(name)?.is_some_and(is_it) {
             return Err(io::ErrorKind::NotFound.into());
         }

@@ -6,7 +6,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::{Dir, Existing, MetaPolicy, MetaToSet, OwnerPolicy, Removed, Tree};
+use super::{DestDir, DestTree, FoundEntry, MetaPolicy, MetaToSet, OwnerPolicy, RemovedCounts};
 use crate::types::{Metadata, Owner, RelPath, Timestamp};
 
 /// Returns an ACL attribute: owner rwx, a user of this id rwx, owning group r, mask rwx, others
@@ -28,21 +28,21 @@ pub(super) fn acl_value(uid: u32) -> Vec<u8> {
 }
 
 /// Creates a directory and opens a tree on it, as this user with numeric owners.
-pub(super) fn fixture() -> (TempDir, Tree) {
+pub(super) fn fixture() -> (TempDir, DestTree) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let tree = open(directory.path(), OwnerPolicy::Numeric);
     (directory, tree)
 }
 
-pub(super) fn open(root: &Path, owner: OwnerPolicy) -> Tree {
-    Tree::open(root, true, MetaPolicy::of_this_user(owner)).expect("a target")
+pub(super) fn open(root: &Path, owner: OwnerPolicy) -> DestTree {
+    DestTree::open(root, true, MetaPolicy::of_this_user(owner)).expect("a target")
 }
 
 pub(super) fn path(text: &str) -> RelPath {
     RelPath::from_slashed(text.as_bytes()).expect("a path")
 }
 
-pub(super) fn root_of(tree: &Tree) -> Dir {
+pub(super) fn root_of(tree: &DestTree) -> DestDir {
     tree.directory(&RelPath::root()).expect("the root")
 }
 
@@ -70,12 +70,12 @@ pub(super) fn plain(meta: &Metadata) -> MetaToSet<'_> {
     MetaToSet { meta, xattrs: &[] }
 }
 
-pub(super) fn found(dir: &Dir, name: &[u8]) -> Existing {
+pub(super) fn found(dir: &DestDir, name: &[u8]) -> FoundEntry {
     dir.stat(name).expect("stat").expect("something is there")
 }
 
 /// Returns the names in a directory, sorted.
-pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
+pub(super) fn names(dir: &DestDir) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     dir.names(|name, _| {
         names.push(name.to_vec());
@@ -87,7 +87,7 @@ pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
 }
 
 /// Removes a whole tree.
-pub(super) fn removed(dir: &Dir, name: &[u8]) -> Removed {
+pub(super) fn removed(dir: &DestDir, name: &[u8]) -> RemovedCounts {
     let removed = dir.remove_tree(name, &mut |_, _| false).expect("removed");
     assert_eq!(removed.kept, None);
     removed

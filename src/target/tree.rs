@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Shared, open_writable};
-use super::durable::{Durability, Writes};
-use super::meta::{Handle, Rules};
-use super::owner::{MetaPolicy, Owners};
-use super::protect::Protection;
+use super::dir::{DestDir, DestShared, open_writable};
+use super::durable::{SyncMethod, WrittenTo};
+use super::meta::{MetadataHandle, MetadataRules};
+use super::owner::{LocalOwners, MetaPolicy};
+use super::protect::ProtectedDirs;
 use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
 use crate::types::RelPath;
@@ -26,18 +26,18 @@ const PATH_STEP_BYTES_MAX: usize = 4000;
 
 /// An open target, shared by threads.
 #[derive(Debug)]
-pub struct Tree {
-    root: Dir,
+pub struct DestTree {
+    root: DestDir,
     /// Path key and handle, the last used at the end.
-    cached: Mutex<Vec<(Vec<u8>, Dir)>>,
+    cached: Mutex<Vec<(Vec<u8>, DestDir)>>,
     /// Opening the tree made the root.
     is_made: bool,
     /// Directories outside of the tree in which a directory above the root was made, until they are
     /// synced.
-    above: Mutex<Vec<Dir>>,
+    above: Mutex<Vec<DestDir>>,
 }
 
-impl Tree {
+impl DestTree {
     /// Opens the root directory. Links in `root` itself are followed, because the user chose the
     /// path. With `create`, missing directories are made with mode 0700.
     ///
@@ -49,21 +49,21 @@ impl Tree {
             root,
             create,
             policy,
-            Durability::Full,
-            Protection::default(),
+            SyncMethod::Full,
+            ProtectedDirs::default(),
         )
     }
 
-    /// Opens the root directory like [`Tree::open`], with a choice of durability and protection.
+    /// Opens the root directory like [`DestTree::open`], with a choice of durability and protection.
     /// Nothing protected below the root is entered, replaced or removed ([`super::InUse`]). The
     /// caller checks first whether the root itself is inside something protected
-    /// ([`Protection::check_around`]).
+    /// ([`ProtectedDirs::check_around`]).
     pub fn open_with(
         root: &Path,
         create: bool,
         policy: MetaPolicy,
-        durability: Durability,
-        protection: Protection,
+        durability: SyncMethod,
+        protection: ProtectedDirs,
     ) -> Result<Self, PathError> {
         // Open the root, and check that openat2 works.
         let made = if create { make_all(root)? } else { Vec::new() };
@@ -80,17 +80,17 @@ impl Tree {
         }
         .context("open the target safely", root)?;
 
-        let shared = Shared {
-            rules: Rules {
+        let shared = DestShared {
+            rules: MetadataRules {
                 policy,
-                owners: Owners::load(policy.owner),
+                owners: LocalOwners::load(policy.owner),
             },
             euid: rustix::process::geteuid().as_raw(),
             temp_seed: getrandom::u64()
                 .map_err(|error| io::Error::other(error.to_string()))
                 .context("choose temporary names in", root)?,
             temp_count: AtomicU64::new(0),
-            writes: Writes::new(durability),
+            writes: WrittenTo::new(durability),
             protection,
         };
         let shared = Arc::new(shared);
@@ -103,13 +103,13 @@ impl Tree {
                 .filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             let fd = rustix::fs::open(parent, flags, Mode::empty()).context("open", parent)?;
-            let dir = Dir::new(fd, Arc::clone(&shared));
+            let dir = DestDir::new(fd, Arc::clone(&shared));
             dir.changed();
             above.push(dir);
         }
 
         Ok(Self {
-            root: Dir::new(fd, shared),
+            root: DestDir::new(fd, shared),
             cached: Mutex::new(Vec::new()),
             is_made: !made.is_empty(),
             above: Mutex::new(above),
@@ -121,7 +121,7 @@ impl Tree {
     /// # Errors
     ///
     /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual.
-    pub fn directory(&self, path: &RelPath) -> io::Result<Dir> {
+    pub fn directory(&self, path: &RelPath) -> io::Result<DestDir> {
         let (mut directory, mut done) = self.deepest_cached(path);
         let key = path.key();
         while done < key.len() {
@@ -146,7 +146,7 @@ impl Tree {
                 ResolveFlags::empty(),
             )?;
 
-            directory = Dir::new(fd, Arc::clone(self.root.shared()));
+            directory = DestDir::new(fd, Arc::clone(self.root.shared()));
             done += step;
             self.remember(&key[..done], &directory);
             // The separator.
@@ -155,9 +155,9 @@ impl Tree {
         Ok(directory)
     }
 
-    /// Makes a directory by path, like [`Dir::make_directory`]; the directory above must exist. The
+    /// Makes a directory by path, like [`DestDir::make_directory`]; the directory above must exist. The
     /// root always exists, and counts as made if opening the tree has made it.
-    pub fn make_directory(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
+    pub fn make_directory(&self, path: &RelPath) -> io::Result<(DestDir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.root.clone(), self.is_made));
         };
@@ -180,7 +180,7 @@ impl Tree {
 
     /// Sets the root's permission bits.
     pub fn set_root_mode(&self, mode: u16) -> io::Result<()> {
-        Handle::open(self.root.fd()).chmod(mode)?;
+        MetadataHandle::open(self.root.fd()).chmod(mode)?;
         self.root.changed();
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Tree {
 
     /// Returns the deepest cached directory above `path`, and the number of bytes of its key,
     /// including the separator, that lead there.
-    fn deepest_cached(&self, path: &RelPath) -> (Dir, usize) {
+    fn deepest_cached(&self, path: &RelPath) -> (DestDir, usize) {
         let key = path.key();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -256,7 +256,7 @@ impl Tree {
         }
     }
 
-    fn remember(&self, key: &[u8], directory: &Dir) {
+    fn remember(&self, key: &[u8], directory: &DestDir) {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         cached.retain(|(known, _)| known != key);
         if cached.len() >= CACHED_DIRECTORIES_MAX {
@@ -429,10 +429,10 @@ mod tests {
         assert!(directory.path().join("real/new/er/x").is_dir());
         let policy = MetaPolicy::of_this_user(OwnerPolicy::Keep);
         let error =
-            Tree::open(&directory.path().join("absent"), false, policy).expect_err("not there");
+            DestTree::open(&directory.path().join("absent"), false, policy).expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         std::fs::write(directory.path().join("file"), b"").expect("a file");
-        assert!(Tree::open(&directory.path().join("file"), true, policy).is_err());
+        assert!(DestTree::open(&directory.path().join("file"), true, policy).is_err());
     }
 
     #[test]

@@ -154,7 +154,7 @@ pub enum XattrValue {
 
 /// One extended attribute; POSIX ACLs and file capabilities are attributes too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Xattr {
+pub struct ExtendedAttribute {
     /// The name with its name space: `user.x`, `security.capability`; 1–255 bytes.
     pub name: Vec<u8>,
     pub value: XattrValue,
@@ -174,7 +174,7 @@ pub struct Metadata {
     /// Number of hard links; 1 for directories.
     pub nlink: u32,
     /// Sorted by name; names are unique.
-    pub xattrs: Vec<Xattr>,
+    pub xattrs: Vec<ExtendedAttribute>,
 }
 
 /// A piece of a file's content.

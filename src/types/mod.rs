@@ -11,14 +11,14 @@ mod size;
 mod time;
 
 pub use entry::{
-    Content, DeviceNumber, Entry, EntryFlags, EntryKind, Extent, LITERAL_BYTES_MAX, Metadata,
-    MissingNames, Node, Owner, Xattr, XattrValue,
+    Content, DeviceNumber, Entry, EntryFlags, EntryKind, ExtendedAttribute, Extent,
+    LITERAL_BYTES_MAX, Metadata, MissingNames, Node, Owner, XattrValue,
 };
 pub use id::{
     ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId,
 };
-pub use pack::{ChunkInfo, Class, Codec, FrameInfo, PackInfo, SegmentBody};
-pub use params::{ChunkSizes, ParamsError, Profile, WHOLE_FILE_BYTES_MAX};
+pub use pack::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PackInfo, SegmentBody};
+pub use params::{ChunkProfile, ChunkSizes, ParamsError, WHOLE_FILE_BYTES_MAX};
 pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
 pub use size::{ByteSize, PackOffset, PlainLen, StoredLen};
 pub use time::Timestamp;

@@ -5,7 +5,7 @@ use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
 /// The class of a frame's chunks; each class has separate keys. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Class {
+pub enum ChunkClass {
     /// File and stream content.
     Data = 1,
     /// Run pages, list nodes, long attribute values.
@@ -15,7 +15,7 @@ pub enum Class {
 /// The encoding of a frame's plain bytes before sealing. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Codec {
+pub enum FrameCodec {
     /// Unchanged.
     Plain = 0,
     /// One zstd frame.
@@ -33,8 +33,8 @@ pub struct ChunkInfo {
 /// A frame in a pack. Its chunks follow one another in its plain bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FrameInfo {
-    pub class: Class,
-    pub codec: Codec,
+    pub class: ChunkClass,
+    pub codec: FrameCodec,
     /// Offset of the sealed bytes in the pack.
     pub offset: u64,
     /// Sealed bytes, including the tag of 16 bytes.

@@ -113,7 +113,7 @@ impl ChunkSizes {
 /// The cutting parameters of a source. The profile is stored with it, so that a change can be
 /// reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Profile {
+pub enum ChunkProfile {
     /// File trees: 16, 64, 256 KiB.
     Tree,
     /// Streams: 2, 8, 32 KiB; like trees from the first cut after 8 GiB.
@@ -134,7 +134,7 @@ const DUMP_COARSE_FROM: u64 = 4 << 30;
 /// An immutable file of at most this many bytes is one chunk.
 pub const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
 
-impl Profile {
+impl ChunkProfile {
     /// Every profile.
     pub const ALL: [Self; 4] = [Self::Tree, Self::Stream, Self::Dump, Self::Immutable];
 
@@ -203,9 +203,12 @@ mod tests {
 
     #[test]
     fn a_long_stream_turns_coarse_at_8_gib() {
-        assert_eq!(Profile::Stream.sizes_at((8 << 30) - 1).average(), 8 << 10);
-        assert_eq!(Profile::Stream.sizes_at(8 << 30).average(), 64 << 10);
-        let sizes = |at: u64| Profile::Dump.sizes_at(at).average() >> 10;
+        assert_eq!(
+            ChunkProfile::Stream.sizes_at((8 << 30) - 1).average(),
+            8 << 10
+        );
+        assert_eq!(ChunkProfile::Stream.sizes_at(8 << 30).average(), 64 << 10);
+        let sizes = |at: u64| ChunkProfile::Dump.sizes_at(at).average() >> 10;
         let dump = [
             0,
             (1 << 30) - 1,
@@ -218,7 +221,8 @@ mod tests {
         .map(sizes);
         assert_eq!(dump, [2, 2, 4, 4, 8, 8, 64]);
         assert!(
-            Profile::Immutable.is_whole(1 << 20) && !Profile::Immutable.is_whole((1 << 20) + 1)
+            ChunkProfile::Immutable.is_whole(1 << 20)
+                && !ChunkProfile::Immutable.is_whole((1 << 20) + 1)
         );
     }
 }

@@ -7,9 +7,9 @@ use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
 use icecore::node::compose::read_text;
 use icecore::node::discover::discover;
-use icecore::node::dump::{CopyReader, DumpLexer, Place, RowError, Wanted};
-use icecore::node::template::{Settings, render};
-use icecore::types::Codec;
+use icecore::node::dump::{CopyReader, DumpLexer, LineContext, RowError, WantedTable};
+use icecore::node::template::{TemplateSettings, render};
+use icecore::types::FrameCodec;
 
 pub type Judge = fn(&[u8]) -> bool;
 
@@ -92,9 +92,9 @@ pub fn frame(bytes: &[u8]) -> bool {
         return false;
     };
     let codec = if codec % 2 == 0 {
-        Codec::Plain
+        FrameCodec::Plain
     } else {
-        Codec::Zstd
+        FrameCodec::Zstd
     };
     let stated = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
     let Ok(plain) = open_bytes(codec, packed.to_vec(), stated, FRAME_PLAIN_BYTES_MAX) else {
@@ -203,12 +203,12 @@ type Row = Vec<Option<Vec<u8>>>;
 
 /// Returns the rows of a dump fed in pieces of this size, and the reason if it was refused.
 fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
-    const WANTED: [Wanted; 2] = [
-        Wanted {
+    const WANTED: [WantedTable; 2] = [
+        WantedTable {
             table: "files",
             columns: &["hash", "size", "type"],
         },
-        Wanted {
+        WantedTable {
             table: "file_pins",
             columns: &["file_hash", "type"],
         },
@@ -219,7 +219,7 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     for mut part in bytes.chunks(step) {
         while let Some(piece) = lexer.next(&mut part) {
             assert!(piece.ends == piece.bytes.ends_with(b"\n") && !piece.bytes.is_empty());
-            assert!(piece.place != Place::CopyEnd || piece.ends);
+            assert!(piece.place != LineContext::CopyEnd || piece.ends);
             told.extend_from_slice(piece.bytes);
         }
     }
@@ -267,7 +267,7 @@ pub fn compose(bytes: &[u8]) -> bool {
             .get("POSTGRES_PASSWORD")
             .is_none_or(Option::is_none)
     }));
-    let written = render(&discover(project, None), &Settings::default());
+    let written = render(&discover(project, None), &TemplateSettings::default());
     assert!(!written.contains('\r') && written.ends_with('\n'));
     true
 }

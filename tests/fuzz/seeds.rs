@@ -39,7 +39,7 @@ volumes:
 
 /// Returns target, file name and bytes of each seed.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
+    let config = RepoConfig::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
     let mut slot = KeySlot::new(
         RepoId::new([1; 16]),
         Timestamp::from_seconds(9),
@@ -155,17 +155,17 @@ fn page_ref(name: &str) -> PageRef {
 }
 
 fn pack_object() -> Vec<u8> {
-    let header = Header {
+    let header = ObjectHeader {
         kind: ObjectKind::Pack,
         random: [5; 32],
         writer: LeaseId::new([6; 16]),
     };
     let mut out = vec![0];
     out.extend(encode_header(&header));
-    out.extend(encode_body_prefix(Codec::Plain, 3));
+    out.extend(encode_body_prefix(FrameCodec::Plain, 3));
     out.extend([9; 19]);
     let directory_len = out.len() as u64 - 1 - HEADER_BYTES as u64;
-    out.extend(encode_trailer(Trailer {
+    out.extend(encode_trailer(PackTrailer {
         directory_offset: HEADER_BYTES as u64,
         directory_len,
     }));
@@ -218,15 +218,15 @@ fn frames() -> Vec<FrameInfo> {
 
     vec![
         frame(
-            Class::Data,
-            Codec::Zstd,
+            ChunkClass::Data,
+            FrameCodec::Zstd,
             61,
             500,
             vec![chunk(1, 300), chunk(2, 700)],
         ),
         frame(
-            Class::Metadata,
-            Codec::Plain,
+            ChunkClass::Metadata,
+            FrameCodec::Plain,
             561,
             1016,
             vec![chunk(3, 1000)],
@@ -282,11 +282,11 @@ fn every_kind() -> Vec<Entry> {
         len: 9000,
     };
     odd.xattrs = vec![
-        Xattr {
+        ExtendedAttribute {
             name: b"user.a".to_vec(),
             value: XattrValue::Inline(vec![0, 255]),
         },
-        Xattr {
+        ExtendedAttribute {
             name: b"user.b".to_vec(),
             value: long,
         },

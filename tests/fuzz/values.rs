@@ -94,7 +94,7 @@ fn meta() -> impl Strategy<Value = Metadata> {
             nlink,
             xattrs: xattrs
                 .into_iter()
-                .map(|(name, value)| Xattr { name, value })
+                .map(|(name, value)| ExtendedAttribute { name, value })
                 .collect(),
         },
     )
@@ -154,8 +154,16 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
             end = offset + u64::from(stored);
 
             FrameInfo {
-                class: if data { Class::Data } else { Class::Metadata },
-                codec: if zstd { Codec::Zstd } else { Codec::Plain },
+                class: if data {
+                    ChunkClass::Data
+                } else {
+                    ChunkClass::Metadata
+                },
+                codec: if zstd {
+                    FrameCodec::Zstd
+                } else {
+                    FrameCodec::Plain
+                },
                 offset,
                 stored,
                 plain,
@@ -331,7 +339,7 @@ proptest! {
         prop_assert_eq!(decode_key_slot(&bytes), Ok(slot));
         judge::key_slot(&harmed(bytes, &harms));
 
-        let bytes = encode_config(&Config::new(RepoId::new([2; 16]), at), |_| [3; 32]);
+        let bytes = encode_config(&RepoConfig::new(RepoId::new([2; 16]), at), |_| [3; 32]);
         prop_assert_eq!(decode_config(&bytes).map(|(config, ..)| config.created), Ok(at));
         judge::config(&harmed(bytes, &harms));
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use icecore::repo::{Repository, Secret};
-use icecore::store::{Clock, MemoryStore, ObjectKey, SharedStore, Store};
+use icecore::store::{MemoryStore, ObjectKey, SharedStore, Store, TestClock};
 use icecore::types::{SnapshotId, Timestamp};
 
 use crate::cut::{CutStore, Last};
@@ -36,7 +36,7 @@ struct Base {
 impl Base {
     fn new() -> Self {
         let dir = scratch();
-        let clock = Clock::stepping(icecore::sys::now(), 1_000_000);
+        let clock = TestClock::stepping(icecore::sys::now(), 1_000_000);
         let store = Arc::new(MemoryStore::with_clock(&clock));
         init(&(store.clone() as SharedStore));
         let host = Host::new("one", dir.path().join("one"));
@@ -53,7 +53,7 @@ impl Base {
         }
     }
 
-    fn clock(&self) -> &Clock {
+    fn clock(&self) -> &TestClock {
         self.store.clock()
     }
 

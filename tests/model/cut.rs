@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use icecore::store::{
-    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool,
-    Store, StoreError,
+    KeyKind, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store,
+    StoreError, StoreProperties,
 };
 use icecore::sys::FileId;
 
@@ -149,11 +149,11 @@ impl Store for CutStore {
         self.inner.directory()
     }
 
-    fn properties(&self) -> Properties {
+    fn properties(&self) -> StoreProperties {
         self.inner.properties()
     }
 
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         let hook = {
             let mut plan = self.plan.lock().expect("the plan");
             match std::mem::replace(&mut *plan, Plan::Through) {

@@ -10,10 +10,10 @@ use std::time::Instant;
 use icecore::format::SourceKind;
 use icecore::observe::Recording;
 use icecore::ops::Cancel;
-use icecore::ops::forget::{ForgetOptions, GroupBy, Period, Policy, Slots, forget_by_policy};
+use icecore::ops::forget::{ForgetOptions, GroupBy, Period, PeriodSlots, Policy, forget_by_policy};
 use icecore::repo::{Repository, Secret};
 use icecore::store::{
-    Clock, MemoryStore, ObjectDir, Operation, RecordingStore, SharedStore, list_all,
+    MemoryStore, ObjectDir, RecordingStore, SharedStore, StoreOperation, TestClock, list_all,
 };
 use icecore::types::SnapshotId;
 
@@ -47,7 +47,7 @@ struct WorkDone {
 impl Year {
     fn new(seed: u64) -> Self {
         // Days ahead of this machine's clock, so that policies use the store's time.
-        let clock = Clock::stepping(icecore::sys::now().plus_seconds(10 * 86_400), 1_000_000);
+        let clock = TestClock::stepping(icecore::sys::now().plus_seconds(10 * 86_400), 1_000_000);
         let memory = Arc::new(MemoryStore::with_clock(&clock));
         let store = Arc::new(RecordingStore::new(memory.clone()));
         init(&(memory.clone() as SharedStore));
@@ -123,14 +123,14 @@ impl Year {
         };
         done.backups += 1;
         done.calls += calls.len() as u64;
-        done.put += sum(Operation::Put);
-        done.read += sum(Operation::Get) + sum(Operation::ReadAt);
-        done.listed += sum(Operation::List);
+        done.put += sum(StoreOperation::Put);
+        done.read += sum(StoreOperation::Get) + sum(StoreOperation::ReadAt);
+        done.listed += sum(StoreOperation::List);
     }
 
     /// Forgets by policy and prunes.
     fn tidy(&mut self) {
-        let slots = |period, count| (period, Slots::Some(count));
+        let slots = |period, count| (period, PeriodSlots::Some(count));
         let policy = Policy {
             periods: vec![
                 slots(Period::Hour, 24),

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{
-    Clock, Fault, FaultyStore, Lag, MemoryStore, ModelWorld, ObjectKey, SharedStore,
+    Fault, FaultyStore, ListingLag, MemoryStore, ModelWorld, ObjectKey, SharedStore, TestClock,
 };
 use icecore::types::SnapshotId;
 use icecore::{Error, ErrorKind};
@@ -94,7 +94,7 @@ impl Machine {
         let dir = scratch();
         let lags = seed.is_multiple_of(3);
 
-        let clock = Clock::stepping(icecore::sys::now(), 1_000_000);
+        let clock = TestClock::stepping(icecore::sys::now(), 1_000_000);
         let world = ModelWorld::new(&clock, seed);
         let world = if seed.is_multiple_of(5) {
             world.with_whole_seconds()
@@ -109,7 +109,7 @@ impl Machine {
 
         init(&shared(world.client()));
         if lags {
-            world.set_lag(Lag::up_to(LAG_SECONDS));
+            world.set_lag(ListingLag::up_to(LAG_SECONDS));
             world.advance(LAG_SECONDS);
         }
 
@@ -464,7 +464,7 @@ impl Machine {
     /// Then checks everything.
     fn settle(&mut self) {
         let _ = writeln!(self.log, "settling");
-        self.world.set_lag(Lag::default());
+        self.world.set_lag(ListingLag::default());
         self.world.advance(3 * 3600);
 
         // A snapshot that landed without being reported counts from now on: no client is left to

@@ -8,7 +8,8 @@ use icecore::Error;
 use icecore::format::{ObjectKind, encode_segment};
 use icecore::repo::{Repository, Secret, seal_object};
 use icecore::store::{
-    Body, Clock, KeyKind, Lag, ModelWorld, ObjectDir, ObjectKey, PutMode, SharedStore, list_all,
+    KeyKind, ListingLag, ModelWorld, ObjectBody, ObjectDir, ObjectKey, PutMode, SharedStore,
+    TestClock, list_all,
 };
 use icecore::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 
@@ -59,14 +60,14 @@ impl Scene {
     /// clock jumps by half an hour, alternately forward and back, at each [`Scene::pass`].
     pub fn new(seed: u64) -> Self {
         let scene = Self::without_lag(seed);
-        scene.world.set_lag(Lag::up_to(LAG));
+        scene.world.set_lag(ListingLag::up_to(LAG));
         scene.world.advance(LAG);
         scene
     }
 
     pub fn without_lag(seed: u64) -> Self {
         Self::on(ModelWorld::new(
-            &Clock::stepping(icecore::sys::now(), 1_000_000),
+            &TestClock::stepping(icecore::sys::now(), 1_000_000),
             seed,
         ))
     }
@@ -74,7 +75,7 @@ impl Scene {
     /// Creates a scene on a store with strong listings, like a local one: every backup lists the
     /// packs.
     pub fn with_strong_listing(seed: u64) -> Self {
-        let world = ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed);
+        let world = ModelWorld::new(&TestClock::stepping(icecore::sys::now(), 1_000_000), seed);
         Self::on(world.with_strong_listing())
     }
 
@@ -288,7 +289,7 @@ impl Scene {
         repo.store()
             .put(
                 &ObjectKey::Segment(id),
-                Body::Bytes(&bytes),
+                ObjectBody::Bytes(&bytes),
                 PutMode::CreateOnly,
             )
             .expect("puts");

@@ -1,6 +1,6 @@
 //! Scripts: lists of steps on a repository. Any bytes can be read as a script, four bytes per step.
 
-use icecore::store::{Effect, KeyKind, Operation, Trouble};
+use icecore::store::{FaultEffect, InjectedError, KeyKind, StoreOperation};
 
 use crate::cut::Last;
 
@@ -31,10 +31,10 @@ pub enum Mishap {
     },
     /// One call fails or returns wrong data.
     Fault {
-        operation: Operation,
+        operation: StoreOperation,
         kind: Option<KeyKind>,
         nth: u32,
-        effect: Effect,
+        effect: FaultEffect,
     },
 }
 
@@ -174,14 +174,14 @@ fn mishap(a: u8, b: u8, c: u8) -> Mishap {
 
 fn fault(b: u8, c: u8) -> Mishap {
     let operations = [
-        Operation::Put,
-        Operation::Put,
-        Operation::Put,
-        Operation::Get,
-        Operation::ReadAt,
-        Operation::Stat,
-        Operation::List,
-        Operation::Delete,
+        StoreOperation::Put,
+        StoreOperation::Put,
+        StoreOperation::Put,
+        StoreOperation::Get,
+        StoreOperation::ReadAt,
+        StoreOperation::Stat,
+        StoreOperation::List,
+        StoreOperation::Delete,
     ];
     let kinds = [
         None,
@@ -194,20 +194,20 @@ fn fault(b: u8, c: u8) -> Mishap {
 
     let operation = operations[usize::from(b % 8)];
     let effects = [
-        Effect::ErrorBefore(Trouble::Io),
-        Effect::ErrorAfter(Trouble::Unreachable),
-        Effect::ErrorBefore(Trouble::Full),
-        Effect::ErrorAfter(Trouble::Io),
+        FaultEffect::ErrorBefore(InjectedError::Io),
+        FaultEffect::ErrorAfter(InjectedError::Unreachable),
+        FaultEffect::ErrorBefore(InjectedError::Full),
+        FaultEffect::ErrorAfter(InjectedError::Io),
         // Only on reads: the damage matrix covers a store that damages stored objects.
-        if operation == Operation::Put {
-            Effect::ErrorBefore(Trouble::Denied)
+        if operation == StoreOperation::Put {
+            FaultEffect::ErrorBefore(InjectedError::Denied)
         } else {
-            Effect::Corrupt(u64::from(c))
+            FaultEffect::Corrupt(u64::from(c))
         },
-        if operation == Operation::Put {
-            Effect::ErrorAfter(Trouble::Full)
+        if operation == StoreOperation::Put {
+            FaultEffect::ErrorAfter(InjectedError::Full)
         } else {
-            Effect::Torn(u64::from(c))
+            FaultEffect::Torn(u64::from(c))
         },
     ];
 

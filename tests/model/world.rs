@@ -12,7 +12,7 @@ use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec};
 use icecore::ops::content::write_content;
 use icecore::ops::verify::{FindingKind, VerifyOptions, VerifyReport, verify};
-use icecore::repo::{ChunkReader, MergedRuns, RepoError, Repository, Secret, Streams};
+use icecore::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, Secret};
 use icecore::store::SharedStore;
 use icecore::types::{Content, Entry, Node, SnapshotId};
 
@@ -152,7 +152,7 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
                 things.insert(String::new(), Thing::File(content(stream)?));
             }
             SourceKind::Tree { runs, .. } => {
-                let mut merged = MergedRuns::open(&reader, runs, Streams::All, false)?;
+                let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false)?;
                 while let Some(entry) = merged.next_entry()? {
                     let thing = match &entry.node {
                         Node::File { content: file, .. } => Thing::File(content(file)?),

@@ -13,9 +13,9 @@ use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-use icecore::ops::restore::{RestoreOptions, Target, What, restore};
+use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::{FilesFrom, SourceDir};
-use icecore::target::{Durability, OwnerPolicy, Protection};
+use icecore::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use icecore::types::{Entry, RelPath, SnapshotId};
 
 use super::world::{World, write};
@@ -658,7 +658,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
     judge.directory(&asked.sub, is_selected, is_stale);
     let stays = judge.stays;
 
-    let mut protect = Protection::default();
+    let mut protect = ProtectedDirs::default();
     asked
         .protected
         .iter()
@@ -679,16 +679,16 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         protect,
         owner: OwnerPolicy::Keep,
         // Durability is tested elsewhere.
-        durability: Durability::Skipped,
+        durability: SyncMethod::Skipped,
         ..RestoreOptions::default()
     };
-    let what = What {
+    let what = SnapshotPath {
         snapshot: capture.snapshot.to_string(),
         source: Some("tree".into()),
         path: RelPath::from_slashed(asked.sub.as_bytes()).expect("a path"),
     };
     let observer = Recording::default();
-    let target = Target::Directory(world.path(&asked.sub));
+    let target = RestoreTarget::Directory(world.path(&asked.sub));
     restore(
         &world.repo(),
         &what,

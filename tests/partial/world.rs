@@ -9,7 +9,7 @@ use icecore::format::{SourceKind, SourceRecord};
 use icecore::observe::Recording;
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
-use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
+use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::store::{MemoryStore, SharedStore};
 use icecore::types::{Entry, MissingNames, SnapshotId};
 
@@ -80,7 +80,7 @@ impl World {
             panic!("not a tree")
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
         std::iter::from_fn(|| merged.next_entry().expect("reads")).collect()
     }
 

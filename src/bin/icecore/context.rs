@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use icecore::format::LeaseKind;
 use icecore::ops::{Cancel, reading_lease};
 use icecore::repo::{HostChoice, Lease, Repository};
-use icecore::store::Location;
+use icecore::store::StoreLocation;
 use icecore::sys::StateDir;
-use icecore::target::Protection;
+use icecore::target::ProtectedDirs;
 
 use crate::args::Global;
 use crate::config::Config;
@@ -114,14 +114,14 @@ impl<'a> Context<'a> {
         })
     }
 
-    pub(crate) fn location(&self) -> Result<Location, CliError> {
+    pub(crate) fn location(&self) -> Result<StoreLocation, CliError> {
         let address = self.repository_address()?.ok_or_else(|| {
             CliError::usage("no repository named")
                 .with_hint("use -r REPO, set ICECORE_REPO, or name it in icecore.toml")
         })?;
         let address = parse::address(&address)
             .map_err(|why| CliError::usage(format!("the repository: {why}")))?;
-        Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
+        StoreLocation::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
     /// Returns the directory that holds the index of each repository.
@@ -165,9 +165,9 @@ impl<'a> Context<'a> {
 
     /// Returns the paths that a restore must not touch so that this program keeps working:
     /// settings, keys, and the files named in its options.
-    pub fn protection(&self) -> Result<Protection, CliError> {
+    pub fn protection(&self) -> Result<ProtectedDirs, CliError> {
         let config = self.config()?;
-        let mut held = Protection::default();
+        let mut held = ProtectedDirs::default();
         let settings = self.env.config_dir();
         let configuration = self.global.config.as_ref().or(self.env.config.as_ref());
         let passphrases = [

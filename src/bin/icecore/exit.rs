@@ -170,7 +170,7 @@ impl From<RepoError> for CliError {
 
 /// An error as printed: the text after `error:` and `hint:`, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ErrorReport {
     pub code: u8,
     /// One line: the message and its sources.
     pub message: String,
@@ -178,10 +178,10 @@ pub struct Told {
 }
 
 /// Converts an error to text. Returns `None` if there is nothing to print.
-pub fn tell(error: &CliError) -> Option<Told> {
+pub fn tell(error: &CliError) -> Option<ErrorReport> {
     let told = match error {
         CliError::Clap(_) | CliError::BrokenPipe => return None,
-        CliError::Usage { message, hint } => Told {
+        CliError::Usage { message, hint } => ErrorReport {
             code: USAGE,
             message: message.clone(),
             hint: hint.clone(),
@@ -192,28 +192,28 @@ pub fn tell(error: &CliError) -> Option<Told> {
             hint,
         } => {
             let source = source.as_deref().map(|s| s as &(dyn StdError + 'static));
-            Told {
+            ErrorReport {
                 code: FAILED,
                 message: chain(message, source),
                 hint: hint.clone(),
             }
         }
-        CliError::Locked { message, hint } => Told {
+        CliError::Locked { message, hint } => ErrorReport {
             code: WRONG_KEY,
             message: message.clone(),
             hint: hint.clone(),
         },
-        CliError::Absent { message, hint } => Told {
+        CliError::Absent { message, hint } => ErrorReport {
             code: NO_REPOSITORY,
             message: message.clone(),
             hint: hint.clone(),
         },
-        CliError::Node(error) => Told {
+        CliError::Node(error) => ErrorReport {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
             hint: error.hint().map(str::to_owned),
         },
-        CliError::Engine(error) => Told {
+        CliError::Engine(error) => ErrorReport {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
             hint: error
@@ -223,7 +223,7 @@ pub fn tell(error: &CliError) -> Option<Told> {
         },
     };
 
-    Some(Told {
+    Some(ErrorReport {
         message: text::clean(&told.message),
         hint: told.hint.map(|h| text::clean(&h)),
         ..told
@@ -316,7 +316,7 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
 
 /// Converts an error of the command line parser: its first paragraph becomes the message, its tips
 /// become the hint. The usage and the advice to try `--help` are left out.
-fn told_usage(error: &clap::Error) -> Told {
+fn told_usage(error: &clap::Error) -> ErrorReport {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let joined = |lines: Vec<&str>| text::clean(&lines.join(" "));
@@ -335,14 +335,14 @@ fn told_usage(error: &clap::Error) -> Told {
     } else {
         joined(tips)
     };
-    Told {
+    ErrorReport {
         code: u8::try_from(error.exit_code()).unwrap_or(USAGE),
         message,
         hint: Some(hint),
     }
 }
 
-fn write_told(out: &mut impl Write, told: &Told) -> io::Result<()> {
+fn write_told(out: &mut impl Write, told: &ErrorReport) -> io::Result<()> {
     writeln!(out, "error: {}", told.message)?;
     match &told.hint {
         Some(hint) => writeln!(out, "hint: {hint}"),
@@ -350,7 +350,7 @@ fn write_told(out: &mut impl Write, told: &Told) -> io::Result<()> {
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for ErrorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

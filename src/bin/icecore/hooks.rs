@@ -7,14 +7,14 @@ use icecore::ops::Cancel;
 use icecore::source::{CommandError, SpawnOptions, StreamCommand};
 use icecore::types::SnapshotId;
 
-use crate::config::Hooks;
+use crate::config::HookSettings;
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome, tell};
 
 /// Runs the `before` commands. The first one that fails ends the backup before anything is stored,
 /// and so does a request to stop.
-pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
+pub fn before(hooks: &HookSettings, cancel: &Cancel) -> Result<(), CliError> {
     for command in &hooks.before {
         let ran = once(command, &[], &|| cancel.is_cancelled());
         cancel.check()?;
@@ -26,8 +26,8 @@ pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
 /// Runs the `after` commands when dropped, however the backup ended, panics included: services that
 /// `before` stopped must not stay stopped. A failing command is reported; it does not affect the
 /// snapshot, if there is one.
-pub struct After<'a> {
-    hooks: &'a Hooks,
+pub struct AfterHooks<'a> {
+    hooks: &'a HookSettings,
     observer: &'a dyn Observer,
     code: u8,
     snapshot: Option<SnapshotId>,
@@ -36,9 +36,9 @@ pub struct After<'a> {
 /// The exit code of a process that panicked.
 const PANICKED: u8 = 101;
 
-impl<'a> After<'a> {
+impl<'a> AfterHooks<'a> {
     /// Creates the guard. Must be called before the first `before` command.
-    pub fn new(hooks: &'a Hooks, observer: &'a dyn Observer) -> Self {
+    pub fn new(hooks: &'a HookSettings, observer: &'a dyn Observer) -> Self {
         Self {
             hooks,
             observer,
@@ -54,7 +54,7 @@ impl<'a> After<'a> {
     }
 }
 
-impl Drop for After<'_> {
+impl Drop for AfterHooks<'_> {
     fn drop(&mut self) {
         let id = self.snapshot.map(|id| id.to_string()).unwrap_or_default();
         let env = [
@@ -75,7 +75,7 @@ impl Drop for After<'_> {
 /// otherwise `reported`: the lines of warnings, damage and alarms.
 pub fn on_failure(
     context: &Context<'_>,
-    hooks: &Hooks,
+    hooks: &HookSettings,
     done: &Result<Outcome, CliError>,
     reported: &str,
 ) {

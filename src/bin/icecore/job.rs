@@ -8,21 +8,21 @@ use icecore::format::{ServiceImage, SnapshotState};
 use icecore::node::NodeError;
 use icecore::node::docker::{Docker, DockerError};
 use icecore::node::images::images_in_use;
-use icecore::node::kubo::Blocks;
-use icecore::node::postgres::Programs;
-use icecore::node::profile::{Place, Server};
+use icecore::node::kubo::BlockStore;
+use icecore::node::postgres::PostgresPrograms;
+use icecore::node::profile::{DatabaseServer, SourceLocation};
 use icecore::node::restore::NodePart;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{
-    Around, BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, Run,
-    SourceSpec, TreeSpec, backup,
+    BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, DumpCommand,
+    SourceHooks, SourceSpec, TreeSpec, backup,
 };
 use icecore::repo::Repository;
-use icecore::types::Profile;
+use icecore::types::ChunkProfile;
 use serde::Serialize;
 
-use crate::config::{Capture, Config, Hooks, Source};
+use crate::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
@@ -30,7 +30,7 @@ use crate::hooks;
 use crate::ui::{Meter, json, text};
 
 #[derive(Serialize)]
-struct Summary {
+struct BackupSummary {
     /// Absent for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
@@ -39,12 +39,12 @@ struct Summary {
     dry_run: bool,
     segments: u64,
     #[serde(flatten)]
-    counts: json::Counts,
+    counts: json::CountsRecord,
 }
 
 /// Options with which a backup command starts.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Begin {
+pub struct BackupRequest {
     /// Create the repository if it does not exist, with `parity` percent of recovery data.
     pub init: bool,
     pub parity: Option<u8>,
@@ -55,12 +55,12 @@ pub struct Begin {
 /// summary.
 pub fn run(
     context: &Context<'_>,
-    begin: Begin,
+    begin: BackupRequest,
     options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let hooks = &context.config()?.hooks;
     // A dry run stores nothing, so it must not stop any service.
-    let none = Hooks::default();
+    let none = HookSettings::default();
     let hooks = if begin.dry_run { &none } else { hooks };
     let mut reported = String::new();
     let done = attempt(context, begin, hooks, options, &mut reported);
@@ -72,8 +72,8 @@ pub fn run(
 
 fn attempt(
     context: &Context<'_>,
-    begin: Begin,
-    hooks: &Hooks,
+    begin: BackupRequest,
+    hooks: &HookSettings,
     options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
     reported: &mut String,
 ) -> Result<Outcome, CliError> {
@@ -83,7 +83,7 @@ fn attempt(
     } else {
         context.open(&meter)?
     };
-    let mut after = hooks::After::new(hooks, &meter);
+    let mut after = hooks::AfterHooks::new(hooks, &meter);
     let done = hooks::before(hooks, &cancel)
         .and_then(|()| backed_up(&repository, options, &meter, &cancel));
     match &done {
@@ -127,7 +127,7 @@ fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
 
 fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
     let counts = meter.counts();
-    let summary = Summary {
+    let summary = BackupSummary {
         snapshot: report.snapshot.map(|id| id.to_string()),
         state: report.state.to_string(),
         dry_run,
@@ -144,7 +144,7 @@ fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
     })
 }
 
-fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<String> {
+fn lines(report: &BackupReport, counts: &json::CountsRecord, elapsed: &str) -> Vec<String> {
     let mut files = vec![
         format!("{} new", text::counted(counts.files_new, "file", "files")),
         format!("{} changed", text::number(counts.files_changed)),
@@ -308,7 +308,7 @@ fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]
     let Some(part) = &config.node.ipfs else {
         return;
     };
-    let is_held = |source: &&Source| source.name == part.source && source.before.is_empty();
+    let is_held = |source: &&SourceConfig| source.name == part.source && source.before.is_empty();
     if !config.sources.iter().any(|source| is_held(&source)) {
         return;
     }
@@ -316,7 +316,7 @@ fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]
         let SourceSpec::Tree(tree) = source else {
             continue;
         };
-        if let Some(trouble) = Blocks::at(&tree.path)
+        if let Some(trouble) = BlockStore::at(&tree.path)
             .trouble()
             .filter(|_| tree.name == part.source)
         {
@@ -340,25 +340,27 @@ pub fn apply(config: &Config, options: &mut BackupOptions) {
 /// Returns the command that dumps a server. Its container and programs are looked up now, or after
 /// the source's `before` commands if it has any, because those may start them.
 fn dump_of(
-    source: &Source,
-    server: &Server,
+    source: &SourceConfig,
+    server: &DatabaseServer,
     docker: &Docker,
     restrict_key: String,
-) -> Result<Run, CliError> {
-    let find_out = move |server: &Server, docker: &Docker| -> Result<CommandAndEnv, NodeError> {
-        let programs = Programs::find(server, docker, &SECRET_VARIABLES.map(str::to_owned))?;
-        Ok((
-            programs.dump_command(&restrict_key)?,
-            programs.spawn_options().env.clone(),
-        ))
-    };
+) -> Result<DumpCommand, CliError> {
+    let find_out =
+        move |server: &DatabaseServer, docker: &Docker| -> Result<CommandAndEnv, NodeError> {
+            let programs =
+                PostgresPrograms::find(server, docker, &SECRET_VARIABLES.map(str::to_owned))?;
+            Ok((
+                programs.dump_command(&restrict_key)?,
+                programs.spawn_options().env.clone(),
+            ))
+        };
     if source.before.is_empty() {
-        return Ok(Run::Known(find_out(server, docker)?));
+        return Ok(DumpCommand::Known(find_out(server, docker)?));
     }
     let name = source.name.clone();
     let server = server.clone();
     let docker = docker.clone();
-    Ok(Run::Late(Box::new(move || {
+    Ok(DumpCommand::Late(Box::new(move || {
         find_out(&server, &docker).map_err(|err| match err.into() {
             CliError::Engine(err) => err,
             other => Error::Source {
@@ -371,25 +373,29 @@ fn dump_of(
 
 /// Converts a configured source for the library: a volume becomes its directory, a server the
 /// command that dumps it.
-fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
+fn spec(
+    source: &SourceConfig,
+    repository: &Repository,
+    docker: &Docker,
+) -> Result<SourceSpec, CliError> {
     let name = &source.name;
-    let around = Around {
+    let around = SourceHooks {
         before: source.before.clone(),
         after: source.after.clone(),
     };
 
     Ok(match &source.capture {
-        Capture::Tree {
+        SourceKindConfig::Tree {
             place,
             immutable,
             unchanged,
             filter,
             only,
         } => {
-            let numeric_owners = matches!(place, Place::Volume(_));
+            let numeric_owners = matches!(place, SourceLocation::Volume(_));
             let path = match place {
-                Place::Path(path) => path.clone(),
-                Place::Volume(volume) => {
+                SourceLocation::Path(path) => path.clone(),
+                SourceLocation::Volume(volume) => {
                     let found = docker.volume(volume)?;
                     found
                         .ok_or_else(|| DockerError::NoVolume {
@@ -409,7 +415,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 ..TreeSpec::new(name, path)
             }))
         }
-        Capture::Command {
+        SourceKindConfig::Command {
             command,
             ends_with,
             smallest,
@@ -421,14 +427,14 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
             around,
             ..CommandSpec::new(name, command.clone())
         })),
-        Capture::Postgres { server, smallest } => {
+        SourceKindConfig::Postgres { server, smallest } => {
             let run = dump_of(source, server, docker, repository.keys().restrict_key())?;
             SourceSpec::Command(Box::new(CommandSpec {
                 name: name.clone(),
                 run,
                 ends_with: Some(CLUSTER_DUMP_COMPLETE.to_owned()),
                 smallest: Some(*smallest),
-                profile: Profile::Dump,
+                profile: ChunkProfile::Dump,
                 around,
             }))
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use icecore::ops::forget::Slots;
+use icecore::ops::forget::PeriodSlots;
 use icecore::source::StreamCommand;
 use icecore::types::{ByteSize, RelPath, RepoId};
 
@@ -480,12 +480,12 @@ fn span(
 
 /// Reads a number of slots. 0 means no rule. `all` is called `unlimited` in restic, and `-1` in
 /// restic and borg.
-pub fn slots(text: &str) -> Result<Slots, String> {
+pub fn slots(text: &str) -> Result<PeriodSlots, String> {
     match text {
-        "all" | "unlimited" | "-1" => Ok(Slots::All),
+        "all" | "unlimited" | "-1" => Ok(PeriodSlots::All),
         _ => text
             .parse()
-            .map(Slots::Some)
+            .map(PeriodSlots::Some)
             .map_err(|_| format!("'{text}' is neither a number nor 'all'")),
     }
 }

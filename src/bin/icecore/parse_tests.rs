@@ -363,11 +363,11 @@ fn composed_spans_are_sums() {
 #[test]
 fn slots_without_end_have_the_names_of_other_tools() {
     for all in ["all", "unlimited", "-1"] {
-        assert_eq!(slots(all), Ok(Slots::All), "{all}");
+        assert_eq!(slots(all), Ok(PeriodSlots::All), "{all}");
     }
     assert_eq!(
         (slots("0"), slots("7")),
-        (Ok(Slots::Some(0)), Ok(Slots::Some(7)))
+        (Ok(PeriodSlots::Some(0)), Ok(PeriodSlots::Some(7)))
     );
     for bad in ["", "-2", "some", "1.5", "ALL"] {
         assert!(slots(bad).is_err(), "{bad}");

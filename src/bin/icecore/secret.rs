@@ -32,14 +32,14 @@ const KEY_BYTES: usize = 32;
 pub const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for a repository without a passphrase, --no-passphrase";
 
 /// The user's statement about the passphrase.
-pub enum Said {
-    Passphrase(Given),
+pub enum PassphraseChoice {
+    Passphrase(GivenPassphrase),
     /// The repository has no passphrase.
     NoPassphrase,
 }
 
 /// A passphrase and its origin.
-pub struct Given {
+pub struct GivenPassphrase {
     pub bytes: Bytes,
     /// For messages, for example `the passphrase file /root/p` or `ICECORE_PASSPHRASE`.
     pub origin: String,
@@ -47,7 +47,7 @@ pub struct Given {
     pub warning: Option<String>,
 }
 
-impl Given {
+impl GivenPassphrase {
     fn new(bytes: Bytes, origin: String) -> Result<Self, CliError> {
         Ok(Self {
             bytes: not_empty(bytes, &origin)?,
@@ -101,19 +101,19 @@ impl Given {
 
 /// Returns the statement of the command line or the environment about the passphrase, or `None` if
 /// neither makes one.
-pub fn said(global: &Global, env: &Env) -> Result<Option<Said>, CliError> {
+pub fn said(global: &Global, env: &Env) -> Result<Option<PassphraseChoice>, CliError> {
     let given = given(global, env)?;
     match (given, global.no_passphrase || env.no_passphrase()?) {
         (Some(_), true) => Err(CliError::usage(
             "--no-passphrase, and yet a passphrase was given",
         )),
-        (Some(given), false) => Ok(Some(Said::Passphrase(given))),
-        (None, true) => Ok(Some(Said::NoPassphrase)),
+        (Some(given), false) => Ok(Some(PassphraseChoice::Passphrase(given))),
+        (None, true) => Ok(Some(PassphraseChoice::NoPassphrase)),
         (None, false) => Ok(None),
     }
 }
 
-fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
+fn given(global: &Global, env: &Env) -> Result<Option<GivenPassphrase>, CliError> {
     if let Some(path) = &global.passphrase_file {
         return from_file(path).map(Some);
     }
@@ -121,7 +121,7 @@ fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
         return from_command(command).map(Some);
     }
     if let Some(text) = &env.passphrase {
-        return Given::new(text.clone(), "ICECORE_PASSPHRASE".to_owned()).map(Some);
+        return GivenPassphrase::new(text.clone(), "ICECORE_PASSPHRASE".to_owned()).map(Some);
     }
     if let Some(path) = &env.passphrase_file {
         return from_file(path).map(Some);
@@ -134,14 +134,14 @@ fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
 
 /// Reads a passphrase from a file, without one trailing newline. Adds a warning if others may read
 /// or write the file.
-pub fn from_file(path: &Path) -> Result<Given, CliError> {
+pub fn from_file(path: &Path) -> Result<GivenPassphrase, CliError> {
     let shown = path.display();
     let file = File::open(path)
         .map_err(|e| CliError::failed(format!("cannot open the passphrase file {shown}"), e))?;
     let failed = |e| CliError::failed(format!("cannot read the passphrase file {shown}"), e);
     let meta = file.metadata().map_err(failed)?;
     let text = read_bounded(file).map_err(failed)?;
-    let mut given = Given::new(
+    let mut given = GivenPassphrase::new(
         without_newline(text),
         format!("the passphrase file {shown}"),
     )?;
@@ -158,7 +158,7 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
 /// Takes the first line that a command prints as the passphrase. The command is split into POSIX
 /// words and run without a shell. It does not see icecore's passphrase variables, and must exit
 /// with 0.
-pub fn from_command(command: &str) -> Result<Given, CliError> {
+pub fn from_command(command: &str) -> Result<GivenPassphrase, CliError> {
     if let Some(syntax) = shell_syntax(command) {
         return Err(CliError::usage(format!(
             "'{syntax}' in the passphrase command is understood by a shell only, and none runs it: write sh -c 'COMMAND'"
@@ -207,7 +207,7 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
 
     let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
     let line = Bytes::new(text[..end].to_vec());
-    Given::new(line, format!("the passphrase command '{program}'"))
+    GivenPassphrase::new(line, format!("the passphrase command '{program}'"))
 }
 
 /// Returns the path of a repository's key file in the directory of key files.
@@ -471,7 +471,8 @@ mod tests {
     #[test]
     fn what_nobody_sees_in_a_passphrase_is_named() {
         let said = |bytes: &[u8]| {
-            let given = Given::new(Bytes::new(bytes.to_vec()), "it".to_owned()).expect("a secret");
+            let given = GivenPassphrase::new(Bytes::new(bytes.to_vec()), "it".to_owned())
+                .expect("a secret");
             given.oddity().unwrap_or_default()
         };
         for good in [&b"a b"[..], b"caf\xc3\xa9", b"\xff", b"a\rb", b"\x00"] {
@@ -538,7 +539,7 @@ mod tests {
     fn no_passphrase_is_said_in_two_places_and_contradicted_in_none() {
         let bare = Global::default();
         let said = |global: &Global, env: &Env| {
-            said(global, env).map(|s| s.map(|s| matches!(s, Said::NoPassphrase)))
+            said(global, env).map(|s| s.map(|s| matches!(s, PassphraseChoice::NoPassphrase)))
         };
         assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
 

@@ -48,11 +48,11 @@ fn every_kind() -> Vec<Entry> {
     odd.device = 77;
     odd.mtime = Timestamp::new(-5, 999_999_999).expect("legal");
     odd.xattrs = vec![
-        Xattr {
+        ExtendedAttribute {
             name: b"user.a".to_vec(),
             value: XattrValue::Inline(vec![0, 255]),
         },
-        Xattr {
+        ExtendedAttribute {
             name: b"user.b".to_vec(),
             value: XattrValue::Chunk {
                 id: ChunkId::new([3; 32]),

@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use rustix::io::Errno;
 
 use super::listed;
-use super::stored::{Fault, Held, Side, Stored};
+use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
-use crate::source::{HashChecker, HashName, Kind, ListedName, Listing, SourceDir};
+use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathError, now};
 use crate::types::RelPath;
 
@@ -32,7 +32,7 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Parameters for reading a directory.
-pub(super) struct Looking<'a> {
+pub(super) struct LiveCheck<'a> {
     pub path: PathBuf,
     pub source: String,
     pub scratch: PathBuf,
@@ -43,34 +43,34 @@ pub(super) struct Looking<'a> {
 
 /// A flat directory.
 pub(super) struct LiveDirectory<'a> {
-    looking: Looking<'a>,
-    batches: Batches,
+    looking: LiveCheck<'a>,
+    batches: HashBatches,
 }
 
 impl<'a> LiveDirectory<'a> {
-    pub fn open(directory: SourceDir, looking: Looking<'a>) -> Result<Self, PathError> {
-        let batches = Batches::list(directory, Vec::new(), &looking)?;
+    pub fn open(directory: SourceDir, looking: LiveCheck<'a>) -> Result<Self, PathError> {
+        let batches = HashBatches::list(directory, Vec::new(), &looking)?;
         looking.observer.expect(batches.listing.total(), false);
         Ok(Self { looking, batches })
     }
 }
 
-impl Side for LiveDirectory<'_> {
-    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+impl FileSide for LiveDirectory<'_> {
+    fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         self.batches.next(&self.looking, true)
     }
 }
 
 /// kubo's repository: the directories in `blocks`, in order.
 pub(super) struct LiveBlocks<'a> {
-    looking: Looking<'a>,
+    looking: LiveCheck<'a>,
     blocks: SourceDir,
-    directories: Listing,
-    open: Option<Batches>,
+    directories: NameListing,
+    open: Option<HashBatches>,
 }
 
 impl<'a> LiveBlocks<'a> {
-    pub fn open(directory: SourceDir, mut looking: Looking<'a>) -> Result<Self, PathError> {
+    pub fn open(directory: SourceDir, mut looking: LiveCheck<'a>) -> Result<Self, PathError> {
         looking.path.push("blocks");
         let blocks = directory
             .open_child(b"blocks")
@@ -89,8 +89,8 @@ impl<'a> LiveBlocks<'a> {
     }
 }
 
-impl Side for LiveBlocks<'_> {
-    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+impl FileSide for LiveBlocks<'_> {
+    fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         loop {
             if let Some(open) = &mut self.open
                 && let Some(stored) = open.next(&self.looking, false)?
@@ -107,7 +107,7 @@ impl Side for LiveBlocks<'_> {
             match self.blocks.open_child(&name) {
                 Ok(directory) => {
                     let above = [b"blocks\0", name.as_slice(), b"\0"].concat();
-                    self.open = Some(Batches::list(directory, above, &self.looking)?);
+                    self.open = Some(HashBatches::list(directory, above, &self.looking)?);
                 }
                 // SHARDING, _README, and directories that vanished after they were listed.
                 Err(err)
@@ -127,20 +127,20 @@ impl Side for LiveBlocks<'_> {
 }
 
 /// A directory's names, processed in batches.
-struct Batches {
+struct HashBatches {
     directory: SourceDir,
     /// The directory's key, with a separator at its end.
     above: Vec<u8>,
-    listing: Listing,
+    listing: NameListing,
     names: Vec<ListedName>,
-    ready: VecDeque<Stored>,
+    ready: VecDeque<StoredFile>,
 }
 
-impl Batches {
+impl HashBatches {
     fn list(
         directory: SourceDir,
         above: Vec<u8>,
-        looking: &Looking<'_>,
+        looking: &LiveCheck<'_>,
     ) -> Result<Self, PathError> {
         let listing = listed(directory.list(&looking.scratch, LIST_BYTES), &looking.path)?;
         Ok(Self {
@@ -154,9 +154,9 @@ impl Batches {
 
     fn next(
         &mut self,
-        looking: &Looking<'_>,
+        looking: &LiveCheck<'_>,
         with_sizes: bool,
-    ) -> Result<Option<Stored>, NodeError> {
+    ) -> Result<Option<StoredFile>, NodeError> {
         if self.ready.is_empty() {
             looking.cancel.check()?;
             listed(
@@ -166,14 +166,14 @@ impl Batches {
 
             let directory = &self.directory;
             let above = &self.above;
-            let looked: Result<Vec<Stored>, Error> = self
+            let looked: Result<Vec<StoredFile>, Error> = self
                 .names
                 .par_iter()
                 .map_init(Vec::new, |buffer, listed| {
                     let hash = HashName::parse(&listed.name);
                     let held = looking.look(directory, listed, hash, with_sizes, buffer)?;
                     let key = [above.as_slice(), &listed.name].concat();
-                    Ok(Stored {
+                    Ok(StoredFile {
                         key,
                         is_hash: hash.is_some(),
                         held,
@@ -191,7 +191,7 @@ impl Batches {
     }
 }
 
-impl Looking<'_> {
+impl LiveCheck<'_> {
     fn look(
         &self,
         directory: &SourceDir,
@@ -199,34 +199,34 @@ impl Looking<'_> {
         hash: Option<HashName>,
         with_sizes: bool,
         buffer: &mut Vec<u8>,
-    ) -> Result<Held, Error> {
+    ) -> Result<HeldFile, Error> {
         let name = listed.name.as_slice();
         let decided = hash.filter(|hash| !self.quick && hash.expected_sha256().is_some());
 
         let looked = match decided {
             Some(hash) => self.read(directory, name, hash, buffer)?,
             // For a block only its presence matters.
-            None if !with_sizes && listed.kind_hint == Some(Kind::File) => Ok(Held::File {
+            None if !with_sizes && listed.kind_hint == Some(StatKind::File) => Ok(HeldFile::File {
                 size: None,
                 fault: None,
             }),
             None => directory.stat(name).map(|stat| match stat.kind {
-                Kind::File => Held::File {
+                StatKind::File => HeldFile::File {
                     size: Some(stat.size),
                     fault: None,
                 },
-                _ => Held::NoFile,
+                _ => HeldFile::NoFile,
             }),
         };
 
         Ok(looked.unwrap_or_else(|err| match err.kind() {
             ErrorKind::NotFound => {
                 self.observer.add(Counter::Vanished, 1);
-                Held::Vanished
+                HeldFile::Vanished
             }
             // Not a regular file, or a symlink.
-            ErrorKind::InvalidInput => Held::NoFile,
-            _ if Errno::from_io_error(&err) == Some(Errno::LOOP) => Held::NoFile,
+            ErrorKind::InvalidInput => HeldFile::NoFile,
+            _ if Errno::from_io_error(&err) == Some(Errno::LOOP) => HeldFile::NoFile,
             _ => {
                 let subject = match RelPath::root().join(name) {
                     Ok(path) => Subject::captured(&self.source, &path),
@@ -235,7 +235,7 @@ impl Looking<'_> {
                 let message = format!("cannot be read: {err}");
                 self.observer
                     .problem(&Problem::new(Severity::Missing, subject, message));
-                Held::File {
+                HeldFile::File {
                     size: None,
                     fault: None,
                 }
@@ -250,20 +250,20 @@ impl Looking<'_> {
         name: &[u8],
         hash: HashName,
         buffer: &mut Vec<u8>,
-    ) -> Result<io::Result<Held>, Error> {
+    ) -> Result<io::Result<HeldFile>, Error> {
         buffer.resize(READ_BYTES, 0);
         let mut tries = 1;
         loop {
             let Some(checker) = hash.checker() else {
-                return Ok(Ok(Held::NoFile));
+                return Ok(Ok(HeldFile::NoFile));
             };
             let (size, agrees, is_young) = match self.read_once(directory, name, checker, buffer)? {
                 Ok(read) => read,
                 Err(err) => return Ok(Err(err)),
             };
             if agrees || !is_young || tries == TRIES {
-                let fault = if agrees { None } else { Some(Fault::Name) };
-                return Ok(Ok(Held::File {
+                let fault = if agrees { None } else { Some(FileFault::Name) };
+                return Ok(Ok(HeldFile::File {
                     size: Some(size),
                     fault,
                 }));

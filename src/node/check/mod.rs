@@ -16,22 +16,22 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub(super) use blocks::{stored_blocks, stored_file};
-pub use report::{CheckReport, Finding, FindingKind, PlaceReport};
+pub use report::{CheckReport, FileFinding, FileFindingKind, PlaceReport};
 
-use self::live::{LiveBlocks, LiveDirectory, Looking};
-use self::report::{Blamed, Tally};
+use self::live::{LiveBlocks, LiveCheck, LiveDirectory};
+use self::report::{BlamedPlace, CheckTally};
 use self::snapshot::SnapshotSide;
-use self::stored::{Cursor, Held, Nothing, Side};
+use self::stored::{FileCursor, FileSide, HeldFile, NoFiles};
 use super::NodeError;
 use super::docker::{Docker, DockerError};
-use super::dump::{FileRow, FileType, Files, Home, Pins};
-use super::profile::{Part, Place, Profile};
+use super::dump::{FileHome, FileRow, FileRows, FileType, PinRows};
+use super::profile::{NodeLayout, NodeSource, SourceLocation};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::source::{Sharding, SourceDir};
+use crate::source::{FlatfsSharding, SourceDir};
 use crate::sys::{PathContext, PathError, Sorter};
 use crate::types::{Content, RelPath};
 
@@ -42,7 +42,7 @@ const SORT_BYTES: usize = 32 << 20;
 
 /// The storage in which the files are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Against {
+pub enum CheckTarget {
     /// The snapshot that has the dump.
     Snapshot,
     /// Directories of this machine.
@@ -62,11 +62,11 @@ pub struct LiveDirectories {
 
 impl LiveDirectories {
     /// Finds the directories. Asks the Docker engine for those of volumes.
-    pub fn find(profile: &Profile, docker: &Docker) -> Result<Self, DockerError> {
-        let directory = |part: &Option<Part>| match part.as_ref().map(|part| &part.place) {
+    pub fn find(profile: &NodeLayout, docker: &Docker) -> Result<Self, DockerError> {
+        let directory = |part: &Option<NodeSource>| match part.as_ref().map(|part| &part.place) {
             None => Ok(None),
-            Some(Place::Path(path)) => Ok(Some(path.clone())),
-            Some(Place::Volume(name)) => match docker.volume(name)? {
+            Some(SourceLocation::Path(path)) => Ok(Some(path.clone())),
+            Some(SourceLocation::Volume(name)) => match docker.volume(name)? {
                 Some(volume) => volume.directory().map(Some),
                 None => Err(DockerError::NoVolume { name: name.clone() }),
             },
@@ -79,7 +79,7 @@ impl LiveDirectories {
 }
 
 /// Receives the findings, in order of place and path. Its error ends the check.
-pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
+pub type EachFinding<'a> = dyn FnMut(&FileFinding<'_>) -> Result<(), Error> + 'a;
 
 /// Looks for the files that the snapshot's dump refers to, and checks whether each stored file
 /// matches its name.
@@ -95,15 +95,15 @@ pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
 pub fn check(
     repo: &Repository,
     found: &StoredSnapshot,
-    profile: &Profile,
-    against: &Against,
+    profile: &NodeLayout,
+    against: &CheckTarget,
     observer: &dyn Observer,
     cancel: &Cancel,
     each: &mut EachFinding<'_>,
 ) -> Result<CheckReport, NodeError> {
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let files = read_files(&reader, found, profile, observer, cancel)?;
-    let at = Surroundings {
+    let at = CheckContext {
         reader: &reader,
         found,
         against,
@@ -128,7 +128,7 @@ pub fn check(
         })?;
 
         let name = part.map_or("", |part| &part.source);
-        let tally = Tally::new(name, part.is_some(), &mut report.local, each);
+        let tally = CheckTally::new(name, part.is_some(), &mut report.local, each);
         let mut out = BlocksOut {
             sharding: kept.sharding(),
             blocks: &mut blocks,
@@ -151,7 +151,7 @@ pub fn check(
         Some(why) => {
             let message = format!("{why}; its blocks were not looked for");
             observer.problem(&Problem::new(Severity::Missing, name, message));
-            Box::new(Nothing)
+            Box::new(NoFiles)
         }
         None => {
             let directory = at.directory(|directories| &directories.ipfs);
@@ -161,7 +161,7 @@ pub fn check(
         }
     };
 
-    let tally = Tally::new(
+    let tally = CheckTally::new(
         name,
         part.is_some() && kept.trouble().is_none(),
         &mut report.ipfs,
@@ -174,7 +174,7 @@ pub fn check(
 
 /// The names in local storage that a node needs first: those of pinned files that are stored there.
 pub struct PinnedNames {
-    files: Files,
+    files: FileRows,
 }
 
 /// Reads from a snapshot's dump which files of local storage have a pin other than a grace period.
@@ -185,7 +185,7 @@ pub struct PinnedNames {
 pub fn pinned_local_names(
     repo: &Repository,
     found: &StoredSnapshot,
-    profile: &Profile,
+    profile: &NodeLayout,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PinnedNames, NodeError> {
@@ -216,10 +216,10 @@ impl PinnedNames {
 fn read_files(
     reader: &ChunkReader<'_>,
     found: &StoredSnapshot,
-    profile: &Profile,
+    profile: &NodeLayout,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Files, NodeError> {
+) -> Result<FileRows, NodeError> {
     let Some(database) = &profile.database else {
         return Err(Error::Usage("no source is named as the node's database".into()).into());
     };
@@ -235,7 +235,7 @@ fn read_files(
             format!("doubtful: {why}"),
         ));
     }
-    Files::read(reader, &database.source, content, observer, cancel)
+    FileRows::read(reader, &database.source, content, observer, cancel)
 }
 
 fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Error> {
@@ -252,35 +252,35 @@ fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Err
 }
 
 /// The context of a check, for both parts of the file storage.
-struct Surroundings<'a> {
+struct CheckContext<'a> {
     reader: &'a ChunkReader<'a>,
     found: &'a StoredSnapshot,
-    against: &'a Against,
+    against: &'a CheckTarget,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     scratch: PathBuf,
 }
 
-impl<'a> Surroundings<'a> {
+impl<'a> CheckContext<'a> {
     fn directory(&self, which: impl Fn(&LiveDirectories) -> &Option<PathBuf>) -> Option<&'a Path> {
         match self.against {
-            Against::Snapshot => None,
-            Against::Live { directories, .. } => which(directories).as_deref(),
+            CheckTarget::Snapshot => None,
+            CheckTarget::Live { directories, .. } => which(directories).as_deref(),
         }
     }
 
     /// Opens one part. Reports a problem and returns an empty side if there is none.
     fn side(
         &self,
-        part: Option<&Part>,
+        part: Option<&NodeSource>,
         what: &str,
         directory: Option<&Path>,
-        open: impl FnOnce(SourceDir, Looking<'a>) -> Result<Box<dyn Side + 'a>, PathError>,
-    ) -> Result<Box<dyn Side + 'a>, NodeError> {
+        open: impl FnOnce(SourceDir, LiveCheck<'a>) -> Result<Box<dyn FileSide + 'a>, PathError>,
+    ) -> Result<Box<dyn FileSide + 'a>, NodeError> {
         let missing = |subject: &str, message: String| {
             self.observer
                 .problem(&Problem::new(Severity::Missing, subject, message));
-            Ok(Box::new(Nothing) as Box<dyn Side>)
+            Ok(Box::new(NoFiles) as Box<dyn FileSide>)
         };
 
         let Some(part) = part else {
@@ -294,7 +294,7 @@ impl<'a> Surroundings<'a> {
         self.observer.phase(&Phase::Check { name: name.clone() });
 
         match self.against {
-            Against::Snapshot => match self.found.snapshot.source(name) {
+            CheckTarget::Snapshot => match self.found.snapshot.source(name) {
                 Some(SourceRecord {
                     kind:
                         SourceKind::Tree {
@@ -326,11 +326,11 @@ impl<'a> Surroundings<'a> {
                     format!("snapshot {} does not have it", self.found.id.short()),
                 ),
             },
-            Against::Live { quick, .. } => {
+            CheckTarget::Live { quick, .. } => {
                 let Some(path) = directory else {
                     return missing(name, "its directory is not known".into());
                 };
-                let looking = Looking {
+                let looking = LiveCheck {
                     path: path.to_owned(),
                     source: name.clone(),
                     scratch: self.scratch.clone(),
@@ -346,21 +346,21 @@ impl<'a> Surroundings<'a> {
 
 /// Collects the files that must be in kubo, for the second join.
 struct BlocksOut<'a> {
-    sharding: Sharding,
+    sharding: FlatfsSharding,
     blocks: &'a mut Sorter,
 }
 
 /// Joins the rows with local storage. Files that must be in kubo are collected for the second join.
 fn join_local(
-    mut files: Files,
-    side: Box<dyn Side + '_>,
-    mut tally: Tally<'_, '_>,
+    mut files: FileRows,
+    side: Box<dyn FileSide + '_>,
+    mut tally: CheckTally<'_, '_>,
     out: &mut BlocksOut<'_>,
     cancel: &Cancel,
     pinned: &mut u64,
     missing: &mut u64,
 ) -> Result<(), NodeError> {
-    let mut stored = Cursor::new(side);
+    let mut stored = FileCursor::new(side);
     while let Some(row) = files.next()? {
         cancel.check()?;
         let (home, block) = row.home(out.sharding);
@@ -371,19 +371,19 @@ fn join_local(
         let copy = look_at(there, &row, &mut tally)?;
 
         let mut is_missing = false;
-        if needed && home != Home::Ipfs {
+        if needed && home != FileHome::Ipfs {
             tally.wanted(1);
-            if copy == Copy::None {
+            if copy == StorageCopy::None {
                 is_missing = tally.missing(&row.hash, &row.hash, row.pins)?;
             }
         }
 
         *missing += u64::from(is_missing);
         // Except for directories, the node looks into local storage first.
-        let has_copy = copy == Copy::Good && row.kind != FileType::Directory;
+        let has_copy = copy == StorageCopy::Good && row.kind != FileType::Directory;
         if needed
             && let Some(block) = block
-            && (home == Home::Both || home == Home::Ipfs && !has_copy)
+            && (home == FileHome::Both || home == FileHome::Ipfs && !has_copy)
         {
             out.blocks.push(
                 block.key(),
@@ -396,7 +396,7 @@ fn join_local(
 
 /// A file's copy in local storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copy {
+enum StorageCopy {
     Good,
     /// It exists, but its own content or size shows that it does not match the row.
     Bad,
@@ -405,21 +405,21 @@ enum Copy {
 
 /// Reports an error of a file in local storage that has a row.
 fn look_at(
-    there: Option<&mut Held>,
+    there: Option<&mut HeldFile>,
     row: &FileRow,
-    tally: &mut Tally<'_, '_>,
-) -> Result<Copy, NodeError> {
+    tally: &mut CheckTally<'_, '_>,
+) -> Result<StorageCopy, NodeError> {
     let Some(held) = there else {
-        return Ok(Copy::None);
+        return Ok(StorageCopy::None);
     };
 
     let (size, fault) = match held {
-        Held::File { size, fault } => (*size, fault.take()),
-        Held::Vanished => return Ok(Copy::Good),
-        Held::NoFile => return Ok(Copy::None),
+        HeldFile::File { size, fault } => (*size, fault.take()),
+        HeldFile::Vanished => return Ok(StorageCopy::Good),
+        HeldFile::NoFile => return Ok(StorageCopy::None),
     };
 
-    let blamed = Blamed {
+    let blamed = BlamedPlace {
         hash: &row.hash,
         path: &row.hash,
         pins: row.pins,
@@ -432,25 +432,25 @@ fn look_at(
         && stored != expected
     {
         tally.size(stored, expected, blamed)?;
-        return Ok(Copy::Bad);
+        return Ok(StorageCopy::Bad);
     }
 
     Ok(if fault.is_some() {
-        Copy::Bad
+        StorageCopy::Bad
     } else {
-        Copy::Good
+        StorageCopy::Good
     })
 }
 
 /// Joins the files that must be in kubo with its blocks.
 fn join_blocks(
     blocks: Sorter,
-    side: Box<dyn Side + '_>,
-    mut tally: Tally<'_, '_>,
+    side: Box<dyn FileSide + '_>,
+    mut tally: CheckTally<'_, '_>,
     cancel: &Cancel,
     missing: &mut u64,
 ) -> Result<(), NodeError> {
-    let mut stored = Cursor::new(side);
+    let mut stored = FileCursor::new(side);
     let mut wants = blocks.finish()?;
     while let Some((key, value)) = wants.next()? {
         cancel.check()?;
@@ -458,11 +458,11 @@ fn join_blocks(
         tally.wanted(1);
 
         match stored.at(key, &mut tally)? {
-            Some(Held::File { fault, .. }) => {
+            Some(HeldFile::File { fault, .. }) => {
                 if let Some(fault) = fault.take() {
                     tally.fault(
                         fault,
-                        Blamed {
+                        BlamedPlace {
                             hash: want.hash,
                             path: key,
                             pins: want.pins,
@@ -470,8 +470,8 @@ fn join_blocks(
                     )?;
                 }
             }
-            Some(Held::Vanished) => {}
-            Some(Held::NoFile) | None => {
+            Some(HeldFile::Vanished) => {}
+            Some(HeldFile::NoFile) | None => {
                 let told = tally.missing(want.hash, key, want.pins)?;
                 *missing += u64::from(told && !want.is_missing);
             }
@@ -485,12 +485,12 @@ fn join_blocks(
 struct BlockWant<'a> {
     /// True if it was already counted as missing in local storage.
     is_missing: bool,
-    pins: Pins,
+    pins: PinRows,
     hash: &'a [u8],
 }
 
 impl<'a> BlockWant<'a> {
-    fn encode(is_missing: bool, pins: Pins, hash: &[u8]) -> Vec<u8> {
+    fn encode(is_missing: bool, pins: PinRows, hash: &[u8]) -> Vec<u8> {
         [&[u8::from(is_missing), pins.to_byte()], hash].concat()
     }
 
@@ -498,7 +498,7 @@ impl<'a> BlockWant<'a> {
         let (head, hash) = value.split_at(2);
         Self {
             is_missing: head[0] != 0,
-            pins: Pins::from_byte(head[1]),
+            pins: PinRows::from_byte(head[1]),
             hash,
         }
     }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::EachFinding;
 use super::shown;
-use super::stored::{Fault, Held, Stored};
+use super::stored::{FileFault, HeldFile, StoredFile};
 use crate::node::NodeError;
-use crate::node::dump::{PinKind, Pins, RowCounts};
+use crate::node::dump::{PinKind, PinRows, RowCounts};
 
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +63,7 @@ impl PlaceReport {
 
 /// The error of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FindingKind {
+pub enum FileFindingKind {
     /// It is pinned and does not exist.
     Missing,
     /// Its content does not have the hash in its name.
@@ -74,7 +74,7 @@ pub enum FindingKind {
     WrongSize { stored: u64, expected: u64 },
 }
 
-impl FindingKind {
+impl FileFindingKind {
     /// Returns the kind as one word, for lists and programs.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,19 +88,19 @@ impl FindingKind {
 
 /// A file with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding<'a> {
-    pub kind: FindingKind,
+pub struct FileFinding<'a> {
+    pub kind: FileFindingKind,
     /// Its name in the database. For a stored file without a row, its own name.
     pub hash: String,
     /// Empty if it is not pinned, or has no row.
-    pub pins: Pins,
+    pub pins: PinRows,
     /// The source that it is in, or must be in.
     pub source: &'a str,
     /// Its path in the source.
     pub path: String,
 }
 
-impl fmt::Display for Finding<'_> {
+impl fmt::Display for FileFinding<'_> {
     /// Formats as `kind<TAB>hash<TAB>pins<TAB>source/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -117,15 +117,15 @@ impl fmt::Display for Finding<'_> {
 
 /// The file of a finding.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Blamed<'a> {
+pub(super) struct BlamedPlace<'a> {
     pub hash: &'a [u8],
     /// The path's key.
     pub path: &'a [u8],
-    pub pins: Pins,
+    pub pins: PinRows,
 }
 
 /// Counts the files of one place, and passes on the findings.
-pub(super) struct Tally<'a, 'e> {
+pub(super) struct CheckTally<'a, 'e> {
     source: &'a str,
     /// True if the node has this place. Otherwise nothing is looked up in it.
     is_there: bool,
@@ -133,7 +133,7 @@ pub(super) struct Tally<'a, 'e> {
     each: &'a mut EachFinding<'e>,
 }
 
-impl<'a, 'e> Tally<'a, 'e> {
+impl<'a, 'e> CheckTally<'a, 'e> {
     pub fn new(
         source: &'a str,
         is_there: bool,
@@ -156,31 +156,31 @@ impl<'a, 'e> Tally<'a, 'e> {
     }
 
     /// Counts a stored path.
-    pub fn stored(&mut self, stored: &Stored) {
+    pub fn stored(&mut self, stored: &StoredFile) {
         match stored.held {
-            Held::File { .. } if stored.is_hash => self.report.stored += 1,
-            Held::Vanished if stored.is_hash => self.report.vanished += 1,
+            HeldFile::File { .. } if stored.is_hash => self.report.stored += 1,
+            HeldFile::Vanished if stored.is_hash => self.report.vanished += 1,
             _ => {}
         }
     }
 
     /// Reports a missing file. Returns false if this place is not checked.
-    pub fn missing(&mut self, hash: &[u8], path: &[u8], pins: Pins) -> Result<bool, NodeError> {
+    pub fn missing(&mut self, hash: &[u8], path: &[u8], pins: PinRows) -> Result<bool, NodeError> {
         if self.is_there {
             self.report.missing += 1;
             for kind in pins.kinds() {
                 self.report.missing_by_kind[kind as usize] += 1;
             }
-            self.tell(FindingKind::Missing, Blamed { hash, path, pins })?;
+            self.tell(FileFindingKind::Missing, BlamedPlace { hash, path, pins })?;
         }
         Ok(self.is_there)
     }
 
     /// Reports a file whose content does not match its name.
-    pub fn fault(&mut self, fault: Fault, blamed: Blamed<'_>) -> Result<(), NodeError> {
+    pub fn fault(&mut self, fault: FileFault, blamed: BlamedPlace<'_>) -> Result<(), NodeError> {
         let (count, kind) = match fault {
-            Fault::Name => (&mut self.report.wrong_name, FindingKind::WrongName),
-            Fault::Torn => (&mut self.report.torn, FindingKind::Torn),
+            FileFault::Name => (&mut self.report.wrong_name, FileFindingKind::WrongName),
+            FileFault::Torn => (&mut self.report.torn, FileFindingKind::Torn),
         };
         *count += 1;
         self.tell(kind, blamed)
@@ -191,19 +191,19 @@ impl<'a, 'e> Tally<'a, 'e> {
         &mut self,
         stored: u64,
         expected: u64,
-        blamed: Blamed<'_>,
+        blamed: BlamedPlace<'_>,
     ) -> Result<(), NodeError> {
         self.report.wrong_size += 1;
-        self.tell(FindingKind::WrongSize { stored, expected }, blamed)
+        self.tell(FileFindingKind::WrongSize { stored, expected }, blamed)
     }
 
     fn tell(
         &mut self,
-        kind: FindingKind,
-        Blamed { hash, path, pins }: Blamed<'_>,
+        kind: FileFindingKind,
+        BlamedPlace { hash, path, pins }: BlamedPlace<'_>,
     ) -> Result<(), NodeError> {
         let hash = shown(hash);
-        Ok((self.each)(&Finding {
+        Ok((self.each)(&FileFinding {
             kind,
             hash,
             pins,

@@ -1,11 +1,11 @@
 //! A snapshot's tree as a side of the join.
 
-use super::stored::{Fault, Held, Side, Stored};
+use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::format::RunRef;
 use crate::node::NodeError;
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
-use crate::repo::{ChunkReader, MergedRuns, RepoError, Streams};
+use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
 use crate::source::HashName;
 use crate::types::{Entry, EntryFlags, Node};
 
@@ -27,7 +27,7 @@ impl<'a> SnapshotSide<'a> {
         observer: &'a dyn Observer,
         cancel: &'a Cancel,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(reader, runs, Streams::All, true)?;
+        let runs = MergedRuns::open(reader, runs, RunStreams::All, true)?;
         Ok(Self {
             runs,
             subject: format!("{snapshot}:{source}"),
@@ -37,8 +37,8 @@ impl<'a> SnapshotSide<'a> {
     }
 }
 
-impl Side for SnapshotSide<'_> {
-    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+impl FileSide for SnapshotSide<'_> {
+    fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         loop {
             self.cancel.check()?;
             let mention = self.runs.next_mention()?;
@@ -68,25 +68,25 @@ impl Side for SnapshotSide<'_> {
     }
 }
 
-fn stored(entry: &Entry) -> Stored {
+fn stored(entry: &Entry) -> StoredFile {
     let hash = entry.path.name().and_then(HashName::parse);
     let held = match &entry.node {
         Node::File { content, .. } => {
             // Both flags are also set on files without a hash as their name. These do not belong to
             // the node.
             let fault = match hash {
-                Some(_) if entry.flags.contains(EntryFlags::PROVISIONAL) => Some(Fault::Name),
-                Some(_) if entry.flags.contains(EntryFlags::TORN) => Some(Fault::Torn),
+                Some(_) if entry.flags.contains(EntryFlags::PROVISIONAL) => Some(FileFault::Name),
+                Some(_) if entry.flags.contains(EntryFlags::TORN) => Some(FileFault::Torn),
                 _ => None,
             };
-            Held::File {
+            HeldFile::File {
                 size: Some(content.size),
                 fault,
             }
         }
-        _ => Held::NoFile,
+        _ => HeldFile::NoFile,
     };
-    Stored {
+    StoredFile {
         key: entry.path.key().to_vec(),
         is_hash: hash.is_some(),
         held,

@@ -1,13 +1,13 @@
 //! Stored files in the order of their paths: one side of the join, either a snapshot or a
 //! directory.
 
-use super::report::{Blamed, Tally};
+use super::report::{BlamedPlace, CheckTally};
 use crate::node::NodeError;
-use crate::node::dump::Pins;
+use crate::node::dump::PinRows;
 
 /// The reason why a stored file does not match its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum FileFault {
     /// Its content has another hash.
     Name,
     /// It changed while it was captured.
@@ -16,12 +16,12 @@ pub(super) enum Fault {
 
 /// The file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum HeldFile {
     File {
         /// `None` if the size was not queried.
         size: Option<u64>,
         /// The reporter of a fault takes it, so that it is reported once.
-        fault: Option<Fault>,
+        fault: Option<FileFault>,
     },
     /// It was listed, but had vanished when it was read.
     Vanished,
@@ -31,37 +31,37 @@ pub(super) enum Held {
 
 /// A path, and the file at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredFile {
     /// A path's key, as in runs.
     pub key: Vec<u8>,
     /// True if the name is a hash. Other files do not belong to the node.
     pub is_hash: bool,
-    pub held: Held,
+    pub held: HeldFile,
 }
 
 /// Returns the stored files, in ascending order of keys.
-pub(super) trait Side {
-    fn next(&mut self) -> Result<Option<Stored>, NodeError>;
+pub(super) trait FileSide {
+    fn next(&mut self) -> Result<Option<StoredFile>, NodeError>;
 }
 
 /// An empty side.
-pub(super) struct Nothing;
+pub(super) struct NoFiles;
 
-impl Side for Nothing {
-    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+impl FileSide for NoFiles {
+    fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         Ok(None)
     }
 }
 
 /// A position in the stored files, which only moves forward.
-pub(super) struct Cursor<'a> {
-    side: Box<dyn Side + 'a>,
-    held: Option<Stored>,
+pub(super) struct FileCursor<'a> {
+    side: Box<dyn FileSide + 'a>,
+    held: Option<StoredFile>,
     begun: bool,
 }
 
-impl<'a> Cursor<'a> {
-    pub fn new(side: Box<dyn Side + 'a>) -> Self {
+impl<'a> FileCursor<'a> {
+    pub fn new(side: Box<dyn FileSide + 'a>) -> Self {
         Self {
             side,
             held: None,
@@ -74,8 +74,8 @@ impl<'a> Cursor<'a> {
     pub fn at(
         &mut self,
         key: &[u8],
-        tally: &mut Tally<'_, '_>,
-    ) -> Result<Option<&mut Held>, NodeError> {
+        tally: &mut CheckTally<'_, '_>,
+    ) -> Result<Option<&mut HeldFile>, NodeError> {
         while !self.begun
             || self
                 .held
@@ -92,18 +92,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips all remaining files.
-    pub fn rest(&mut self, tally: &mut Tally<'_, '_>) -> Result<(), NodeError> {
+    pub fn rest(&mut self, tally: &mut CheckTally<'_, '_>) -> Result<(), NodeError> {
         while !self.begun || self.held.is_some() {
             self.step(tally)?;
         }
         Ok(())
     }
 
-    fn step(&mut self, tally: &mut Tally<'_, '_>) -> Result<(), NodeError> {
+    fn step(&mut self, tally: &mut CheckTally<'_, '_>) -> Result<(), NodeError> {
         self.begun = true;
-        if let Some(Stored {
+        if let Some(StoredFile {
             key,
-            held: Held::File {
+            held: HeldFile::File {
                 fault: Some(fault), ..
             },
             ..
@@ -112,10 +112,10 @@ impl<'a> Cursor<'a> {
             let hash = key.rsplit(|&byte| byte == 0).next().unwrap_or_default();
             tally.fault(
                 *fault,
-                Blamed {
+                BlamedPlace {
                     hash,
                     path: key,
-                    pins: Pins::default(),
+                    pins: PinRows::default(),
                 },
             )?;
         }

@@ -4,12 +4,12 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::node::profile::{Access, Database, Server};
+use crate::node::profile::{DatabaseServer, NodeDatabase, ServerAccess};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
 use crate::repo::HostChoice;
-use crate::source::{Cid, Sharding};
+use crate::source::{Cid, FlatfsSharding};
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
@@ -117,27 +117,27 @@ impl Node {
         (repo, found)
     }
 
-    fn check(&self, against: &Against, profile: &Profile) -> Checked {
+    fn check(&self, against: &CheckTarget, profile: &NodeLayout) -> Checked {
         let (repo, found) = self.capture(true);
         Checked::new(&repo, &found, profile, against)
     }
 
     fn snapshot(&self) -> Checked {
-        self.check(&Against::Snapshot, &profile())
+        self.check(&CheckTarget::Snapshot, &profile())
     }
 
     fn live(&self, quick: bool) -> Checked {
         let directories =
             LiveDirectories::find(&self.live_profile(), &Docker::default()).expect("paths");
-        self.check(&Against::Live { directories, quick }, &profile())
+        self.check(&CheckTarget::Live { directories, quick }, &profile())
     }
 
-    fn live_profile(&self) -> Profile {
+    fn live_profile(&self) -> NodeLayout {
         let mut profile = profile();
         let part = |source: &str, path: &str| {
-            Some(Part {
+            Some(NodeSource {
                 source: source.into(),
-                place: Place::Path(self.path(path)),
+                place: SourceLocation::Path(self.path(path)),
             })
         };
         (profile.local_storage, profile.ipfs) =
@@ -146,26 +146,26 @@ impl Node {
     }
 }
 
-fn profile() -> Profile {
-    let access = Access::Direct {
+fn profile() -> NodeLayout {
+    let access = ServerAccess::Direct {
         address: None,
         port: None,
         password_file: None,
     };
     let part = |source: &str| {
-        Some(Part {
+        Some(NodeSource {
             source: source.into(),
-            place: Place::Volume("no-such-volume".into()),
+            place: SourceLocation::Volume("no-such-volume".into()),
         })
     };
-    Profile {
-        database: Some(Database {
+    NodeLayout {
+        database: Some(NodeDatabase {
             source: "db".into(),
-            server: Server { access, user: None },
+            server: DatabaseServer { access, user: None },
         }),
         local_storage: part("local-storage"),
         ipfs: part("ipfs"),
-        ..Profile::default()
+        ..NodeLayout::default()
     }
 }
 
@@ -179,8 +179,8 @@ impl Checked {
     fn new(
         repo: &Repository,
         found: &StoredSnapshot,
-        profile: &Profile,
-        against: &Against,
+        profile: &NodeLayout,
+        against: &CheckTarget,
     ) -> Self {
         let observer = Recording::default();
         let mut lines = Vec::new();
@@ -237,7 +237,7 @@ fn whole_node() -> Node {
     node.row(RAW, 11, "file", &["tx"]);
     let raw_block = String::from_utf8(
         Cid::parse(RAW.as_bytes())
-            .and_then(|cid| cid.block_path(Sharding::default()))
+            .and_then(|cid| cid.block_path(FlatfsSharding::default()))
             .expect("a block")
             .to_slashed(),
     );
@@ -297,7 +297,7 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     node.row(OTHER, 3, "file", &["tx"]);
     node.row("not/a\\tname", 3, "file", &["later"]);
     let other = Cid::parse(OTHER.as_bytes())
-        .and_then(|cid| cid.block_path(Sharding::default()))
+        .and_then(|cid| cid.block_path(FlatfsSharding::default()))
         .expect("a block")
         .to_string();
 
@@ -431,7 +431,7 @@ fn a_file_half_written_is_looked_at_again() {
             &repo,
             &found,
             &profile(),
-            &Against::Live {
+            &CheckTarget::Live {
                 directories,
                 quick: false,
             },
@@ -448,7 +448,7 @@ fn a_file_half_written_is_looked_at_again() {
 fn what_is_not_captured_or_not_named_is_told() {
     let node = whole_node();
     let (repo, found) = node.capture(false);
-    let checked = Checked::new(&repo, &found, &profile(), &Against::Snapshot);
+    let checked = Checked::new(&repo, &found, &profile(), &CheckTarget::Snapshot);
     assert_eq!(checked.problems.len(), 2, "{:?}", checked.problems);
     assert!(
         checked.problems[0].contains("names were not compared"),
@@ -456,11 +456,11 @@ fn what_is_not_captured_or_not_named_is_told() {
         checked.problems
     );
 
-    let unnamed = Profile {
+    let unnamed = NodeLayout {
         ipfs: None,
         ..profile()
     };
-    let checked = Checked::new(&repo, &found, &unnamed, &Against::Snapshot);
+    let checked = Checked::new(&repo, &found, &unnamed, &CheckTarget::Snapshot);
     assert_eq!(
         (checked.report.missing, checked.report.ipfs),
         (0, PlaceReport::default())
@@ -475,11 +475,11 @@ fn what_is_not_captured_or_not_named_is_told() {
     );
 
     let mut elsewhere = profile();
-    elsewhere.ipfs = Some(Part {
+    elsewhere.ipfs = Some(NodeSource {
         source: "kubo".into(),
-        place: Place::Volume("x".into()),
+        place: SourceLocation::Volume("x".into()),
     });
-    let checked = Checked::new(&repo, &found, &elsewhere, &Against::Snapshot);
+    let checked = Checked::new(&repo, &found, &elsewhere, &CheckTarget::Snapshot);
     assert_eq!(checked.report.ipfs.missing, 2);
     assert!(
         checked
@@ -495,13 +495,13 @@ fn what_is_not_captured_or_not_named_is_told() {
 fn a_check_needs_a_dump() {
     let node = Node::new();
     let (repo, found) = node.capture(true);
-    let said = |profile: &Profile, found: &StoredSnapshot| {
+    let said = |profile: &NodeLayout, found: &StoredSnapshot| {
         let observer = Recording::default();
         let result = check(
             &repo,
             found,
             profile,
-            &Against::Snapshot,
+            &CheckTarget::Snapshot,
             &observer,
             &Cancel::new(),
             &mut |_| Ok(()),
@@ -518,7 +518,7 @@ fn a_check_needs_a_dump() {
         profile
     };
 
-    assert!(said(&Profile::default(), &found).contains("no source is named"));
+    assert!(said(&NodeLayout::default(), &found).contains("no source is named"));
     assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
     assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
 
@@ -528,7 +528,7 @@ fn a_check_needs_a_dump() {
         &repo,
         &found,
         &profile(),
-        &Against::Snapshot,
+        &CheckTarget::Snapshot,
         &Recording::default(),
         &cancel,
         &mut |_| Ok(()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::yaml::{self, Node, Value};
+use super::yaml::{self, YamlNode, YamlValue};
 use crate::sys::read_bounded;
 
 /// Upper limit of the file's length, in bytes.
@@ -29,8 +29,8 @@ fn parse(text: &str) -> IpfsHosts {
     let Ok(Some(top)) = yaml::read(text) else {
         return IpfsHosts::default();
     };
-    let host = |node: Option<&Node>| match &node?.get("host")?.value.value {
-        Value::Text(text) if !text.is_empty() => Some(text.clone()),
+    let host = |node: Option<&YamlNode>| match &node?.get("host")?.value.value {
+        YamlValue::Text(text) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
     let ipfs = top.get("ipfs").map(|entry| &entry.value);

@@ -78,7 +78,7 @@ fn place(file: &Path, line: usize, key: &str) -> String {
 
 /// The project to read, and the variables to read it with.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct ComposeRequest<'a> {
     /// The absolute path of a compose file, or of a directory that has one.
     pub path: &'a Path,
     /// The environment that compose would have.
@@ -90,14 +90,14 @@ pub struct Request<'a> {
 /// Files in memory that take precedence over those on disk. A restore passes the files that it is
 /// about to write.
 #[derive(Clone, Copy, Default)]
-pub struct Files<'a>(Option<&'a ReadFile<'a>>);
+pub struct ComposeFiles<'a>(Option<&'a ReadComposeFile<'a>>);
 
 /// Returns the content of a file by its absolute path; `None` if the file is not in memory.
-pub type ReadFile<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+pub type ReadComposeFile<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
-impl<'a> Files<'a> {
+impl<'a> ComposeFiles<'a> {
     /// Wraps a function that returns files.
-    pub fn new(read: &'a ReadFile<'a>) -> Self {
+    pub fn new(read: &'a ReadComposeFile<'a>) -> Self {
         Self(Some(read))
     }
 
@@ -108,7 +108,7 @@ impl<'a> Files<'a> {
 
 /// A compose project, with the properties that icecore uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Project {
+pub struct ComposeProject {
     pub name: String,
     /// True if `--project` or a variable set the name.
     pub named: bool,
@@ -118,7 +118,7 @@ pub struct Project {
     pub files: Vec<PathBuf>,
     /// Files of variables that were read: `.env`, and the `env_file` of services.
     pub env_files: Vec<PathBuf>,
-    pub services: Vec<Service>,
+    pub services: Vec<ComposeService>,
     /// The volumes of the top level, by key.
     pub volumes: BTreeMap<String, VolumeDefinition>,
     /// Notes about skipped parts that may matter, each a sentence.
@@ -127,7 +127,7 @@ pub struct Project {
 
 /// A service.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Service {
+pub struct ComposeService {
     pub name: String,
     pub image: Option<String>,
     pub container_name: Option<String>,
@@ -137,7 +137,7 @@ pub struct Service {
 }
 
 /// Prints no values of variables, which may be secret.
-impl fmt::Debug for Service {
+impl fmt::Debug for ComposeService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("name", &self.name)
@@ -180,7 +180,7 @@ pub struct VolumeDefinition {
     pub device: Option<PathBuf>,
 }
 
-impl Project {
+impl ComposeProject {
     /// Returns the name that a volume of the compose file has in the engine.
     pub fn volume_name(&self, key: &str) -> String {
         let found = self.volumes.get(key);
@@ -195,7 +195,7 @@ impl Project {
     }
 
     /// Returns the name of a service's first container, as version 2 of compose gives it.
-    pub fn container_name(&self, service: &Service) -> String {
+    pub fn container_name(&self, service: &ComposeService) -> String {
         service
             .container_name
             .clone()

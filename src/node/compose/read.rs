@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::variables::{Lines, Variables};
-use super::yaml::{self, Entry, Merging, Node, Value, shown};
+use super::variables::{ComposeVariables, Lines};
+use super::yaml::{self, MergeRule, YamlEntry, YamlNode, YamlValue, shown};
 use super::{
-    ComposeError, FILES, Files, MountSource, OVERRIDES, Project, Request, Service, ServiceMount,
-    normalised,
+    ComposeError, ComposeFiles, ComposeProject, ComposeRequest, ComposeService, FILES, MountSource,
+    OVERRIDES, ServiceMount, normalised,
 };
 use crate::sys::{Dir, PathError, read_bounded};
 
@@ -19,12 +19,15 @@ const SERVICES_MAX: usize = 1000;
 const FILES_MAX: usize = 64;
 
 /// Reads a project: its compose file, the override file, and the `.env` file beside it.
-pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
-    load_with(request, Files::default())
+pub fn load(request: ComposeRequest<'_>) -> Result<ComposeProject, ComposeError> {
+    load_with(request, ComposeFiles::default())
 }
 
 /// Reads a project as it will be once `files` are written.
-pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, ComposeError> {
+pub fn load_with(
+    request: ComposeRequest<'_>,
+    files: ComposeFiles<'_>,
+) -> Result<ComposeProject, ComposeError> {
     let path = clean(request.path);
     let is_directory = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
     let directory = if is_directory {
@@ -33,11 +36,11 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
         directory_of(&path)
     };
 
-    let mut reader = Reader {
-        variables: Variables::new(request.environment),
-        project: Project {
+    let mut reader = ComposeReader {
+        variables: ComposeVariables::new(request.environment),
+        project: ComposeProject {
             directory: directory.clone(),
-            ..Project::default()
+            ..ComposeProject::default()
         },
         laid_over: files,
         file: PathBuf::new(),
@@ -70,14 +73,14 @@ pub fn read_text(
     text: &str,
     directory: &Path,
     environment: &BTreeMap<String, String>,
-) -> Result<Project, ComposeError> {
-    let mut reader = Reader {
-        variables: Variables::new(environment),
-        project: Project {
+) -> Result<ComposeProject, ComposeError> {
+    let mut reader = ComposeReader {
+        variables: ComposeVariables::new(environment),
+        project: ComposeProject {
             directory: directory.to_owned(),
-            ..Project::default()
+            ..ComposeProject::default()
         },
-        laid_over: Files::default(),
+        laid_over: ComposeFiles::default(),
         file: PathBuf::new(),
         named: None,
         home: None,
@@ -87,7 +90,7 @@ pub fn read_text(
 }
 
 /// Returns a named compose file and, if it has a usual name, its override file.
-fn with_override(files: Files<'_>, file: PathBuf) -> Vec<PathBuf> {
+fn with_override(files: ComposeFiles<'_>, file: PathBuf) -> Vec<PathBuf> {
     let usual = file
         .file_name()
         .is_some_and(|name| FILES.iter().any(|usual| name == *usual));
@@ -103,7 +106,7 @@ fn directory_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
-fn first_of(files: Files<'_>, directory: &Path, names: &[&str]) -> Option<PathBuf> {
+fn first_of(files: ComposeFiles<'_>, directory: &Path, names: &[&str]) -> Option<PathBuf> {
     let open = Dir::open(directory).ok();
     let is_there = |file: &PathBuf, name: &str| {
         files.get(file).is_some() || open.as_ref().is_some_and(|open| open.stat(name).is_ok())
@@ -116,7 +119,7 @@ fn first_of(files: Files<'_>, directory: &Path, names: &[&str]) -> Option<PathBu
 }
 
 /// Returns a file's text.
-fn bounded_text(files: Files<'_>, file: &Path) -> Result<String, ComposeError> {
+fn bounded_text(files: ComposeFiles<'_>, file: &Path) -> Result<String, ComposeError> {
     let bytes = match files.get(file) {
         Some(bytes) => bytes,
         None => read_bounded(file, FILE_BYTES_MAX)?,
@@ -134,10 +137,10 @@ fn bounded_text(files: Files<'_>, file: &Path) -> Result<String, ComposeError> {
     })
 }
 
-struct Reader<'a> {
-    variables: Variables<'a>,
-    project: Project,
-    laid_over: Files<'a>,
+struct ComposeReader<'a> {
+    variables: ComposeVariables<'a>,
+    project: ComposeProject,
+    laid_over: ComposeFiles<'a>,
     /// The file that is being read.
     file: PathBuf,
     /// The value of `name:` in a file.
@@ -145,7 +148,7 @@ struct Reader<'a> {
     home: Option<PathBuf>,
 }
 
-impl Reader<'_> {
+impl ComposeReader<'_> {
     fn wrong(&self, line: usize, key: impl Into<String>, why: impl Into<String>) -> ComposeError {
         ComposeError::Wrong {
             file: self.file.clone(),
@@ -222,7 +225,7 @@ impl Reader<'_> {
         let Some(root) = root else {
             return Err(self.wrong(1, "", "the file is empty"));
         };
-        if !matches!(root.value, Value::Map(_)) {
+        if !matches!(root.value, YamlValue::Map(_)) {
             return Err(self.wrong(root.line, "", "a compose file is a map: services, volumes"));
         }
 
@@ -268,39 +271,41 @@ impl Reader<'_> {
     /// Returns the entries of a map; an empty slice if the map is missing.
     fn entries<'n>(
         &self,
-        entry: Option<&'n Entry>,
+        entry: Option<&'n YamlEntry>,
         key: &str,
-    ) -> Result<&'n [Entry], ComposeError> {
+    ) -> Result<&'n [YamlEntry], ComposeError> {
         match entry.map(|entry| (&entry.value.value, entry.line)) {
-            None | Some((Value::Null, _)) => Ok(&[]),
-            Some((Value::Map(entries), _)) => Ok(entries),
+            None | Some((YamlValue::Null, _)) => Ok(&[]),
+            Some((YamlValue::Map(entries), _)) => Ok(entries),
             Some((_, line)) => Err(self.wrong(line, key, "this must be a map")),
         }
     }
 
     /// Returns a text with its variables substituted; `None` for a null value.
-    fn text(&mut self, entry: &Entry, key: &str) -> Result<Option<String>, ComposeError> {
+    fn text(&mut self, entry: &YamlEntry, key: &str) -> Result<Option<String>, ComposeError> {
         self.node_text(&entry.value, entry.line, key)
     }
 
     fn node_text(
         &mut self,
-        node: &Node,
+        node: &YamlNode,
         line: usize,
         key: &str,
     ) -> Result<Option<String>, ComposeError> {
         match &node.value {
-            Value::Null => Ok(None),
-            Value::Text(text) => self
+            YamlValue::Null => Ok(None),
+            YamlValue::Text(text) => self
                 .variables
                 .fill(text)
                 .map(Some)
                 .map_err(|why| self.wrong(line, key, why)),
-            Value::List(_) | Value::Map(_) => Err(self.wrong(line, key, "this must be a text")),
+            YamlValue::List(_) | YamlValue::Map(_) => {
+                Err(self.wrong(line, key, "this must be a text"))
+            }
         }
     }
 
-    fn truth(&mut self, entry: &Entry, key: &str) -> Result<bool, ComposeError> {
+    fn truth(&mut self, entry: &YamlEntry, key: &str) -> Result<bool, ComposeError> {
         let text = self.text(entry, key)?.unwrap_or_default();
         match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "y" | "1" => Ok(true),
@@ -313,7 +318,7 @@ impl Reader<'_> {
         }
     }
 
-    fn volume(&mut self, entry: &Entry) -> Result<(), ComposeError> {
+    fn volume(&mut self, entry: &YamlEntry) -> Result<(), ComposeError> {
         let key = format!("volumes.{}", shown(&entry.key));
         let mut volume = self
             .project
@@ -335,7 +340,7 @@ impl Reader<'_> {
                     volume.external = true;
                     volume.name = self.text(name, &format!("{key}.name"))?;
                 }
-                None if matches!(external.value.value, Value::Map(_)) => volume.external = true,
+                None if matches!(external.value.value, YamlValue::Map(_)) => volume.external = true,
                 None => volume.external = self.truth(external, &key)?,
             }
         }
@@ -348,7 +353,7 @@ impl Reader<'_> {
     }
 
     /// Returns the directory that a volume binds to, as in `o: bind` and `device: /srv/x`.
-    fn device(&mut self, options: &Entry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
+    fn device(&mut self, options: &YamlEntry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
         self.entries(Some(options), key)?;
         let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device"))
         else {
@@ -365,7 +370,7 @@ impl Reader<'_> {
         Ok((bind && path.is_absolute()).then(|| clean(path)))
     }
 
-    fn service(&mut self, entry: &Entry) -> Result<(), ComposeError> {
+    fn service(&mut self, entry: &YamlEntry) -> Result<(), ComposeError> {
         let key = format!("services.{}", shown(&entry.key));
         let at = self
             .project
@@ -373,19 +378,19 @@ impl Reader<'_> {
             .iter()
             .position(|known| known.name == entry.key);
 
-        if entry.value.merging == Merging::Reset {
+        if entry.value.merging == MergeRule::Reset {
             at.map(|at| self.project.services.remove(at));
             return Ok(());
         }
         self.entries(Some(entry), &key)?;
 
         // `!override` starts from an empty service.
-        let known = at.filter(|_| entry.value.merging == Merging::Usual);
+        let known = at.filter(|_| entry.value.merging == MergeRule::Usual);
         let mut service = match known {
             Some(at) => self.project.services[at].clone(),
-            None => Service {
+            None => ComposeService {
                 name: entry.key.clone(),
-                ..Service::default()
+                ..ComposeService::default()
             },
         };
 
@@ -424,12 +429,12 @@ impl Reader<'_> {
     /// Reads files of variables. The caller reads `environment` afterwards, which takes precedence.
     fn env_files(
         &mut self,
-        entry: &Entry,
+        entry: &YamlEntry,
         key: &str,
-        service: &mut Service,
+        service: &mut ComposeService,
     ) -> Result<(), ComposeError> {
         let nodes = match &entry.value.value {
-            Value::List(nodes) => nodes.as_slice(),
+            YamlValue::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(&entry.value),
         };
 
@@ -437,10 +442,10 @@ impl Reader<'_> {
         for node in nodes {
             let mut required = true;
             let path = match (&node.value, node.get("path")) {
-                (Value::Map(_), None) => {
+                (YamlValue::Map(_), None) => {
                     return Err(self.wrong(node.line, key, "a 'path' is missing"));
                 }
-                (Value::Map(_), Some(path)) => {
+                (YamlValue::Map(_), Some(path)) => {
                     if let Some(entry) = node.get("required") {
                         required = self.truth(entry, &format!("{key}.required"))?;
                     }
@@ -474,18 +479,18 @@ impl Reader<'_> {
 
     fn environment(
         &mut self,
-        entry: &Entry,
+        entry: &YamlEntry,
         key: &str,
-        service: &mut Service,
+        service: &mut ComposeService,
     ) -> Result<(), ComposeError> {
-        if entry.value.merging != Merging::Usual {
+        if entry.value.merging != MergeRule::Usual {
             service.environment.clear();
         }
 
         let mut lines = Vec::new();
         match &entry.value.value {
-            Value::Null => {}
-            Value::Map(entries) => {
+            YamlValue::Null => {}
+            YamlValue::Map(entries) => {
                 for entry in entries.iter().filter(|entry| is_kept(&entry.key)) {
                     // Values of passwords are not read.
                     let value = if is_secret(&entry.key) {
@@ -496,9 +501,9 @@ impl Reader<'_> {
                     lines.push((entry.key.clone(), value));
                 }
             }
-            Value::List(nodes) => {
+            YamlValue::List(nodes) => {
                 for node in nodes {
-                    let Value::Text(text) = &node.value else {
+                    let YamlValue::Text(text) = &node.value else {
                         return Err(self.wrong(
                             node.line,
                             key,
@@ -521,7 +526,7 @@ impl Reader<'_> {
                     lines.push((name.to_owned(), value));
                 }
             }
-            Value::Text(_) => {
+            YamlValue::Text(_) => {
                 return Err(self.wrong(entry.line, key, "this must be a map or a list"));
             }
         }
@@ -531,7 +536,7 @@ impl Reader<'_> {
     }
 
     /// Keeps PostgreSQL's variables. A name without a value takes it from the environment.
-    fn keep_variables(&self, lines: Lines, service: &mut Service) {
+    fn keep_variables(&self, lines: Lines, service: &mut ComposeService) {
         for (name, value) in lines {
             if !is_kept(&name) {
                 continue;
@@ -544,16 +549,16 @@ impl Reader<'_> {
 
     fn mounts(
         &mut self,
-        entry: &Entry,
+        entry: &YamlEntry,
         key: &str,
-        service: &mut Service,
+        service: &mut ComposeService,
     ) -> Result<(), ComposeError> {
-        if entry.value.merging != Merging::Usual {
+        if entry.value.merging != MergeRule::Usual {
             service.mounts.clear();
         }
         let nodes = match &entry.value.value {
-            Value::Null => return Ok(()),
-            Value::List(nodes) => nodes,
+            YamlValue::Null => return Ok(()),
+            YamlValue::List(nodes) => nodes,
             _ => return Err(self.wrong(entry.line, key, "this must be a list")),
         };
         // A later mount replaces an earlier one of the same directory.
@@ -568,12 +573,12 @@ impl Reader<'_> {
 
         for node in nodes {
             let mount = match &node.value {
-                Value::Text(text) => {
+                YamlValue::Text(text) => {
                     let text = self.variables.fill(text);
                     text.and_then(|text| self.short_mount(&text))
                         .map_err(|why| self.wrong(node.line, key, why))?
                 }
-                Value::Map(_) => self.long_mount(node, key)?,
+                YamlValue::Map(_) => self.long_mount(node, key)?,
                 _ => return Err(self.wrong(node.line, key, "this is no mount")),
             };
 
@@ -612,7 +617,7 @@ impl Reader<'_> {
         })
     }
 
-    fn long_mount(&mut self, node: &Node, key: &str) -> Result<ServiceMount, ComposeError> {
+    fn long_mount(&mut self, node: &YamlNode, key: &str) -> Result<ServiceMount, ComposeError> {
         let mut get = |names: &[&str]| match names.iter().find_map(|name| node.get(name)) {
             Some(entry) => self.text(entry, &format!("{key}.{}", entry.key)),
             None => Ok(None),
@@ -674,7 +679,7 @@ impl Reader<'_> {
     }
 
     /// Sets the project's name, and adds a note for each variable that is not set.
-    fn finish(mut self, told: Option<&str>) -> Result<Project, ComposeError> {
+    fn finish(mut self, told: Option<&str>) -> Result<ComposeProject, ComposeError> {
         // Options and variables take precedence over `name:` and the directory's name.
         let variable = || {
             self.variables

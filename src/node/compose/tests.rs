@@ -40,7 +40,7 @@ fn nothing() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-fn text(text: &str) -> Result<Project, ComposeError> {
+fn text(text: &str) -> Result<ComposeProject, ComposeError> {
     read_text(text, Path::new("/opt/Py Aleph"), &nothing())
 }
 
@@ -64,7 +64,7 @@ fn wrong(compose: &str) -> (usize, String, String) {
 fn directory(
     files: &[(&str, &str)],
     environment: &[(&str, &str)],
-) -> (tempfile::TempDir, Result<Project, ComposeError>) {
+) -> (tempfile::TempDir, Result<ComposeProject, ComposeError>) {
     let root = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
         fs::write(root.path().join(name), text).expect("written");
@@ -73,7 +73,7 @@ fn directory(
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
-    let project = load(Request {
+    let project = load(ComposeRequest {
         path: root.path(),
         environment: &environment,
         project: None,
@@ -81,7 +81,7 @@ fn directory(
     (root, project)
 }
 
-fn service<'p>(project: &'p Project, name: &str) -> &'p Service {
+fn service<'p>(project: &'p ComposeProject, name: &str) -> &'p ComposeService {
     project
         .services
         .iter()
@@ -240,7 +240,7 @@ fn a_project_is_named_as_compose_names_it() {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let read = load(Request {
+        let read = load(ComposeRequest {
             path: &directory,
             environment: &environment,
             project,
@@ -321,7 +321,7 @@ fn an_override_is_laid_over() {
     // Naming the usual file gives the same project. A file of another name is read without an
     // override.
     let path = root.path().join("docker-compose.yml");
-    let named = load(Request {
+    let named = load(ComposeRequest {
         path: &path,
         environment: &nothing(),
         project: None,
@@ -330,7 +330,7 @@ fn an_override_is_laid_over() {
     assert_eq!(named.files.len(), 2);
 
     let path = root.path().join("docker-compose.override.yml");
-    let named = load(Request {
+    let named = load(ComposeRequest {
         path: &path,
         environment: &nothing(),
         project: None,
@@ -509,7 +509,7 @@ fn files_that_are_none_are_told() {
     assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());
 
     let path = root.path().join("none.yml");
-    let err = load(Request {
+    let err = load(ComposeRequest {
         path: &path,
         environment: &nothing(),
         project: None,
@@ -518,7 +518,7 @@ fn files_that_are_none_are_told() {
     assert!(matches!(err, ComposeError::Path(_)));
 
     fs::write(&path, b"services: {}\n# \xff\n").expect("written");
-    let err = load(Request {
+    let err = load(ComposeRequest {
         path: &path,
         environment: &nothing(),
         project: None,
@@ -530,7 +530,7 @@ fn files_that_are_none_are_told() {
     );
 
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
-    let err = load(Request {
+    let err = load(ComposeRequest {
         path: &path,
         environment: &nothing(),
         project: None,

@@ -14,7 +14,7 @@ pub(super) type Lines = Vec<(String, Option<String>)>;
 
 /// The values of variables. The environment takes precedence over the `.env` file.
 #[derive(Default)]
-pub(super) struct Variables<'a> {
+pub(super) struct ComposeVariables<'a> {
     environment: BTreeMap<&'a str, &'a str>,
     file: BTreeMap<String, String>,
     /// Values of the previous lines, while a file is read.
@@ -24,7 +24,7 @@ pub(super) struct Variables<'a> {
     bytes: usize,
 }
 
-impl<'a> Variables<'a> {
+impl<'a> ComposeVariables<'a> {
     pub fn new(environment: &'a BTreeMap<String, String>) -> Self {
         let environment = environment
             .iter()
@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn fill(text: &str) -> Result<String, String> {
-        Variables::new(&environment()).fill(text)
+        ComposeVariables::new(&environment()).fill(text)
     }
 
     fn filled(text: &str) -> String {
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn names_that_stand_for_nothing_are_known() {
         let environment = environment();
-        let mut variables = Variables::new(&environment);
+        let mut variables = ComposeVariables::new(&environment);
         assert_eq!(
             variables
                 .fill("$NO$NO${OTHER}${A:-$UNUSED}${NO:+$UNUSED}")
@@ -364,7 +364,7 @@ mod tests {
     fn a_little_text_does_not_become_much() {
         let mut environment = environment();
         environment.insert("LONG".into(), "x".repeat(60_000));
-        let mut variables = Variables::new(&environment);
+        let mut variables = ComposeVariables::new(&environment);
         variables
             .fill("$LONG$LONG$LONG$LONG")
             .expect_err("too long");
@@ -376,7 +376,7 @@ mod tests {
             .map(|n| format!("V{n}=${{V{0}}}${{V{0}}}\n", n - 1))
             .collect();
         let environment = BTreeMap::new();
-        let mut variables = Variables::new(&environment);
+        let mut variables = ComposeVariables::new(&environment);
         // Values that exceed the limit keep their variables.
         let lines = variables
             .read_file(&format!("V0=12345678\n{doubling}"))
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn env_files_are_read() {
         let environment = environment();
-        let mut variables = Variables::new(&environment);
+        let mut variables = ComposeVariables::new(&environment);
         let text = "\u{feff}# c\n\nX=1\nexport Y = two words # c\nZ='$A #'\nW=\"a\\n\\\"$A\\$A\nb\" # c\nALONE\nE=\nU=$X$A\nQ=p#q\n C = x\r\nD=$1 $\n";
         let lines = variables.read_file(text).expect("read");
         let get = |name: &str| {
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn the_environment_comes_before_the_file() {
         let environment = environment();
-        let mut variables = Variables::new(&environment);
+        let mut variables = ComposeVariables::new(&environment);
         let lines = variables.read_file("A=file\nNEW=file\n").expect("read");
         variables.add_file(lines);
         assert_eq!(variables.fill("$A $NEW").expect("filled"), "one file");

@@ -21,7 +21,7 @@ pub(super) struct YamlError {
 
 /// How a tag merges a value with an earlier file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Merging {
+pub(super) enum MergeRule {
     #[default]
     Usual,
     /// `!reset`: the value of an earlier file is removed, and this one is ignored.
@@ -32,42 +32,42 @@ pub(super) enum Merging {
 
 /// A value and its first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     pub line: usize,
-    pub merging: Merging,
-    pub value: Value,
+    pub merging: MergeRule,
+    pub value: YamlValue,
 }
 
 /// A value. Scalars are text, even where YAML has another type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     Null,
     Text(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub key: String,
     pub line: usize,
-    pub value: Node,
+    pub value: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// Returns the entry of a key; `None` if there is no such key or the node is not a map.
-    pub fn get(&self, key: &str) -> Option<&Entry> {
+    pub fn get(&self, key: &str) -> Option<&YamlEntry> {
         match &self.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            YamlValue::Map(entries) => entries.iter().find(|entry| entry.key == key),
             _ => None,
         }
     }
 }
 
 /// Parses a text with one document; `None` if it is empty.
-pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
-    let mut builder = Builder::default();
+pub(super) fn read(text: &str) -> Result<Option<YamlNode>, YamlError> {
+    let mut builder = YamlBuilder::default();
     let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|err| YamlError {
@@ -80,46 +80,46 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
 }
 
 /// A collection whose end has not been reached.
-struct Open {
+struct OpenNode {
     line: usize,
     anchor: usize,
-    merging: Merging,
+    merging: MergeRule,
     /// The cost of its nodes so far.
     cost: usize,
     /// The greatest depth of nested collections in its nodes.
     height: usize,
-    nodes: Nodes,
+    nodes: YamlNodes,
 }
 
-enum Nodes {
-    List(Vec<Node>),
+enum YamlNodes {
+    List(Vec<YamlNode>),
     Map {
-        entries: Vec<Entry>,
+        entries: Vec<YamlEntry>,
         seen: BTreeSet<String>,
         /// The key of the next value, with its line.
         key: Option<(String, usize)>,
         /// The maps to merge for `<<`.
-        merged: Vec<Node>,
+        merged: Vec<YamlNode>,
     },
 }
 
 /// A node with its cost and its depth of nested collections.
 #[derive(Clone)]
-struct Weighed {
-    node: Node,
+struct WeighedNode {
+    node: YamlNode,
     cost: usize,
     height: usize,
 }
 
 #[derive(Default)]
-struct Builder {
-    document: Option<Node>,
-    open: Vec<Open>,
-    anchors: BTreeMap<usize, Weighed>,
+struct YamlBuilder {
+    document: Option<YamlNode>,
+    open: Vec<OpenNode>,
+    anchors: BTreeMap<usize, WeighedNode>,
     cost: usize,
 }
 
-impl Builder {
+impl YamlBuilder {
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
         let line = span.start.line();
         match event {
@@ -127,13 +127,13 @@ impl Builder {
                 let value = scalar(&text, style, tag.as_deref());
                 let cost = NODE_COST + text.len();
                 self.pay(cost, line)?;
-                let node = Node {
+                let node = YamlNode {
                     line,
                     merging: merging(tag.as_deref()),
                     value,
                 };
                 self.done(
-                    Weighed {
+                    WeighedNode {
                         node,
                         cost,
                         height: 0,
@@ -142,10 +142,10 @@ impl Builder {
                 )
             }
             Event::SequenceStart(anchor, tag) => {
-                self.begin(line, anchor, tag.as_deref(), Nodes::List(Vec::new()))
+                self.begin(line, anchor, tag.as_deref(), YamlNodes::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let nodes = Nodes::Map {
+                let nodes = YamlNodes::Map {
                     entries: Vec::new(),
                     seen: BTreeSet::new(),
                     key: None,
@@ -186,14 +186,14 @@ impl Builder {
         line: usize,
         anchor: usize,
         tag: Option<&Tag>,
-        nodes: Nodes,
+        nodes: YamlNodes,
     ) -> Result<(), YamlError> {
         if self.open.len() >= DEPTH_MAX {
             return Err(too_deep(line));
         }
         self.pay(NODE_COST, line)?;
         let merging = merging(tag);
-        self.open.push(Open {
+        self.open.push(OpenNode {
             line,
             anchor,
             merging,
@@ -209,8 +209,8 @@ impl Builder {
             return Ok(());
         };
         let value = match open.nodes {
-            Nodes::List(nodes) => Value::List(nodes),
-            Nodes::Map {
+            YamlNodes::List(nodes) => YamlValue::List(nodes),
+            YamlNodes::Map {
                 mut entries,
                 mut seen,
                 merged,
@@ -219,18 +219,18 @@ impl Builder {
                 for node in merged {
                     bring_in(node, &mut entries, &mut seen, line)?;
                 }
-                Value::Map(entries)
+                YamlValue::Map(entries)
             }
         };
 
-        let node = Node {
+        let node = YamlNode {
             line: open.line,
             merging: open.merging,
             value,
         };
 
         self.done(
-            Weighed {
+            WeighedNode {
                 node,
                 cost: open.cost,
                 height: open.height + 1,
@@ -240,7 +240,7 @@ impl Builder {
     }
 
     /// Stores a copy of a node that has an anchor, and adds the node to its collection.
-    fn done(&mut self, node: Weighed, anchor: usize) -> Result<(), YamlError> {
+    fn done(&mut self, node: WeighedNode, anchor: usize) -> Result<(), YamlError> {
         if anchor != 0 {
             self.pay(node.cost, node.node.line)?;
             self.anchors.insert(anchor, node.clone());
@@ -248,7 +248,7 @@ impl Builder {
         self.place(node)
     }
 
-    fn place(&mut self, weighed: Weighed) -> Result<(), YamlError> {
+    fn place(&mut self, weighed: WeighedNode) -> Result<(), YamlError> {
         if self.open.len() + weighed.height > DEPTH_MAX {
             return Err(too_deep(weighed.node.line));
         }
@@ -262,8 +262,8 @@ impl Builder {
         let node = weighed.node;
 
         match &mut open.nodes {
-            Nodes::List(nodes) => nodes.push(node),
-            Nodes::Map {
+            YamlNodes::List(nodes) => nodes.push(node),
+            YamlNodes::Map {
                 entries,
                 seen,
                 key,
@@ -278,7 +278,7 @@ impl Builder {
                             format!("the key '{}' stands there twice", shown(&name)),
                         ));
                     }
-                    entries.push(Entry {
+                    entries.push(YamlEntry {
                         key: name,
                         line,
                         value: node,
@@ -292,16 +292,16 @@ impl Builder {
 
 /// Adds the entries that `<<` merges into a map. The map's own entries take precedence.
 fn bring_in(
-    node: Node,
-    entries: &mut Vec<Entry>,
+    node: YamlNode,
+    entries: &mut Vec<YamlEntry>,
     seen: &mut BTreeSet<String>,
     line: usize,
 ) -> Result<(), YamlError> {
     let maps = match node.value {
-        Value::Map(_) => vec![node],
-        Value::List(nodes) => nodes,
-        Value::Null => Vec::new(),
-        Value::Text(_) => {
+        YamlValue::Map(_) => vec![node],
+        YamlValue::List(nodes) => nodes,
+        YamlValue::Null => Vec::new(),
+        YamlValue::Text(_) => {
             return Err(wrong(
                 node.line.min(line),
                 "'<<' takes a map, or a list of maps",
@@ -309,7 +309,7 @@ fn bring_in(
         }
     };
     for map in maps {
-        let Value::Map(more) = map.value else {
+        let YamlValue::Map(more) = map.value else {
             return Err(wrong(map.line, "'<<' takes a map, or a list of maps"));
         };
         for entry in more {
@@ -321,30 +321,30 @@ fn bring_in(
     Ok(())
 }
 
-fn key_text(value: Value, line: usize) -> Result<String, YamlError> {
+fn key_text(value: YamlValue, line: usize) -> Result<String, YamlError> {
     match value {
-        Value::Text(text) => Ok(text),
-        Value::Null => Ok(String::new()),
-        Value::List(_) | Value::Map(_) => Err(wrong(line, "a key must be a word")),
+        YamlValue::Text(text) => Ok(text),
+        YamlValue::Null => Ok(String::new()),
+        YamlValue::List(_) | YamlValue::Map(_) => Err(wrong(line, "a key must be a word")),
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> YamlValue {
     let null = style == ScalarStyle::Plain
         && tag.is_none_or(|tag| !tag.is_yaml_core_schema())
         && matches!(text, "" | "~" | "null" | "Null" | "NULL");
     if null {
-        Value::Null
+        YamlValue::Null
     } else {
-        Value::Text(text.to_owned())
+        YamlValue::Text(text.to_owned())
     }
 }
 
-fn merging(tag: Option<&Tag>) -> Merging {
+fn merging(tag: Option<&Tag>) -> MergeRule {
     match tag.map(|tag| (tag.handle.as_str(), tag.suffix.as_str())) {
-        Some(("!", "reset")) => Merging::Reset,
-        Some(("!", "override")) => Merging::Override,
-        _ => Merging::Usual,
+        Some(("!", "reset")) => MergeRule::Reset,
+        Some(("!", "override")) => MergeRule::Override,
+        _ => MergeRule::Usual,
     }
 }
 
@@ -375,7 +375,7 @@ pub(super) fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn tree(text: &str) -> Node {
+    fn tree(text: &str) -> YamlNode {
         read(text).expect("YAML").expect("a document")
     }
 
@@ -384,12 +384,12 @@ mod tests {
         (err.line, err.why)
     }
 
-    fn text<'a>(node: &'a Node, path: &[&str]) -> &'a str {
+    fn text<'a>(node: &'a YamlNode, path: &[&str]) -> &'a str {
         let node = path
             .iter()
             .fold(node, |node, key| &node.get(key).expect("the key").value);
         match &node.value {
-            Value::Text(text) => text,
+            YamlValue::Text(text) => text,
             other => panic!("{other:?}"),
         }
     }
@@ -402,12 +402,12 @@ mod tests {
         assert_eq!(text(&node, &["c"]), "x\ny\n");
         assert_eq!(text(&node, &["d"]), "é");
         let list = node.get("b").expect("b");
-        let Value::List(items) = &list.value.value else {
+        let YamlValue::List(items) = &list.value.value else {
             panic!("{list:?}")
         };
         assert_eq!((list.line, items[0].line, items[2].line), (3, 4, 6));
-        assert_eq!(items[1].value, Value::Text("~".into()));
-        assert_eq!(items[2].value, Value::Null);
+        assert_eq!(items[1].value, YamlValue::Text("~".into()));
+        assert_eq!(items[2].value, YamlValue::Null);
         assert_eq!(read("# nothing\n").expect("YAML"), None);
     }
 
@@ -441,7 +441,7 @@ mod tests {
         let merging = |key| node.get(key).expect("the key").value.merging;
         assert_eq!(
             [merging("a"), merging("b"), merging("c")],
-            [Merging::Reset, Merging::Override, Merging::Usual]
+            [MergeRule::Reset, MergeRule::Override, MergeRule::Usual]
         );
     }
 

@@ -3,22 +3,24 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::compose::{IpfsHosts, MountSource, Project, Service, ServiceMount, ipfs_hosts};
-use super::super::kubo::Blocks;
-use super::super::profile::Place;
-use super::{CONFIG, Finder, IPFS, mounted_at, paths};
+use super::super::compose::{
+    ComposeProject, ComposeService, IpfsHosts, MountSource, ServiceMount, ipfs_hosts,
+};
+use super::super::kubo::BlockStore;
+use super::super::profile::SourceLocation;
+use super::{CONFIG, IPFS, NodeFinder, mounted_at, paths};
 
 /// Length of the name that the engine gives to a volume without one.
 const NAMELESS_DIGITS: usize = 64;
 
-impl Finder<'_> {
+impl NodeFinder<'_> {
     /// Finds kubo's repositories. Of several, the node's is that of the service which pyaleph's
     /// configuration names.
-    pub(super) fn ipfs(&mut self, project: &Project) {
+    pub(super) fn ipfs(&mut self, project: &ComposeProject) {
         let hosts = config_file(project).map_or_else(IpfsHosts::default, |file| ipfs_hosts(&file));
         let wanted = hosts.pinning.as_ref().or(hosts.host.as_ref());
 
-        let mut found: Vec<(&Service, &ServiceMount)> = Vec::new();
+        let mut found: Vec<(&ComposeService, &ServiceMount)> = Vec::new();
         for service in &project.services {
             let mounts = service.mounts.iter().filter(|mount| mount.target == IPFS);
             found.extend(mounts.map(|mount| (service, mount)));
@@ -26,7 +28,8 @@ impl Finder<'_> {
         // Another service may mount the same repository as kubo. Count a repository once, for the
         // service that the configuration names, if any.
         let mut seen = BTreeSet::new();
-        let is_wanted = |service: &Service| wanted.is_some_and(|host| is_called(service, host));
+        let is_wanted =
+            |service: &ComposeService| wanted.is_some_and(|host| is_called(service, host));
         found.sort_by_key(|(service, _)| !is_wanted(service));
         found.retain(|(service, mount)| {
             let place = self
@@ -70,7 +73,7 @@ impl Finder<'_> {
             let trouble = tree
                 .directory
                 .as_deref()
-                .and_then(|directory| Blocks::at(directory).trouble());
+                .and_then(|directory| BlockStore::at(directory).trouble());
             if let Some(trouble) = trouble {
                 self.note(trouble);
             }
@@ -83,9 +86,9 @@ impl Finder<'_> {
     }
 
     /// Adds a note for each volume of the project that no source covers.
-    pub(super) fn uncovered(&mut self, project: &Project) {
+    pub(super) fn uncovered(&mut self, project: &ComposeProject) {
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
-        let mut covered: Vec<Place> = parts
+        let mut covered: Vec<SourceLocation> = parts
             .into_iter()
             .flatten()
             .map(|part| part.place.clone())
@@ -116,7 +119,7 @@ impl Finder<'_> {
                         }
                     }
                     MountSource::Volume(_) => {
-                        let Some(place @ Place::Volume(name)) =
+                        let Some(place @ SourceLocation::Volume(name)) =
                             &self.mounted(project, service, mount)
                         else {
                             continue;
@@ -138,7 +141,8 @@ impl Finder<'_> {
                     .iter()
                     .filter(|mount| is_nameless(&mount.volume))
                 {
-                    let is_covered = covered.contains(&Place::Volume(mount.volume.clone()));
+                    let is_covered =
+                        covered.contains(&SourceLocation::Volume(mount.volume.clone()));
                     if !is_covered && told.insert(mount.volume.clone()) {
                         notes.push(format!(
                             "{} of '{}' is in a volume without a name, which no source covers, and which compose may lose: give it a name in the compose file if it holds what cannot be made again",
@@ -161,7 +165,7 @@ impl Finder<'_> {
 }
 
 /// Returns the path of pyaleph's configuration on this machine, mounted or beside the compose file.
-fn config_file(project: &Project) -> Option<std::path::PathBuf> {
+fn config_file(project: &ComposeProject) -> Option<std::path::PathBuf> {
     let named = |path: &Path| {
         path.file_name()
             .is_some_and(|name| name == "config.yml" || name == "config.yaml")
@@ -178,7 +182,7 @@ fn config_file(project: &Project) -> Option<std::path::PathBuf> {
 }
 
 /// Returns true if other containers of the project reach the service by this name.
-fn is_called(service: &Service, host: &str) -> bool {
+fn is_called(service: &ComposeService, host: &str) -> bool {
     service.name == host || service.container_name.as_deref() == Some(host)
 }
 

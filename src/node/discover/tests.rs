@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::node::compose::{Request, load};
-use crate::node::docker::Mount;
+use crate::node::compose::{ComposeRequest, load};
+use crate::node::docker::ContainerMount;
 
 const NODE: &str = "
 services:
@@ -64,9 +64,9 @@ impl Fixture {
         self.root.path().join("node")
     }
 
-    fn project(&self, name: Option<&str>) -> Project {
+    fn project(&self, name: Option<&str>) -> ComposeProject {
         let environment = BTreeMap::new();
-        load(Request {
+        load(ComposeRequest {
             path: &self.directory(),
             environment: &environment,
             project: name,
@@ -74,7 +74,7 @@ impl Fixture {
         .expect("a project")
     }
 
-    fn found(&self, engine: Option<&dyn Engine>) -> Discovery {
+    fn found(&self, engine: Option<&dyn EngineAnswers>) -> NodeDiscovery {
         discover(self.project(None), engine)
     }
 }
@@ -98,16 +98,16 @@ impl Fake {
     }
 }
 
-impl Engine for Fake {
+impl EngineAnswers for Fake {
     fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
         let of =
             |container: &&Container| container.service().is_some_and(|(name, _)| name == project);
         self.answer(self.containers.iter().filter(of).cloned().collect())
     }
 
-    fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+    fn volume(&self, name: &str) -> Result<Option<DockerVolume>, DockerError> {
         let found = self.volumes.iter().find(|known| **known == name);
-        self.answer(found.map(|name| Volume {
+        self.answer(found.map(|name| DockerVolume {
             name: (*name).into(),
             mountpoint: format!("/v/{name}").into(),
             driver: "local".into(),
@@ -139,11 +139,11 @@ fn container(project: &str, service: &str, name: &str, state: &str) -> Container
     }
 }
 
-fn volume(name: &str) -> Option<Place> {
-    Some(Place::Volume(name.into()))
+fn volume(name: &str) -> Option<SourceLocation> {
+    Some(SourceLocation::Volume(name.into()))
 }
 
-fn place(found: &Option<FoundTree>) -> Option<Place> {
+fn place(found: &Option<FoundTree>) -> Option<SourceLocation> {
     found.as_ref().map(|found| found.place.clone())
 }
 
@@ -155,7 +155,7 @@ fn without_an_engine_names_are_those_of_compose() {
         Some(&Fake {
             dead: true,
             ..Fake::default()
-        } as &dyn Engine),
+        } as &dyn EngineAnswers),
     ] {
         let found = node.found(engine);
         assert_eq!(found.no_engine.is_some(), engine.is_some());
@@ -175,7 +175,7 @@ fn without_an_engine_names_are_those_of_compose() {
         assert_eq!(place(&found.ipfs), volume("node_ipfs"));
         assert_eq!(
             place(&found.keys),
-            Some(Place::Path(node.directory().join("keys")))
+            Some(SourceLocation::Path(node.directory().join("keys")))
         );
 
         let config = found.config.expect("the configuration");
@@ -215,7 +215,7 @@ fn the_engine_knows_the_names_of_either_version() {
         once.labels
             .insert("com.docker.compose.oneoff".into(), "True".into());
         let mut ipfs = container("node", "ipfs", &name("ipfs", 1), "running");
-        let real = Mount {
+        let real = ContainerMount {
             volume: "old_ipfs".into(),
             source: "/v/old".into(),
             destination: IPFS.into(),
@@ -347,7 +347,7 @@ volumes:
 ",
     )]);
     let found = node.found(None);
-    let path = |path: &str| Some(Place::Path(path.into()));
+    let path = |path: &str| Some(SourceLocation::Path(path.into()));
     assert_eq!(place(&found.local_storage), path("/srv/files"));
     assert_eq!(place(&found.ipfs), path("/mnt/ipfs"));
     assert_eq!(place(&found.keys), path("/srv/my/keys"));
@@ -410,7 +410,7 @@ fn what_is_not_there_is_not_found() {
     let found = node.found(None);
     assert_eq!(
         place(&found.keys),
-        Some(Place::Path(node.directory().join("keys")))
+        Some(SourceLocation::Path(node.directory().join("keys")))
     );
     assert_eq!(
         found.config.expect("the files").names,
@@ -430,7 +430,7 @@ fn keys_are_found_by_a_file_of_theirs_and_a_link_is_told() {
     let found = node.found(None);
     assert_eq!(
         place(&found.keys),
-        Some(Place::Path(node.directory().join("keys")))
+        Some(SourceLocation::Path(node.directory().join("keys")))
     );
     assert_eq!(found.writers, ["node-p2p-1"]);
     assert!(
@@ -473,9 +473,9 @@ fn of_several_databases_the_likeliest_is_taken() {
 #[test]
 fn images_of_postgresql_are_known() {
     let is = |image: &str| {
-        has_postgres_image(&Service {
+        has_postgres_image(&ComposeService {
             image: Some(image.into()),
-            ..Service::default()
+            ..ComposeService::default()
         })
     };
     for image in [
@@ -530,12 +530,12 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
 
         assert_eq!(
             found.ipfs.as_ref().map(place),
-            Some(Place::Volume(main.into())),
+            Some(SourceLocation::Volume(main.into())),
             "{config}"
         );
         assert_eq!(
             found.other_ipfs.iter().map(place).collect::<Vec<_>>(),
-            [Place::Volume(other.into())]
+            [SourceLocation::Volume(other.into())]
         );
         assert!(
             found
@@ -582,7 +582,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
     );
     let nameless = "0123456789abcdef".repeat(4);
     let mut grafana = container("node", "grafana", "node-grafana-1", "running");
-    grafana.mounts = vec![Mount {
+    grafana.mounts = vec![ContainerMount {
         volume: nameless.clone(),
         source: format!("/v/{nameless}").into(),
         destination: "/var/lib/grafana".into(),
@@ -639,7 +639,10 @@ fn a_database_s_volume_is_found_where_newer_images_have_it() {
     let found =
         Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(None);
     let database = found.database.expect("a database");
-    assert_eq!(database.data, Some(Place::Volume("node_db".into())));
+    assert_eq!(
+        database.data,
+        Some(SourceLocation::Volume("node_db".into()))
+    );
     assert!(
         found.notes.iter().all(|text| !text.contains("node_db")),
         "{:?}",

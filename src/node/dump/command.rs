@@ -2,7 +2,7 @@
 //! `\copy`, `\g |…`, and backticks in any command), so `pg_dumpall` did not write a line of another
 //! form (CVE-2025-8714).
 
-use super::filter::Name;
+use super::filter::SqlName;
 
 /// A whole line that begins with a backslash where a statement could begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,9 @@ impl<'a> PsqlCommand<'a> {
         // after `-reuse-previous=on`.
         let is_database = match database.strip_prefix(b"-reuse-previous=on ") {
             Some(quoted) => {
-                quoted.starts_with(b"\"") && is_connection_string(&Name::parse(quoted)?.plain())
+                quoted.starts_with(b"\"") && is_connection_string(&SqlName::parse(quoted)?.plain())
             }
-            None => is_plain_name(&Name::parse(database)?.plain()),
+            None => is_plain_name(&SqlName::parse(database)?.plain()),
         };
         is_database.then_some(Self::Connect)
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use super::lexer::{CopyHeader, DumpLexer, Piece, Place};
+use super::lexer::{CopyHeader, DumpLexer, DumpPiece, LineContext};
 use crate::Error;
 
 /// Upper limit of a row of a wanted table, in bytes of the dump.
@@ -15,7 +15,7 @@ pub const ROW_BYTES_MAX: usize = 1 << 20;
 
 /// A table to read, and the columns to read of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct WantedTable {
     /// The table's name in the schema `public`.
     pub table: &'static str,
     pub columns: &'static [&'static str],
@@ -90,11 +90,11 @@ pub enum RowError {
 
 /// Takes a dump's bytes and passes on the rows of the wanted tables, of all databases in the dump.
 pub struct CopyReader<'a> {
-    wanted: &'a [Wanted],
+    wanted: &'a [WantedTable],
     each: &'a mut EachRow<'a>,
     lexer: DumpLexer,
     /// The wanted table whose rows are being read, if any.
-    active: Option<Active>,
+    active: Option<ActiveCopy>,
     /// The current row, if it did not arrive in one piece.
     row: Vec<u8>,
     fields: Vec<Option<Vec<u8>>>,
@@ -106,7 +106,7 @@ pub struct CopyReader<'a> {
     error: Option<DumpError>,
 }
 
-struct Active {
+struct ActiveCopy {
     table: usize,
     columns: Vec<usize>,
     /// The number of columns of the table.
@@ -116,7 +116,7 @@ struct Active {
 
 impl<'a> CopyReader<'a> {
     /// Creates a reader for the beginning of a dump.
-    pub fn new(wanted: &'a [Wanted], each: &'a mut EachRow<'a>) -> Self {
+    pub fn new(wanted: &'a [WantedTable], each: &'a mut EachRow<'a>) -> Self {
         Self {
             wanted,
             each,
@@ -159,16 +159,16 @@ impl<'a> CopyReader<'a> {
     fn push(&mut self, mut input: &[u8]) -> Result<(), DumpError> {
         while let Some(piece) = self.lexer.next(&mut input) {
             match piece.place {
-                Place::CopyData => {
+                LineContext::CopyData => {
                     if self.active.is_some() {
                         self.row_piece(piece)?;
                     }
                 }
-                Place::CopyEnd => {
+                LineContext::CopyEnd => {
                     self.row.clear();
                     self.active = None;
                 }
-                Place::Between | Place::Statement => {
+                LineContext::Between | LineContext::Statement => {
                     if piece.ends
                         && let Some(header) = self.lexer.copy().cloned()
                     {
@@ -181,7 +181,7 @@ impl<'a> CopyReader<'a> {
     }
 
     /// Finds the wanted table that a COPY statement names.
-    fn activate(&mut self, header: &CopyHeader) -> Result<Option<Active>, DumpError> {
+    fn activate(&mut self, header: &CopyHeader) -> Result<Option<ActiveCopy>, DumpError> {
         if header
             .schema
             .as_deref()
@@ -195,7 +195,7 @@ impl<'a> CopyReader<'a> {
             .position(|wanted| wanted.table.as_bytes() == header.table);
         let Some(table) = found else { return Ok(None) };
 
-        let Wanted {
+        let WantedTable {
             table: name,
             columns: wanted,
         } = self.wanted[table];
@@ -220,7 +220,7 @@ impl<'a> CopyReader<'a> {
         }
 
         self.seen[table] = true;
-        Ok(Some(Active {
+        Ok(Some(ActiveCopy {
             table,
             columns,
             width: header.columns.len(),
@@ -228,7 +228,7 @@ impl<'a> CopyReader<'a> {
         }))
     }
 
-    fn row_piece(&mut self, piece: Piece<'_>) -> Result<(), DumpError> {
+    fn row_piece(&mut self, piece: DumpPiece<'_>) -> Result<(), DumpError> {
         let Some(active) = &mut self.active else {
             return Ok(());
         };
@@ -277,7 +277,11 @@ impl<'a> CopyReader<'a> {
 }
 
 /// Decodes a row's wanted fields. An error has the number of columns of the row, and of the table.
-fn decode(line: &[u8], active: &Active, out: &mut [Option<Vec<u8>>]) -> Result<(), (usize, usize)> {
+fn decode(
+    line: &[u8],
+    active: &ActiveCopy,
+    out: &mut [Option<Vec<u8>>],
+) -> Result<(), (usize, usize)> {
     let mut count = 0;
     for (at, field) in line.split(|&byte| byte == b'\t').enumerate() {
         count += 1;

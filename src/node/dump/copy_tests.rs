@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TABLES: [Wanted; 2] = [
-    Wanted {
+const TABLES: [WantedTable; 2] = [
+    WantedTable {
         table: "files",
         columns: &["hash", "size"],
     },
-    Wanted {
+    WantedTable {
         table: "other",
         columns: &["b", "a", "b"],
     },

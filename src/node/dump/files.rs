@@ -4,15 +4,15 @@
 use std::fmt;
 use std::path::Path;
 
-use super::copy::{CopyReader, DumpError, RowError, Wanted};
+use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
-use crate::source::{Cid, Sharding};
-use crate::sys::{PathError, Sorted, Sorter};
+use crate::source::{Cid, FlatfsSharding};
+use crate::sys::{PathError, SortedRecords, Sorter};
 use crate::types::{Content, RelPath};
 
 /// Memory for sorting the rows, in bytes.
@@ -21,12 +21,12 @@ const SORT_BYTES: usize = 48 << 20;
 /// kubo.
 const LOCAL_BYTES_MAX: i64 = 1 << 20;
 
-const WANTED: [Wanted; 2] = [
-    Wanted {
+const WANTED: [WantedTable; 2] = [
+    WantedTable {
         table: "files",
         columns: &["hash", "size", "type"],
     },
-    Wanted {
+    WantedTable {
         table: "file_pins",
         columns: &["file_hash", "type"],
     },
@@ -79,9 +79,9 @@ impl PinKind {
 
 /// A set of kinds of pins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Pins(u8);
+pub struct PinRows(u8);
 
-impl Pins {
+impl PinRows {
     /// Returns true if there is a pin of this kind.
     pub fn has(self, kind: PinKind) -> bool {
         self.0 & (1 << kind as u8) != 0
@@ -112,7 +112,7 @@ impl Pins {
     }
 }
 
-impl fmt::Display for Pins {
+impl fmt::Display for PinRows {
     /// Formats as `content,tx`, or `-` for an empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut kinds = self.kinds();
@@ -133,7 +133,7 @@ pub enum FileType {
 
 /// Where the node stores a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Home {
+pub enum FileHome {
     /// In local storage, under its hash.
     Local,
     /// In kubo's blocks. A copy in local storage is sufficient as well, because the node looks
@@ -151,7 +151,7 @@ pub struct FileRow {
     /// In bytes; negative if unknown. A directory's size includes its content.
     pub size: i64,
     pub kind: FileType,
-    pub pins: Pins,
+    pub pins: PinRows,
 }
 
 impl FileRow {
@@ -159,17 +159,17 @@ impl FileRow {
     /// one. Files named by SHA-256, and files of at most 1 MiB or unknown size named by a CID, are
     /// in local storage. Larger files and all directories are only in kubo. Sync archives are in
     /// both.
-    pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
+    pub fn home(&self, sharding: FlatfsSharding) -> (FileHome, Option<RelPath>) {
         // A file whose name is not a CID can only be in local storage. The same holds for an inline
         // CID, which includes the content of its root block.
         let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
-            return (Home::Local, None);
+            return (FileHome::Local, None);
         };
         let home = match self.kind {
-            FileType::Directory => Home::Ipfs,
-            _ if self.pins.has(PinKind::Tx) => Home::Both,
-            _ if self.size <= LOCAL_BYTES_MAX => Home::Local,
-            _ => Home::Ipfs,
+            FileType::Directory => FileHome::Ipfs,
+            _ if self.pins.has(PinKind::Tx) => FileHome::Both,
+            _ if self.size <= LOCAL_BYTES_MAX => FileHome::Local,
+            _ => FileHome::Ipfs,
         };
         (home, Some(block))
     }
@@ -187,7 +187,8 @@ impl FileRow {
     /// local storage regardless of its length.
     pub fn is_wanted_locally(&self) -> bool {
         self.pins.must_be_there()
-            && (self.home(Sharding::default()).0 != Home::Ipfs || self.pins.has(PinKind::Content))
+            && (self.home(FlatfsSharding::default()).0 != FileHome::Ipfs
+                || self.pins.has(PinKind::Content))
     }
 }
 
@@ -199,16 +200,16 @@ pub struct RowCounts {
 }
 
 /// The files of a dump, each once, in ascending order of hashes: the order of names in a directory.
-pub struct Files {
-    sorted: Sorted,
+pub struct FileRows {
+    sorted: SortedRecords,
     /// A record that was read ahead.
-    ahead: Option<(Vec<u8>, Row)>,
+    ahead: Option<(Vec<u8>, CopiedRow)>,
     pub counts: RowCounts,
 }
 
 /// A record of the sorter.
 #[derive(Debug, Clone, Copy)]
-enum Row {
+enum CopiedRow {
     File { size: i64, kind: FileType },
     Pin(PinKind),
 }
@@ -216,7 +217,7 @@ enum Row {
 /// Tag of a pin's record. A file's record has its type in this place.
 const PIN_TAG: u8 = 255;
 
-impl Row {
+impl CopiedRow {
     fn encode(self) -> [u8; 9] {
         let (tag, value) = match self {
             Self::File { size, kind } => (kind as u8, size),
@@ -239,7 +240,7 @@ impl Row {
     }
 }
 
-impl Files {
+impl FileRows {
     /// Reads a captured dump. `source` is its name, for errors. `scratch` is the directory for rows
     /// beyond the memory budget.
     ///
@@ -272,8 +273,8 @@ impl Files {
         let mut each = |table: usize, fields: &[Option<Vec<u8>>]| {
             let (hash, row) = parse(table, fields).map_err(RowError::Bad)?;
             match row {
-                Row::File { .. } => counts.files += 1,
-                Row::Pin(_) => counts.pins += 1,
+                CopiedRow::File { .. } => counts.files += 1,
+                CopiedRow::Pin(_) => counts.pins += 1,
             }
             sorter
                 .push(hash, &row.encode())
@@ -318,14 +319,14 @@ impl Files {
                 return Ok(None);
             };
             let mut file = None;
-            let mut pins = Pins::default();
+            let mut pins = PinRows::default();
 
             // Merge all records of this hash.
             let mut row = Some(first);
             while let Some(this) = row.take() {
                 match this {
-                    Row::File { size, kind } => file = Some((size, kind)),
-                    Row::Pin(kind) => pins = pins.with(kind),
+                    CopiedRow::File { size, kind } => file = Some((size, kind)),
+                    CopiedRow::Pin(kind) => pins = pins.with(kind),
                 }
                 match self.record()? {
                     Some((next, this)) if next == hash => row = Some(this),
@@ -344,17 +345,17 @@ impl Files {
         }
     }
 
-    fn record(&mut self) -> Result<Option<(Vec<u8>, Row)>, PathError> {
+    fn record(&mut self) -> Result<Option<(Vec<u8>, CopiedRow)>, PathError> {
         let Some((hash, row)) = self.sorted.next()? else {
             return Ok(None);
         };
-        let row = Row::decode(row).expect("the sorter gives back what was put into it");
+        let row = CopiedRow::decode(row).expect("the sorter gives back what was put into it");
         Ok(Some((hash.to_vec(), row)))
     }
 }
 
 /// Parses a row of `files` or `file_pins` into the file's hash and its record.
-fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), String> {
+fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], CopiedRow), String> {
     let mut values = Vec::with_capacity(3);
     for (field, name) in fields.iter().zip(WANTED[table].columns) {
         values.push(
@@ -375,9 +376,9 @@ fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), Strin
                 b"dir" => FileType::Directory,
                 _ => FileType::Other,
             };
-            Ok((hash, Row::File { size, kind }))
+            Ok((hash, CopiedRow::File { size, kind }))
         }
-        [hash, kind] => Ok((hash, Row::Pin(PinKind::parse(kind)))),
+        [hash, kind] => Ok((hash, CopiedRow::Pin(PinKind::parse(kind)))),
         _ => Err("it has other columns than were asked for".into()),
     }
 }

@@ -9,7 +9,7 @@ const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
 const INLINE: &str = "bafkqabtimvwgy3yk";
 
-fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<Files, NodeError> {
+fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<FileRows, NodeError> {
     let dir = tempfile::tempdir().expect("a directory");
     let mut text = "COPY public.file_pins (id, file_hash, created, type) FROM stdin;\n".to_owned();
     for (number, (hash, kind)) in pins.iter().enumerate() {
@@ -22,14 +22,14 @@ fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<Files, No
         text.push_str(&format!("{hash}\t{size}\t{kind}\n"));
     }
     text.push_str("\\.\n");
-    Files::collect(dir.path(), "db", |out| {
+    FileRows::collect(dir.path(), "db", |out| {
         // Only the reader can fail here, and it stores the reason.
         let _ = out.write_all(text.as_bytes());
         Ok(())
     })
 }
 
-fn all(mut files: Files) -> Vec<FileRow> {
+fn all(mut files: FileRows) -> Vec<FileRow> {
     std::iter::from_fn(|| files.next().expect("read")).collect()
 }
 
@@ -88,7 +88,7 @@ fn rows_and_pins_come_together_by_hash() {
 
 #[test]
 fn a_dump_without_the_tables_says_so() {
-    let err = Files::collect(Path::new("/"), "db", |_| Ok(()))
+    let err = FileRows::collect(Path::new("/"), "db", |_| Ok(()))
         .err()
         .expect("refused");
     assert!(
@@ -106,7 +106,7 @@ fn a_dump_without_the_tables_says_so() {
             "{err}"
         );
     }
-    let full = Files::collect(Path::new("/"), "db", |_| Err(Error::Interrupted))
+    let full = FileRows::collect(Path::new("/"), "db", |_| Err(Error::Interrupted))
         .err()
         .expect("fails");
     assert!(
@@ -123,42 +123,42 @@ fn said(err: &NodeError) -> String {
 #[test]
 fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
     let mib = 1 << 20;
-    let none = Pins::default();
+    let none = PinRows::default();
     let content = none.with(PinKind::Content);
     let tx = none.with(PinKind::Tx);
 
     for (hash, size, kind, pins, home, locally) in [
-        (HEX, 5 * mib, FileType::File, content, Home::Local, true),
-        (HEX, 5, FileType::File, tx, Home::Local, true),
-        (HEX, 5, FileType::File, none, Home::Local, false),
-        (V0, mib, FileType::File, content, Home::Local, true),
-        (V1, -1, FileType::File, content, Home::Local, true),
+        (HEX, 5 * mib, FileType::File, content, FileHome::Local, true),
+        (HEX, 5, FileType::File, tx, FileHome::Local, true),
+        (HEX, 5, FileType::File, none, FileHome::Local, false),
+        (V0, mib, FileType::File, content, FileHome::Local, true),
+        (V1, -1, FileType::File, content, FileHome::Local, true),
         (
             V1,
             mib + 1,
             FileType::File,
             none.with(PinKind::Message),
-            Home::Ipfs,
+            FileHome::Ipfs,
             false,
         ),
-        (V1, mib + 1, FileType::File, content, Home::Ipfs, true),
+        (V1, mib + 1, FileType::File, content, FileHome::Ipfs, true),
         (
             V0,
             3,
             FileType::Directory,
             none.with(PinKind::Message),
-            Home::Ipfs,
+            FileHome::Ipfs,
             false,
         ),
-        (V0, 3, FileType::Directory, tx, Home::Ipfs, false),
-        (V0, 3, FileType::File, tx, Home::Both, true),
-        (V0, 3 * mib, FileType::File, tx, Home::Both, true),
+        (V0, 3, FileType::Directory, tx, FileHome::Ipfs, false),
+        (V0, 3, FileType::File, tx, FileHome::Both, true),
+        (V0, 3 * mib, FileType::File, tx, FileHome::Both, true),
         (
             INLINE,
             3 * mib,
             FileType::File,
             none.with(PinKind::GracePeriod),
-            Home::Local,
+            FileHome::Local,
             false,
         ),
     ] {
@@ -170,12 +170,15 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
         };
 
         assert_eq!(
-            (row.home(Sharding::default()).0, row.is_wanted_locally()),
+            (
+                row.home(FlatfsSharding::default()).0,
+                row.is_wanted_locally()
+            ),
             (home, locally),
             "{row:?}"
         );
         assert_eq!(
-            row.home(Sharding::default()).1.is_some(),
+            row.home(FlatfsSharding::default()).1.is_some(),
             hash.len() != 64 && hash != INLINE
         );
     }

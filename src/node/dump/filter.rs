@@ -23,7 +23,7 @@
 use std::io::{self, Write};
 
 use super::command::PsqlCommand;
-use super::lexer::{DumpLexer, Piece, Place};
+use super::lexer::{DumpLexer, DumpPiece, LineContext};
 
 /// Lines that may have to be replaced are held in memory up to this length, in bytes. No longer
 /// line is one of these statements.
@@ -129,8 +129,9 @@ impl<W: Write> RestoreFilter<W> {
                 break;
             };
             // A command on a line of its own is checked by `instead` once the line is complete.
-            let is_whole_command =
-                piece.starts && piece.place == Place::Between && piece.bytes.starts_with(b"\\");
+            let is_whole_command = piece.starts
+                && piece.place == LineContext::Between
+                && piece.bytes.starts_with(b"\\");
             if self.lexer.commands() != commands && !is_whole_command {
                 return Err(unexpected_command());
             }
@@ -172,8 +173,8 @@ impl<W: Write> RestoreFilter<W> {
     }
 
     /// Returns true if a line with this beginning may have to be replaced.
-    fn is_of_interest(&self, piece: &Piece<'_>) -> bool {
-        let is_between = piece.place == Place::Between;
+    fn is_of_interest(&self, piece: &DumpPiece<'_>) -> bool {
+        let is_between = piece.place == LineContext::Between;
         let is_comment = piece.bytes.first() == Some(&b'-') && self.rules.neutral.is_some();
         is_between
             && (is_comment
@@ -239,7 +240,7 @@ impl<W: Write> RestoreFilter<W> {
                     [b"ALTER ROLE ", name.spelled, b" RESET ALL;\n"].concat(),
                 ));
             }
-            let Name { spelled, .. } = name;
+            let SqlName { spelled, .. } = name;
             let or = [
                 b"dependent_objects_still_exist THEN ALTER ROLE ",
                 spelled,
@@ -252,7 +253,7 @@ impl<W: Write> RestoreFilter<W> {
         // The role still exists if objects depend on it.
         if let Some(name) = statement
             .strip_prefix(b"CREATE ROLE ")
-            .and_then(Name::parse)
+            .and_then(SqlName::parse)
         {
             if name.is(role) {
                 return Ok(Some(
@@ -266,7 +267,7 @@ impl<W: Write> RestoreFilter<W> {
         }
 
         if let Some(rest) = statement.strip_prefix(b"ALTER ROLE ")
-            && let Some((name, rest)) = Name::first(rest)
+            && let Some((name, rest)) = SqlName::first(rest)
             && name.is(role)
             && rest.starts_with(b" WITH ")
         {
@@ -318,9 +319,9 @@ impl<W: Write> Write for RestoreFilter<W> {
 
 /// Returns the name in a statement that drops an object. The statement may have `IF EXISTS` already
 /// (`pg_dumpall --if-exists`).
-fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<Name<'a>> {
+fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<SqlName<'a>> {
     let name = statement.strip_prefix(verb)?;
-    Name::parse(name.strip_prefix(b"IF EXISTS ").unwrap_or(name))
+    SqlName::parse(name.strip_prefix(b"IF EXISTS ").unwrap_or(name))
 }
 
 fn unexpected_command() -> io::Error {
@@ -332,7 +333,7 @@ fn unexpected_command() -> io::Error {
 
 /// Returns statements that drop a database, even a template, as `pg_dump --clean --create` writes
 /// them. `pg_dumpall` writes only `DROP DATABASE` at the beginning of its dump.
-fn drop_database(name: Name<'_>) -> Vec<u8> {
+fn drop_database(name: SqlName<'_>) -> Vec<u8> {
     // In a literal only quotes are special, because dumps set standard_conforming_strings.
     let literal: Vec<u8> = name
         .plain()
@@ -393,12 +394,12 @@ fn refresh(name: &[u8]) -> Option<Vec<u8>> {
 
 /// An identifier in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Name<'a> {
+pub(super) struct SqlName<'a> {
     /// As spelled in the statement, with its quotes.
     pub spelled: &'a [u8],
 }
 
-impl<'a> Name<'a> {
+impl<'a> SqlName<'a> {
     /// Parses a text that is exactly one name.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         Self::first(text)

@@ -238,7 +238,7 @@ fn lines_of_any_length_take_bounded_memory() {
 
 #[test]
 fn names_are_read_as_the_server_does() {
-    let plain = |text: &str| Name::parse(text.as_bytes()).map(|name| name.plain());
+    let plain = |text: &str| SqlName::parse(text.as_bytes()).map(|name| name.plain());
     assert_eq!(plain("aleph").as_deref(), Some(&b"aleph"[..]));
     assert_eq!(plain("ALEPH").as_deref(), Some(&b"aleph"[..]));
     assert_eq!(plain("\"A\"\"b; c\"").as_deref(), Some(&b"A\"b; c"[..]));

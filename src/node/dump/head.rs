@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::filter::Name;
-use super::lexer::{DumpLexer, Place};
-use crate::node::postgres::Version;
+use super::filter::SqlName;
+use super::lexer::{DumpLexer, LineContext};
+use crate::node::postgres::PostgresVersion;
 
 /// Upper limit of the bytes to search for the end of the first part.
 const HEAD_BYTES_MAX: u64 = 16 << 20;
@@ -22,7 +22,7 @@ pub struct DumpHead {
     /// Databases that the dump drops and creates again, except `postgres` and `template1`.
     pub databases: Vec<String>,
     /// The version of the server that was dumped.
-    pub version: Option<Version>,
+    pub version: Option<PostgresVersion>,
 }
 
 /// The kind of a stream, by its first bytes.
@@ -119,14 +119,14 @@ impl HeadReader {
         } else if line == b"-- PostgreSQL database dump" && !self.head.is_cluster {
             self.head.kind = DumpKind::Plain;
         } else if let Some(version) = line.strip_prefix(b"-- Dumped from database version ") {
-            let version = Version::parse(&String::from_utf8_lossy(version));
+            let version = PostgresVersion::parse(&String::from_utf8_lossy(version));
             self.head.version = self.head.version.or(version);
         } else if let Some(statement) = line.strip_prefix(b"DROP DATABASE ")
             && let Some(name) = statement.strip_suffix(b";")
         {
             let name = name.strip_prefix(b"IF EXISTS ").unwrap_or(name);
-            let name =
-                Name::parse(name).map(|name| String::from_utf8_lossy(&name.plain()).into_owned());
+            let name = SqlName::parse(name)
+                .map(|name| String::from_utf8_lossy(&name.plain()).into_owned());
             let is_own = |name: &String| name != "postgres" && name != "template1";
             self.head.databases.extend(name.filter(is_own));
         }
@@ -142,7 +142,7 @@ impl Write for HeadReader {
         while !self.is_done
             && let Some(piece) = self.lexer.next(&mut rest)
         {
-            if piece.place != Place::Between {
+            if piece.place != LineContext::Between {
                 continue;
             }
             if piece.starts {
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(head.databases, ["My \"db", "aleph"]);
             assert_eq!(
                 head.version,
-                Some(Version {
+                Some(PostgresVersion {
                     major: 15,
                     minor: 18
                 })

@@ -15,7 +15,7 @@ const WORD_BYTES_MAX: usize = 64;
 
 /// The context in which a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum LineContext {
     /// Between statements: a comment, a blank line, a command of psql (`\connect`), or a
     /// statement's first line.
     Between,
@@ -29,10 +29,10 @@ pub enum Place {
 
 /// A piece of a line. It is the whole line, unless the line was fed in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub struct DumpPiece<'a> {
     /// Includes the line's `\n`, if it is in this piece.
     pub bytes: &'a [u8],
-    pub place: Place,
+    pub place: LineContext,
     /// True if the line begins with this piece.
     pub starts: bool,
     /// True if the line ends with this piece.
@@ -52,7 +52,7 @@ pub struct CopyHeader {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LexerState {
     Normal,
     /// After a `-` or `/` that may begin a comment.
     Dash,
@@ -84,10 +84,10 @@ enum State {
 /// Splits a dump into lines and finds the place of each. Input may be fed in pieces of any size.
 #[derive(Debug)]
 pub struct DumpLexer {
-    state: State,
+    state: LexerState,
     /// True if a piece of the current line was returned.
     in_line: bool,
-    place: Place,
+    place: LineContext,
     /// True if a part of a statement was read.
     in_statement: bool,
     parens: u32,
@@ -122,9 +122,9 @@ impl DumpLexer {
     /// Creates a lexer for the beginning of a dump.
     pub fn new() -> Self {
         Self {
-            state: State::Normal,
+            state: LexerState::Normal,
             in_line: false,
-            place: Place::Between,
+            place: LineContext::Between,
             in_statement: false,
             parens: 0,
             begins: 0,
@@ -143,7 +143,7 @@ impl DumpLexer {
 
     /// Removes the next line, or the available part of it, from the input. Returns `None` if the
     /// input is empty.
-    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Option<DumpPiece<'a>> {
         if input.is_empty() {
             return None;
         }
@@ -158,21 +158,24 @@ impl DumpLexer {
         let ends = bytes.ends_with(b"\n");
         let starts = !std::mem::replace(&mut self.in_line, !ends);
         if starts {
-            self.place = match (&self.copy, self.in_statement || self.state != State::Normal) {
-                (Some(_), _) => Place::CopyData,
-                (None, true) => Place::Statement,
-                (None, false) => Place::Between,
+            self.place = match (
+                &self.copy,
+                self.in_statement || self.state != LexerState::Normal,
+            ) {
+                (Some(_), _) => LineContext::CopyData,
+                (None, true) => LineContext::Statement,
+                (None, false) => LineContext::Between,
             };
             self.mark = Some(0);
         }
 
-        if self.place == Place::CopyData {
+        if self.place == LineContext::CopyData {
             self.compare_with_mark(bytes);
             if ends && self.mark.is_some() {
                 self.copy = None;
-                return Some(Piece {
+                return Some(DumpPiece {
                     bytes,
-                    place: Place::CopyEnd,
+                    place: LineContext::CopyEnd,
                     starts,
                     ends,
                 });
@@ -184,7 +187,7 @@ impl DumpLexer {
             }
         }
 
-        Some(Piece {
+        Some(DumpPiece {
             bytes,
             place: self.place,
             starts,
@@ -206,7 +209,10 @@ impl DumpLexer {
 
     /// Returns true if the dump can end here: no statement, comment or COPY data is open.
     pub fn is_at_rest(&self) -> bool {
-        let between = matches!(self.state, State::Normal | State::LineComment | State::Meta);
+        let between = matches!(
+            self.state,
+            LexerState::Normal | LexerState::LineComment | LexerState::Meta
+        );
         self.copy.is_none() && self.next_copy.is_none() && !self.in_statement && between
     }
 
@@ -227,49 +233,51 @@ impl DumpLexer {
 
     fn byte(&mut self, byte: u8) {
         match self.state {
-            State::Normal => self.normal(byte),
-            State::Dash | State::Slash => self.second(byte),
-            State::LineComment | State::Meta if byte == b'\n' => self.state = State::Normal,
-            State::LineComment | State::Meta => {}
-            State::Block { depth, last } => self.in_block(depth, last, byte),
-            State::Quote { escapes } => {
+            LexerState::Normal => self.normal(byte),
+            LexerState::Dash | LexerState::Slash => self.second(byte),
+            LexerState::LineComment | LexerState::Meta if byte == b'\n' => {
+                self.state = LexerState::Normal
+            }
+            LexerState::LineComment | LexerState::Meta => {}
+            LexerState::Block { depth, last } => self.in_block(depth, last, byte),
+            LexerState::Quote { escapes } => {
                 self.keep(byte);
                 match byte {
-                    b'\'' if escapes => self.state = State::QuoteEnd,
-                    b'\'' => self.state = State::Normal,
-                    b'\\' if escapes => self.state = State::Escape,
+                    b'\'' if escapes => self.state = LexerState::QuoteEnd,
+                    b'\'' => self.state = LexerState::Normal,
+                    b'\\' if escapes => self.state = LexerState::Escape,
                     _ => {}
                 }
             }
-            State::Escape => {
+            LexerState::Escape => {
                 self.keep(byte);
-                self.state = State::Quote { escapes: true };
+                self.state = LexerState::Quote { escapes: true };
             }
-            State::QuoteEnd if byte == b'\'' => {
+            LexerState::QuoteEnd if byte == b'\'' => {
                 self.keep(byte);
-                self.state = State::Quote { escapes: true };
+                self.state = LexerState::Quote { escapes: true };
             }
-            State::QuoteEnd => {
-                self.state = State::Normal;
+            LexerState::QuoteEnd => {
+                self.state = LexerState::Normal;
                 self.normal(byte);
             }
-            State::Identifier => {
+            LexerState::Identifier => {
                 self.keep(byte);
                 if byte == b'"' {
-                    self.state = State::Normal;
+                    self.state = LexerState::Normal;
                 }
             }
-            State::DollarOpen => self.in_tag(byte),
-            State::Dollar { matched } => {
+            LexerState::DollarOpen => self.in_tag(byte),
+            LexerState::Dollar { matched } => {
                 let matched = match byte {
                     byte if self.tag.get(matched) == Some(&byte) => matched + 1,
                     b'$' => 1,
                     _ => 0,
                 };
                 self.state = if matched == self.tag.len() {
-                    State::Normal
+                    LexerState::Normal
                 } else {
-                    State::Dollar { matched }
+                    LexerState::Dollar { matched }
                 };
             }
         }
@@ -294,21 +302,21 @@ impl DumpLexer {
         self.commands += u64::from(byte == b'\\');
 
         match byte {
-            b'-' => self.state = State::Dash,
-            b'/' => self.state = State::Slash,
-            b'\\' if !self.in_statement => self.state = State::Meta,
+            b'-' => self.state = LexerState::Dash,
+            b'/' => self.state = LexerState::Slash,
+            b'\\' if !self.in_statement => self.state = LexerState::Meta,
             b';' if self.parens == 0 && self.begins == 0 => self.end_statement(),
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.keep(b' '),
             _ => {
                 self.in_statement = true;
                 self.keep(byte);
                 match byte {
-                    b'\'' => self.state = State::Quote { escapes },
-                    b'"' => self.state = State::Identifier,
+                    b'\'' => self.state = LexerState::Quote { escapes },
+                    b'"' => self.state = LexerState::Identifier,
                     b'$' => {
                         self.tag.clear();
                         self.tag.push(b'$');
-                        self.state = State::DollarOpen;
+                        self.state = LexerState::DollarOpen;
                     }
                     b'(' => self.parens = self.parens.saturating_add(1),
                     b')' => self.parens = self.parens.saturating_sub(1),
@@ -321,8 +329,8 @@ impl DumpLexer {
     /// Handles the byte after a `-` or `/`.
     fn second(&mut self, byte: u8) {
         let (first, second, comment) = match self.state {
-            State::Dash => (b'-', b'-', State::LineComment),
-            _ => (b'/', b'*', State::Block { depth: 1, last: 0 }),
+            LexerState::Dash => (b'-', b'-', LexerState::LineComment),
+            _ => (b'/', b'*', LexerState::Block { depth: 1, last: 0 }),
         };
         if byte == second {
             self.keep(b' ');
@@ -330,23 +338,23 @@ impl DumpLexer {
         } else {
             self.in_statement = true;
             self.keep(first);
-            self.state = State::Normal;
+            self.state = LexerState::Normal;
             self.normal(byte);
         }
     }
 
     fn in_block(&mut self, depth: u32, last: u8, byte: u8) {
         self.state = match (last, byte) {
-            (b'*', b'/') if depth == 1 => State::Normal,
-            (b'*', b'/') => State::Block {
+            (b'*', b'/') if depth == 1 => LexerState::Normal,
+            (b'*', b'/') => LexerState::Block {
                 depth: depth - 1,
                 last: 0,
             },
-            (b'/', b'*') => State::Block {
+            (b'/', b'*') => LexerState::Block {
                 depth: depth.saturating_add(1),
                 last: 0,
             },
-            _ => State::Block { depth, last: byte },
+            _ => LexerState::Block { depth, last: byte },
         };
     }
 
@@ -355,14 +363,14 @@ impl DumpLexer {
     fn in_tag(&mut self, byte: u8) {
         if byte == b'$' {
             self.tag.push(byte);
-            self.state = State::Dollar { matched: 0 };
+            self.state = LexerState::Dollar { matched: 0 };
         } else if is_word(byte)
             && !(self.tag.len() == 1 && byte.is_ascii_digit())
             && self.tag.len() <= WORD_BYTES_MAX
         {
             self.tag.push(byte);
         } else {
-            self.state = State::Normal;
+            self.state = LexerState::Normal;
             // It becomes a word, so that a `$` directly after it does not begin a quote.
             self.word.clone_from(&self.tag);
             self.normal(byte);
@@ -435,7 +443,7 @@ fn is_word(byte: u8) -> bool {
 
 /// A token of a COPY statement.
 #[derive(Debug, PartialEq)]
-enum Token {
+enum PartialToken {
     /// In lower case, unless it was quoted.
     Name {
         name: Vec<u8>,
@@ -449,9 +457,9 @@ impl CopyHeader {
     fn parse(statement: &[u8]) -> Option<Self> {
         let tokens = tokens(statement)?;
         let mut tokens = tokens.into_iter().peekable();
-        let is_keyword = |token: Option<&Token>, word: &[u8]| matches!(token, Some(Token::Name { name, quoted: false }) if name == word);
-        let name = |token: Option<Token>| match token {
-            Some(Token::Name { name, .. }) => Some(name),
+        let is_keyword = |token: Option<&PartialToken>, word: &[u8]| matches!(token, Some(PartialToken::Name { name, quoted: false }) if name == word);
+        let name = |token: Option<PartialToken>| match token {
+            Some(PartialToken::Name { name, .. }) => Some(name),
             _ => None,
         };
 
@@ -464,16 +472,16 @@ impl CopyHeader {
             ..Self::default()
         };
 
-        if tokens.next_if_eq(&Token::Sign(b'.')).is_some() {
+        if tokens.next_if_eq(&PartialToken::Sign(b'.')).is_some() {
             header.schema = Some(std::mem::replace(&mut header.table, name(tokens.next())?));
         }
 
-        if tokens.next_if_eq(&Token::Sign(b'(')).is_some() {
+        if tokens.next_if_eq(&PartialToken::Sign(b'(')).is_some() {
             loop {
                 header.columns.push(name(tokens.next())?);
                 match tokens.next()? {
-                    Token::Sign(b',') => {}
-                    Token::Sign(b')') => break,
+                    PartialToken::Sign(b',') => {}
+                    PartialToken::Sign(b')') => break,
                     _ => return None,
                 }
             }
@@ -491,7 +499,7 @@ impl CopyHeader {
 }
 
 /// Splits a COPY statement into tokens. Returns `None` if a quoted name does not end.
-fn tokens(text: &[u8]) -> Option<Vec<Token>> {
+fn tokens(text: &[u8]) -> Option<Vec<PartialToken>> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -507,19 +515,19 @@ fn tokens(text: &[u8]) -> Option<Vec<Token>> {
                 name.push(text[at]);
             }
             at += 1;
-            out.push(Token::Name { name, quoted: true });
+            out.push(PartialToken::Name { name, quoted: true });
         } else if is_word(byte) {
             let len = text[at..].iter().take_while(|&&byte| is_word(byte)).count();
             let name = text[at..at + len].to_ascii_lowercase();
             at += len;
-            out.push(Token::Name {
+            out.push(PartialToken::Name {
                 name,
                 quoted: false,
             });
         } else {
             at += 1;
             if byte != b' ' {
-                out.push(Token::Sign(byte));
+                out.push(PartialToken::Sign(byte));
             }
         }
     }

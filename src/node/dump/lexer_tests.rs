@@ -11,10 +11,10 @@ fn places(text: &str, step: usize) -> String {
         while let Some(piece) = lexer.next(&mut part) {
             if piece.ends {
                 out.push(match piece.place {
-                    Place::Between => 'B',
-                    Place::Statement => 'S',
-                    Place::CopyData => 'C',
-                    Place::CopyEnd => 'E',
+                    LineContext::Between => 'B',
+                    LineContext::Statement => 'S',
+                    LineContext::CopyData => 'C',
+                    LineContext::CopyEnd => 'E',
                 });
             }
         }

@@ -11,10 +11,10 @@ mod needs;
 mod shape;
 mod sql;
 
-pub use copy::{CopyReader, DumpError, EachRow, ROW_BYTES_MAX, RowError, Wanted, unescape};
-pub use files::{FileRow, FileType, Files, Home, PinKind, Pins, RowCounts};
+pub use copy::{CopyReader, DumpError, EachRow, ROW_BYTES_MAX, RowError, WantedTable, unescape};
+pub use files::{FileHome, FileRow, FileRows, FileType, PinKind, PinRows, RowCounts};
 pub use filter::{EMPTY_VIEW, FilterRules, RestoreFilter};
 pub use head::{DumpHead, DumpKind, HeadReader};
-pub use lexer::{CopyHeader, DumpLexer, Piece, Place};
-pub use needs::{Named, Needs, NeedsReader, Section};
-pub use shape::Misshapen;
+pub use lexer::{CopyHeader, DumpLexer, DumpPiece, LineContext};
+pub use needs::{DumpNeeds, DumpSection, NamedNeed, NeedsReader};
+pub use shape::ShapeError;

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::filter::{Name, SECTION};
-use super::lexer::{DumpLexer, Piece, Place};
-use super::shape::{Misshapen, Shape};
-use super::sql::{Token, tokens};
+use super::filter::{SECTION, SqlName};
+use super::lexer::{DumpLexer, DumpPiece, LineContext};
+use super::shape::{DumpShape, ShapeError};
+use super::sql::{SqlToken, tokens};
 
 /// The number of bytes kept of a statement. Its requirements are at its beginning, before a
 /// function's body.
@@ -20,34 +20,34 @@ const NAMES_MAX: usize = 100_000;
 
 /// Required names, each with the first database that requires it. The database is empty for objects
 /// of the whole cluster.
-pub type Named = BTreeMap<String, String>;
+pub type NamedNeed = BTreeMap<String, String>;
 
 /// The requirements of a dump. Names are as the server has them, without quotes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Needs {
-    pub extensions: Named,
+pub struct DumpNeeds {
+    pub extensions: NamedNeed,
     /// Locales of the operating system, such as `de_DE.UTF-8`.
-    pub locales: Named,
+    pub locales: NamedNeed,
     /// Not empty if the server must be built with ICU. The only key is `icu`.
-    pub icu: Named,
+    pub icu: NamedNeed,
     /// Encodings of databases.
-    pub encodings: Named,
+    pub encodings: NamedNeed,
     /// Directories of tablespaces, by the tablespace's name.
     pub tablespaces: BTreeMap<String, String>,
     /// Libraries of functions in C, as `CREATE FUNCTION` spells them: `$libdir/postgis-3`.
-    pub libraries: Named,
+    pub libraries: NamedNeed,
     /// Libraries that are loaded in each session of a database or role.
-    pub preloads: Named,
+    pub preloads: NamedNeed,
     /// Files of text search dictionaries, relative to the server's `tsearch_data`.
-    pub dictionaries: Named,
+    pub dictionaries: NamedNeed,
     /// Settings that databases, roles and functions set.
-    pub settings: Named,
+    pub settings: NamedNeed,
     /// Compression methods of columns.
-    pub compressions: Named,
+    pub compressions: NamedNeed,
     /// Roles that the dump refers to and does not create.
-    pub roles: Named,
-    pub subscriptions: Named,
-    pub publications: Named,
+    pub roles: NamedNeed,
+    pub subscriptions: NamedNeed,
+    pub publications: NamedNeed,
     /// Databases that the dump creates, and those that it drops first.
     pub made: BTreeSet<String>,
     pub dropped: BTreeSet<String>,
@@ -56,16 +56,16 @@ pub struct Needs {
     /// Tablespaces that the dump drops before it creates them.
     pub dropped_tablespaces: BTreeSet<String>,
     /// The reason why the dump cannot restore a cluster on any server.
-    pub misshapen: Option<Misshapen>,
+    pub misshapen: Option<ShapeError>,
     /// The encoding of names and comments before the first database's part.
     pub globals_encoding: String,
     /// The databases' parts, in order.
-    pub sections: Vec<Section>,
+    pub sections: Vec<DumpSection>,
 }
 
 /// The part of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Section {
+pub struct DumpSection {
     /// The database that it creates; empty if it creates none before it connects.
     pub database: String,
     /// The database's encoding.
@@ -85,8 +85,8 @@ pub struct NeedsReader {
     database: String,
     created_roles: BTreeSet<String>,
     is_in_head: bool,
-    shape: Shape,
-    needs: Needs,
+    shape: DumpShape,
+    needs: DumpNeeds,
 }
 
 impl NeedsReader {
@@ -96,7 +96,7 @@ impl NeedsReader {
     }
 
     /// Returns the requirements.
-    pub fn into_needs(mut self) -> Needs {
+    pub fn into_needs(mut self) -> DumpNeeds {
         self.needs.misshapen = self.shape.judge();
         let created = &self.created_roles;
         self.needs.roles.retain(|role, _| !created.contains(role));
@@ -108,17 +108,17 @@ impl NeedsReader {
         self.needs
     }
 
-    fn piece(&mut self, piece: &Piece<'_>) {
+    fn piece(&mut self, piece: &DumpPiece<'_>) {
         match piece.place {
-            Place::Between if piece.starts => self.statement.clear(),
-            Place::Between | Place::Statement => {}
-            Place::CopyData => {
+            LineContext::Between if piece.starts => self.statement.clear(),
+            LineContext::Between | LineContext::Statement => {}
+            LineContext::CopyData => {
                 self.statement.clear();
                 self.shape
                     .row(piece.bytes, piece.starts, piece.ends, self.lexer.copy());
                 return;
             }
-            Place::CopyEnd => {
+            LineContext::CopyEnd => {
                 self.statement.clear();
                 self.shape.rows_end();
                 return;
@@ -150,7 +150,7 @@ impl NeedsReader {
         } else if text.trim_ascii_end() == SECTION {
             self.shape.part(text);
             if self.needs.sections.len() < NAMES_MAX {
-                self.needs.sections.push(Section::default());
+                self.needs.sections.push(DumpSection::default());
                 self.is_in_head = true;
             }
         } else if text.starts_with(b"--") {
@@ -158,7 +158,7 @@ impl NeedsReader {
         } else {
             let tokens = tokens(text);
             self.shape.statement(text, &tokens);
-            for statement in tokens.split(|token| *token == Token::Sign(b';')) {
+            for statement in tokens.split(|token| *token == SqlToken::Sign(b';')) {
                 self.statement(statement);
             }
         }
@@ -169,8 +169,8 @@ impl NeedsReader {
             return;
         };
         let named = match rest.strip_prefix(b"-reuse-previous=on ") {
-            Some(quoted) => Name::parse(quoted).map(|name| connection_string(&name.plain())),
-            None => Name::parse(rest).map(|name| name.plain()),
+            Some(quoted) => SqlName::parse(quoted).map(|name| connection_string(&name.plain())),
+            None => SqlName::parse(rest).map(|name| name.plain()),
         };
         if let Some(name) = named {
             self.database = String::from_utf8_lossy(&name).into_owned();
@@ -185,14 +185,14 @@ impl NeedsReader {
         }
     }
 
-    fn statement(&mut self, statement: &[Token]) {
+    fn statement(&mut self, statement: &[SqlToken]) {
         match statement {
             [first, rest @ ..] if first.is("create") => self.create(rest),
             [first, rest @ ..] if first.is("drop") => self.drop(rest),
             [first, rest @ ..] if first.is("alter") => self.alter(rest),
             [first, rest @ ..] if first.is("grant") => self.grant(rest),
             [first, rest @ ..] if first.is("revoke") => self.roles_after(rest, "from"),
-            [set, name, Token::Sign(b'='), value]
+            [set, name, SqlToken::Sign(b'='), value]
                 if set.is("set") && name.is("client_encoding") =>
             {
                 self.set_encoding(value);
@@ -206,7 +206,7 @@ impl NeedsReader {
         }
     }
 
-    fn drop(&mut self, rest: &[Token]) {
+    fn drop(&mut self, rest: &[SqlToken]) {
         let Some((kind, rest)) = rest.split_first() else {
             return;
         };
@@ -225,7 +225,7 @@ impl NeedsReader {
 
     /// Stores an encoding. Before the first part it applies to roles and tablespaces. In the head
     /// of a part, it is set before the part connects.
-    fn set_encoding(&mut self, value: &Token) {
+    fn set_encoding(&mut self, value: &SqlToken) {
         let Some(encoding) = value.value().map(str::to_uppercase) else {
             return;
         };
@@ -236,15 +236,15 @@ impl NeedsReader {
         }
     }
 
-    fn create(&mut self, rest: &[Token]) {
+    fn create(&mut self, rest: &[SqlToken]) {
         let rest = skip(rest, &["or", "replace", "trusted", "procedural"]);
         let Some((kind, rest)) = rest.split_first() else {
             return;
         };
 
         let named = skip(rest, &["if", "not", "exists"]);
-        let name = || named.first().and_then(Token::name).map(str::to_owned);
-        let Token::Word(kind) = kind else { return };
+        let name = || named.first().and_then(SqlToken::name).map(str::to_owned);
+        let SqlToken::Word(kind) = kind else { return };
 
         match kind.as_str() {
             "role" => {
@@ -271,7 +271,7 @@ impl NeedsReader {
         }
     }
 
-    fn create_database(&mut self, rest: &[Token]) {
+    fn create_database(&mut self, rest: &[SqlToken]) {
         let Some((Some(name), rest)) = rest.split_first().map(|(name, rest)| (name.name(), rest))
         else {
             return;
@@ -313,15 +313,15 @@ impl NeedsReader {
         self.database = outer;
     }
 
-    fn create_tablespace(&mut self, rest: &[Token]) {
-        let Some(name) = rest.first().and_then(Token::name) else {
+    fn create_tablespace(&mut self, rest: &[SqlToken]) {
+        let Some(name) = rest.first().and_then(SqlToken::name) else {
             return;
         };
         let place = rest
             .iter()
             .position(|token| token.is("location"))
             .and_then(|at| rest.get(at + 1));
-        if let Some(Token::Literal(place)) = place
+        if let Some(SqlToken::Literal(place)) = place
             && self.needs.tablespaces.len() < NAMES_MAX
         {
             self.needs
@@ -331,7 +331,7 @@ impl NeedsReader {
         self.roles_after(rest, "owner");
     }
 
-    fn create_collation(&mut self, rest: &[Token]) {
+    fn create_collation(&mut self, rest: &[SqlToken]) {
         let settings = || assignments(rest);
         let is_icu = settings().any(|(key, value)| key == "provider" && value == "icu");
         if is_icu {
@@ -350,14 +350,14 @@ impl NeedsReader {
 
     /// Handles a function's clauses, outside of its arguments: `LANGUAGE c`, `SET name TO`,
     /// `AS 'library', 'symbol'`.
-    fn create_function(&mut self, rest: &[Token]) {
+    fn create_function(&mut self, rest: &[SqlToken]) {
         let mut depth = 0_u32;
         let mut is_in_c = false;
         let mut library = None;
         for (at, token) in rest.iter().enumerate() {
             match (token, rest.get(at + 1)) {
-                (Token::Sign(b'('), _) => depth += 1,
-                (Token::Sign(b')'), _) => depth = depth.saturating_sub(1),
+                (SqlToken::Sign(b'('), _) => depth += 1,
+                (SqlToken::Sign(b')'), _) => depth = depth.saturating_sub(1),
                 (_, Some(next)) if depth == 0 && token.is("language") => is_in_c = next.is("c"),
                 (_, Some(next)) if depth == 0 && token.is("set") => {
                     self.need(
@@ -366,7 +366,7 @@ impl NeedsReader {
                     );
                 }
                 (_, Some(next)) if depth == 0 && token.is("as") => {
-                    if let (Token::Literal(text), Some(Token::Sign(b','))) =
+                    if let (SqlToken::Literal(text), Some(SqlToken::Sign(b','))) =
                         (next, rest.get(at + 2))
                     {
                         library = Some(text.clone());
@@ -384,7 +384,7 @@ impl NeedsReader {
         }
     }
 
-    fn create_dictionary(&mut self, rest: &[Token]) {
+    fn create_dictionary(&mut self, rest: &[SqlToken]) {
         let [search, kind, rest @ ..] = rest else {
             return;
         };
@@ -411,7 +411,7 @@ impl NeedsReader {
         }
     }
 
-    fn alter(&mut self, rest: &[Token]) {
+    fn alter(&mut self, rest: &[SqlToken]) {
         if let [.., owner, to, role] = rest
             && owner.is("owner")
             && to.is("to")
@@ -427,7 +427,7 @@ impl NeedsReader {
             let at = rest
                 .windows(2)
                 .position(|pair| pair[0].is("set") && pair[1].is("compression"));
-            let value = at.and_then(|at| rest.get(at + 2)).and_then(Token::value);
+            let value = at.and_then(|at| rest.get(at + 2)).and_then(SqlToken::value);
             self.need(|needs| &mut needs.compressions, value.map(str::to_owned));
         } else if kind.is("default") {
             self.roles_after(rest, "role");
@@ -438,7 +438,7 @@ impl NeedsReader {
     }
 
     /// Handles `name [IN DATABASE name] SET setting TO value, …`.
-    fn alter_settings(&mut self, rest: &[Token]) {
+    fn alter_settings(&mut self, rest: &[SqlToken]) {
         let Some(rest) = rest.get(1..) else { return };
         let (database, rest) = match rest {
             [word, kind, name, rest @ ..] if word.is("in") && kind.is("database") => {
@@ -450,7 +450,7 @@ impl NeedsReader {
         let [set, name, to, values @ ..] = rest else {
             return;
         };
-        if !set.is("set") || !(to.is("to") || *to == Token::Sign(b'=')) {
+        if !set.is("set") || !(to.is("to") || *to == SqlToken::Sign(b'=')) {
             return;
         }
 
@@ -471,7 +471,7 @@ impl NeedsReader {
             };
             let libraries = values
                 .iter()
-                .filter_map(Token::value)
+                .filter_map(SqlToken::value)
                 .flat_map(|value| value.split(','));
             let libraries: Vec<String> = libraries
                 .map(|one| one.trim().trim_matches('"').to_owned())
@@ -494,7 +494,7 @@ impl NeedsReader {
 
     /// Handles `… TO role, … [WITH …] [GRANTED BY role]`. In a grant of membership, the names
     /// before `TO` are roles too.
-    fn grant(&mut self, rest: &[Token]) {
+    fn grant(&mut self, rest: &[SqlToken]) {
         self.roles_after(rest, "to");
         if let Some(at) = rest
             .windows(2)
@@ -509,7 +509,7 @@ impl NeedsReader {
             .unwrap_or_default();
         if !before.iter().any(|token| token.is("on")) {
             before
-                .split(|token| *token == Token::Sign(b','))
+                .split(|token| *token == SqlToken::Sign(b','))
                 .for_each(|one| {
                     if let [role] = one {
                         self.role(role);
@@ -520,12 +520,12 @@ impl NeedsReader {
 
     /// Adds the roles of a list after a keyword, which must be outside of parentheses. The list
     /// ends at the first name that no comma follows.
-    fn roles_after(&mut self, rest: &[Token], keyword: &str) {
+    fn roles_after(&mut self, rest: &[SqlToken], keyword: &str) {
         let mut depth = 0_u32;
         let found = rest.iter().position(|token| {
             match token {
-                Token::Sign(b'(') => depth += 1,
-                Token::Sign(b')') => depth = depth.saturating_sub(1),
+                SqlToken::Sign(b'(') => depth += 1,
+                SqlToken::Sign(b')') => depth = depth.saturating_sub(1),
                 _ => {}
             }
             depth == 0 && token.is(keyword)
@@ -535,13 +535,13 @@ impl NeedsReader {
         while let Some((role, more)) = rest.split_first() {
             self.role(role);
             match more {
-                [Token::Sign(b','), more @ ..] => rest = more,
+                [SqlToken::Sign(b','), more @ ..] => rest = more,
                 _ => break,
             }
         }
     }
 
-    fn role(&mut self, role: &Token) {
+    fn role(&mut self, role: &SqlToken) {
         let is_special = [
             "public",
             "current_user",
@@ -554,7 +554,7 @@ impl NeedsReader {
         self.need(|needs| &mut needs.roles, name.map(str::to_owned));
     }
 
-    fn need(&mut self, which: impl FnOnce(&mut Needs) -> &mut Named, name: Option<String>) {
+    fn need(&mut self, which: impl FnOnce(&mut DumpNeeds) -> &mut NamedNeed, name: Option<String>) {
         let named = which(&mut self.needs);
         if let Some(name) = name.filter(|name| !name.is_empty())
             && (named.len() < NAMES_MAX || named.contains_key(&name))
@@ -565,7 +565,7 @@ impl NeedsReader {
 }
 
 /// Skips leading tokens that are one of these words.
-fn skip<'t>(mut tokens: &'t [Token], words: &[&str]) -> &'t [Token] {
+fn skip<'t>(mut tokens: &'t [SqlToken], words: &[&str]) -> &'t [SqlToken] {
     while let Some((first, rest)) = tokens.split_first()
         && words.iter().any(|word| first.is(word))
     {
@@ -575,14 +575,16 @@ fn skip<'t>(mut tokens: &'t [Token], words: &[&str]) -> &'t [Token] {
 }
 
 /// Returns all `key = value` pairs. If a value is qualified, only its last part is returned.
-fn assignments(tokens: &[Token]) -> impl Iterator<Item = (&str, &str)> {
+fn assignments(tokens: &[SqlToken]) -> impl Iterator<Item = (&str, &str)> {
     tokens.iter().enumerate().filter_map(|(at, token)| {
-        let Token::Word(key) = token else { return None };
-        let [Token::Sign(b'='), value, rest @ ..] = tokens.get(at + 1..)? else {
+        let SqlToken::Word(key) = token else {
+            return None;
+        };
+        let [SqlToken::Sign(b'='), value, rest @ ..] = tokens.get(at + 1..)? else {
             return None;
         };
         let value = match rest {
-            [Token::Sign(b'.'), last, ..] => last,
+            [SqlToken::Sign(b'.'), last, ..] => last,
             _ => value,
         };
         Some((key.as_str(), value.value()?))

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn collect(text: &str, step: usize) -> Needs {
+fn collect(text: &str, step: usize) -> DumpNeeds {
     let mut reader = NeedsReader::new();
     for part in text.as_bytes().chunks(step.max(1)) {
         reader.write_all(part).expect("taken");
@@ -12,7 +12,7 @@ fn collect(text: &str, step: usize) -> Needs {
     reader.into_needs()
 }
 
-fn names(named: &Named) -> Vec<(&str, &str)> {
+fn names(named: &NamedNeed) -> Vec<(&str, &str)> {
     named
         .iter()
         .map(|(name, database)| (name.as_str(), database.as_str()))
@@ -160,7 +160,7 @@ fn each_need_is_found_with_its_database() {
             (aleph(&["sub"]), aleph(&["pub"]))
         );
 
-        let section = Section {
+        let section = DumpSection {
             database: "aleph".into(),
             encoding: "EUC_JP".into(),
             client_encoding: "EUC_JP".into(),
@@ -263,7 +263,7 @@ proptest! {
         wanted.sort();
         prop_assert_eq!(found, wanted);
 
-        let rest = Needs { extensions: Named::new(), misshapen: None, ..needs };
-        prop_assert_eq!(rest, Needs::default());
+        let rest = DumpNeeds { extensions: NamedNeed::new(), misshapen: None, ..needs };
+        prop_assert_eq!(rest, DumpNeeds::default());
     }
 }

@@ -6,7 +6,7 @@
 //! after the databases were dropped.
 
 use super::lexer::CopyHeader;
-use super::sql::Token;
+use super::sql::SqlToken;
 use crate::ops::backup::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 
 const CLUSTER_COMPLETE: &[u8] = CLUSTER_DUMP_COMPLETE.as_bytes();
@@ -61,7 +61,7 @@ const STATEMENTS: [&str; 41] = [
 
 /// The reason why a dump is not restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Misshapen {
+pub enum ShapeError {
     /// Something is missing or was changed.
     Torn(String),
     /// The dump was not made to restore a cluster.
@@ -70,7 +70,7 @@ pub enum Misshapen {
 
 /// The properties of a dump's shape, collected from its pieces.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct DumpShape {
     lines: u64,
     /// The first error.
     torn: Option<String>,
@@ -87,7 +87,7 @@ pub(super) struct Shape {
     separators: usize,
 }
 
-impl Shape {
+impl DumpShape {
     /// Checks bytes as they arrive.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if bytes.contains(&0) {
@@ -154,7 +154,7 @@ impl Shape {
     }
 
     /// Checks a statement with its line's end, a blank line, or a command of psql.
-    pub fn statement(&mut self, text: &[u8], tokens: &[Token]) {
+    pub fn statement(&mut self, text: &[u8], tokens: &[SqlToken]) {
         self.line_end(text);
         let Some(first) = tokens.first() else { return };
         if !STATEMENTS.iter().any(|word| first.is(word)) {
@@ -182,14 +182,14 @@ impl Shape {
     }
 
     /// Returns the result for the whole dump: the reason why it cannot be restored, if any.
-    pub fn judge(self) -> Option<Misshapen> {
-        let partial = |why| Some(Misshapen::Partial(why));
+    pub fn judge(self) -> Option<ShapeError> {
+        let partial = |why| Some(ShapeError::Partial(why));
         if let Some(why) = self.torn {
-            return Some(Misshapen::Torn(why));
+            return Some(ShapeError::Torn(why));
         }
         if !self.has_end || self.is_part_open {
             let why = format!("the line '{CLUSTER_DUMP_COMPLETE}' is missing at its end");
-            return Some(Misshapen::Torn(why));
+            return Some(ShapeError::Torn(why));
         }
         match (
             self.has_parts,

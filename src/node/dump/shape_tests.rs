@@ -11,7 +11,7 @@ use super::*;
 /// A short dump in the form that `pg_dumpall --clean` writes.
 const DUMP: &str = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k\nSET client_encoding = 'UTF8';\nDROP DATABASE aleph;\nCREATE ROLE aleph;\n\\unrestrict k\n\n--\n-- PostgreSQL database dump\n--\n\nCREATE DATABASE aleph WITH TEMPLATE = template0;\n\\connect aleph\nCREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS $$begin\r\n  return 'x';\r\nend$$;\nCREATE TABLE t (\n    a integer,\n    b text\n);\n/* odd\n*/\nCOPY t (a, b) FROM stdin;\n1\tno statement\n2\tpg_dump: warning: x\\tx\n\\.\nSELECT pg_catalog.setval('s', 2, true);\n--\n-- PostgreSQL database dump complete\n--\n\n--\n-- PostgreSQL database cluster dump complete\n--\n\n";
 
-fn judge(dump: &[u8], step: usize) -> Option<Misshapen> {
+fn judge(dump: &[u8], step: usize) -> Option<ShapeError> {
     let mut reader = NeedsReader::new();
     for part in dump.chunks(step) {
         reader.write_all(part).expect("taken");
@@ -21,7 +21,7 @@ fn judge(dump: &[u8], step: usize) -> Option<Misshapen> {
 
 fn torn(dump: &str) -> String {
     match judge(dump.as_bytes(), usize::MAX) {
-        Some(Misshapen::Torn(why)) => why,
+        Some(ShapeError::Torn(why)) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -67,7 +67,7 @@ fn what_happened_on_the_way_is_found() {
 #[test]
 fn what_was_not_made_to_bring_a_cluster_back_is_told_apart() {
     let partial = |dump: &str| match judge(dump.as_bytes(), usize::MAX) {
-        Some(Misshapen::Partial(why)) => why,
+        Some(ShapeError::Partial(why)) => why,
         other => panic!("{other:?}"),
     };
     let end = "--\n-- PostgreSQL database cluster dump complete\n--\n";

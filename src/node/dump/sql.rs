@@ -5,7 +5,7 @@
 
 /// A token of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum SqlToken {
     /// A keyword, name or number, in lower case.
     Word(String),
     /// A name in double quotes, unchanged.
@@ -17,7 +17,7 @@ pub(super) enum Token {
     Sign(u8),
 }
 
-impl Token {
+impl SqlToken {
     /// Returns true for this keyword, which must be in lower case.
     pub fn is(&self, word: &str) -> bool {
         matches!(self, Self::Word(text) if text == word)
@@ -41,7 +41,7 @@ impl Token {
 }
 
 /// Splits one or more statements into tokens. A token that is cut off at the end is left out.
-pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
+pub(super) fn tokens(text: &[u8]) -> Vec<SqlToken> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -58,17 +58,22 @@ pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
             }
             b'/' if rest.starts_with(b"/*") => block_comment(rest).map(|len| (len, None)),
             b'\'' => {
-                quoted(rest, b'\'', false).map(|(len, text)| (len, Some(Token::Literal(text))))
+                quoted(rest, b'\'', false).map(|(len, text)| (len, Some(SqlToken::Literal(text))))
             }
-            b'"' => quoted(rest, b'"', false).map(|(len, text)| (len, Some(Token::Quoted(text)))),
+            b'"' => {
+                quoted(rest, b'"', false).map(|(len, text)| (len, Some(SqlToken::Quoted(text))))
+            }
             b'e' | b'E' if rest.get(1) == Some(&b'\'') => quoted(&rest[1..], b'\'', true)
-                .map(|(len, text)| (len + 1, Some(Token::Literal(text)))),
-            b'$' if tag_len(rest).is_some() => body(rest).map(|len| (len, Some(Token::Body))),
+                .map(|(len, text)| (len + 1, Some(SqlToken::Literal(text)))),
+            b'$' if tag_len(rest).is_some() => body(rest).map(|len| (len, Some(SqlToken::Body))),
             _ if is_word(byte) => {
                 let len = rest.iter().take_while(|&&byte| is_word(byte)).count();
-                Some((len, Some(Token::Word(lossy(&rest[..len]).to_lowercase()))))
+                Some((
+                    len,
+                    Some(SqlToken::Word(lossy(&rest[..len]).to_lowercase())),
+                ))
             }
-            sign => Some((1, Some(Token::Sign(sign)))),
+            sign => Some((1, Some(SqlToken::Sign(sign)))),
         };
 
         let Some((len, token)) = taken else { break };
@@ -153,28 +158,28 @@ mod tests {
 
     #[test]
     fn statements_are_split_as_the_server_does() {
-        let word = |text: &str| Token::Word(text.into());
-        let literal = |text: &str| Token::Literal(text.into());
+        let word = |text: &str| SqlToken::Word(text.into());
+        let literal = |text: &str| SqlToken::Literal(text.into());
         let text = b"CREATE /* a /* b */ c */ x \"Y\"\"z\" = 'it''s', E'a\\'b' -- CREATE y\n($1, a$b$c); $f$ 'x $g$ $f$ $$y$$";
         let expected = [
             word("create"),
             word("x"),
-            Token::Quoted("Y\"z".into()),
-            Token::Sign(b'='),
+            SqlToken::Quoted("Y\"z".into()),
+            SqlToken::Sign(b'='),
             literal("it's"),
-            Token::Sign(b','),
+            SqlToken::Sign(b','),
             literal("a'b"),
-            Token::Sign(b'('),
+            SqlToken::Sign(b'('),
         ];
         let found = tokens(text);
         assert_eq!(found[..8], expected);
         assert_eq!(
             found[found.len() - 4..],
             [
-                Token::Sign(b')'),
-                Token::Sign(b';'),
-                Token::Body,
-                Token::Body
+                SqlToken::Sign(b')'),
+                SqlToken::Sign(b';'),
+                SqlToken::Body,
+                SqlToken::Body
             ]
         );
         for cut in ["a 'b", "a \"b", "a /* b /* */", "a $x$ b $y$", "a E'b\\'"] {

@@ -1,10 +1,10 @@
 //! Queries the server's catalogue and its files through `psql`. No query writes.
 
 use super::super::NodeError;
-use super::super::postgres::{PostgresError, Programs};
-use super::lacks::{Catalogue, Directory, Facts};
+use super::super::postgres::{PostgresError, PostgresPrograms};
+use super::lacks::{ServerCatalogue, ServerDirectory, ServerFacts};
 use super::psql::{literal, query, said};
-use crate::source::{CommandError, Ending};
+use crate::source::{ChildEnding, CommandError};
 
 /// Queries all facts at once. A superuser may query all of them.
 const FACTS: &str = "select json_build_object(\
@@ -33,15 +33,15 @@ from pg_database d), \
 const REFUSED: i32 = 1;
 
 /// A reachable server.
-pub(super) struct Asked<'a> {
-    pub programs: &'a Programs<'a>,
+pub(super) struct CatalogueQuery<'a> {
+    pub programs: &'a PostgresPrograms<'a>,
     /// The database to connect to.
     pub base: &'static str,
 }
 
-impl Asked<'_> {
+impl CatalogueQuery<'_> {
     /// Queries the facts.
-    pub fn facts(&self) -> Result<Facts, NodeError> {
+    pub fn facts(&self) -> Result<ServerFacts, NodeError> {
         self.json(FACTS)
     }
 
@@ -63,7 +63,7 @@ impl Asked<'_> {
         {
             Ok(said) => Ok(Ok(said.trim().to_owned())),
             Err(PostgresError::Command(CommandError::Failed {
-                ending: Ending::Code(REFUSED),
+                ending: ChildEnding::Code(REFUSED),
                 stderr_tail,
                 ..
             })) => Ok(Err(said(&stderr_tail))),
@@ -78,7 +78,7 @@ fn array(names: &[&str]) -> String {
     format!("array[{}]::text[]", names.join(", "))
 }
 
-impl Catalogue for Asked<'_> {
+impl ServerCatalogue for CatalogueQuery<'_> {
     /// Tries it as `lc_monetary`. The server checks all locales in the same way.
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
         Ok(self
@@ -111,7 +111,7 @@ impl Catalogue for Asked<'_> {
         ))
     }
 
-    fn directory(&self, path: &str) -> Result<Directory, NodeError> {
+    fn directory(&self, path: &str) -> Result<ServerDirectory, NodeError> {
         let at = literal(path);
         let question = format!(
             "select case when s.size is null then 'missing' when not s.isdir then 'file' else coalesce(\
@@ -119,17 +119,17 @@ impl Catalogue for Asked<'_> {
              from (select 1) one left join pg_stat_file({at}, true) s on true"
         );
         Ok(match self.answer(&question)? {
-            Ok(said) if said == "missing" => Directory::Missing,
-            Ok(said) if said == "file" => Directory::AnotherKind,
-            Ok(said) if said == "fit" && !self.is_owner(path)? => Directory::NotOwned,
-            Ok(said) if said == "fit" => Directory::Fit,
-            Ok(_) => Directory::Used,
-            Err(why) => Directory::Unreadable(why),
+            Ok(said) if said == "missing" => ServerDirectory::Missing,
+            Ok(said) if said == "file" => ServerDirectory::AnotherKind,
+            Ok(said) if said == "fit" && !self.is_owner(path)? => ServerDirectory::NotOwned,
+            Ok(said) if said == "fit" => ServerDirectory::Fit,
+            Ok(_) => ServerDirectory::Used,
+            Err(why) => ServerDirectory::Unreadable(why),
         })
     }
 }
 
-impl Asked<'_> {
+impl CatalogueQuery<'_> {
     /// Returns false if the directory belongs to another user than the server's, which then could
     /// not create a tablespace there. No function of the server returns a file's owner, so a shell
     /// checks it. Paths with characters that a shell could interpret are not checked.

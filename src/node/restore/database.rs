@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::super::NodeError;
 use super::super::docker::{Docker, DockerError};
-use super::super::dump::{DumpHead, HeadReader, Misshapen, Needs, NeedsReader, RestoreFilter};
-use super::super::postgres::{PostgresError, Programs};
-use super::super::profile::{Access, Server};
-use super::catalogue::Asked;
-use super::lacks::{self, Lack, needs_neutral};
-use super::preview::{ABOUT, About, Preview, TABLES};
+use super::super::dump::{DumpHead, DumpNeeds, HeadReader, NeedsReader, RestoreFilter, ShapeError};
+use super::super::postgres::{PostgresError, PostgresPrograms};
+use super::super::profile::{DatabaseServer, ServerAccess};
+use super::catalogue::CatalogueQuery;
+use super::lacks::{self, ServerLack, needs_neutral};
+use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
 use super::psql::{query, said};
 use super::settings;
 use crate::observe::{Observer, Phase};
@@ -33,8 +33,8 @@ const SETUP_GRACE: Duration = Duration::from_secs(15);
 const NEUTRAL: &str = "icecore_restore";
 
 /// The dump, and the server that receives it.
-pub(super) struct Database<'a> {
-    pub server: &'a Server,
+pub(super) struct DatabaseRestore<'a> {
+    pub server: &'a DatabaseServer,
     pub docker: &'a Docker,
     pub env_remove: &'a [String],
     /// The operator's `PGOPTIONS`.
@@ -49,7 +49,7 @@ pub(super) struct Database<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl Database<'_> {
+impl DatabaseRestore<'_> {
     /// Reads the first part of the dump.
     pub fn head(&self) -> Result<DumpHead, NodeError> {
         let mut head = HeadReader::new();
@@ -83,7 +83,7 @@ impl Database<'_> {
     }
 
     /// Queries the server, waiting at most this long for it.
-    pub fn preview(&self, head: DumpHead, wait: Duration) -> Result<Preview, NodeError> {
+    pub fn preview(&self, head: DumpHead, wait: Duration) -> Result<RestorePreview, NodeError> {
         let (about, base) = self.reach(wait)?;
         let programs = self.asking()?;
 
@@ -98,7 +98,7 @@ impl Database<'_> {
             }
         }
 
-        Ok(Preview {
+        Ok(RestorePreview {
             brings: head.databases,
             dumped_from: head.version,
             server_version: about.version,
@@ -108,7 +108,7 @@ impl Database<'_> {
             psql: programs.version("psql")?,
             is_superuser: about.is_superuser,
             is_standby: about.is_standby,
-            compared: Compared::default(),
+            compared: ComparedServer::default(),
         })
     }
 
@@ -117,10 +117,10 @@ impl Database<'_> {
     ///
     /// The restore itself reads the dump again. Reading it here finds unreadable parts, and
     /// commands that `psql` must not get, before anything is dropped.
-    pub fn compare(&self, preview: &Preview) -> Result<Compared, NodeError> {
+    pub fn compare(&self, preview: &RestorePreview) -> Result<ComparedServer, NodeError> {
         let needs = self.needs(preview)?;
         let programs = self.asking()?;
-        let server = Asked {
+        let server = CatalogueQuery {
             programs: &programs,
             base: preview.base,
         };
@@ -143,7 +143,7 @@ impl Database<'_> {
         let mut lacks =
             lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
         lacks.extend(lacks::kept(&needs, &facts, &holding));
-        let mut compared = Compared {
+        let mut compared = ComparedServer {
             lacks,
             notes: lacks::notes(&needs, &facts),
             neutral: None,
@@ -163,12 +163,12 @@ impl Database<'_> {
 
     /// Collects the requirements of the dump. The dump also passes through the filter, which
     /// rejects text that is not a dump.
-    fn needs(&self, preview: &Preview) -> Result<Needs, NodeError> {
+    fn needs(&self, preview: &RestorePreview) -> Result<DumpNeeds, NodeError> {
         self.observer.phase(&Phase::Dump {
             name: self.source.to_owned(),
         });
         self.observer.expect(self.content.size, true);
-        let mut both = Both {
+        let mut both = TeeWriter {
             filter: RestoreFilter::new(io::sink(), preview.rules(None)),
             needs: NeedsReader::new(),
             refused: None,
@@ -180,7 +180,7 @@ impl Database<'_> {
             self.cancel,
             self.observer,
         );
-        let Both {
+        let TeeWriter {
             filter,
             needs,
             refused,
@@ -213,7 +213,7 @@ impl Database<'_> {
 
         match &needs.misshapen {
             None => Ok(needs),
-            Some(Misshapen::Torn(why)) => Err(NodeError::Refused {
+            Some(ShapeError::Torn(why)) => Err(NodeError::Refused {
                 why: format!(
                     "the dump '{}' is not whole as pg_dumpall writes it: {why}",
                     self.source
@@ -222,7 +222,7 @@ impl Database<'_> {
                     "nothing was written; take another snapshot's ('icecore snapshots' lists them)",
                 ),
             }),
-            Some(Misshapen::Partial(why)) => Err(NodeError::Refused {
+            Some(ShapeError::Partial(why)) => Err(NodeError::Refused {
                 why: format!(
                     "the dump '{}' does not bring a cluster back: {why}",
                     self.source
@@ -236,7 +236,11 @@ impl Database<'_> {
 
     /// Returns a name that neither the dump nor the server has. An empty database of that name,
     /// left by an interrupted restore, counts as free.
-    fn neutral(&self, programs: &Programs<'_>, preview: &Preview) -> Result<String, NodeError> {
+    fn neutral(
+        &self,
+        programs: &PostgresPrograms<'_>,
+        preview: &RestorePreview,
+    ) -> Result<String, NodeError> {
         let mut name = NEUTRAL.to_owned();
         loop {
             let is_brought = preview.brings.contains(&name);
@@ -252,23 +256,23 @@ impl Database<'_> {
     }
 
     /// Returns the programs, for sessions that only read.
-    fn asking(&self) -> Result<Programs<'_>, DockerError> {
-        let programs = Programs::find(self.server, self.docker, self.env_remove)?;
+    fn asking(&self) -> Result<PostgresPrograms<'_>, DockerError> {
+        let programs = PostgresPrograms::find(self.server, self.docker, self.env_remove)?;
         Ok(programs.with_options(self.pgoptions, settings::asking))
     }
 
     /// Returns the programs, for the session that receives the dump.
-    pub fn writing(&self, preview: &Preview) -> Result<Programs<'_>, DockerError> {
-        let programs = Programs::find(self.server, self.docker, self.env_remove)?;
+    pub fn writing(&self, preview: &RestorePreview) -> Result<PostgresPrograms<'_>, DockerError> {
+        let programs = PostgresPrograms::find(self.server, self.docker, self.env_remove)?;
         Ok(programs.with_options(self.pgoptions, |own| {
             settings::writing(own, preview.server_major())
         }))
     }
 
     /// Queries the server until it answers or the time is over.
-    fn reach(&self, wait: Duration) -> Result<(About, &'static str), NodeError> {
+    fn reach(&self, wait: Duration) -> Result<(PreviewNote, &'static str), NodeError> {
         let start = Instant::now();
-        let is_inside = matches!(self.server.access, Access::Docker { .. });
+        let is_inside = matches!(self.server.access, ServerAccess::Docker { .. });
         let mut heard: Option<Instant> = None;
         loop {
             let late = start.elapsed() >= wait;
@@ -291,7 +295,7 @@ impl Database<'_> {
         }
     }
 
-    fn ask(&self) -> Result<(About, &'static str), NodeError> {
+    fn ask(&self) -> Result<(PreviewNote, &'static str), NodeError> {
         let programs = self.asking()?;
         let ask = |base| {
             programs
@@ -307,7 +311,7 @@ impl Database<'_> {
         Ok((about, base))
     }
 
-    fn tables(&self, programs: &Programs<'_>, database: &str) -> Result<u64, NodeError> {
+    fn tables(&self, programs: &PostgresPrograms<'_>, database: &str) -> Result<u64, NodeError> {
         let said = programs
             .output(query(programs, database, TABLES))
             .map_err(|err| self.told(err.into()))?;
@@ -321,15 +325,15 @@ impl Database<'_> {
     }
 }
 
-impl Database<'_> {
+impl DatabaseRestore<'_> {
     /// Turns a failed query into an error of one line, with a hint on how to reach the server.
     fn told(&self, err: NodeError) -> NodeError {
         match err {
             NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
                 let said = said(&stderr_tail);
                 let hint = match &self.server.access {
-                    Access::Docker { .. } => "it must run, and let the configured user in; start it: docker compose up -d postgres".to_owned(),
-                    Access::Direct { password_file, .. } => unreachable_hint(&said, password_file.as_deref()),
+                    ServerAccess::Docker { .. } => "it must run, and let the configured user in; start it: docker compose up -d postgres".to_owned(),
+                    ServerAccess::Direct { password_file, .. } => unreachable_hint(&said, password_file.as_deref()),
                 };
                 let why = format!("the database server does not answer ({ending}): {said}");
                 NodeError::Refused { why, hint }
@@ -360,8 +364,8 @@ fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
 
 /// The result of comparing the dump with the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Compared {
-    pub lacks: Vec<Lack>,
+pub(super) struct ComparedServer {
+    pub lacks: Vec<ServerLack>,
     /// Notes for the operator.
     pub notes: Vec<String>,
     /// The database that `psql` connects to before each part of the dump, if the encodings require
@@ -373,14 +377,14 @@ pub(super) struct Compared {
 }
 
 /// Passes a dump to the filter and to the reader of its requirements.
-struct Both {
+struct TeeWriter {
     filter: RestoreFilter<io::Sink>,
     needs: NeedsReader,
     /// The error of the filter.
     refused: Option<String>,
 }
 
-impl Write for Both {
+impl Write for TeeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Err(err) = self.filter.write_all(bytes) {
             self.refused = Some(err.to_string());

@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use super::super::NodeError;
 use super::super::check::{pinned_local_names, stored_blocks};
-use super::super::kubo::{Blocks, PASSING};
-use super::plan::Step;
+use super::super::kubo::{BlockStore, PASSING};
+use super::plan::RestoreStep;
 use super::restored::remember;
-use super::select::Chooser;
-use super::{CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, Placed, Prepared, Scope};
+use super::select::CaptureChooser;
+use super::{
+    CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, PlacedPart, PreparedRestore, RestoreScope,
+};
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
-use crate::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
-use crate::repo::{ChunkReader, HostChoice, MergedRuns, Streams};
+use crate::ops::restore::{
+    OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore,
+};
+use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
 use crate::target::OwnerPolicy;
 use crate::types::RelPath;
 
@@ -31,15 +35,15 @@ const KUBO_BLOCK_DIRECTORIES: &str = "/blocks/*/";
 const DATABASES_MAX: usize = 100;
 
 /// One walk over a part: its patterns, and the handling of existing files.
-struct Pass {
+struct DumpPass {
     include: Vec<String>,
     exclude: Vec<String>,
-    overwrite: Overwrite,
+    overwrite: OverwriteRule,
     replace_whole: bool,
 }
 
-impl Pass {
-    fn all(overwrite: Overwrite) -> Self {
+impl DumpPass {
+    fn all(overwrite: OverwriteRule) -> Self {
         Self {
             include: Vec::new(),
             exclude: Vec::new(),
@@ -51,43 +55,43 @@ impl Pass {
 
 /// Returns the walks of a part. `databases`: patterns of directories in kubo's repository that are
 /// replaced as a whole.
-fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
+fn passes(part: NodePart, scope: RestoreScope, databases: Vec<String>) -> Vec<DumpPass> {
     let overwrite = match scope {
-        Scope::Files => Overwrite::IfSizeDiffers,
-        Scope::All | Scope::Minimal => Overwrite::IfChanged,
+        RestoreScope::Files => OverwriteRule::IfSizeDiffers,
+        RestoreScope::All | RestoreScope::Minimal => OverwriteRule::IfChanged,
     };
     match (part, scope) {
-        (NodePart::Ipfs, Scope::Files) => {
+        (NodePart::Ipfs, RestoreScope::Files) => {
             // The other files belong to kubo, which may be running.
-            vec![Pass {
+            vec![DumpPass {
                 include: vec![KUBO_BLOCKS.to_owned()],
-                ..Pass::all(overwrite)
+                ..DumpPass::all(overwrite)
             }]
         }
         (NodePart::Ipfs, _) => {
             let mut exclude = databases.clone();
             exclude.extend(PASSING.map(str::to_owned));
-            if scope == Scope::Minimal {
+            if scope == RestoreScope::Minimal {
                 exclude.push(KUBO_BLOCK_DIRECTORIES.to_owned());
             }
-            let databases = Pass {
+            let databases = DumpPass {
                 include: databases,
                 // Skips the blocks without reading their directories.
                 exclude: vec![KUBO_BLOCKS.to_owned()],
                 // Files of two databases do not make one, so files that are not in the snapshot are
                 // deleted even if it does not account for them.
                 replace_whole: true,
-                ..Pass::all(overwrite)
+                ..DumpPass::all(overwrite)
             };
             vec![
                 databases,
-                Pass {
+                DumpPass {
                     exclude,
-                    ..Pass::all(overwrite)
+                    ..DumpPass::all(overwrite)
                 },
             ]
         }
-        _ => vec![Pass::all(overwrite)],
+        _ => vec![DumpPass::all(overwrite)],
     }
 }
 
@@ -100,7 +104,7 @@ fn databases(
     cancel: &Cancel,
 ) -> Result<Vec<String>, Error> {
     let mut found: Vec<String> = KUBO_DATABASES.map(str::to_owned).to_vec();
-    let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
+    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, true)?;
     while let Some(entry) = merged.next_entry()? {
         cancel.check()?;
         let path = entry.path.to_slashed();
@@ -143,7 +147,7 @@ fn escaped(name: &str) -> String {
         .collect()
 }
 
-impl Prepared<'_> {
+impl PreparedRestore<'_> {
     /// Executes the restore. Paths that cannot be restored are problems, not errors; see
     /// [`NodeRestoreReport`].
     ///
@@ -195,12 +199,12 @@ impl Prepared<'_> {
 
     pub(super) fn files(
         &self,
-        placed: &Placed,
-        chooser: Option<Arc<Chooser>>,
+        placed: &PlacedPart,
+        chooser: Option<Arc<CaptureChooser>>,
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<PartReport, NodeError> {
-        let Placed { step, spot } = placed;
+        let PlacedPart { step, spot } = placed;
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
         let directory = spot.make(self.profile.project.as_deref(), self.docker)?;
@@ -233,7 +237,7 @@ impl Prepared<'_> {
                 host: HostChoice::Any,
                 ..RestoreOptions::default()
             };
-            let what = What {
+            let what = SnapshotPath {
                 snapshot: step.snapshot.id.to_string(),
                 source: Some(step.record().name.clone()),
                 path: RelPath::root(),
@@ -242,7 +246,7 @@ impl Prepared<'_> {
             report.add(&restore(
                 self.repo,
                 &what,
-                Target::Directory(directory.clone()),
+                RestoreTarget::Directory(directory.clone()),
                 &options,
                 observer,
                 cancel,
@@ -255,7 +259,7 @@ impl Prepared<'_> {
             tell_left_out(&report.source, &left_out.paths, left_out.count, observer);
         }
 
-        if step.part == NodePart::Ipfs && self.options.scope == Scope::Files {
+        if step.part == NodePart::Ipfs && self.options.scope == RestoreScope::Files {
             tell_of_kubo(&report.source, &directory, observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
                 let reader = ChunkReader::new(self.repo, CACHE_BYTES);
@@ -276,18 +280,18 @@ impl Prepared<'_> {
         part: NodePart,
         observer: &dyn Observer,
         cancel: &Cancel,
-    ) -> Result<Option<Arc<Chooser>>, NodeError> {
+    ) -> Result<Option<Arc<CaptureChooser>>, NodeError> {
         if !part.is_file_storage() {
             return Ok(None);
         }
 
         let database = match (part, self.options.scope) {
-            (NodePart::LocalStorage, Scope::Minimal) => self.step(NodePart::Database),
+            (NodePart::LocalStorage, RestoreScope::Minimal) => self.step(NodePart::Database),
             _ => None,
         };
 
         let pinned = match database {
-            Some(Placed { step, .. }) => Some(pinned_local_names(
+            Some(PlacedPart { step, .. }) => Some(pinned_local_names(
                 self.repo,
                 &step.snapshot,
                 self.profile,
@@ -297,11 +301,11 @@ impl Prepared<'_> {
             None => None,
         };
 
-        Ok(Some(Arc::new(Chooser::new(pinned)?)))
+        Ok(Some(Arc::new(CaptureChooser::new(pinned)?)))
     }
 
     /// Records which capture is restored, for the comparison in later restores.
-    fn remember(&self, step: &Step, observer: &dyn Observer) {
+    fn remember(&self, step: &RestoreStep, observer: &dyn Observer) {
         if let Err(err) = remember(self.options.state.as_ref(), self.profile, step) {
             let what = format!(
                 "it cannot be remembered that it was restored, and a later 'node restore' of other parts will not know how old it is: {err}: {}",
@@ -317,7 +321,7 @@ impl Prepared<'_> {
 
     fn restore_database(
         &self,
-        placed: &Placed,
+        placed: &PlacedPart,
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<PartReport, NodeError> {
@@ -368,8 +372,8 @@ fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
 }
 
 /// Warns if the blocks are not files: only a restore of the whole repository includes them.
-fn tell_of_blocks(source: &str, blocks: &Blocks, observer: &dyn Observer) {
-    if let Blocks::Database(kind) = blocks {
+fn tell_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) {
+    if let BlockStore::Database(kind) = blocks {
         let what = format!(
             "this kubo stores blocks in a database ({kind}), of which --files restores nothing; stop kubo and restore it without --files"
         );
@@ -378,8 +382,8 @@ fn tell_of_blocks(source: &str, blocks: &Blocks, observer: &dyn Observer) {
 }
 
 impl PartReport {
-    fn new(placed: &Placed) -> Self {
-        let Placed { step, spot } = placed;
+    fn new(placed: &PlacedPart) -> Self {
+        let PlacedPart { step, spot } = placed;
         Self {
             part: step.part,
             source: step.record().name.clone(),

@@ -3,12 +3,12 @@
 use super::super::NodeError;
 use super::super::dump::{EMPTY_VIEW, FilterRules, RestoreFilter};
 use super::super::postgres::PostgresError;
-use super::database::Database;
-use super::preview::Preview;
+use super::database::DatabaseRestore;
+use super::preview::RestorePreview;
 use super::psql::{query, said};
 use crate::observe::Phase;
 use crate::ops::content::write_content;
-use crate::source::{CommandError, Ending, watched};
+use crate::source::{ChildEnding, CommandError, watched};
 use crate::target::FedCommand;
 use crate::{Error, ErrorKind};
 
@@ -19,10 +19,10 @@ const WARN_SINCE: u32 = 13;
 /// The first version in which `CREATE DATABASE` has `LOCALE_PROVIDER`.
 const LOCALE_PROVIDER_SINCE: u32 = 15;
 
-impl Database<'_> {
+impl DatabaseRestore<'_> {
     /// Feeds the dump to psql. Returns the warnings about materialized views that stay empty; if
     /// there are very many, only the last ones.
-    pub fn restore(&self, preview: &Preview) -> Result<Vec<String>, NodeError> {
+    pub fn restore(&self, preview: &RestorePreview) -> Result<Vec<String>, NodeError> {
         self.observer.phase(&Phase::Restore {
             name: self.source.to_owned(),
         });
@@ -184,7 +184,7 @@ fn advice(err: &Error, name: &str) -> String {
                     "give the database server more memory (its log says of what), {again}"
                 );
             }
-            if *ending != Ending::Code(SQL_ERROR)
+            if *ending != ChildEnding::Code(SQL_ERROR)
                 || says(&["server closed the connection", "terminating connection"])
             {
                 return format!("see in the database server's log why it went away, {again}");

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::super::NodeError;
-use super::plan::{NodePart, Step};
-use super::{CACHE_BYTES, Placed, Scope, Spot};
+use super::plan::{NodePart, RestoreStep};
+use super::{CACHE_BYTES, PlacedPart, ResolvedLocation, RestoreScope};
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
+use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::sys::read_bounded;
 use crate::types::{Entry, Node};
 
@@ -28,13 +28,13 @@ const NAMED_MAX: usize = 3;
 /// with others.
 pub(super) fn obstacle(
     repo: &Repository,
-    placed: &Placed,
-    scope: Scope,
+    placed: &PlacedPart,
+    scope: RestoreScope,
     cancel: &Cancel,
 ) -> Result<Option<NodeError>, NodeError> {
     let Some(
-        Spot::Directory(directory)
-        | Spot::Volume {
+        ResolvedLocation::Directory(directory)
+        | ResolvedLocation::Volume {
             directory: Some(directory),
             ..
         },
@@ -47,7 +47,7 @@ pub(super) fn obstacle(
     // The keys are compared as a whole; of kubo's repository only `config`.
     let only = match (step.part, scope) {
         (NodePart::Keys, _) => None,
-        (NodePart::Ipfs, Scope::All | Scope::Minimal) => Some(KUBO_CONFIG),
+        (NodePart::Ipfs, RestoreScope::All | RestoreScope::Minimal) => Some(KUBO_CONFIG),
         _ => return Ok(None),
     };
 
@@ -89,7 +89,7 @@ pub(super) fn obstacle(
 /// only this path.
 fn others(
     repo: &Repository,
-    step: &Step,
+    step: &RestoreStep,
     directory: &Path,
     only: Option<&[u8]>,
     cancel: &Cancel,
@@ -98,7 +98,7 @@ fn others(
         return Ok(Vec::new());
     };
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false)?;
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false)?;
     if let Some(path) = only {
         merged.seek(path);
     }

@@ -11,12 +11,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::check::stored_file;
-use super::super::compose::{self, ComposeError, Files, Project, Request};
+use super::super::compose::{self, ComposeError, ComposeFiles, ComposeProject, ComposeRequest};
 use super::super::docker::DockerError;
-use super::super::images::{LocalImage, Reference, bare_digest, containers, digest_of, found};
-use super::super::profile::Profile;
-use super::plan::{NodePart, Step};
-use super::{CACHE_BYTES, Placed, Prepared, Scope, Spot};
+use super::super::images::{ImageReference, LocalImage, bare_digest, containers, digest_of, found};
+use super::super::profile::NodeLayout;
+use super::plan::{NodePart, RestoreStep};
+use super::{CACHE_BYTES, PlacedPart, PreparedRestore, ResolvedLocation, RestoreScope};
 use crate::Error;
 use crate::format::{ServiceImage, SourceKind};
 use crate::observe::{Problem, Severity};
@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The role of a service in the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum ImageRole {
     Server,
     Kubo,
     Node,
@@ -46,7 +46,7 @@ pub struct ImageCheck {
     pub now: Option<String>,
     /// The image that this machine has under that name.
     pub local: Option<LocalImage>,
-    pub verdict: Verdict,
+    pub verdict: ImageVerdict,
     /// The line of the compose file that pins the snapshot's image. `None`: this machine does not
     /// have the image, and no registry is known that has it.
     pub pin: Option<String>,
@@ -54,7 +54,7 @@ pub struct ImageCheck {
 
 /// The result of comparing the service's image with that of the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ImageVerdict {
     Same,
     Other,
     /// The name is the same, and this machine has no image of this name yet. The image that will be
@@ -76,7 +76,7 @@ impl ImageCheck {
         let all = images.unwrap_or_default();
         let local = now.as_ref().ok().and_then(|name| found(name, all));
         let verdict = match &now {
-            Err(why) => Verdict::Unknown(why.clone()),
+            Err(why) => ImageVerdict::Unknown(why.clone()),
             Ok(name) => verdict(&was, name, local, images.err()),
         };
         let is_here = all.iter().any(|image| image.id == was.id);
@@ -109,7 +109,7 @@ impl ImageCheck {
 
     /// Returns a warning for the operator, for before the first write. `answered`: the engine
     /// answered which images it has.
-    fn problem(&self, profile: &Profile, answered: bool) -> Option<Problem> {
+    fn problem(&self, profile: &NodeLayout, answered: bool) -> Option<Problem> {
         let ran = format!(
             "the snapshot ran with {} ({})",
             self.was.image,
@@ -118,12 +118,12 @@ impl ImageCheck {
         let name = self.now.as_deref().unwrap_or_default();
 
         let (severity, now) = match (&self.verdict, self.local_digest()) {
-            (Verdict::Same | Verdict::Unknown(_), _) => return None,
-            (Verdict::Other, Some(local)) => {
+            (ImageVerdict::Same | ImageVerdict::Unknown(_), _) => return None,
+            (ImageVerdict::Other, Some(local)) => {
                 (Severity::Warning, format!("{name} is another image here ({local})"))
             }
-            (Verdict::Other, None) => (Severity::Warning, format!("the compose file names {name}")),
-            (Verdict::NotHere, _) => (
+            (ImageVerdict::Other, None) => (Severity::Warning, format!("the compose file names {name}")),
+            (ImageVerdict::NotHere, _) => (
                 Severity::Note,
                 "it is not on this machine, and what will be pulled under that name may be another one"
                     .into(),
@@ -131,14 +131,14 @@ impl ImageCheck {
         };
 
         let risk = match role(&self.was, profile) {
-            Role::Server => "the database would run on another version of its server",
-            Role::Kubo => {
+            ImageRole::Server => "the database would run on another version of its server",
+            ImageRole::Kubo => {
                 "another version of kubo may refuse the snapshot's settings, or migrate its repository"
             }
-            Role::Node => {
+            ImageRole::Node => {
                 "another version may migrate the database, which the older one cannot use then"
             }
-            Role::Other => "another version may not fit what the snapshot holds",
+            ImageRole::Other => "another version may not fit what the snapshot holds",
         };
 
         let service = &self.was.service;
@@ -166,8 +166,8 @@ fn verdict(
     name: &str,
     local: Option<&LocalImage>,
     no_answer: Option<&str>,
-) -> Verdict {
-    let reference = Reference::parse(name);
+) -> ImageVerdict {
+    let reference = ImageReference::parse(name);
     let is_was = |digest: &str| {
         let digest = bare_digest(digest);
         was.digest.as_deref().map(bare_digest) == Some(digest) || was.id == digest
@@ -180,41 +180,46 @@ fn verdict(
         (Some(image), _)
             if is_was(&image.id) || image.digests.iter().any(|digest| is_was(digest)) =>
         {
-            Verdict::Same
+            ImageVerdict::Same
         }
-        (Some(_), _) => Verdict::Other,
+        (Some(_), _) => ImageVerdict::Other,
         // A name that pins an image can be compared without the image.
         (None, _) if is_digest || name.starts_with("sha256:") => {
             if is_was(name) {
-                Verdict::Same
+                ImageVerdict::Same
             } else {
-                Verdict::Other
+                ImageVerdict::Other
             }
         }
-        (None, _) if reference.is_none() => Verdict::Unknown(format!("'{name}' names no image")),
-        (None, _) if reference != Reference::parse(&was.image) => Verdict::Other,
-        (None, Some(why)) => Verdict::Unknown(why.to_owned()),
-        (None, None) => Verdict::NotHere,
+        (None, _) if reference.is_none() => {
+            ImageVerdict::Unknown(format!("'{name}' names no image"))
+        }
+        (None, _) if reference != ImageReference::parse(&was.image) => ImageVerdict::Other,
+        (None, Some(why)) => ImageVerdict::Unknown(why.to_owned()),
+        (None, None) => ImageVerdict::NotHere,
     }
 }
 
-fn role(image: &ServiceImage, profile: &Profile) -> Role {
+fn role(image: &ServiceImage, profile: &NodeLayout) -> ImageRole {
     let uses = |part: NodePart| {
         part.source(profile)
             .is_some_and(|source| image.sources.iter().any(|one| one == source))
     };
     match () {
-        () if uses(NodePart::Database) => Role::Server,
-        () if uses(NodePart::Ipfs) && !uses(NodePart::Keys) => Role::Kubo,
-        () if uses(NodePart::LocalStorage) || uses(NodePart::Keys) => Role::Node,
-        () => Role::Other,
+        () if uses(NodePart::Database) => ImageRole::Server,
+        () if uses(NodePart::Ipfs) && !uses(NodePart::Keys) => ImageRole::Kubo,
+        () if uses(NodePart::LocalStorage) || uses(NodePart::Keys) => ImageRole::Node,
+        () => ImageRole::Other,
     }
 }
 
 /// Returns the recorded images to compare. They are those of the snapshot that the database is
 /// restored from, because its rows belong to the version that ran then. kubo's image is taken from
 /// the snapshot that kubo's repository is restored from.
-fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s ServiceImage)> {
+fn recorded<'s>(
+    steps: &'s [PlacedPart],
+    profile: &NodeLayout,
+) -> Vec<(SnapshotId, &'s ServiceImage)> {
     let step = |part: NodePart| {
         steps
             .iter()
@@ -223,14 +228,14 @@ fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s 
     };
     let base = step(NodePart::Database).or_else(|| steps.first().map(|placed| &placed.step));
     let Some(base) = base else { return Vec::new() };
-    let of = |step: &'s Step| {
+    let of = |step: &'s RestoreStep| {
         step.snapshot
             .snapshot
             .images
             .iter()
             .map(move |image| (step.snapshot.id, image))
     };
-    let is_kubo = |image: &ServiceImage| role(image, profile) == Role::Kubo;
+    let is_kubo = |image: &ServiceImage| role(image, profile) == ImageRole::Kubo;
     let Some(ipfs) = step(NodePart::Ipfs).filter(|ipfs| ipfs.snapshot.id != base.snapshot.id)
     else {
         return of(base).collect();
@@ -240,12 +245,12 @@ fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s 
     images
 }
 
-impl Prepared<'_> {
+impl PreparedRestore<'_> {
     /// Compares the images that the snapshot ran with and the present ones. Failed look-ups are
     /// recorded in the result.
     pub(super) fn look_at_images(&mut self, cancel: &Cancel) -> Result<(), Error> {
         // With --files the node is already running.
-        if self.options.scope == Scope::Files {
+        if self.options.scope == RestoreScope::Files {
             return Ok(());
         }
 
@@ -271,7 +276,7 @@ impl Prepared<'_> {
             .iter()
             .flatten()
             .map(String::as_str)
-            .filter(|name| Reference::parse(name).is_some());
+            .filter(|name| ImageReference::parse(name).is_some());
         let asked: BTreeSet<&str> = asked
             .chain(recorded.iter().map(|(_, image)| image.id.as_str()))
             .collect();
@@ -295,7 +300,7 @@ impl Prepared<'_> {
     /// Returns the compose project as it will be after the restore, or the reason why it is not
     /// known. The compose file is beside the configuration, or else where compose created the
     /// present containers.
-    fn project(&self, cancel: &Cancel) -> Result<Project, String> {
+    fn project(&self, cancel: &Cancel) -> Result<ComposeProject, String> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let restored = self
             .step(NodePart::Config)
@@ -320,7 +325,7 @@ impl Prepared<'_> {
 
         let beside = match (&restored, &self.profile.config) {
             (Some((_, directory)), _) => Some(directory.clone()),
-            (None, Some(part)) => Spot::find(&part.place, self.docker)
+            (None, Some(part)) => ResolvedLocation::find(&part.place, self.docker)
                 .ok()
                 .and_then(|spot| there(&spot)),
             (None, None) => None,
@@ -330,12 +335,12 @@ impl Prepared<'_> {
         let project = self.profile.project.as_deref();
         let load = |path: &Path, environment| {
             compose::load_with(
-                Request {
+                ComposeRequest {
                     path,
                     environment,
                     project,
                 },
-                Files::new(&stored),
+                ComposeFiles::new(&stored),
             )
         };
 
@@ -375,7 +380,7 @@ impl Prepared<'_> {
 }
 
 /// Returns the image that a project names for a service.
-fn named(project: &Project, service: &str) -> Result<String, String> {
+fn named(project: &ComposeProject, service: &str) -> Result<String, String> {
     let found = project.services.iter().find(|one| one.name == service);
     let Some(found) = found else {
         return Err(format!("the compose file has no service '{service}'"));
@@ -385,21 +390,21 @@ fn named(project: &Project, service: &str) -> Result<String, String> {
 }
 
 /// Returns the directory of a destination, unless it is a volume that must be created.
-fn there(spot: &Spot) -> Option<PathBuf> {
+fn there(spot: &ResolvedLocation) -> Option<PathBuf> {
     match spot {
-        Spot::Directory(directory)
-        | Spot::Volume {
+        ResolvedLocation::Directory(directory)
+        | ResolvedLocation::Volume {
             directory: Some(directory),
             ..
         } => Some(compose::clean(directory)),
-        Spot::Volume {
+        ResolvedLocation::Volume {
             directory: None, ..
         } => None,
     }
 }
 
 /// Returns the directory that a step restores into.
-fn directory(placed: &Placed) -> Option<PathBuf> {
+fn directory(placed: &PlacedPart) -> Option<PathBuf> {
     there(placed.spot.as_ref()?)
 }
 

@@ -1,6 +1,8 @@
 //! Tests of the comparison of images, and of the warnings.
 
-use super::super::super::profile::{Access, Database, Part, Place, Server};
+use super::super::super::profile::{
+    DatabaseServer, NodeDatabase, NodeSource, ServerAccess, SourceLocation,
+};
 use super::*;
 
 const LETTERS: [&str; 3] = ["0a", "1b", "2c"];
@@ -10,28 +12,28 @@ fn hash(number: usize) -> String {
     format!("sha256:{}", LETTERS[number].repeat(32))
 }
 
-fn profile() -> Profile {
+fn profile() -> NodeLayout {
     let part = |source: &str| {
-        Some(Part {
+        Some(NodeSource {
             source: source.into(),
-            place: Place::Path("/x".into()),
+            place: SourceLocation::Path("/x".into()),
         })
     };
-    let access = Access::Direct {
+    let access = ServerAccess::Direct {
         address: None,
         port: None,
         password_file: None,
     };
-    Profile {
-        database: Some(Database {
+    NodeLayout {
+        database: Some(NodeDatabase {
             source: "db".into(),
-            server: Server { access, user: None },
+            server: DatabaseServer { access, user: None },
         }),
         local_storage: part("local"),
         ipfs: part("ipfs"),
         keys: part("keys"),
         config: part("config"),
-        ..Profile::default()
+        ..NodeLayout::default()
     }
 }
 
@@ -74,36 +76,51 @@ fn the_same_image_is_known_whatever_it_is_called() {
     let cases = [
         // The same id; the same digest with an id of another engine or architecture; another name
         // for the image.
-        (true, stable, vec![local(0, stable, None)], Verdict::Same),
-        (true, stable, vec![local(2, stable, Some(1))], Verdict::Same),
+        (
+            true,
+            stable,
+            vec![local(0, stable, None)],
+            ImageVerdict::Same,
+        ),
+        (
+            true,
+            stable,
+            vec![local(2, stable, Some(1))],
+            ImageVerdict::Same,
+        ),
         (
             false,
             stable,
             vec![local(0, stable, Some(2))],
-            Verdict::Same,
+            ImageVerdict::Same,
         ),
         (
             true,
             "ipfs/kubo:v0.38",
             vec![local(0, "ipfs/kubo:v0.38", None)],
-            Verdict::Same,
+            ImageVerdict::Same,
         ),
         (
             true,
             "docker.io/ipfs/kubo:stable",
             vec![local(0, stable, None)],
-            Verdict::Same,
+            ImageVerdict::Same,
         ),
-        (true, pinned.as_str(), vec![], Verdict::Same),
-        (false, &hash(0), vec![], Verdict::Same),
+        (true, pinned.as_str(), vec![], ImageVerdict::Same),
+        (false, &hash(0), vec![], ImageVerdict::Same),
         // An image that was pulled since; another name; another pin.
         (
             true,
             stable,
             vec![local(2, stable, Some(2))],
-            Verdict::Other,
+            ImageVerdict::Other,
         ),
-        (false, stable, vec![local(2, stable, None)], Verdict::Other),
+        (
+            false,
+            stable,
+            vec![local(2, stable, None)],
+            ImageVerdict::Other,
+        ),
         (
             true,
             stable,
@@ -111,24 +128,24 @@ fn the_same_image_is_known_whatever_it_is_called() {
                 local(2, stable, Some(2)),
                 local(0, "<none>:<none>", Some(1)),
             ],
-            Verdict::Other,
+            ImageVerdict::Other,
         ),
-        (true, "ipfs/kubo:v0.43", vec![], Verdict::Other),
+        (true, "ipfs/kubo:v0.43", vec![], ImageVerdict::Other),
         (
             true,
             "ipfs/kubo",
             vec![local(0, stable, Some(1))],
-            Verdict::Other,
+            ImageVerdict::Other,
         ),
-        (true, other.as_str(), vec![], Verdict::Other),
-        (true, &hash(2), vec![], Verdict::Other),
+        (true, other.as_str(), vec![], ImageVerdict::Other),
+        (true, &hash(2), vec![], ImageVerdict::Other),
         // No image on this machine yet.
-        (true, stable, vec![], Verdict::NotHere),
+        (true, stable, vec![], ImageVerdict::NotHere),
         (
             true,
             "docker.io/ipfs/kubo:stable",
             vec![local(2, "other:1", None)],
-            Verdict::NotHere,
+            ImageVerdict::NotHere,
         ),
     ];
 
@@ -138,7 +155,7 @@ fn the_same_image_is_known_whatever_it_is_called() {
     }
 
     let nothing = checked(was(stable, true, &[]), "postgres:", &[]);
-    assert!(matches!(nothing.verdict, Verdict::Unknown(_)));
+    assert!(matches!(nothing.verdict, ImageVerdict::Unknown(_)));
 }
 
 #[test]
@@ -154,14 +171,14 @@ fn without_an_answer_only_names_are_compared() {
     };
     assert_eq!(
         unknown(Ok("a:1")).verdict,
-        Verdict::Unknown("no engine".into())
+        ImageVerdict::Unknown("no engine".into())
     );
     assert_eq!(
         unknown(Err("no compose file")).verdict,
-        Verdict::Unknown("no compose file".into())
+        ImageVerdict::Unknown("no compose file".into())
     );
     let other = unknown(Ok("a:2"));
-    assert_eq!((&other.verdict, &other.pin), (&Verdict::Other, &None));
+    assert_eq!((&other.verdict, &other.pin), (&ImageVerdict::Other, &None));
     let problem = other.problem(&profile(), false).expect("a warning");
     assert_eq!((problem.severity, problem.hint), (Severity::Warning, None));
     assert!(
@@ -244,16 +261,16 @@ proptest::proptest! {
         let ran = was(&before, is_pulled, &[]);
         let check = checked(ran.clone(), &now, &[local(id, &tag, Some(digest))]);
         let is_same = id == 0 || (is_pulled && digest == 1);
-        if check.verdict == Verdict::Same {
+        if check.verdict == ImageVerdict::Same {
             proptest::prop_assert!(is_same);
         }
         if check.local.is_some() {
-            proptest::prop_assert_eq!(check.verdict == Verdict::Same, is_same);
+            proptest::prop_assert_eq!(check.verdict == ImageVerdict::Same, is_same);
         }
         // The same image under its name, if the name is valid.
         let again = checked(ran, &now, &[local(0, &now, None)]);
-        if Reference::parse(&now).is_some_and(|name| name.digest().is_none()) {
-            proptest::prop_assert_eq!(again.verdict, Verdict::Same);
+        if ImageReference::parse(&now).is_some_and(|name| name.digest().is_none()) {
+            proptest::prop_assert_eq!(again.verdict, ImageVerdict::Same);
         }
     }
 }

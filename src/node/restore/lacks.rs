@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::super::NodeError;
-use super::super::dump::{Named, Needs};
+use super::super::dump::{DumpNeeds, NamedNeed};
 
 /// Number of names of each kind in a message.
 const NAMED_MAX: usize = 20;
@@ -31,7 +31,7 @@ pub(super) struct Tablespace {
 
 /// The reasons why a database cannot be dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
-pub(super) struct Held {
+pub(super) struct HeldTablespace {
     pub database: String,
     pub prepared: Vec<String>,
     pub subscriptions: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct Held {
 
 /// Facts about the server, in one answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
-pub(super) struct Facts {
+pub(super) struct ServerFacts {
     pub major: u32,
     pub extensions: BTreeSet<String>,
     pub encodings: BTreeSet<String>,
@@ -51,7 +51,7 @@ pub(super) struct Facts {
     pub preloaded: String,
     pub wal_level: String,
     pub tablespaces: Vec<Tablespace>,
-    pub held: Vec<Held>,
+    pub held: Vec<HeldTablespace>,
     /// The encoding of the database that is connected to first.
     pub base_encoding: String,
     /// The directories of the server's libraries and of its shared files.
@@ -63,7 +63,7 @@ pub(super) struct Facts {
 
 /// The state of a tablespace's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Directory {
+pub(super) enum ServerDirectory {
     /// It is empty, as far as the server can see.
     Fit,
     Missing,
@@ -78,7 +78,7 @@ pub(super) enum Directory {
 }
 
 /// Queries of the server in addition to the facts.
-pub(super) trait Catalogue {
+pub(super) trait ServerCatalogue {
     /// Returns true if the operating system has the locale.
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError>;
     /// Returns true if the server sees a file at this path.
@@ -87,12 +87,12 @@ pub(super) trait Catalogue {
     fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
     /// Returns the roles that do not exist.
     fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
-    fn directory(&self, path: &str) -> Result<Directory, NodeError>;
+    fn directory(&self, path: &str) -> Result<ServerDirectory, NodeError>;
 }
 
 /// An unmet requirement, and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lack {
+pub struct ServerLack {
     pub what: String,
     pub remedy: String,
 }
@@ -100,12 +100,12 @@ pub struct Lack {
 /// Returns everything that would stop the restore half-way. `replaced`: the databases that are
 /// dropped for the dump.
 pub(super) fn lacks(
-    needs: &Needs,
-    facts: &Facts,
+    needs: &DumpNeeds,
+    facts: &ServerFacts,
     replaced: &BTreeSet<&str>,
-    server: &dyn Catalogue,
-) -> Result<Vec<Lack>, NodeError> {
-    let mut found = Found {
+    server: &dyn ServerCatalogue,
+) -> Result<Vec<ServerLack>, NodeError> {
+    let mut found = FoundLacks {
         out: Vec::new(),
         major: facts.major,
     };
@@ -128,7 +128,11 @@ pub(super) fn lacks(
 
 /// Returns objects that the dump creates without dropping the existing ones, as `pg_dumpall`
 /// without `--clean` does. `holding`: databases with tables.
-pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Vec<Lack> {
+pub(super) fn kept(
+    needs: &DumpNeeds,
+    facts: &ServerFacts,
+    holding: &BTreeSet<&str>,
+) -> Vec<ServerLack> {
     let mut out = Vec::new();
     let there: BTreeSet<&str> = facts.held.iter().map(|one| one.database.as_str()).collect();
     let stays = |name: &&String| !needs.dropped.contains(*name);
@@ -139,7 +143,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
         .filter(stays)
         .filter(|name| there.contains(name.as_str()))
     {
-        out.push(Lack {
+        out.push(ServerLack {
             what: format!("the database '{name}' is there, and the dump makes it without dropping it (pg_dumpall without --clean)"),
             remedy: format!("if nothing in it is needed, drop it: drop database \"{}\"", name.replace('"', "\"\"")),
         });
@@ -147,7 +151,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
 
     let is_filled = |name: &&String| holding.contains(name.as_str()) && !needs.made.contains(*name);
     for name in needs.filled.iter().filter(stays).filter(is_filled) {
-        out.push(Lack {
+        out.push(ServerLack {
             what: format!(
                 "the database '{name}' holds tables, and the dump adds its own without dropping them"
             ),
@@ -161,7 +165,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
         .filter(|name| !needs.dropped_tablespaces.contains(*name))
     {
         if facts.tablespaces.iter().any(|one| one.name == *name) {
-            out.push(Lack {
+            out.push(ServerLack {
                 what: format!(
                     "the tablespace '{name}' is there, and the dump makes it without dropping it"
                 ),
@@ -174,7 +178,7 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
 }
 
 /// Returns notes for the operator that are not obstacles.
-pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
+pub(super) fn notes(needs: &DumpNeeds, facts: &ServerFacts) -> Vec<String> {
     let mut out = Vec::new();
     if !needs.subscriptions.is_empty() {
         out.push(format!(
@@ -196,7 +200,7 @@ pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
 }
 
 /// Combines all unmet requirements into one error.
-pub(super) fn refusal(lacks: &[Lack]) -> Option<NodeError> {
+pub(super) fn refusal(lacks: &[ServerLack]) -> Option<NodeError> {
     if lacks.is_empty() {
         return None;
     }
@@ -216,18 +220,18 @@ pub(super) fn refusal(lacks: &[Lack]) -> Option<NodeError> {
     })
 }
 
-struct Found {
-    out: Vec<Lack>,
+struct FoundLacks {
+    out: Vec<ServerLack>,
     major: u32,
 }
 
-impl Found {
+impl FoundLacks {
     fn add(&mut self, what: String, remedy: String) {
-        self.out.push(Lack { what, remedy });
+        self.out.push(ServerLack { what, remedy });
     }
 
     /// Adds databases that the server will not drop.
-    fn held(&mut self, facts: &Facts, replaced: &BTreeSet<&str>) {
+    fn held(&mut self, facts: &ServerFacts, replaced: &BTreeSet<&str>) {
         for held in facts
             .held
             .iter()
@@ -266,7 +270,7 @@ impl Found {
         }
     }
 
-    fn extensions(&mut self, needs: &Needs, facts: &Facts) {
+    fn extensions(&mut self, needs: &DumpNeeds, facts: &ServerFacts) {
         let preloaded: Vec<&str> = facts
             .preloaded
             .split(',')
@@ -321,9 +325,9 @@ impl Found {
 
     fn libraries(
         &mut self,
-        needs: &Needs,
-        facts: &Facts,
-        server: &dyn Catalogue,
+        needs: &DumpNeeds,
+        facts: &ServerFacts,
+        server: &dyn ServerCatalogue,
     ) -> Result<(), NodeError> {
         let all = needs.libraries.iter().map(|one| (one, false));
         for ((name, database), is_preload) in
@@ -370,8 +374,8 @@ impl Found {
     fn has_library(
         &self,
         name: &str,
-        facts: &Facts,
-        server: &dyn Catalogue,
+        facts: &ServerFacts,
+        server: &dyn ServerCatalogue,
     ) -> Result<bool, NodeError> {
         let path = match name.strip_prefix("$libdir") {
             Some(rest) => format!("{}{rest}", facts.libraries),
@@ -388,9 +392,9 @@ impl Found {
 
     fn locales(
         &mut self,
-        needs: &Needs,
-        facts: &Facts,
-        server: &dyn Catalogue,
+        needs: &DumpNeeds,
+        facts: &ServerFacts,
+        server: &dyn ServerCatalogue,
     ) -> Result<(), NodeError> {
         let is_own = |locale: &str| matches!(locale, "C" | "POSIX");
         for (locale, database) in needs.locales.iter().filter(|(locale, _)| !is_own(locale)) {
@@ -415,10 +419,10 @@ impl Found {
 
     fn tablespaces(
         &mut self,
-        needs: &Needs,
-        facts: &Facts,
+        needs: &DumpNeeds,
+        facts: &ServerFacts,
         replaced: &BTreeSet<&str>,
-        server: &dyn Catalogue,
+        server: &dyn ServerCatalogue,
     ) -> Result<(), NodeError> {
         for (name, place) in needs
             .tablespaces
@@ -465,15 +469,17 @@ impl Found {
             );
             let what = |is: &str| format!("the directory {place} of the tablespace '{name}' {is}");
             match server.directory(place)? {
-                Directory::Fit => {}
-                Directory::Missing => self.add(what("is not there"), make),
-                Directory::AnotherKind => self.add(what("is no directory"), make),
-                Directory::NotOwned => self.add(what("is not owned by the server's user"), make),
+                ServerDirectory::Fit => {}
+                ServerDirectory::Missing => self.add(what("is not there"), make),
+                ServerDirectory::AnotherKind => self.add(what("is no directory"), make),
+                ServerDirectory::NotOwned => {
+                    self.add(what("is not owned by the server's user"), make)
+                }
                 // The restore drops the tablespace in it before it creates the new one.
-                Directory::Used
+                ServerDirectory::Used
                     if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
-                Directory::Used => self.add(what("holds another server's tablespace"), make),
-                Directory::Unreadable(why) => {
+                ServerDirectory::Used => self.add(what("holds another server's tablespace"), make),
+                ServerDirectory::Unreadable(why) => {
                     self.add(what(&format!("cannot be used: {why}")), make)
                 }
             }
@@ -482,7 +488,7 @@ impl Found {
         Ok(())
     }
 
-    fn names(&mut self, needs: &Needs, server: &dyn Catalogue) -> Result<(), NodeError> {
+    fn names(&mut self, needs: &DumpNeeds, server: &dyn ServerCatalogue) -> Result<(), NodeError> {
         // A setting with a dot belongs to an extension, and the server accepts any such name.
         let settings: Vec<&str> = needs
             .settings
@@ -537,7 +543,7 @@ fn of(database: &str) -> String {
     }
 }
 
-fn listed(names: &Named) -> String {
+fn listed(names: &NamedNeed) -> String {
     let first: Vec<&str> = names.keys().take(NAMED_MAX).map(String::as_str).collect();
     let more = names.len().saturating_sub(NAMED_MAX);
     if more == 0 {
@@ -549,7 +555,7 @@ fn listed(names: &Named) -> String {
 
 /// Returns true if a part of the dump sets an encoding while `psql` is connected to a database that
 /// has no conversion to it.
-pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
+pub(super) fn needs_neutral(needs: &DumpNeeds, base_encoding: &str) -> bool {
     let mut connected = base_encoding;
     if !converts(&needs.globals_encoding, connected) {
         return true;

@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::node::dump::Section;
+use crate::node::dump::DumpSection;
 
 /// A server with exactly the listed properties.
 #[derive(Debug, Clone, Default)]
 struct Fake {
-    facts: Facts,
+    facts: ServerFacts,
     locales: BTreeSet<String>,
     files: BTreeSet<String>,
     settings: BTreeSet<String>,
     roles: BTreeSet<String>,
-    directories: BTreeMap<String, Directory>,
+    directories: BTreeMap<String, ServerDirectory>,
 }
 
-impl Catalogue for Fake {
+impl ServerCatalogue for Fake {
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
         Ok(self.locales.contains(locale))
     }
@@ -43,24 +43,24 @@ impl Catalogue for Fake {
             .collect())
     }
 
-    fn directory(&self, path: &str) -> Result<Directory, NodeError> {
+    fn directory(&self, path: &str) -> Result<ServerDirectory, NodeError> {
         Ok(self
             .directories
             .get(path)
             .cloned()
-            .unwrap_or(Directory::Missing))
+            .unwrap_or(ServerDirectory::Missing))
     }
 }
 
 fn server() -> Fake {
-    let facts = Facts {
+    let facts = ServerFacts {
         major: 15,
         has_icu: true,
         has_plpgsql: true,
         libraries: "/lib".into(),
         share: "/share".into(),
         base_encoding: "UTF8".into(),
-        ..Facts::default()
+        ..ServerFacts::default()
     };
     Fake {
         facts,
@@ -68,7 +68,7 @@ fn server() -> Fake {
     }
 }
 
-fn told(needs: &Needs, server: &Fake) -> String {
+fn told(needs: &DumpNeeds, server: &Fake) -> String {
     let replaced = BTreeSet::from(["aleph", "postgres"]);
     let lacks = lacks(needs, &server.facts, &replaced, server).expect("compared");
     refusal(&lacks)
@@ -77,8 +77,8 @@ fn told(needs: &Needs, server: &Fake) -> String {
 }
 
 /// Adds a requirement to a dump, by kind and name.
-fn need(needs: &mut Needs, kind: u8, name: &str) {
-    let insert = |named: &mut Named, name: String| drop(named.insert(name, "aleph".into()));
+fn need(needs: &mut DumpNeeds, kind: u8, name: &str) {
+    let insert = |named: &mut NamedNeed, name: String| drop(named.insert(name, "aleph".into()));
     match kind {
         0 => insert(&mut needs.extensions, name.into()),
         1 => insert(&mut needs.locales, name.into()),
@@ -101,7 +101,7 @@ fn give(server: &mut Fake, kind: u8, name: &str) {
         3 => drop(
             server
                 .directories
-                .insert(format!("/ts/{name}"), Directory::Fit),
+                .insert(format!("/ts/{name}"), ServerDirectory::Fit),
         ),
         4 | 5 => drop(server.files.insert(format!("/lib/{name}.so"))),
         6 => drop(
@@ -122,7 +122,7 @@ proptest! {
         wanted in prop::collection::btree_set((0u8..10, 0u8..6), 0..12),
         had in prop::collection::btree_set((0u8..10, 0u8..6), 0..40),
     ) {
-        let mut needs = Needs::default();
+        let mut needs = DumpNeeds::default();
         let mut server = server();
         let name = |number: u8| format!("name{number}");
         wanted.iter().for_each(|&(kind, number)| need(&mut needs, kind, &name(number)));
@@ -147,13 +147,13 @@ proptest! {
         encodings in prop::collection::vec(prop::sample::select(vec!["UTF8", "LATIN1", "EUC_JP", "SQL_ASCII", "MULE_INTERNAL"]), 1..6),
         base in prop::sample::select(vec!["UTF8", "LATIN1", "SQL_ASCII"]),
     ) {
-        let section = |encoding: &&str| Section {
+        let section = |encoding: &&str| DumpSection {
             database: "x".into(),
             encoding: (*encoding).into(),
             client_encoding: (*encoding).into(),
             connects: true,
         };
-        let needs = Needs { sections: encodings.iter().map(section).collect(), ..Needs::default() };
+        let needs = DumpNeeds { sections: encodings.iter().map(section).collect(), ..DumpNeeds::default() };
         // The entries of pg_conversion for these encodings.
         let converts = |a: &str, b: &str| {
             a == b || a == "SQL_ASCII" || b == "SQL_ASCII" || matches!((a, b), ("UTF8", "LATIN1" | "EUC_JP") | ("LATIN1" | "EUC_JP", "UTF8"))
@@ -170,7 +170,7 @@ proptest! {
 
 #[test]
 fn everything_that_lacks_is_told_at_once_with_what_to_do() {
-    let mut needs = Needs::default();
+    let mut needs = DumpNeeds::default();
     for (kind, name) in [
         (0, "postgis"),
         (1, "de_DE.utf8"),
@@ -195,7 +195,7 @@ fn everything_that_lacks_is_told_at_once_with_what_to_do() {
 
 #[test]
 fn what_every_server_has_is_not_asked_for() {
-    let mut needs = Needs::default();
+    let mut needs = DumpNeeds::default();
     for locale in ["C", "POSIX"] {
         need(&mut needs, 1, locale);
     }
@@ -204,7 +204,7 @@ fn what_every_server_has_is_not_asked_for() {
     needs.tablespaces.insert("in_place".into(), String::new());
     assert_eq!(told(&needs, &server()), "");
     let without = Fake {
-        facts: Facts {
+        facts: ServerFacts {
             has_plpgsql: false,
             ..server().facts
         },
@@ -214,7 +214,7 @@ fn what_every_server_has_is_not_asked_for() {
     needs.icu.insert("icu".into(), "aleph".into());
     assert_eq!(told(&needs, &server()), "");
     let without = Fake {
-        facts: Facts {
+        facts: ServerFacts {
             has_icu: false,
             ..server().facts
         },
@@ -225,7 +225,7 @@ fn what_every_server_has_is_not_asked_for() {
 
 #[test]
 fn an_extension_that_must_be_loaded_first_is_looked_for_there() {
-    let mut needs = Needs::default();
+    let mut needs = DumpNeeds::default();
     let mut server = server();
     need(&mut needs, 0, "timescaledb");
     give(&mut server, 0, "timescaledb");
@@ -237,26 +237,32 @@ fn an_extension_that_must_be_loaded_first_is_looked_for_there() {
 
 #[test]
 fn a_directory_must_be_fit_for_a_tablespace() {
-    let mut needs = Needs::default();
+    let mut needs = DumpNeeds::default();
     need(&mut needs, 3, "fast");
-    let with = |directory: Directory| {
+    let with = |directory: ServerDirectory| {
         let mut server = server();
         server.directories.insert("/ts/fast".into(), directory);
         server
     };
-    assert_eq!(told(&needs, &with(Directory::Fit)), "");
+    assert_eq!(told(&needs, &with(ServerDirectory::Fit)), "");
 
     for (directory, what) in [
-        (Directory::AnotherKind, "is no directory"),
-        (Directory::NotOwned, "is not owned by the server's user"),
-        (Directory::Used, "holds another server's tablespace"),
-        (Directory::Unreadable("no".into()), "cannot be used: no"),
+        (ServerDirectory::AnotherKind, "is no directory"),
+        (
+            ServerDirectory::NotOwned,
+            "is not owned by the server's user",
+        ),
+        (ServerDirectory::Used, "holds another server's tablespace"),
+        (
+            ServerDirectory::Unreadable("no".into()),
+            "cannot be used: no",
+        ),
     ] {
         assert!(told(&needs, &with(directory)).contains(what), "{what}");
     }
 
     // The same server: the tablespace is dropped with its databases, unless others remain in it.
-    let mut server = with(Directory::Used);
+    let mut server = with(ServerDirectory::Used);
     let space = |name: &str, databases: &[&str]| Tablespace {
         name: name.into(),
         location: "/ts/fast".into(),
@@ -274,16 +280,20 @@ fn a_directory_must_be_fit_for_a_tablespace() {
 #[test]
 fn a_database_that_cannot_be_dropped_is_told() {
     let mut server = server();
-    let held = |database: &str| Held {
+    let held = |database: &str| HeldTablespace {
         database: database.into(),
         prepared: vec!["tx1".into()],
         subscriptions: vec!["sub".into()],
         slots: vec!["slot".into()],
     };
     server.facts.held = vec![held("other")];
-    assert_eq!(told(&Needs::default(), &server), "", "it is not dropped");
+    assert_eq!(
+        told(&DumpNeeds::default(), &server),
+        "",
+        "it is not dropped"
+    );
     server.facts.held.push(held("aleph"));
-    let said = told(&Needs::default(), &server);
+    let said = told(&DumpNeeds::default(), &server);
     for part in [
         "prepared transactions (tx1)",
         "subscriptions (sub)",
@@ -295,12 +305,12 @@ fn a_database_that_cannot_be_dropped_is_told() {
 
 #[test]
 fn what_comes_back_asleep_is_told() {
-    let mut needs = Needs::default();
+    let mut needs = DumpNeeds::default();
     needs.subscriptions.insert("sub".into(), "aleph".into());
     needs.publications.insert("pub".into(), "aleph".into());
-    let facts = |level: &str| Facts {
+    let facts = |level: &str| ServerFacts {
         wal_level: level.into(),
-        ..Facts::default()
+        ..ServerFacts::default()
     };
     let said = notes(&needs, &facts("replica"));
     assert!(
@@ -320,25 +330,25 @@ fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
             .map(|&name| name.to_owned())
             .collect::<BTreeSet<_>>()
     };
-    let held = ["aleph", "postgres"].map(|name| Held {
+    let held = ["aleph", "postgres"].map(|name| HeldTablespace {
         database: name.into(),
-        ..Held::default()
+        ..HeldTablespace::default()
     });
     let tablespaces = vec![Tablespace {
         name: "fast".into(),
         ..Tablespace::default()
     }];
-    let facts = Facts {
+    let facts = ServerFacts {
         held: held.to_vec(),
         tablespaces,
-        ..Facts::default()
+        ..ServerFacts::default()
     };
 
     let holding = BTreeSet::from(["postgres"]);
-    let mut needs = Needs {
+    let mut needs = DumpNeeds {
         made: set(&["aleph", "new"]),
         filled: set(&["aleph", "postgres"]),
-        ..Needs::default()
+        ..DumpNeeds::default()
     };
     needs.tablespaces.insert("fast".into(), "/ts".into());
 

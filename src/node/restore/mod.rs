@@ -27,25 +27,25 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use images::{ImageCheck, Verdict};
-pub use places::{Spot, Writer};
-pub use plan::{NodePart, Pick, Plan, Scope, Step, plan};
-pub use preview::{Preview, There};
+pub use images::{ImageCheck, ImageVerdict};
+pub use places::{PlaceWriter, ResolvedLocation};
+pub use plan::{NodePart, PartPick, RestorePlan, RestoreScope, RestoreStep, plan};
+pub use preview::{ExistingDatabase, RestorePreview};
 
 use super::NodeError;
-use super::check::{Against, check};
+use super::check::{CheckTarget, check};
 use super::docker::{Docker, DockerError};
-use super::profile::{Access, Place, Profile};
+use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::{Cancel, newest, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
 use crate::sys::StateDir;
-use crate::target::Protection;
+use crate::target::ProtectedDirs;
 use crate::types::{ByteSize, Content, SnapshotId};
 
-use database::Database;
+use database::DatabaseRestore;
 
 /// Cache for frames of metadata, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
@@ -53,7 +53,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// Options of a node's restore.
 #[derive(Debug, Clone)]
 pub struct NodeRestoreOptions {
-    pub scope: Scope,
+    pub scope: RestoreScope,
     /// A database with tables may be replaced, and so may keys that differ.
     pub replace: bool,
     /// How long to wait for the database server.
@@ -73,7 +73,7 @@ pub struct NodeRestoreOptions {
     pub pgoptions: Option<String>,
     /// Paths that are never entered, replaced or deleted; see
     /// [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
-    pub protect: Protection,
+    pub protect: ProtectedDirs,
     pub memory: ByteSize,
     /// The directory that records which captures were restored. `None`: nothing is recorded.
     pub state: Option<StateDir>,
@@ -81,26 +81,26 @@ pub struct NodeRestoreOptions {
 
 /// A step and its destination.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Placed {
-    pub step: Step,
+pub struct PlacedPart {
+    pub step: RestoreStep,
     /// `None` for the database.
-    pub spot: Option<Spot>,
+    pub spot: Option<ResolvedLocation>,
 }
 
 /// A restore that was decided on, with everything that was looked up for it. Nothing is written
 /// yet.
-pub struct Prepared<'a> {
+pub struct PreparedRestore<'a> {
     repo: &'a Repository,
-    profile: &'a Profile,
+    profile: &'a NodeLayout,
     docker: &'a Docker,
     options: &'a NodeRestoreOptions,
     lease: Option<Lease>,
-    pub steps: Vec<Placed>,
+    pub steps: Vec<PlacedPart>,
     /// Containers that must not run during the restore; empty if the node may run.
-    pub writers: Vec<Writer>,
+    pub writers: Vec<PlaceWriter>,
     /// The state of the database server. `None` if the database is not restored, or if the server
     /// is unreachable.
-    pub database: Option<Preview>,
+    pub database: Option<RestorePreview>,
     /// The images that the services ran with, compared with the present ones. Empty if the snapshot
     /// recorded none.
     pub images: Vec<ImageCheck>,
@@ -161,16 +161,16 @@ pub type Asked<'a> = [(&'a str, Option<&'a str>)];
 ///
 /// # Errors
 /// Returns an error if parts do not fit together, or if this machine cannot be examined. Other
-/// obstacles are in [`Prepared::obstacles`] of the result.
+/// obstacles are in [`PreparedRestore::obstacles`] of the result.
 pub fn prepare<'a>(
     repo: &'a Repository,
-    profile: &'a Profile,
+    profile: &'a NodeLayout,
     docker: &'a Docker,
     asked: &Asked<'_>,
     options: &'a NodeRestoreOptions,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Prepared<'a>, NodeError> {
+) -> Result<PreparedRestore<'a>, NodeError> {
     observer.phase(&Phase::Index);
     // The lease comes first, so that the objects found after it are not deleted.
     let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
@@ -185,7 +185,7 @@ pub fn prepare<'a>(
             repo.find_snapshot(snapshot, &options.hosts)
                 .map_err(Error::from)?
         };
-        picks.push(Pick {
+        picks.push(PartPick {
             snapshot,
             source: source.map(str::to_owned),
             is_latest,
@@ -205,11 +205,11 @@ pub fn prepare<'a>(
     };
 
     let writers = match options.scope {
-        Scope::Files => Vec::new(),
-        Scope::All | Scope::Minimal => writers_of(profile, &plan, docker)?,
+        RestoreScope::Files => Vec::new(),
+        RestoreScope::All | RestoreScope::Minimal => writers_of(profile, &plan, docker)?,
     };
 
-    let mut prepared = Prepared {
+    let mut prepared = PreparedRestore {
         repo,
         profile,
         docker,
@@ -232,9 +232,9 @@ pub fn prepare<'a>(
         let spot = step
             .place
             .as_ref()
-            .map(|place| Spot::find(place, docker))
+            .map(|place| ResolvedLocation::find(place, docker))
             .transpose()?;
-        prepared.steps.push(Placed { step, spot });
+        prepared.steps.push(PlacedPart { step, spot });
     }
 
     prepared.obstacles.extend(at_work(&prepared.writers));
@@ -255,21 +255,22 @@ pub fn prepare<'a>(
 /// same snapshot.
 fn refill(
     repo: &Repository,
-    profile: &Profile,
-    plan: &Plan,
+    profile: &NodeLayout,
+    plan: &RestorePlan,
     cancel: &Cancel,
 ) -> Result<Option<Problem>, NodeError> {
     let Some(database) = plan.step(NodePart::Database) else {
         return Ok(None);
     };
-    let is_other =
-        |step: &Step| step.part.is_file_storage() && step.snapshot.id != database.snapshot.id;
+    let is_other = |step: &RestoreStep| {
+        step.part.is_file_storage() && step.snapshot.id != database.snapshot.id
+    };
     if plan.steps.iter().any(is_other) {
         return Ok(None);
     }
 
     let quiet = Counters::default();
-    let against = Against::Snapshot;
+    let against = CheckTarget::Snapshot;
 
     match check(
         repo,
@@ -301,15 +302,19 @@ fn refill(
 }
 
 /// Returns the containers that must not run. Docker is only asked if the node uses it.
-fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
+fn writers_of(
+    profile: &NodeLayout,
+    plan: &RestorePlan,
+    docker: &Docker,
+) -> Result<Vec<PlaceWriter>, DockerError> {
     let needs_volume = plan
         .steps
         .iter()
-        .any(|step| matches!(step.place, Some(Place::Volume(_))));
+        .any(|step| matches!(step.place, Some(SourceLocation::Volume(_))));
     let is_inside = profile
         .database
         .as_ref()
-        .is_some_and(|database| matches!(database.server.access, Access::Docker { .. }));
+        .is_some_and(|database| matches!(database.server.access, ServerAccess::Docker { .. }));
     if !needs_volume && !is_inside && profile.writers.is_empty() {
         return Ok(Vec::new());
     }
@@ -326,7 +331,7 @@ fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Wri
     }
 }
 
-fn at_work(writers: &[Writer]) -> Option<NodeError> {
+fn at_work(writers: &[PlaceWriter]) -> Option<NodeError> {
     let names: Vec<&str> = writers
         .iter()
         .filter(|writer| writer.is_at_work())
@@ -348,9 +353,9 @@ fn at_work(writers: &[Writer]) -> Option<NodeError> {
     })
 }
 
-impl Prepared<'_> {
+impl PreparedRestore<'_> {
     /// Returns the step that restores this part.
-    pub fn step(&self, part: NodePart) -> Option<&Placed> {
+    pub fn step(&self, part: NodePart) -> Option<&PlacedPart> {
         self.steps.iter().find(|placed| placed.step.part == part)
     }
 
@@ -409,10 +414,10 @@ impl Prepared<'_> {
         reader: &'s ChunkReader<'s>,
         observer: &'s dyn Observer,
         cancel: &'s Cancel,
-    ) -> Option<Database<'s>> {
+    ) -> Option<DatabaseRestore<'s>> {
         let step = &self.step(NodePart::Database)?.step;
         let record = step.record();
-        Some(Database {
+        Some(DatabaseRestore {
             server: &self.profile.database.as_ref()?.server,
             docker: self.docker,
             env_remove: &self.options.env_remove,

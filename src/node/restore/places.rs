@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use super::super::docker::{Container, Docker, DockerError};
-use super::super::profile::{Access, Place, Profile};
-use super::plan::{Plan, Step};
+use super::super::profile::{NodeLayout, ServerAccess, SourceLocation};
+use super::plan::{RestorePlan, RestoreStep};
 
 /// The destination of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spot {
+pub enum ResolvedLocation {
     Directory(PathBuf),
     Volume {
         name: String,
@@ -18,12 +18,12 @@ pub enum Spot {
     },
 }
 
-impl Spot {
+impl ResolvedLocation {
     /// Looks up the destination of a part.
-    pub fn find(place: &Place, docker: &Docker) -> Result<Self, DockerError> {
+    pub fn find(place: &SourceLocation, docker: &Docker) -> Result<Self, DockerError> {
         Ok(match place {
-            Place::Path(path) => Self::Directory(path.clone()),
-            Place::Volume(name) => Self::Volume {
+            SourceLocation::Path(path) => Self::Directory(path.clone()),
+            SourceLocation::Volume(name) => Self::Volume {
                 name: name.clone(),
                 directory: docker
                     .volume(name)?
@@ -56,7 +56,7 @@ impl Spot {
     }
 }
 
-impl std::fmt::Display for Spot {
+impl std::fmt::Display for ResolvedLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "{}", path.display()),
@@ -89,14 +89,14 @@ fn labels(name: &str, project: Option<&str>) -> Vec<(&'static str, String)> {
 
 /// A container that must not run while the node is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writer {
+pub struct PlaceWriter {
     /// The name in the engine, or the configured name if there is no such container.
     pub name: String,
     /// `None`: there is no such container.
     pub state: Option<String>,
 }
 
-impl Writer {
+impl PlaceWriter {
     /// Returns true if the container's processes could write: they run, or could resume.
     pub fn is_at_work(&self) -> bool {
         self.state.as_deref().is_some_and(is_at_work)
@@ -110,11 +110,11 @@ fn is_at_work(state: &str) -> bool {
 /// Returns the profile's writers, and other running containers that use a restored volume. The
 /// database's container is left out, because it must run.
 pub fn writers(
-    profile: &Profile,
-    plan: &Plan,
+    profile: &NodeLayout,
+    plan: &RestorePlan,
     docker: &Docker,
-) -> Result<Vec<Writer>, DockerError> {
-    let mut found: Vec<Writer> = Vec::new();
+) -> Result<Vec<PlaceWriter>, DockerError> {
+    let mut found: Vec<PlaceWriter> = Vec::new();
     for name in &profile.writers {
         let (name, state) = match docker.find_container(name) {
             Ok(Container { name, state, .. }) => (name, Some(state)),
@@ -123,7 +123,7 @@ pub fn writers(
             }
             Err(err) => return Err(err),
         };
-        found.push(Writer { name, state });
+        found.push(PlaceWriter { name, state });
     }
 
     let database = match profile
@@ -131,7 +131,7 @@ pub fn writers(
         .as_ref()
         .map(|database| &database.server.access)
     {
-        Some(Access::Docker { container }) => match docker.find_container(container) {
+        Some(ServerAccess::Docker { container }) => match docker.find_container(container) {
             Ok(container) => Some(container.name),
             Err(DockerError::NoContainer { .. }) => None,
             Err(err) => return Err(err),
@@ -140,8 +140,8 @@ pub fn writers(
     };
 
     for step in &plan.steps {
-        let Step {
-            place: Some(Place::Volume(volume)),
+        let RestoreStep {
+            place: Some(SourceLocation::Volume(volume)),
             ..
         } = step
         else {
@@ -153,7 +153,7 @@ pub fn writers(
                 && database.as_ref() != Some(&container.name)
                 && is_at_work(&container.state)
             {
-                found.push(Writer {
+                found.push(PlaceWriter {
                     name: container.name,
                     state: Some(container.state),
                 });
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_may_write_is_at_work() {
-        let writer = |state: Option<&str>| Writer {
+        let writer = |state: Option<&str>| PlaceWriter {
             name: "w".into(),
             state: state.map(str::to_owned),
         };

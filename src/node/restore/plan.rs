@@ -7,7 +7,7 @@
 //! that are missing from the file storage are refilled from the network.
 
 use super::super::NodeError;
-use super::super::profile::{Place, Profile};
+use super::super::profile::{NodeLayout, SourceLocation};
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
@@ -51,7 +51,7 @@ impl NodePart {
     }
 
     /// Returns the source that the profile assigns to this part.
-    pub fn source(self, profile: &Profile) -> Option<&str> {
+    pub fn source(self, profile: &NodeLayout) -> Option<&str> {
         if self == Self::Database {
             return profile
                 .database
@@ -62,7 +62,7 @@ impl NodePart {
     }
 
     /// Returns the source and its place. The database has no place.
-    fn part(self, profile: &Profile) -> Option<(&str, &Place)> {
+    fn part(self, profile: &NodeLayout) -> Option<(&str, &SourceLocation)> {
         let part = match self {
             Self::Keys => &profile.keys,
             Self::Config => &profile.config,
@@ -77,7 +77,7 @@ impl NodePart {
 
 /// The extent of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scope {
+pub enum RestoreScope {
     #[default]
     All,
     /// The parts that the node needs to start: keys, configuration, database, the pinned files of
@@ -90,7 +90,7 @@ pub enum Scope {
 
 /// A requested snapshot: all of the node's sources in it, or one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pick {
+pub struct PartPick {
     pub snapshot: StoredSnapshot,
     pub source: Option<String>,
     /// True if the snapshot was not requested by its id.
@@ -99,16 +99,16 @@ pub struct Pick {
 
 /// One part and its capture.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Step {
+pub struct RestoreStep {
     pub part: NodePart,
     pub snapshot: StoredSnapshot,
     /// The index of the source in the snapshot's list.
     pub number: usize,
     /// `None` for the database.
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
 }
 
-impl Step {
+impl RestoreStep {
     /// Returns a step without a place for a source of a snapshot; `None` if the snapshot does not
     /// have the source.
     pub(super) fn of(part: NodePart, snapshot: &StoredSnapshot, source: &str) -> Option<Self> {
@@ -160,17 +160,17 @@ impl Step {
 
 /// The steps of a restore, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Plan {
-    pub steps: Vec<Step>,
+pub struct RestorePlan {
+    pub steps: Vec<RestoreStep>,
     /// Warnings to report before the restore.
     pub warnings: Vec<Problem>,
     /// True if some of the file storage is incomplete.
     pub lacks_files: bool,
 }
 
-impl Plan {
+impl RestorePlan {
     /// Returns the capture of a part, if the part is restored.
-    pub fn step(&self, part: NodePart) -> Option<&Step> {
+    pub fn step(&self, part: NodePart) -> Option<&RestoreStep> {
         self.steps.iter().find(|step| step.part == part)
     }
 }
@@ -181,15 +181,15 @@ impl Plan {
 /// Returns [`NodeError::Refused`] if the parts do not fit together, or if a part that must be
 /// complete is not. The hint names the capture to take instead.
 pub fn plan(
-    profile: &Profile,
-    picks: &[Pick],
-    scope: Scope,
+    profile: &NodeLayout,
+    picks: &[PartPick],
+    scope: RestoreScope,
     all: &[StoredSnapshot],
-) -> Result<Plan, NodeError> {
-    let mut plan = Plan::default();
+) -> Result<RestorePlan, NodeError> {
+    let mut plan = RestorePlan::default();
     let base = base_of(profile, picks, scope)?;
     for part in NodePart::ALL {
-        if scope == Scope::Files && !part.is_file_storage() {
+        if scope == RestoreScope::Files && !part.is_file_storage() {
             continue;
         }
 
@@ -201,7 +201,7 @@ pub fn plan(
         let picked = picks
             .iter()
             .find(|pick| pick.source.as_deref() == Some(source));
-        let Some(Pick { snapshot, .. }) = picked.or(base) else {
+        let Some(PartPick { snapshot, .. }) = picked.or(base) else {
             continue;
         };
 
@@ -216,7 +216,7 @@ pub fn plan(
         };
 
         let place = part.part(profile).map(|(_, place)| place.clone());
-        let step = Step {
+        let step = RestoreStep {
             part,
             snapshot: snapshot.clone(),
             number,
@@ -252,10 +252,10 @@ pub fn plan(
 
 /// Returns the pick of a whole snapshot. All other picks must be of a part of the node.
 fn base_of<'p>(
-    profile: &Profile,
-    picks: &'p [Pick],
-    scope: Scope,
-) -> Result<Option<&'p Pick>, NodeError> {
+    profile: &NodeLayout,
+    picks: &'p [PartPick],
+    scope: RestoreScope,
+) -> Result<Option<&'p PartPick>, NodeError> {
     let usage = |why: String| Err(Error::Usage(why).into());
     for (number, pick) in picks.iter().enumerate() {
         if picks[..number]
@@ -281,7 +281,7 @@ fn base_of<'p>(
                     "source '{source}' is no part of the node; 'icecore restore' puts it anywhere"
                 ));
             }
-            Some(part) if scope == Scope::Files && !part.is_file_storage() => {
+            Some(part) if scope == RestoreScope::Files && !part.is_file_storage() => {
                 return usage(format!(
                     "--files restores file storage alone, and '{source}' is the {}",
                     part.name()
@@ -300,7 +300,7 @@ fn lacking(
     source: &str,
     snapshot: &StoredSnapshot,
     all: &[StoredSnapshot],
-    plan: &mut Plan,
+    plan: &mut RestorePlan,
 ) -> Result<(), NodeError> {
     let why = format!(
         "snapshot {} has no source '{source}', the node's {}",
@@ -319,7 +319,7 @@ fn lacking(
     Ok(())
 }
 
-fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
+fn fits_its_kind(step: &RestoreStep) -> Result<(), NodeError> {
     let is_stream = matches!(step.record().kind, SourceKind::Stream { .. });
     if is_stream == (step.part == NodePart::Database) {
         return Ok(());
@@ -336,10 +336,10 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
 /// Refuses a part that must be complete and is not, and warns of other incomplete parts. A suspect
 /// capture that is complete is accepted if it was requested separately, by its id.
 fn is_whole(
-    step: &Step,
+    step: &RestoreStep,
     is_named: bool,
     all: &[StoredSnapshot],
-    plan: &mut Plan,
+    plan: &mut RestorePlan,
 ) -> Result<(), NodeError> {
     let record = step.record();
     let source = &record.name;
@@ -446,7 +446,7 @@ fn newest<'s>(
 }
 
 /// Adds a note for each source that is not a part of the node.
-fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
+fn others(profile: &NodeLayout, snapshot: &StoredSnapshot, plan: &mut RestorePlan) {
     let is_part = |name: &str| {
         NodePart::ALL
             .into_iter()
@@ -467,11 +467,11 @@ fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
 
 /// Adds a note if the configuration is of another snapshot than kubo's repository or the database.
 /// Its source also has the compose file and the script that sets up kubo.
-fn settings(plan: &mut Plan) {
+fn settings(plan: &mut RestorePlan) {
     let Some(config) = plan.step(NodePart::Config) else {
         return;
     };
-    let is_other = |step: &&Step| step.snapshot.id != config.snapshot.id;
+    let is_other = |step: &&RestoreStep| step.snapshot.id != config.snapshot.id;
     let parts = [NodePart::Ipfs, NodePart::Database];
     let others: Vec<String> = parts
         .into_iter()
@@ -490,7 +490,11 @@ fn settings(plan: &mut Plan) {
 }
 
 /// Refuses file storage that is older than the database.
-pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Result<(), NodeError> {
+pub(super) fn ages(
+    plan: &RestorePlan,
+    database: &RestoreStep,
+    all: &[StoredSnapshot],
+) -> Result<(), NodeError> {
     for files in plan.steps.iter().filter(|step| step.part.is_file_storage()) {
         let Some(why) = older(files, database) else {
             continue;
@@ -504,7 +508,7 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
                 .iter()
                 .position(|record| record.name == *source);
             number.is_some_and(|number| {
-                let step = Step {
+                let step = RestoreStep {
                     snapshot: (*one).clone(),
                     number,
                     ..files.clone()
@@ -534,9 +538,9 @@ pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Resu
 
 /// Suggests another database for files that are older than the database, if there are no newer
 /// files.
-fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> String {
+fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -> String {
     let fits = |one: &&StoredSnapshot| {
-        let step = Step::of(NodePart::Database, one, database);
+        let step = RestoreStep::of(NodePart::Database, one, database);
         step.is_some_and(|step| fits_its_kind(&step).is_ok() && older(files, &step).is_none())
     };
     match newest(&files.snapshot, all, fits) {
@@ -553,19 +557,23 @@ fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> Strin
 
 /// Returns true if a snapshot of the same host has a database for which these files were captured
 /// too early.
-pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnapshot]) -> bool {
+pub(super) fn is_older_than_any(
+    files: &RestoreStep,
+    database: &str,
+    all: &[StoredSnapshot],
+) -> bool {
     let databases = all
         .iter()
         .filter(|one| one.snapshot.host == files.snapshot.snapshot.host)
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
-        .filter_map(|one| Step::of(NodePart::Database, one, database));
+        .filter_map(|one| RestoreStep::of(NodePart::Database, one, database));
     databases
         .into_iter()
         .any(|database| older(files, &database).is_some())
 }
 
 /// Returns the reason why files were captured too early for a database, if they were.
-pub(super) fn older(files: &Step, database: &Step) -> Option<String> {
+pub(super) fn older(files: &RestoreStep, database: &RestoreStep) -> Option<String> {
     if files.snapshot.id == database.snapshot.id {
         return (files.number < database.number)
             .then(|| "in that snapshot it was captured before the database".to_owned());
@@ -574,7 +582,8 @@ pub(super) fn older(files: &Step, database: &Step) -> Option<String> {
     if files.snapshot.committed() <= database.snapshot.committed() {
         return Some("its snapshot was committed earlier".to_owned());
     }
-    let trusted = |time: Timestamp, step: &Step| trusted_time(time, step.snapshot.committed());
+    let trusted =
+        |time: Timestamp, step: &RestoreStep| trusted_time(time, step.snapshot.committed());
     let begun = trusted(files.record().started, files);
     let ended = trusted(database.record().ended, database);
     (begun < ended).then(|| "its capture began before that of the database had ended".to_owned())

@@ -1,26 +1,26 @@
 //! Tests of the plan: accepted and refused captures, and messages.
 
-use super::super::super::profile::{Access, Database, Part, Server};
+use super::super::super::profile::{DatabaseServer, NodeDatabase, NodeSource, ServerAccess};
 use super::*;
-use crate::format::{FORMAT_VERSION, Lost, LostPath, Snapshot, SourceCounts};
+use crate::format::{FORMAT_VERSION, LostContent, LostPath, Snapshot, SourceCounts};
 use crate::types::{Content, LeaseId, SnapshotId};
 
-fn profile() -> Profile {
+fn profile() -> NodeLayout {
     let part = |source: &str| {
-        Some(Part {
+        Some(NodeSource {
             source: source.into(),
-            place: Place::Path(format!("/srv/{source}").into()),
+            place: SourceLocation::Path(format!("/srv/{source}").into()),
         })
     };
-    let access = Access::Direct {
+    let access = ServerAccess::Direct {
         address: None,
         port: None,
         password_file: None,
     };
-    Profile {
-        database: Some(Database {
+    NodeLayout {
+        database: Some(NodeDatabase {
             source: "db".into(),
-            server: Server { access, user: None },
+            server: DatabaseServer { access, user: None },
         }),
         local_storage: part("local"),
         ipfs: part("ipfs"),
@@ -111,8 +111,8 @@ fn spoil(
     snapshot
 }
 
-fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<Pick> {
-    let pick = |&(snapshot, source): &(&StoredSnapshot, Option<&str>)| Pick {
+fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<PartPick> {
+    let pick = |&(snapshot, source): &(&StoredSnapshot, Option<&str>)| PartPick {
         is_latest: false,
         snapshot: snapshot.clone(),
         source: source.map(str::to_owned),
@@ -120,14 +120,14 @@ fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<Pick> {
     picks.iter().map(pick).collect()
 }
 
-fn refusal(result: Result<Plan, NodeError>) -> (String, String) {
+fn refusal(result: Result<RestorePlan, NodeError>) -> (String, String) {
     match result {
         Err(NodeError::Refused { why, hint }) => (why, hint),
         other => panic!("{other:?}"),
     }
 }
 
-fn parts(plan: &Plan) -> Vec<(NodePart, u8)> {
+fn parts(plan: &RestorePlan) -> Vec<(NodePart, u8)> {
     plan.steps
         .iter()
         .map(|step| (step.part, step.snapshot.id.as_bytes()[0]))
@@ -137,7 +137,7 @@ fn parts(plan: &Plan) -> Vec<(NodePart, u8)> {
 #[test]
 fn parts_come_back_in_order_the_database_last() {
     let one = good(1, 1000);
-    let made = plan(&profile(), &picks(&[(&one, None)]), Scope::All, &[]).expect("a plan");
+    let made = plan(&profile(), &picks(&[(&one, None)]), RestoreScope::All, &[]).expect("a plan");
     let order: Vec<NodePart> = made.steps.iter().map(|step| step.part).collect();
     assert_eq!(order, NodePart::ALL);
     assert!(
@@ -145,7 +145,13 @@ fn parts_come_back_in_order_the_database_last() {
         "{:?}",
         made.warnings
     );
-    let files = plan(&profile(), &picks(&[(&one, None)]), Scope::Files, &[]).expect("a plan");
+    let files = plan(
+        &profile(),
+        &picks(&[(&one, None)]),
+        RestoreScope::Files,
+        &[],
+    )
+    .expect("a plan");
     assert_eq!(
         parts(&files),
         [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]
@@ -157,7 +163,7 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
     let one = good(1, 1000);
     let two = good(2, 2000);
     let both = picks(&[(&one, None), (&two, Some("local"))]);
-    let made = plan(&profile(), &both, Scope::All, &[]).expect("younger files are accepted");
+    let made = plan(&profile(), &both, RestoreScope::All, &[]).expect("younger files are accepted");
     assert_eq!(
         made.step(NodePart::LocalStorage)
             .expect("there")
@@ -170,19 +176,30 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
         one.id
     );
 
-    let keys = plan(&profile(), &picks(&[(&one, Some("keys"))]), Scope::All, &[]).expect("a plan");
+    let keys = plan(
+        &profile(),
+        &picks(&[(&one, Some("keys"))]),
+        RestoreScope::All,
+        &[],
+    )
+    .expect("a plan");
     assert_eq!(parts(&keys), [(NodePart::Keys, 1)]);
     for bad in [
         picks(&[(&one, None), (&two, None)]),
         picks(&[(&one, Some("db")), (&two, Some("db"))]),
         picks(&[(&one, Some("other"))]),
     ] {
-        let err = plan(&profile(), &bad, Scope::All, &[]).expect_err("refused");
+        let err = plan(&profile(), &bad, RestoreScope::All, &[]).expect_err("refused");
         assert_eq!(err.kind(), crate::ErrorKind::Usage);
     }
 
-    let err =
-        plan(&profile(), &picks(&[(&one, Some("db"))]), Scope::Files, &[]).expect_err("refused");
+    let err = plan(
+        &profile(),
+        &picks(&[(&one, Some("db"))]),
+        RestoreScope::Files,
+        &[],
+    )
+    .expect_err("refused");
     assert_eq!(err.kind(), crate::ErrorKind::Usage);
 }
 
@@ -194,7 +211,7 @@ fn file_storage_older_than_the_database_is_refused() {
     let (why, hint) = refusal(plan(
         &profile(),
         &picks(&[(&two, None), (&one, Some("local"))]),
-        Scope::All,
+        RestoreScope::All,
         &all,
     ));
     assert!(
@@ -208,19 +225,24 @@ fn file_storage_older_than_the_database_is_refused() {
     let made = plan(
         &profile(),
         &picks(&[(&two, None), (&one, Some("db"))]),
-        Scope::All,
+        RestoreScope::All,
         &all,
     );
     assert_eq!(made.expect("the reverse is accepted").steps.len(), 5);
     // Without a database, files cannot be older than it.
     let alone = picks(&[(&one, Some("local"))]);
-    assert!(plan(&profile(), &alone, Scope::All, &all).is_ok());
+    assert!(plan(&profile(), &alone, RestoreScope::All, &all).is_ok());
 }
 
 #[test]
 fn within_a_snapshot_the_order_of_sources_counts() {
     let wrong = snapshot(1, 1000, &["local", "db", "ipfs", "keys", "config"]);
-    let (why, hint) = refusal(plan(&profile(), &picks(&[(&wrong, None)]), Scope::All, &[]));
+    let (why, hint) = refusal(plan(
+        &profile(),
+        &picks(&[(&wrong, None)]),
+        RestoreScope::All,
+        &[],
+    ));
     assert!(why.contains("captured before the database"), "{why}");
     assert!(
         hint.contains("no snapshot holds a database that old"),
@@ -238,7 +260,7 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
     let (why, _) = refusal(plan(
         &profile(),
         &picks(&[(&one, None), (&early, Some("ipfs"))]),
-        Scope::All,
+        RestoreScope::All,
         &[],
     ));
     assert!(why.contains("began before"), "{why}");
@@ -248,7 +270,7 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
         plan(
             &profile(),
             &picks(&[(&one, None), (&off, Some("ipfs"))]),
-            Scope::All,
+            RestoreScope::All,
             &[]
         )
         .is_ok()
@@ -266,7 +288,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
         let (why, hint) = refusal(plan(
             &profile(),
             &picks(&[(&doubtful, None)]),
-            Scope::All,
+            RestoreScope::All,
             &[],
         ));
         assert!(
@@ -279,12 +301,12 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
             plan(
                 &profile(),
                 &picks(&[(&base, None), (snapshot, Some(source))]),
-                Scope::All,
+                RestoreScope::All,
                 &[],
             )
         };
 
-        let taken = plan(&profile(), &picks(&named), Scope::All, &[]).expect("named");
+        let taken = plan(&profile(), &picks(&named), RestoreScope::All, &[]).expect("named");
         assert!(
             taken
                 .warnings
@@ -318,12 +340,12 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                     path: Vec::new(),
                     bytes: None,
                 }];
-                lost.snapshot.lost = Some(Lost { count: 1, paths });
+                lost.snapshot.lost = Some(LostContent { count: 1, paths });
                 lost
             },
             {
                 let mut lost = good(3, 3000);
-                lost.snapshot.lost = Some(Lost {
+                lost.snapshot.lost = Some(LostContent {
                     count: 9,
                     paths: Vec::new(),
                 });
@@ -359,7 +381,12 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 .is_some_and(|lost| lost.count == 9);
             let told = if is_unnamed { "keys" } else { source };
 
-            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all));
+            let (_, hint) = refusal(plan(
+                &profile(),
+                &picks(&[(&bad, None)]),
+                RestoreScope::All,
+                &all,
+            ));
             assert!(
                 hint.contains(&format!("{}:{told}", old.id.short())),
                 "{hint}"
@@ -368,13 +395,13 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
             let (_, hint) = refusal(plan(
                 &profile(),
                 &picks(&[(&bad, None)]),
-                Scope::All,
+                RestoreScope::All,
                 &all[1..3],
             ));
             assert!(hint.contains("by hand"), "{hint}");
 
             let both = picks(&[(&bad, None), (&old, Some(source))]);
-            let made = plan(&profile(), &both, Scope::All, &all);
+            let made = plan(&profile(), &both, RestoreScope::All, &all);
             assert_eq!(made.is_err(), is_unnamed, "{made:?}");
         }
     }
@@ -387,7 +414,7 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
     let old = good(1, 1000);
     let new = good(2, 2000);
     let told = |asked: &[(&StoredSnapshot, Option<&str>)]| {
-        let made = plan(&profile(), &picks(asked), Scope::All, &[]).expect("a plan");
+        let made = plan(&profile(), &picks(asked), RestoreScope::All, &[]).expect("a plan");
         made.warnings
             .iter()
             .map(ToString::to_string)
@@ -427,7 +454,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     let bad = spoil(good(1, 1000), "local", |record| {
         record.counts.incomplete = 1
     });
-    let made = plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &[]).expect("a plan");
+    let made = plan(&profile(), &picks(&[(&bad, None)]), RestoreScope::All, &[]).expect("a plan");
     assert_eq!(made.steps.len(), 5);
     assert!(made.lacks_files);
     assert!(
@@ -437,7 +464,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     );
 
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
-    let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");
+    let made = plan(&profile(), &picks(&[(&less, None)]), RestoreScope::All, &[]).expect("a plan");
     assert_eq!(parts(&made), [(NodePart::Keys, 1), (NodePart::Database, 1)]);
     let told: Vec<(&str, Severity)> = made
         .warnings
@@ -480,9 +507,9 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     };
     let forms = |one: &StoredSnapshot| {
         [
-            files_of(one, Scope::Files, None),
-            files_of(one, Scope::All, Some("local")),
-            files_of(one, Scope::All, Some("ipfs")),
+            files_of(one, RestoreScope::Files, None),
+            files_of(one, RestoreScope::All, Some("local")),
+            files_of(one, RestoreScope::All, Some("ipfs")),
         ]
     };
 
@@ -504,7 +531,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     );
 
     for database in [&new, &tagged] {
-        let step = Step::of(NodePart::Database, database, "db").expect("a database");
+        let step = RestoreStep::of(NodePart::Database, database, "db").expect("a database");
         remember(Some(&state), &profile(), &step).expect("remembered");
         for plan in forms(&old) {
             let err = compare(Some(&state), &profile(), &plan, &all).expect_err("older files");
@@ -526,9 +553,9 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
 
     // A drill restores to another server and other places.
     let mut drill = profile();
-    drill.local_storage = Some(Part {
+    drill.local_storage = Some(NodeSource {
         source: "local".into(),
-        place: Place::Path("/var/tmp/drill".into()),
+        place: SourceLocation::Path("/var/tmp/drill".into()),
     });
     assert!(
         compare(Some(&state), &drill, &forms(&old)[0], &all)
@@ -537,7 +564,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     );
 
     // If the database is of the same snapshot, earlier restores do not matter.
-    let both = plan(&profile(), &picks(&[(&old, None)]), Scope::All, &all).expect("a plan");
+    let both = plan(&profile(), &picks(&[(&old, None)]), RestoreScope::All, &all).expect("a plan");
     assert_eq!(
         compare(Some(&state), &profile(), &both, &all).expect("allowed"),
         None
@@ -557,13 +584,19 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
     let new = good(2, 2000);
     let all = [old.clone(), new.clone()];
     let compared = |one: &StoredSnapshot, picked: Option<&str>| {
-        let plan = plan(&profile(), &picks(&[(one, picked)]), Scope::All, &all).expect("a plan");
+        let plan = plan(
+            &profile(),
+            &picks(&[(one, picked)]),
+            RestoreScope::All,
+            &all,
+        )
+        .expect("a plan");
         compare(Some(&state), &profile(), &plan, &all).expect("allowed")
     };
     assert_eq!(compared(&new, Some("db")), None);
 
     for (part, source) in [(NodePart::LocalStorage, "local"), (NodePart::Ipfs, "ipfs")] {
-        let files = |one| Step::of(part, one, source).expect("files");
+        let files = |one| RestoreStep::of(part, one, source).expect("files");
         remember(Some(&state), &profile(), &files(&old)).expect("remembered");
         let said = compared(&new, Some("db")).expect("a warning");
         assert_eq!(said.severity, Severity::Warning);
@@ -589,7 +622,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
         refusal(plan(
             &profile(),
             &picks(&[(&new, Some("local")), (&younger, Some("db"))]),
-            Scope::All,
+            RestoreScope::All,
             all,
         ))
         .1
@@ -607,7 +640,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
     let (_, hint) = refusal(plan(
         &profile(),
         &picks(&[(&backwards, None)]),
-        Scope::All,
+        RestoreScope::All,
         std::slice::from_ref(&backwards),
     ));
     assert!(

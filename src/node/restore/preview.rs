@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::super::NodeError;
 use super::super::dump::FilterRules;
-use super::super::postgres::Version;
-use super::database::Compared;
+use super::super::postgres::PostgresVersion;
+use super::database::ComparedServer;
 use super::lacks;
 
 /// The first version that has the setting `transaction_timeout`.
@@ -34,18 +34,18 @@ where c.relkind in ('r', 'p', 'm') and n.nspname <> 'information_schema' and n.n
 and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')";
 
 #[derive(Debug, Deserialize)]
-pub(super) struct About {
+pub(super) struct PreviewNote {
     pub role: String,
     pub is_superuser: bool,
     pub version: u32,
     pub listens: bool,
     pub is_standby: bool,
-    pub databases: Vec<There>,
+    pub databases: Vec<ExistingDatabase>,
 }
 
 /// A database of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct There {
+pub struct ExistingDatabase {
     pub name: String,
     pub(super) can_connect: bool,
     /// True if the server crashed while it dropped the database. Such a database can only be
@@ -62,7 +62,7 @@ pub struct There {
     pub tables: Option<u64>,
 }
 
-impl There {
+impl ExistingDatabase {
     /// Returns true if replacing the database would delete data, or might do so.
     pub(super) fn is_held(&self) -> bool {
         self.is_replaced && !self.is_invalid && self.tables != Some(0)
@@ -82,26 +82,26 @@ impl There {
 
 /// The state of the server before the dump is fed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
+pub struct RestorePreview {
     /// Databases that the dump restores, except `postgres` and `template1`.
     pub brings: Vec<String>,
-    pub dumped_from: Option<Version>,
+    pub dumped_from: Option<PostgresVersion>,
     pub server_version: u32,
     /// The role that connects.
     pub role: String,
-    pub there: Vec<There>,
+    pub there: Vec<ExistingDatabase>,
     /// The database that psql connects to first.
     pub(super) base: &'static str,
-    pub(super) psql: Version,
+    pub(super) psql: PostgresVersion,
     pub(super) is_superuser: bool,
     pub(super) is_standby: bool,
     /// The result of the comparison; empty if there was none.
-    pub(super) compared: Compared,
+    pub(super) compared: ComparedServer,
 }
 
-impl Preview {
+impl RestorePreview {
     /// Returns the databases that would be replaced although they hold tables, or may hold some.
-    pub fn replaced(&self) -> impl Iterator<Item = &There> {
+    pub fn replaced(&self) -> impl Iterator<Item = &ExistingDatabase> {
         self.there.iter().filter(|there| there.is_held())
     }
 
@@ -186,7 +186,7 @@ impl Preview {
         }
 
         if !replace {
-            let held: Vec<String> = self.replaced().map(There::described).collect();
+            let held: Vec<String> = self.replaced().map(ExistingDatabase::described).collect();
             if !held.is_empty() {
                 refuse(
                     format!(
@@ -206,8 +206,8 @@ impl Preview {
 mod tests {
     use super::*;
 
-    fn preview() -> Preview {
-        let there = |name: &str, is_replaced, tables| There {
+    fn preview() -> RestorePreview {
+        let there = |name: &str, is_replaced, tables| ExistingDatabase {
             name: name.into(),
             can_connect: true,
             is_invalid: false,
@@ -217,9 +217,9 @@ mod tests {
             tables: Some(tables),
         };
 
-        Preview {
+        RestorePreview {
             brings: vec!["aleph".into()],
-            dumped_from: Some(Version {
+            dumped_from: Some(PostgresVersion {
                 major: 15,
                 minor: 3,
             }),
@@ -231,13 +231,13 @@ mod tests {
                 there("other", false, 0),
             ],
             base: "postgres",
-            psql: Version {
+            psql: PostgresVersion {
                 major: 15,
                 minor: 18,
             },
             is_superuser: true,
             is_standby: false,
-            compared: Compared::default(),
+            compared: ComparedServer::default(),
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_dump_of_a_newer_server_is_refused_before_anything_is_dropped() {
         let mut newer = preview();
-        newer.dumped_from = Some(Version {
+        newer.dumped_from = Some(PostgresVersion {
             major: 16,
             minor: 0,
         });

@@ -1,12 +1,12 @@
 //! Queries through `psql`, and its error messages.
 
-use super::super::postgres::Programs;
+use super::super::postgres::PostgresPrograms;
 
 /// Upper limit of a quoted error message, in bytes.
 const SAID_BYTES_MAX: usize = 600;
 
 /// Returns the command line of a query that prints one value.
-pub(super) fn query(programs: &Programs<'_>, database: &str, query: &str) -> Vec<String> {
+pub(super) fn query(programs: &PostgresPrograms<'_>, database: &str, query: &str) -> Vec<String> {
     let database = format!("--dbname={}", conninfo(database));
     let command = format!("--command={query}");
     programs.words(

@@ -9,25 +9,25 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::super::NodeError;
-use super::super::profile::Profile;
-use super::plan::{NodePart, Plan, Step, ages, is_older_than_any, older};
+use super::super::profile::NodeLayout;
+use super::plan::{NodePart, RestorePlan, RestoreStep, ages, is_older_than_any, older};
 use crate::observe::{Problem, Severity};
 use crate::repo::StoredSnapshot;
-use crate::sys::{Existing, PathError, StateDir};
+use crate::sys::{ExistingFile, PathError, StateDir};
 
 /// Upper limit of a record's length, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Restored {
+struct RestoredCapture {
     /// The id of the restored snapshot, or of the first one that it is a copy or a re-tag of.
     snapshot: String,
     source: String,
 }
 
 /// Returns the record's file name, from the part, the server and the places of the files.
-fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
+fn file_name(profile: &NodeLayout, part: NodePart) -> Option<String> {
     let suffix = match part {
         NodePart::Database => "",
         NodePart::LocalStorage => "-local-storage",
@@ -35,8 +35,9 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
         NodePart::Keys | NodePart::Config => return None,
     };
     let database = profile.database.as_ref()?;
-    let place =
-        |part: &Option<super::super::profile::Part>| part.as_ref().map(|part| part.place.clone());
+    let place = |part: &Option<super::super::profile::NodeSource>| {
+        part.as_ref().map(|part| part.place.clone())
+    };
     let node = format!(
         "{:?} {:?} {:?}",
         database.server.access,
@@ -51,20 +52,20 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
 /// a half-restored part counts.
 pub(super) fn remember(
     state: Option<&StateDir>,
-    profile: &Profile,
-    step: &Step,
+    profile: &NodeLayout,
+    step: &RestoreStep,
 ) -> Result<(), PathError> {
     let (Some(state), Some(name)) = (state, file_name(profile, step.part)) else {
         return Ok(());
     };
-    let restored = Restored {
+    let restored = RestoredCapture {
         snapshot: step.snapshot.first().to_string(),
         source: step.record().name.clone(),
     };
     let Ok(bytes) = serde_json::to_vec(&restored) else {
         return Ok(());
     };
-    state.write(&name, &bytes, Existing::Replace)
+    state.write(&name, &bytes, ExistingFile::Replace)
 }
 
 /// Refuses files that are older than the database that was restored before. If none was, warns if
@@ -73,8 +74,8 @@ pub(super) fn remember(
 /// run since.
 pub(super) fn compare(
     state: Option<&StateDir>,
-    profile: &Profile,
-    plan: &Plan,
+    profile: &NodeLayout,
+    plan: &RestorePlan,
     all: &[StoredSnapshot],
 ) -> Result<Option<Problem>, NodeError> {
     let Some(source) = NodePart::Database.source(profile) else {
@@ -115,9 +116,9 @@ pub(super) fn compare(
 /// older than it.
 fn older_files(
     state: Option<&StateDir>,
-    profile: &Profile,
-    plan: &Plan,
-    database: &Step,
+    profile: &NodeLayout,
+    plan: &RestorePlan,
+    database: &RestoreStep,
     all: &[StoredSnapshot],
 ) -> Option<Problem> {
     let parts = NodePart::ALL
@@ -138,9 +139,9 @@ fn older_files(
 
 fn read(
     state: Option<&StateDir>,
-    profile: &Profile,
+    profile: &NodeLayout,
     part: NodePart,
-) -> Option<(Restored, PathBuf)> {
+) -> Option<(RestoredCapture, PathBuf)> {
     let state = state?;
     let name = file_name(profile, part)?;
     let bytes = state.read(&name, FILE_BYTES_MAX).ok()??;
@@ -150,12 +151,12 @@ fn read(
     ))
 }
 
-impl Restored {
+impl RestoredCapture {
     /// Returns the capture, if it is still in the repository.
-    fn step(&self, part: NodePart, all: &[StoredSnapshot]) -> Option<Step> {
+    fn step(&self, part: NodePart, all: &[StoredSnapshot]) -> Option<RestoreStep> {
         let snapshot = all
             .iter()
             .find(|one| one.first().to_string() == self.snapshot)?;
-        Step::of(part, snapshot, &self.source)
+        RestoreStep::of(part, snapshot, &self.source)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::check::PinnedNames;
 use crate::Error;
-use crate::ops::restore::Select;
+use crate::ops::restore::SelectPath;
 use crate::source::HashName;
 use crate::types::{Entry, EntryFlags};
 
@@ -14,11 +14,11 @@ use crate::types::{Entry, EntryFlags};
 const TOLD_MAX: usize = 100;
 
 /// Leaves out harmful files and, if there is a list of pinned names, files that are not pinned.
-pub(super) struct Chooser {
-    state: Mutex<State>,
+pub(super) struct CaptureChooser {
+    state: Mutex<ChooserState>,
 }
 
-struct State {
+struct ChooserState {
     pinned: Option<PinnedNames>,
     /// The next pinned name.
     next: Option<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(super) struct LeftOut {
     pub paths: Vec<String>,
 }
 
-impl Chooser {
+impl CaptureChooser {
     /// Creates a chooser. `pinned`: the wanted names in the source's root, ascending.
     pub fn new(mut pinned: Option<PinnedNames>) -> Result<Self, Error> {
         let next = match &mut pinned {
@@ -42,7 +42,7 @@ impl Chooser {
             None => None,
         };
         Ok(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ChooserState {
                 pinned,
                 next,
                 left_out: LeftOut::default(),
@@ -55,18 +55,18 @@ impl Chooser {
         self.lock().left_out.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ChooserState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Chooser {
+impl fmt::Debug for CaptureChooser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chooser").finish_non_exhaustive()
     }
 }
 
-impl Select for Chooser {
+impl SelectPath for CaptureChooser {
     fn wants(&self, entry: &Entry) -> Result<bool, Error> {
         let mut state = self.lock();
         if !state.is_pinned(entry.path.key())? {
@@ -94,7 +94,7 @@ fn is_doubtful(entry: &Entry) -> bool {
         || (is_undecided && entry.flags.contains(EntryFlags::TORN))
 }
 
-impl State {
+impl ChooserState {
     /// Returns true if a path is pinned. Names and paths are both in ascending order, and a name in
     /// the root is equal to its path's key.
     fn is_pinned(&mut self, key: &[u8]) -> Result<bool, Error> {

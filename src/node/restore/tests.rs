@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::format::ServiceImage;
-use crate::node::profile::{Database, Part, Server};
+use crate::node::profile::{DatabaseServer, NodeDatabase, NodeSource};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;
@@ -108,32 +108,32 @@ impl Node {
         fs::read_to_string(self.to(below)).ok()
     }
 
-    fn profile(&self) -> Profile {
+    fn profile(&self) -> NodeLayout {
         let part = |name: &str| {
-            Some(Part {
+            Some(NodeSource {
                 source: name.into(),
-                place: Place::Path(self.to(name)),
+                place: SourceLocation::Path(self.to(name)),
             })
         };
-        let access = Access::Direct {
+        let access = ServerAccess::Direct {
             address: Some(self.to.path().display().to_string()),
             port: None,
             password_file: None,
         };
-        Profile {
-            database: Some(Database {
+        NodeLayout {
+            database: Some(NodeDatabase {
                 source: "db".into(),
-                server: Server { access, user: None },
+                server: DatabaseServer { access, user: None },
             }),
             local_storage: part("local"),
             ipfs: part("ipfs"),
             keys: part("keys"),
-            ..Profile::default()
+            ..NodeLayout::default()
         }
     }
 
     /// Restores these sources, without the database's server.
-    fn restore(&self, scope: Scope, sources: &[&str]) -> (NodeRestoreReport, Recording) {
+    fn restore(&self, scope: RestoreScope, sources: &[&str]) -> (NodeRestoreReport, Recording) {
         let repo = self.lab.open();
         let profile = self.profile();
         let docker = Docker::default();
@@ -152,7 +152,7 @@ impl Node {
     }
 }
 
-fn options(scope: Scope) -> NodeRestoreOptions {
+fn options(scope: RestoreScope) -> NodeRestoreOptions {
     NodeRestoreOptions {
         scope,
         replace: false,
@@ -163,7 +163,7 @@ fn options(scope: Scope) -> NodeRestoreOptions {
         is_dry_run: false,
         environment: BTreeMap::new(),
         pgoptions: None,
-        protect: Protection::default(),
+        protect: ProtectedDirs::default(),
         memory: BUDGET_DEFAULT,
         state: None,
     }
@@ -172,7 +172,7 @@ fn options(scope: Scope) -> NodeRestoreOptions {
 #[test]
 fn parts_come_back_with_modes_and_without_torn_files() {
     let node = Node::new();
-    let (report, observer) = node.restore(Scope::All, &["keys", "local", "ipfs"]);
+    let (report, observer) = node.restore(RestoreScope::All, &["keys", "local", "ipfs"]);
     let mode = |below| {
         fs::metadata(node.to(below))
             .expect("stat")
@@ -232,7 +232,7 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     let prepared = |replace: bool| {
         let options = NodeRestoreOptions {
             replace,
-            ..options(Scope::All)
+            ..options(RestoreScope::All)
         };
         let asked = [("latest", Some("keys")), ("latest", Some("ipfs"))];
         let observer = Recording::default();
@@ -250,7 +250,7 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
 
     // No files yet, and then the same files.
     assert_eq!(prepared(false), [""; 0]);
-    node.restore(Scope::All, &["keys", "ipfs"]);
+    node.restore(RestoreScope::All, &["keys", "ipfs"]);
     assert_eq!(prepared(false), [""; 0]);
 
     write(&node.to(key), b"a key of its own");
@@ -279,7 +279,7 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
         write(&node.to(below), b"mine");
     }
 
-    let (report, _) = node.restore(Scope::All, &["ipfs"]);
+    let (report, _) = node.restore(RestoreScope::All, &["ipfs"]);
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000009.ldb"), None);
     assert_eq!(
@@ -303,7 +303,7 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
     snapshot.parents = Vec::new();
     repo.commit(lease(&repo), snapshot).expect("committed");
     write(&node.to("ipfs/datastore/000010.ldb"), b"mine");
-    let (report, _) = node.restore(Scope::All, &["ipfs"]);
+    let (report, _) = node.restore(RestoreScope::All, &["ipfs"]);
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000010.ldb"), None);
     assert!(
@@ -321,7 +321,7 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     write(&node.to("ipfs/config"), b"another identity");
     write(&node.to("ipfs/datastore/000009.ldb"), b"at work");
 
-    node.restore(Scope::Files, &["local", "ipfs"]);
+    node.restore(RestoreScope::Files, &["local", "ipfs"]);
 
     assert_eq!(
         node.read(&format!("local/{cut}")).as_deref(),
@@ -366,7 +366,7 @@ fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
     write(&node.to("ipfs/new [db]/000099.ldb"), b"of another time");
     write(&node.to("ipfs/keystore/key_other"), b"key");
     write(&node.to("ipfs/datastore/000099.ldb"), b"of another time");
-    node.restore(Scope::All, &["ipfs"]);
+    node.restore(RestoreScope::All, &["ipfs"]);
     for gone in [
         "ipfs/provider-keystore",
         "ipfs/autoconf",
@@ -395,7 +395,7 @@ fn blocks_in_a_database_are_not_promised_by_files_alone() {
         r#"{"path":"pebbleds","type":"pebbleds"}"#,
     );
     node.backup();
-    let (_, observer) = node.restore(Scope::Files, &["ipfs"]);
+    let (_, observer) = node.restore(RestoreScope::Files, &["ipfs"]);
     assert!(
         observer
             .problems()
@@ -449,16 +449,16 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         .collect();
     assert_eq!(services, ["gone", "ipfs", "pyaleph"]);
 
-    let config = Some(Part {
+    let config = Some(NodeSource {
         source: "config".into(),
-        place: Place::Path(node.to("config")),
+        place: SourceLocation::Path(node.to("config")),
     });
-    let profile = Profile {
+    let profile = NodeLayout {
         config,
         ..node.profile()
     };
     let docker = Docker::default();
-    let compared = |sources: &[&str], scope: Scope| {
+    let compared = |sources: &[&str], scope: RestoreScope| {
         let options = options(scope);
         let asked: Vec<(&str, Option<&str>)> = sources
             .iter()
@@ -472,7 +472,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         .expect("a plan");
         let now = |check: &ImageCheck| match (&check.now, &check.verdict) {
             (Some(now), _) => now.clone(),
-            (None, Verdict::Unknown(why)) => why.clone(),
+            (None, ImageVerdict::Unknown(why)) => why.clone(),
             (None, _) => panic!("{check:?}"),
         };
         prepared.images.iter().map(now).collect::<Vec<_>>()
@@ -481,11 +481,11 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let gone = "the compose file has no service 'gone'";
     let built = "the compose file names no image for it";
     assert_eq!(
-        compared(&["config", "ipfs"], Scope::All),
+        compared(&["config", "ipfs"], RestoreScope::All),
         [gone, "ipfs/kubo:stored", built]
     );
     assert_eq!(
-        compared(&["ipfs"], Scope::All),
+        compared(&["ipfs"], RestoreScope::All),
         ["no compose file is known"; 3]
     );
 
@@ -494,23 +494,23 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         compose("ipfs/kubo:here").as_bytes(),
     );
     assert_eq!(
-        compared(&["ipfs"], Scope::All),
+        compared(&["ipfs"], RestoreScope::All),
         [gone, "ipfs/kubo:here", built]
     );
     assert_eq!(
-        compared(&["config", "ipfs"], Scope::All),
+        compared(&["config", "ipfs"], RestoreScope::All),
         [gone, "ipfs/kubo:stored", built]
     );
 
     write(&node.to("config/docker-compose.yml"), b"services: [");
-    let bad = compared(&["ipfs"], Scope::All);
+    let bad = compared(&["ipfs"], RestoreScope::All);
     assert!(
         bad.iter()
             .all(|why| why.starts_with("the compose file cannot be read: ")),
         "{bad:?}"
     );
     assert_eq!(
-        compared(&["ipfs"], Scope::Files),
+        compared(&["ipfs"], RestoreScope::Files),
         [""; 0],
         "the node runs already"
     );
@@ -522,29 +522,29 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let repo = node.lab.open();
     let profile = node.profile();
     let docker = Docker::default();
-    let options = options(Scope::Minimal);
+    let options = options(RestoreScope::Minimal);
     let observer = Recording::default();
     let cancel = Cancel::new();
 
     let found = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
-    let pick = Pick {
+    let pick = PartPick {
         snapshot: found,
         source: None,
         is_latest: false,
     };
-    let plan = plan(&profile, &[pick], Scope::Minimal, &[]).expect("a plan");
+    let plan = plan(&profile, &[pick], RestoreScope::Minimal, &[]).expect("a plan");
     crate::ops::sync(&repo, &observer).expect("synced");
 
-    let placed = |step: Step| {
+    let placed = |step: RestoreStep| {
         let spot = step
             .place
             .as_ref()
-            .map(|place| Spot::find(place, &docker).expect("a path"));
-        Placed { step, spot }
+            .map(|place| ResolvedLocation::find(place, &docker).expect("a path"));
+        PlacedPart { step, spot }
     };
-    let prepared = Prepared {
+    let prepared = PreparedRestore {
         repo: &repo,
         profile: &profile,
         docker: &docker,
@@ -585,7 +585,7 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
     let repo = node.lab.open();
     let profile = node.profile();
     let docker = Docker::default();
-    let options = options(Scope::All);
+    let options = options(RestoreScope::All);
     let observer = Recording::default();
     let cancel = Cancel::new();
     let err = prepare(
@@ -616,19 +616,19 @@ fn what_the_network_must_refill_is_counted() {
         .expect("there");
     crate::ops::sync(&repo, &Counters::default()).expect("synced");
     // Local storage has another name in the profile.
-    let profile = Profile {
-        local_storage: Some(Part {
+    let profile = NodeLayout {
+        local_storage: Some(NodeSource {
             source: "elsewhere".into(),
-            place: Place::Path(node.to("local")),
+            place: SourceLocation::Path(node.to("local")),
         }),
         ..profile
     };
-    let pick = Pick {
+    let pick = PartPick {
         snapshot: found,
         source: None,
         is_latest: false,
     };
-    let plan = plan(&profile, &[pick], Scope::All, &[]).expect("a plan");
+    let plan = plan(&profile, &[pick], RestoreScope::All, &[]).expect("a plan");
     assert!(plan.lacks_files);
     let told = refill(&repo, &profile, &plan, &Cancel::new())
         .expect("counted")

@@ -1,8 +1,8 @@
 //! Commands around the capture of a source, for example to stop a service before it and start it
 //! again after it.
 
-use super::options::Around;
-use super::tree::Capture;
+use super::options::SourceHooks;
+use super::tree::CaptureContext;
 use crate::Error;
 use crate::observe::{Problem, Severity};
 use crate::repo::Repository;
@@ -16,9 +16,9 @@ use crate::sys::{LockFile, private_directory};
 /// list. Two backups of the same source with the same commands do not run at once: the first to
 /// finish would start the service while the other still reads.
 pub(super) fn run<T>(
-    backup: &Capture<'_>,
+    backup: &CaptureContext<'_>,
     source: &str,
-    around: &Around,
+    around: &SourceHooks,
     capture: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
     if backup.options.dry_run {
@@ -26,7 +26,7 @@ pub(super) fn run<T>(
     }
     // Declared first, so that it is released after the `after` commands have run.
     let _alone = alone(backup.repo, source, around)?;
-    let guard = After {
+    let guard = AfterCommands {
         backup,
         source,
         after: &around.after,
@@ -52,7 +52,7 @@ pub(super) fn run<T>(
 /// a directory next to the caches of all repositories, because a backup into another repository
 /// stops the same service. Its name depends on the commands, because another source of this name
 /// may have another service.
-fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<LockFile>, Error> {
+fn alone(repo: &Repository, source: &str, around: &SourceHooks) -> Result<Option<LockFile>, Error> {
     if around.before.is_empty() && around.after.is_empty() {
         return Ok(None);
     }
@@ -92,13 +92,13 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
 
 /// Runs the `after` commands when it is dropped, also during a panic. Cancellation does not
 /// interrupt them.
-struct After<'a> {
-    backup: &'a Capture<'a>,
+struct AfterCommands<'a> {
+    backup: &'a CaptureContext<'a>,
     source: &'a str,
     after: &'a [StreamCommand],
 }
 
-impl Drop for After<'_> {
+impl Drop for AfterCommands<'_> {
     fn drop(&mut self) {
         for command in self.after {
             if let Err(err) = once(command, &self.backup.options.env_remove, &|| false) {

@@ -1,18 +1,18 @@
 //! Builds an entry's metadata from a stat and extended attributes. If an attribute cannot be read
 //! or does not fit, only that attribute is lost.
 
-use super::content::Writers;
+use super::content::ChunkWriters;
 use super::reason::reason;
 use crate::format::PAGE_BYTES_MAX;
 use crate::repo::RepoError;
-use crate::source::{Attributes, Owners, Stat, Unread, metadata};
-use crate::types::{Metadata, Xattr, XattrValue};
+use crate::source::{OwnerNames, SourceStat, UnreadXattrs, XattrReader, metadata};
+use crate::types::{ExtendedAttribute, Metadata, XattrValue};
 
 /// Most bytes of an entry's attributes together. With more, the entry could outgrow its page.
 const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 
 /// An entry's metadata.
-pub(super) struct Described {
+pub(super) struct DescribedEntry {
     pub meta: Metadata,
     /// Why attributes are missing, or are those of the previous entry. `None` if all are current.
     pub lacks: Option<String>,
@@ -21,12 +21,12 @@ pub(super) struct Described {
 /// Builds metadata. Attribute values that are too long for the entry become chunks. `old`: the
 /// metadata of the previous entry, whose attributes replace those that cannot be read.
 pub(super) fn describe(
-    stat: &Stat,
-    owners: &Owners,
-    attributes: Attributes,
+    stat: &SourceStat,
+    owners: &OwnerNames,
+    attributes: XattrReader,
     old: Option<&Metadata>,
-    writers: &mut Writers<'_>,
-) -> Result<Described, RepoError> {
+    writers: &mut ChunkWriters<'_>,
+) -> Result<DescribedEntry, RepoError> {
     let described = metadata(stat, owners, attributes.values);
     let mut meta = described.meta;
     for (name, value) in described.long_xattrs {
@@ -35,7 +35,7 @@ pub(super) fn describe(
         let at = meta.xattrs.partition_point(|xattr| xattr.name < name);
         meta.xattrs.insert(
             at,
-            Xattr {
+            ExtendedAttribute {
                 name,
                 value: XattrValue::Chunk { id, len },
             },
@@ -50,12 +50,12 @@ pub(super) fn describe(
     if trim(&mut meta.xattrs) {
         lacks = Some("it has more extended attributes than an entry can hold".to_owned());
     }
-    Ok(Described { meta, lacks })
+    Ok(DescribedEntry { meta, lacks })
 }
 
 /// Copies the previous entry's values of attributes that cannot be read now. Values in chunks are
 /// not copied: the chunks may be lost.
-fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
+fn stand_in(meta: &mut Metadata, unread: &UnreadXattrs, old: Option<&Metadata>) {
     let old = old
         .filter(|old| old.inode == meta.inode)
         .map_or(&[][..], |old| &old.xattrs);
@@ -78,7 +78,7 @@ fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
 }
 
 /// Drops attributes that do not fit into an entry. Returns true if there were any.
-fn trim(xattrs: &mut Vec<Xattr>) -> bool {
+fn trim(xattrs: &mut Vec<ExtendedAttribute>) -> bool {
     let count = xattrs.len();
     let mut bytes = 0;
     xattrs.retain(|xattr| {
@@ -98,8 +98,8 @@ fn trim(xattrs: &mut Vec<Xattr>) -> bool {
 mod tests {
     use super::*;
 
-    fn inline(name: &str, value: &[u8]) -> Xattr {
-        Xattr {
+    fn inline(name: &str, value: &[u8]) -> ExtendedAttribute {
+        ExtendedAttribute {
             name: name.into(),
             value: XattrValue::Inline(value.to_vec()),
         }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_as_the_parent_has_it() {
-        let unread = |names: Option<Vec<&str>>| Unread {
+        let unread = |names: Option<Vec<&str>>| UnreadXattrs {
             names: names.map(|names| {
                 names
                     .into_iter()
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn more_attributes_than_an_entry_holds_cost_the_surplus() {
         let value = vec![7; 4096];
-        let mut xattrs: Vec<Xattr> = (0..100)
+        let mut xattrs: Vec<ExtendedAttribute> = (0..100)
             .map(|n| inline(&format!("user.{n:03}"), &value))
             .collect();
         xattrs.push(inline("user.short", b"fits"));

@@ -5,20 +5,20 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::attributes::{Described, describe};
-use super::content::{CutError, Window, Writers};
-use super::heal::Lost;
-use super::reading::{Linked, Reading};
+use super::attributes::{DescribedEntry, describe};
+use super::content::{ChunkWriters, CutBuffer, CutError};
+use super::heal::LostChunks;
+use super::reading::{FileReading, LinkedFile};
 use super::reason::reason;
 use super::sink::{DirectoryNode, EntrySink, same_entry};
-use super::watch::{Watch, is_other, was_captured};
+use super::watch::{ImmutableWatch, is_other, was_captured};
 use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
-use crate::source::{HashName, Kind, Owners, SourceDir, Stat};
+use crate::source::{HashName, OwnerNames, SourceDir, SourceStat, StatKind};
 use crate::sys::now;
-use crate::types::{Entry, EntryFlags, MissingNames, Node, Profile, RelPath};
+use crate::types::{ChunkProfile, Entry, EntryFlags, MissingNames, Node, RelPath};
 
 /// Tries for a file that is replaced each time it is opened.
 const TRIES_MAX: u32 = 4;
@@ -28,10 +28,10 @@ pub(super) struct FileJob {
     pub directory: SourceDir,
     pub name: Vec<u8>,
     pub path: RelPath,
-    pub stat: Stat,
+    pub stat: SourceStat,
     /// Modified so recently that another change may not be visible in the stat.
     pub is_racy: bool,
-    /// The window for `is_racy`: see [`Stat::is_racy`].
+    /// The window for `is_racy`: see [`SourceStat::is_racy`].
     pub window_seconds: i64,
     pub parent: Option<Box<Entry>>,
     pub node: Option<Arc<DirectoryNode>>,
@@ -58,9 +58,9 @@ impl FileJob {
 /// The data that all threads of one tree source share.
 pub(super) struct TreeShared<'a> {
     pub source: &'a str,
-    pub profile: Profile,
+    pub profile: ChunkProfile,
     pub immutable: bool,
-    pub owners: &'a Owners,
+    pub owners: &'a OwnerNames,
     pub sink: &'a EntrySink,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
@@ -69,15 +69,15 @@ pub(super) struct TreeShared<'a> {
     /// The error that ended a reader thread. The other readers and the walk stop, since nothing can
     /// be committed.
     pub reading: FirstError<Error>,
-    pub lost: &'a Lost<'a>,
+    pub lost: &'a LostChunks<'a>,
     /// Accept that a source has lost all its entries.
     pub allow_empty: bool,
     /// `Some` if nothing in the source may change.
-    pub watch: Option<Watch>,
+    pub watch: Option<ImmutableWatch>,
     pub counts: Arc<TreeCounts>,
     pub links: Links,
     /// Mount points of the kernel's own file systems, which were not entered.
-    pub kernels: Mutex<Named>,
+    pub kernels: Mutex<NamedFile>,
     /// Some directories could not be read and keep the previous entries.
     pub keeps_old: AtomicBool,
     /// Some directories were not listed, as nothing in them can have changed.
@@ -86,12 +86,12 @@ pub(super) struct TreeShared<'a> {
 
 /// Counted paths, of which the first few are kept by name.
 #[derive(Debug, Default)]
-pub(super) struct Named {
+pub(super) struct NamedFile {
     count: usize,
     first: Vec<String>,
 }
 
-impl Named {
+impl NamedFile {
     const NAMED_MAX: usize = 6;
 
     fn push(&mut self, path: &RelPath) {
@@ -112,7 +112,7 @@ impl Named {
 }
 
 /// The content of files that have other names, by device and inode.
-pub(super) type Links = Mutex<HashMap<(u64, u64), Linked>>;
+pub(super) type Links = Mutex<HashMap<(u64, u64), LinkedFile>>;
 
 /// Counters of one source, shared by several threads.
 #[derive(Default)]
@@ -163,8 +163,8 @@ impl<'a> TreeShared<'a> {
     pub fn capture(
         &self,
         mut job: FileJob,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
+        window: &mut CutBuffer,
+        writers: &mut ChunkWriters<'_>,
     ) -> Result<(), Error> {
         self.check()?;
         let mut tries = 1;
@@ -194,7 +194,7 @@ impl<'a> TreeShared<'a> {
         let clock = now();
         match job.directory.look(&job.name) {
             Ok(None) => self.vanished(job)?,
-            Ok(Some(stat)) if stat.kind == Kind::File && may_try => {
+            Ok(Some(stat)) if stat.kind == StatKind::File && may_try => {
                 job.stat = stat;
                 job.is_racy = stat.is_racy(clock, job.window_seconds);
                 return Ok(true);
@@ -208,8 +208,8 @@ impl<'a> TreeShared<'a> {
     fn capture_file(
         &self,
         job: &FileJob,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
+        window: &mut CutBuffer,
+        writers: &mut ChunkWriters<'_>,
     ) -> Result<(), CutError> {
         let file = job.directory.open_file(&job.name).map_err(CutError::Read)?;
         let hash = if self.immutable {
@@ -236,7 +236,7 @@ impl<'a> TreeShared<'a> {
 
         let old = job.parent.as_ref().and_then(|parent| parent.meta());
         let described = describe(&reading.stat, self.owners, file.xattrs(), old, writers)?;
-        let Described { meta, lacks } = described;
+        let DescribedEntry { meta, lacks } = described;
         let mut flags = self.flags(job, hash.as_ref(), &reading);
         if let Some(why) = lacks {
             flags = flags.with(EntryFlags::STALE);
@@ -317,7 +317,7 @@ impl<'a> TreeShared<'a> {
         self.sink.put(&entry, job.was_directory())
     }
 
-    fn flags(&self, job: &FileJob, hash: Option<&HashName>, reading: &Reading) -> EntryFlags {
+    fn flags(&self, job: &FileJob, hash: Option<&HashName>, reading: &FileReading) -> EntryFlags {
         let mut flags = EntryFlags::empty();
         if reading.is_racy {
             flags = flags.with(EntryFlags::RACY);

@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::capture::TreeCounts;
 use super::parents::ParentSource;
-use super::runs::Runs;
+use super::runs::RunStack;
 use super::sink::EntrySink;
 use super::tree::counts;
 use super::{SnapshotHead, snapshot_of};
@@ -35,7 +35,8 @@ use crate::Error;
 use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer};
 use crate::repo::{
-    ChunkReader, Committed, Feed, FirstError, Lease, RepoError, Repository, StoredSnapshot,
+    ChunkReader, CommittedSnapshot, FirstError, Lease, PackerHandle, RepoError, Repository,
+    StoredSnapshot,
 };
 use crate::sys::now;
 use crate::types::{SnapshotId, Timestamp};
@@ -49,7 +50,7 @@ const MERGED_ENTRIES_LAST: u64 = 64 << 10;
 pub(super) struct UnderWay {
     pub sink: Arc<EntrySink>,
     pub counts: Arc<TreeCounts>,
-    pub runs: Runs,
+    pub runs: RunStack,
     /// The record for a checkpoint, without runs, times and counts.
     pub record: SourceRecord,
 }
@@ -62,13 +63,13 @@ pub(super) struct Checkpoints<'e> {
     pub reader: &'e ChunkReader<'e>,
     pub head: &'e SnapshotHead,
     pub observer: &'e dyn Observer,
-    state: Mutex<State>,
+    state: Mutex<CheckpointState>,
     /// The error that ended the checkpoint thread.
     pub failure: FirstError<RepoError>,
 }
 
 #[derive(Default)]
-struct State {
+struct CheckpointState {
     finished: Vec<SourceRecord>,
     under_way: Option<UnderWay>,
     /// Sources that are not captured yet and whose parent is a checkpoint.
@@ -103,7 +104,7 @@ impl<'e> Checkpoints<'e> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CheckpointState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,12 +172,12 @@ impl<'e> Checkpoints<'e> {
     /// had them.
     pub fn complete(
         &self,
-        feed: &Feed<'_>,
+        feed: &PackerHandle<'_>,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Runs, RepoError> {
+    ) -> Result<RunStack, RepoError> {
         let mut state = self.lock();
         let Some(tree) = &mut state.under_way else {
-            return Ok(Runs::default());
+            return Ok(RunStack::default());
         };
         let mut runs = tree.runs.clone();
         let hidden = tree.counts.hidden.swap(0, Ordering::Relaxed);
@@ -196,7 +197,7 @@ impl<'e> Checkpoints<'e> {
     }
 
     /// Makes checkpoints until the sender of `over` is dropped.
-    pub fn run(&self, feed: &Feed<'_>, every: Duration, over: &Receiver<()>) {
+    pub fn run(&self, feed: &PackerHandle<'_>, every: Duration, over: &Receiver<()>) {
         let every = every.max(Duration::from_millis(1));
         while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(every) {
             if let Err(err) = self.tick(feed) {
@@ -206,7 +207,7 @@ impl<'e> Checkpoints<'e> {
         }
     }
 
-    fn tick(&self, feed: &Feed<'_>) -> Result<(), RepoError> {
+    fn tick(&self, feed: &PackerHandle<'_>) -> Result<(), RepoError> {
         // Chunks that other writers published in the meantime need not be stored again. A failed
         // sync only costs space.
         if self.repo.sync().is_ok() {
@@ -220,7 +221,7 @@ impl<'e> Checkpoints<'e> {
     }
 
     /// Tries to make a last checkpoint of a backup that is about to fail.
-    pub fn last(&self, feed: &Feed<'_>) {
+    pub fn last(&self, feed: &PackerHandle<'_>) {
         // The backup has failed for another reason, which is the one to report.
         let _ = self.make(feed, MERGED_ENTRIES_LAST);
     }
@@ -229,7 +230,11 @@ impl<'e> Checkpoints<'e> {
     ///
     /// The outer error ends the backup, because it has lost entries. The inner one only means that
     /// there is no new checkpoint.
-    fn make(&self, feed: &Feed<'_>, limit: u64) -> Result<Result<(), RepoError>, RepoError> {
+    fn make(
+        &self,
+        feed: &PackerHandle<'_>,
+        limit: u64,
+    ) -> Result<Result<(), RepoError>, RepoError> {
         let Some(lease) = self.lease else {
             return Ok(Ok(()));
         };
@@ -268,7 +273,7 @@ impl<'e> Checkpoints<'e> {
     pub fn clear(
         repo: &Repository,
         own: Option<SnapshotId>,
-        overtaken: &Overtaken<'_>,
+        overtaken: &OvertakenCheckpoint<'_>,
         now: Timestamp,
     ) {
         // Checkpoints that cannot be deleted are left to the next backup, or to a prune.
@@ -283,8 +288,8 @@ impl<'e> Checkpoints<'e> {
     }
 }
 
-impl State {
-    fn keep(&mut self, stored: Committed, observer: &dyn Observer) {
+impl CheckpointState {
+    fn keep(&mut self, stored: CommittedSnapshot, observer: &dyn Observer) {
         observer.add(Counter::BytesStored, stored.bytes);
         self.stored_bytes += stored.bytes;
         self.stored = Some(stored.id);
@@ -315,7 +320,7 @@ impl State {
 }
 
 /// The data that decides which checkpoints a commit has overtaken.
-pub(super) struct Overtaken<'a> {
+pub(super) struct OvertakenCheckpoint<'a> {
     /// As they were listed when the backup began.
     pub snapshots: &'a [StoredSnapshot],
     pub host: &'a str,
@@ -323,7 +328,7 @@ pub(super) struct Overtaken<'a> {
     pub sources: &'a [SourceRecord],
 }
 
-impl Overtaken<'_> {
+impl OvertakenCheckpoint<'_> {
     /// Returns the overtaken checkpoints whose lease has ended at the store's time `now`.
     fn dead(&self, repo: &Repository, now: Timestamp) -> Result<Vec<SnapshotId>, Error> {
         let is_overtaken = |old: &SourceRecord| {

@@ -8,7 +8,7 @@ use crate::chunk::next_cut;
 use crate::format::{encode_list_node, ends_list_node};
 use crate::repo::{FrameWriter, RepoError};
 use crate::sys::PathError;
-use crate::types::{Content, Extent, Profile};
+use crate::types::{ChunkProfile, Content, Extent};
 
 /// Up to this many extents are stored in the entry itself.
 const INLINE_EXTENTS: usize = 16;
@@ -16,12 +16,12 @@ const INLINE_EXTENTS: usize = 16;
 const WINDOW_BYTES_MIN: usize = 1 << 20;
 
 /// Writers of data chunks and of list nodes, used by one thread.
-pub(in crate::ops) struct Writers<'a> {
+pub(in crate::ops) struct ChunkWriters<'a> {
     pub data: FrameWriter<'a>,
     pub metadata: FrameWriter<'a>,
 }
 
-impl Writers<'_> {
+impl ChunkWriters<'_> {
     /// Sends the pending chunks, at the end of a source.
     pub fn flush(&mut self) -> Result<(), RepoError> {
         self.data.flush()?;
@@ -39,7 +39,11 @@ pub(in crate::ops) struct ContentBuilder {
 
 impl ContentBuilder {
     /// Adds the next extent.
-    pub fn push(&mut self, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+    pub fn push(
+        &mut self,
+        extent: Extent,
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<(), RepoError> {
         self.size += extent.len();
         if self.is_long {
             return self.add(0, extent, writers);
@@ -61,7 +65,7 @@ impl ContentBuilder {
         &mut self,
         level: usize,
         extent: Extent,
-        writers: &mut Writers<'_>,
+        writers: &mut ChunkWriters<'_>,
     ) -> Result<(), RepoError> {
         if self.levels.len() == level {
             self.levels.push(Vec::new());
@@ -76,7 +80,7 @@ impl ContentBuilder {
         }
     }
 
-    fn close(&mut self, level: usize, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+    fn close(&mut self, level: usize, writers: &mut ChunkWriters<'_>) -> Result<(), RepoError> {
         let extents = std::mem::take(&mut self.levels[level]);
         if extents.is_empty() {
             return Ok(());
@@ -95,7 +99,7 @@ impl ContentBuilder {
     }
 
     /// Finishes the content.
-    pub fn finish(mut self, writers: &mut Writers<'_>) -> Result<Content, RepoError> {
+    pub fn finish(mut self, writers: &mut ChunkWriters<'_>) -> Result<Content, RepoError> {
         if self.is_long {
             let mut level = 0;
             // The top level goes into the entry once it is short and holds everything.
@@ -116,7 +120,7 @@ impl ContentBuilder {
 
 /// A buffer for reading and cutting sources, reused from file to file.
 #[derive(Default)]
-pub(super) struct Window {
+pub(super) struct CutBuffer {
     buf: Vec<u8>,
 }
 
@@ -125,12 +129,12 @@ pub(super) type ReadBytes<'r> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'r;
 
 /// The range to cut in one call.
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct DataSpan {
     /// Offset in the file or stream; chunk sizes may depend on it.
     pub start: u64,
     /// Most bytes to read.
     pub limit: u64,
-    pub profile: Profile,
+    pub profile: ChunkProfile,
 }
 
 /// The reason why cutting ended early: the source, the repository, or a refused content.
@@ -162,19 +166,19 @@ impl CutError {
     }
 }
 
-impl Window {
+impl CutBuffer {
     /// Cuts the bytes from `read` into chunks and adds them to `content`. `seen` gets every byte
     /// once. Returns the number of bytes.
     pub fn cut(
         &mut self,
         read: &mut ReadBytes<'_>,
-        Span {
+        DataSpan {
             start,
             limit,
             profile,
-        }: Span,
+        }: DataSpan,
         content: &mut ContentBuilder,
-        writers: &mut Writers<'_>,
+        writers: &mut ChunkWriters<'_>,
         seen: &mut dyn FnMut(&[u8]),
     ) -> Result<u64, CutError> {
         let window = WINDOW_BYTES_MIN.max(4 * profile.sizes_at(start).max() as usize);

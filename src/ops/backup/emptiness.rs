@@ -6,7 +6,7 @@
 
 /// The inspected part of a stream: all of it if it is short.
 #[derive(Debug)]
-pub(super) struct Sample<'a> {
+pub(super) struct StreamSample<'a> {
     /// Its last bytes, or all of them if it is no longer than that.
     pub tail: &'a [u8],
     pub size: u64,
@@ -19,7 +19,7 @@ const TAR_BYTES: std::ops::RangeInclusive<u64> = 1024..=64 * 1024;
 
 /// Returns the file type if a stream is an empty file of that type. `None` if it has content, or if
 /// that cannot be decided.
-pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
+pub(super) fn empty_file(sample: &StreamSample<'_>) -> Option<&'static str> {
     if sample.is_zeros && TAR_BYTES.contains(&sample.size) && sample.size.is_multiple_of(512) {
         return Some("tar archive");
     }
@@ -95,7 +95,7 @@ mod tests {
 
     fn is_empty(bytes: &[u8]) -> bool {
         let is_zeros = bytes.iter().all(|&byte| byte == 0);
-        empty_file(&Sample {
+        empty_file(&StreamSample {
             tail: bytes,
             size: bytes.len() as u64,
             is_zeros,
@@ -173,7 +173,7 @@ mod tests {
     fn a_long_stream_that_ends_like_an_empty_file_is_not_one() {
         let tail = hex("1f8b080000000000000303000000000000000000");
         assert_eq!(
-            empty_file(&Sample {
+            empty_file(&StreamSample {
                 tail: &tail,
                 size: 5000,
                 is_zeros: false

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::sink::DirectoryNode;
-use super::visit::Seen;
-use super::walk::{Step, Walk, WalkError};
+use super::visit::ObservedName;
+use super::walk::{Scan, ScanStep, WalkError};
 use crate::source::{ListedName, SourceDir};
 use crate::sys::now;
 use crate::types::{Entry, RelPath};
 
 /// A directory that is being walked.
-pub(super) struct Listed<'l> {
+pub(super) struct ListedDirectory<'l> {
     pub path: &'l RelPath,
     pub directory: &'l SourceDir,
     pub node: &'l Arc<DirectoryNode>,
@@ -21,7 +21,7 @@ pub(super) struct Listed<'l> {
     pub is_closed: bool,
 }
 
-impl Walk<'_, '_> {
+impl Scan<'_, '_> {
     /// Takes the next previous entry if it is in the directory and before `until`; `None`: anywhere
     /// in the directory. The listing does not show such an entry.
     pub(super) fn take_unlisted(
@@ -43,9 +43,9 @@ impl Walk<'_, '_> {
     /// exists.
     pub(super) fn visit_unlisted(
         &mut self,
-        listed: &Listed<'_>,
+        listed: &ListedDirectory<'_>,
         entry: Entry,
-    ) -> Result<Option<Step>, WalkError> {
+    ) -> Result<Option<ScanStep>, WalkError> {
         let is_direct = entry.path.parent().as_ref() == Some(listed.path);
         let Some(name) = entry.path.name().filter(|_| is_direct && !listed.is_closed) else {
             self.remove(Some(&entry))?;
@@ -72,7 +72,7 @@ impl Walk<'_, '_> {
                 Ok(None)
             }
             stat => {
-                let seen = Seen { stat, clock };
+                let seen = ObservedName { stat, clock };
                 let path = entry.path.clone();
                 self.visit(
                     listed.directory,

@@ -5,21 +5,21 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::Error;
 use crate::format::decode_list_node;
-use crate::index::{Location, PackState};
+use crate::index::{ChunkLocation, PackState};
 use crate::repo::{ChunkReader, RepoError};
-use crate::types::{ChunkId, Class, Entry, Extent, PackId, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Entry, Extent, PackId, XattrValue};
 
 /// The lost chunks: a snapshot needs them, and no known pack holds them. Each takes 32 bytes in
 /// memory; a lost pack of 64 MiB holds at most 256 k chunks. Chunks in missing packs are not listed
 /// here but looked up one by one.
-pub(super) struct Lost<'a> {
+pub(super) struct LostChunks<'a> {
     pub ids: BTreeSet<ChunkId>,
     /// Held packs that are missing in the store.
     pub absent: HashSet<PackId>,
     pub reader: &'a ChunkReader<'a>,
 }
 
-impl Lost<'_> {
+impl LostChunks<'_> {
     /// Returns true if nothing is lost, which is the usual case.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.absent.is_empty()
@@ -31,8 +31,9 @@ impl Lost<'_> {
             return Ok(self.ids.contains(id));
         }
         let copies = self.reader.repo().ask_index(|index| index.copies(id))?;
-        let is_there =
-            |copy: &Location| copy.state != PackState::Dropped && !self.absent.contains(&copy.pack);
+        let is_there = |copy: &ChunkLocation| {
+            copy.state != PackState::Dropped && !self.absent.contains(&copy.pack)
+        };
         Ok(!copies.iter().any(is_there))
     }
 
@@ -75,7 +76,7 @@ impl Lost<'_> {
                 Extent::Hole { .. } | Extent::Literal(_) => false,
                 Extent::List { id, .. } if self.is_lost(id)? => true,
                 Extent::List { id, len, depth } => {
-                    let bytes = self.reader.chunk(Class::Metadata, id)?;
+                    let bytes = self.reader.chunk(ChunkClass::Metadata, id)?;
                     let listed = decode_list_node(&bytes, *len, *depth).map_err(|err| {
                         RepoError::damaged(format!("list node {}", id.short()), err)
                     })?;

@@ -41,20 +41,20 @@ mod windows;
 
 use std::collections::BTreeMap;
 
-pub(in crate::ops) use content::{ContentBuilder, Writers};
+pub(in crate::ops) use content::{ChunkWriters, ContentBuilder};
 pub use ending::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 pub use options::{
-    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceReport, SourceSpec,
-    TreeSpec,
+    BackupOptions, BackupReport, CommandAndEnv, CommandSpec, DumpCommand, SourceHooks,
+    SourceReport, SourceSpec, TreeSpec,
 };
 pub(in crate::ops) use sink::EntrySink;
 
 use crossbeam_channel::bounded;
 
-use self::checkpoint::{Checkpoints, Overtaken};
-use self::heal::Lost;
-use self::parents::{Chooser, ParentSource, state_of};
-use self::tree::Capture;
+use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
+use self::heal::LostChunks;
+use self::parents::{ParentSource, PreviousChooser, state_of};
+use self::tree::CaptureContext;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{
@@ -64,10 +64,10 @@ use crate::format::{
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
-    ChunkReader, Claims, Committed, Lease, Packed, Packer, PackerOptions, RepoError, Repository,
-    StoredSnapshot,
+    ChunkReader, Claims, CommittedSnapshot, Lease, PackedSource, Packer, PackerOptions, RepoError,
+    Repository, StoredSnapshot,
 };
-use crate::source::Owners;
+use crate::source::OwnerNames;
 use crate::sys::{PathContext, now};
 use crate::types::{SnapshotId, Timestamp};
 
@@ -141,7 +141,7 @@ pub fn backup(
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let mut moved: Option<BTreeMap<String, Vec<Vec<u8>>>> = None;
     let parents = loop {
-        let mut chooser = Chooser {
+        let mut chooser = PreviousChooser {
             repo,
             reader: &reader,
             snapshots: &snapshots,
@@ -177,13 +177,13 @@ pub fn backup(
         snapshots.retain(|one| !passed_over.contains(&one.id));
     };
 
-    let owners = Owners::read()?;
-    let lost = Lost {
+    let owners = OwnerNames::read()?;
+    let lost = LostChunks {
         ids: repo.ask_index(Index::lost)?,
         absent,
         reader: &reader,
     };
-    let capture = Capture {
+    let capture = CaptureContext {
         repo,
         reader: &reader,
         options: &options,
@@ -208,7 +208,7 @@ pub fn backup(
 
     let baselines = baselines(&snapshots, &options, &sources);
     let doubts = doubts(&snapshots, &options, &sources);
-    let given = Given {
+    let given = CaptureInputs {
         sources,
         baselines,
         doubts,
@@ -241,8 +241,8 @@ pub fn backup(
         ..snapshot_of(&head, named, captured.records)
     };
 
-    let overtaken = |committed: &Committed, sources: &[SourceRecord]| {
-        let overtaken = Overtaken {
+    let overtaken = |committed: &CommittedSnapshot, sources: &[SourceRecord]| {
+        let overtaken = OvertakenCheckpoint {
             snapshots: &snapshots,
             host: &options.host,
             sources,
@@ -265,7 +265,7 @@ pub fn backup(
 }
 
 /// The sources to capture, with the earlier captures that they are compared with.
-struct Given<'p> {
+struct CaptureInputs<'p> {
     /// In the order in which they are captured: a database dump must not be newer than the files
     /// that it refers to.
     sources: Vec<SourceSpec>,
@@ -415,7 +415,7 @@ pub fn is_source_name(name: &str) -> bool {
 }
 
 fn choose_parents(
-    chooser: &mut Chooser<'_>,
+    chooser: &mut PreviousChooser<'_>,
     sources: &[SourceSpec],
 ) -> Result<BTreeMap<String, ParentSource>, Error> {
     let mut out = BTreeMap::new();
@@ -438,18 +438,18 @@ fn choose_parents(
 }
 
 /// The result of capturing all sources.
-struct Captured {
+struct CapturedSource {
     records: Vec<SourceRecord>,
     reports: Vec<SourceReport>,
-    packed: Packed,
+    packed: PackedSource,
 }
 
 fn capture_all<'e>(
-    capture: &Capture<'e>,
+    capture: &CaptureContext<'e>,
     lease: Option<&'e Lease>,
-    given: Given<'_>,
-) -> Result<Captured, Error> {
-    let &Capture {
+    given: CaptureInputs<'_>,
+) -> Result<CapturedSource, Error> {
+    let &CaptureContext {
         repo,
         options,
         plan,
@@ -528,7 +528,7 @@ fn capture_all<'e>(
             (Ok(_), Ok(_)) if checkpoints.failure.is_set() => {
                 Err(stopped_by().unwrap_or(Error::Interrupted))
             }
-            (Ok((records, reports)), Ok(packed)) => Ok(Captured {
+            (Ok((records, reports)), Ok(packed)) => Ok(CapturedSource {
                 records,
                 reports,
                 packed,
@@ -541,15 +541,15 @@ fn is_stop(err: &Error) -> bool {
     matches!(err, Error::Repo(RepoError::Stopped))
 }
 
-impl<'e> Capture<'e> {
+impl<'e> CaptureContext<'e> {
     fn sources(
         &self,
         packer: &Packer<'_, 'e>,
-        given: Given<'_>,
+        given: CaptureInputs<'_>,
     ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
-        let Given {
+        let CaptureInputs {
             sources,
             baselines,
             doubts,
@@ -671,9 +671,9 @@ fn finish(
     lease: Option<Lease>,
     snapshot: Snapshot,
     sources: Vec<SourceReport>,
-    packed: Packed,
+    packed: PackedSource,
     observer: &dyn Observer,
-    clear: &dyn Fn(&Committed, &[SourceRecord]),
+    clear: &dyn Fn(&CommittedSnapshot, &[SourceRecord]),
 ) -> Result<BackupReport, Error> {
     presence::check_own(repo, &packed)?;
 

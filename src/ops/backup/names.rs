@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::parents::Chooser;
+use super::parents::PreviousChooser;
 use super::{BackupOptions, SourceSpec};
 use crate::Error;
 use crate::format::{SnapshotState, SourceRecord};
 use crate::observe::{Problem, Severity};
-use crate::ops::things::Thing;
+use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;
 
 /// Most earlier paths of a moved source in its record; the newest are kept.
@@ -17,7 +17,7 @@ const MOVED_FROM_MAX: usize = 100;
 /// path stands for that path only. A name that the user gave may stand for another path, which is
 /// reported.
 pub(super) fn look(
-    chooser: &Chooser<'_>,
+    chooser: &PreviousChooser<'_>,
     options: &BackupOptions,
     sources: &[SourceSpec],
 ) -> Result<(), Error> {
@@ -27,7 +27,7 @@ pub(super) fn look(
             continue;
         };
 
-        let before = Thing::of(&record.kind);
+        let before = SourceThing::of(&record.kind);
         if before == now {
             continue;
         }
@@ -66,7 +66,7 @@ pub(super) fn look(
 /// those captured since under this name: two jobs that use one name in turn are two sources.
 /// `is_moved`: the user states that the source continues all paths of its name.
 pub(super) fn moved_from(
-    chooser: &Chooser<'_>,
+    chooser: &PreviousChooser<'_>,
     is_moved: bool,
     sources: &[SourceSpec],
 ) -> BTreeMap<String, Vec<Vec<u8>>> {
@@ -87,12 +87,12 @@ pub(super) fn moved_from(
 /// first.
 fn paths_continued(
     all: &[(&StoredSnapshot, &SourceRecord)],
-    now: &Thing,
+    now: &SourceThing,
     is_moved: bool,
 ) -> Vec<Vec<u8>> {
-    let is_own = |record: &SourceRecord| match (Thing::of(&record.kind), now) {
+    let is_own = |record: &SourceRecord| match (SourceThing::of(&record.kind), now) {
         // The program of a stream may change.
-        (Thing::Stream(_), Thing::Stream(_)) => true,
+        (SourceThing::Stream(_), SourceThing::Stream(_)) => true,
         (before, now) => before.fits(now),
     };
     let last_own = all.iter().rposition(|(_, record)| is_own(record));

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::format::{ServiceImage, SnapshotState, SourceCounts};
-use crate::ops::things::Thing;
+use crate::ops::things::SourceThing;
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
 use crate::sys::recorded_path;
-use crate::types::{ByteSize, Profile, SnapshotId, Timestamp};
+use crate::types::{ByteSize, ChunkProfile, SnapshotId, Timestamp};
 
 /// A source to capture.
 pub enum SourceSpec {
@@ -30,14 +30,14 @@ pub enum SourceSpec {
 
 impl SourceSpec {
     /// Returns the thing that its name stands for, or `None` for a command that is not known yet.
-    pub(super) fn thing(&self) -> Option<Thing> {
+    pub(super) fn thing(&self) -> Option<SourceThing> {
         match self {
             Self::Tree(tree) => Some(tree.thing()),
             Self::Command(command) => match &command.run {
-                Run::Known((command, _)) => Some(Thing::command(command.words())),
-                Run::Late(_) => None,
+                DumpCommand::Known((command, _)) => Some(SourceThing::command(command.words())),
+                DumpCommand::Late(_) => None,
             },
-            Self::Stream { .. } => Some(Thing::command(&[])),
+            Self::Stream { .. } => Some(SourceThing::command(&[])),
         }
     }
 
@@ -51,11 +51,11 @@ impl SourceSpec {
     }
 
     /// Returns the commands that run around its capture.
-    pub(super) fn around(&self) -> Around {
+    pub(super) fn around(&self) -> SourceHooks {
         match self {
             Self::Tree(tree) => tree.around.clone(),
             Self::Command(command) => command.around.clone(),
-            Self::Stream { .. } => Around::default(),
+            Self::Stream { .. } => SourceHooks::default(),
         }
     }
 }
@@ -63,7 +63,7 @@ impl SourceSpec {
 /// Commands that run before and after a source is captured, for example to stop and start the
 /// service that writes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Around {
+pub struct SourceHooks {
     /// In order. The first that fails ends the backup.
     pub before: Vec<StreamCommand>,
     /// In order. All of them run, also if the capture or one of `before` failed.
@@ -74,7 +74,7 @@ pub struct Around {
 pub type CommandAndEnv = (StreamCommand, Vec<(String, OsString)>);
 
 /// The command whose output is captured.
-pub enum Run {
+pub enum DumpCommand {
     /// Known now.
     Known(CommandAndEnv),
     /// Looked up after the source's `before` commands have run: `before` may start the container in
@@ -82,7 +82,7 @@ pub enum Run {
     Late(Box<dyn FnOnce() -> Result<CommandAndEnv, Error> + Send>),
 }
 
-impl Run {
+impl DumpCommand {
     pub(super) fn known(self) -> Result<CommandAndEnv, Error> {
         match self {
             Self::Known(known) => Ok(known),
@@ -94,15 +94,15 @@ impl Run {
 /// A command whose output is captured.
 pub struct CommandSpec {
     pub name: String,
-    pub run: Run,
+    pub run: DumpCommand,
     /// A line that the last 4 KiB of the output must contain. Without it the stream is incomplete.
     pub ends_with: Option<String>,
     /// The stream is suspect if it is smaller than this share of the last good one; 0: never.
     /// `None`: a tenth, if the last good one had 64 KiB or more.
     pub smallest: Option<f64>,
-    /// How the stream is cut: [`Profile::Stream`] or [`Profile::Dump`].
-    pub profile: Profile,
-    pub around: Around,
+    /// How the stream is cut: [`ChunkProfile::Stream`] or [`ChunkProfile::Dump`].
+    pub profile: ChunkProfile,
+    pub around: SourceHooks,
 }
 
 impl CommandSpec {
@@ -110,11 +110,11 @@ impl CommandSpec {
     pub fn new(name: impl Into<String>, command: StreamCommand) -> Self {
         Self {
             name: name.into(),
-            run: Run::Known((command, Vec::new())),
+            run: DumpCommand::Known((command, Vec::new())),
             ends_with: None,
             smallest: None,
-            profile: Profile::Stream,
-            around: Around::default(),
+            profile: ChunkProfile::Stream,
+            around: SourceHooks::default(),
         }
     }
 }
@@ -148,13 +148,13 @@ pub struct TreeSpec {
     /// does not map their names. Paths in which container engines keep files are always treated
     /// this way.
     pub numeric_owners: bool,
-    pub around: Around,
+    pub around: SourceHooks,
 }
 
 impl TreeSpec {
     /// Returns the directory or file as it is recorded.
-    pub(super) fn thing(&self) -> Thing {
-        Thing::Tree(recorded_path(&self.path).into_os_string().into_vec())
+    pub(super) fn thing(&self) -> SourceThing {
+        SourceThing::Tree(recorded_path(&self.path).into_os_string().into_vec())
     }
 
     /// Returns a tree with default options.
@@ -169,7 +169,7 @@ impl TreeSpec {
             parent: None,
             unchanged: false,
             numeric_owners: false,
-            around: Around::default(),
+            around: SourceHooks::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
-use crate::ops::things::Thing;
+use crate::ops::things::SourceThing;
 use crate::ops::verify::resolves;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot, trusted_time};
 use crate::store::ObjectKey;
@@ -33,7 +33,7 @@ impl ParentSource {
 }
 
 /// Chooses parents among the snapshots that were listed after the lease began.
-pub(super) struct Chooser<'a> {
+pub(super) struct PreviousChooser<'a> {
     pub repo: &'a Repository,
     pub reader: &'a ChunkReader<'a>,
     pub snapshots: &'a [StoredSnapshot],
@@ -44,7 +44,7 @@ pub(super) struct Chooser<'a> {
     pub judged: BTreeMap<SnapshotId, bool>,
 }
 
-impl<'a> Chooser<'a> {
+impl<'a> PreviousChooser<'a> {
     /// Returns the snapshot of this host whose scan of the source with this name started last, and
     /// the source's record.
     pub fn newest(&self, name: &str) -> Option<(&StoredSnapshot, &SourceRecord)> {
@@ -80,12 +80,12 @@ impl<'a> Chooser<'a> {
     pub fn latest(
         &mut self,
         name: &str,
-        thing: &Thing,
+        thing: &SourceThing,
         good_only: bool,
     ) -> Result<Option<ParentSource>, Error> {
         let mut sources = self.by_scan(name);
         sources.retain(|(one, _)| !good_only || is_good(one, name));
-        sources.sort_by_key(|(_, source)| Thing::of(&source.kind).fits(thing));
+        sources.sort_by_key(|(_, source)| SourceThing::of(&source.kind).fits(thing));
         for (one, source) in sources.into_iter().rev() {
             if self.is_usable(one)? {
                 return Ok(Some(ParentSource::new(one, source)));

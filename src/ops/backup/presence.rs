@@ -14,7 +14,7 @@ use crate::index::{PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::packs::{absent_packs, stat_pack};
-use crate::repo::{Lease, Packed, RepoError, Repository};
+use crate::repo::{Lease, PackedSource, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::sys::now;
 use crate::types::{PackId, Timestamp};
@@ -79,7 +79,7 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
 
 /// Checks before the commit that the packs of this run are in the store, if its puts may not be
 /// durable.
-pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error> {
+pub(super) fn check_own(repo: &Repository, packed: &PackedSource) -> Result<(), Error> {
     if repo.store().properties().durable_put {
         Ok(())
     } else {

@@ -9,8 +9,8 @@ use crate::ops::content::write_content;
 use crate::ops::repair::{RepairPacksOptions, repair_packs};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::missing;
-use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
-use crate::store::{KeyKind, ObjectDir, ObjectKey, Operation, Store, list_all};
+use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
+use crate::store::{KeyKind, ObjectDir, ObjectKey, Store, StoreOperation, list_all};
 use crate::types::{PackId, SnapshotId};
 
 struct Done {
@@ -74,7 +74,7 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
         panic!("a tree")
     };
 
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     while let Some(entry) = merged.next_entry().expect("reads") {
         let Some(content) = entry.content() else {
             continue;
@@ -182,7 +182,7 @@ fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
 #[test]
 fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     use crate::format::{ObjectKind, encode_segment};
-    use crate::store::{Body, HookedStore, PutMode};
+    use crate::store::{HookedStore, ObjectBody, PutMode};
     use crate::types::{SegmentBody, SegmentId};
 
     let lab = Lab::new();
@@ -204,12 +204,17 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
         let (bytes, name) = sealed.expect("seals");
         let key = ObjectKey::Segment(SegmentId::from(name));
         store
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
         store.delete(&ObjectKey::Pack(gone)).expect("deleted");
     });
 
-    let hooked = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Segment, hook);
+    let hooked = HookedStore::behind(
+        lab.store.clone(),
+        StoreOperation::List,
+        KeyKind::Segment,
+        hook,
+    );
     let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
     repo.sync().expect("syncs");
     let absent = crate::ops::packs::absent_packs(&repo, &Cancel::new()).expect("listed");

@@ -11,9 +11,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::capture::{FileJob, TreeShared};
-use super::content::{ContentBuilder, CutError, Span, Window, Writers};
+use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
 use crate::observe::Counter;
-use crate::source::{HashChecker, HashName, SourceFile, Stat};
+use crate::source::{HashChecker, HashName, SourceFile, SourceStat};
 use crate::sys::now;
 use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX};
 
@@ -21,7 +21,7 @@ use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX};
 const LINK_GROUPS_MAX: usize = 64 << 10;
 
 /// The result of reading a file.
-pub(super) struct Reading {
+pub(super) struct FileReading {
     pub content: Content,
     /// Whether the content matches the hash in the name. `None` if that cannot be checked.
     pub name_agrees: Option<bool>,
@@ -29,25 +29,25 @@ pub(super) struct Reading {
     /// The file may change, or may have changed, without a change of its stat.
     pub is_racy: bool,
     /// The stat that belongs to the content.
-    pub stat: Stat,
+    pub stat: SourceStat,
 }
 
 /// A file as one stat describes it.
 #[derive(Clone, Copy)]
-struct Version {
-    stat: Stat,
+struct FileVersion {
+    stat: SourceStat,
     is_racy: bool,
 }
 
 /// The content of a file that has other names.
 #[derive(Clone)]
-pub(super) struct Linked {
-    version: Version,
+pub(super) struct LinkedFile {
+    version: FileVersion,
     content: Content,
 }
 
 /// One pass over a file.
-struct Pass {
+struct ReadPass {
     content: Content,
     name_agrees: Option<bool>,
     /// There were more bytes after the size in the stat.
@@ -55,11 +55,11 @@ struct Pass {
 }
 
 /// The file and the buffers of a pass.
-struct Pen<'p, 'a> {
+struct EntryPen<'p, 'a> {
     file: &'p SourceFile,
     hash: Option<&'p HashName>,
-    window: &'p mut Window,
-    writers: &'p mut Writers<'a>,
+    window: &'p mut CutBuffer,
+    writers: &'p mut ChunkWriters<'a>,
 }
 
 impl TreeShared<'_> {
@@ -75,10 +75,10 @@ impl TreeShared<'_> {
         file: &SourceFile,
         job: &FileJob,
         hash: Option<&HashName>,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
-    ) -> Result<Reading, CutError> {
-        let first = Version {
+        window: &mut CutBuffer,
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<FileReading, CutError> {
+        let first = FileVersion {
             stat: job.stat,
             is_racy: job.is_racy,
         };
@@ -88,7 +88,7 @@ impl TreeShared<'_> {
         {
             let is_racy = first.is_racy || linked.version.is_racy;
             let content = linked.content;
-            return Ok(Reading {
+            return Ok(FileReading {
                 content,
                 name_agrees: None,
                 is_torn: false,
@@ -97,7 +97,7 @@ impl TreeShared<'_> {
             });
         }
 
-        let mut pen = Pen {
+        let mut pen = EntryPen {
             file,
             hash,
             window,
@@ -116,12 +116,12 @@ impl TreeShared<'_> {
         if is_growing && pass.content.size == first.stat.size {
             let again = self.pass(&mut pen, first)?;
             if again.content == pass.content {
-                let Pass {
+                let ReadPass {
                     content,
                     name_agrees,
                     ..
                 } = again;
-                return Ok(Reading {
+                return Ok(FileReading {
                     content,
                     name_agrees,
                     is_torn: false,
@@ -139,13 +139,13 @@ impl TreeShared<'_> {
             return self.steady(&mut pen, pass, second);
         }
 
-        let Pass {
+        let ReadPass {
             content,
             name_agrees,
             ..
         } = pass;
 
-        Ok(Reading {
+        Ok(FileReading {
             content,
             name_agrees,
             is_torn: true,
@@ -158,11 +158,11 @@ impl TreeShared<'_> {
     /// than its size says, the size is useless, and the file is read to its end.
     fn steady(
         &self,
-        pen: &mut Pen<'_, '_>,
-        pass: Pass,
-        version: Version,
-    ) -> Result<Reading, CutError> {
-        let Version { stat, is_racy } = version;
+        pen: &mut EntryPen<'_, '_>,
+        pass: ReadPass,
+        version: FileVersion,
+    ) -> Result<FileReading, CutError> {
+        let FileVersion { stat, is_racy } = version;
         let pass = if pass.is_longer {
             self.pass_to_end(pen)?
         } else {
@@ -173,12 +173,12 @@ impl TreeShared<'_> {
             self.remember_link(version, &pass.content);
         }
 
-        let Pass {
+        let ReadPass {
             content,
             name_agrees,
             ..
         } = pass;
-        Ok(Reading {
+        Ok(FileReading {
             content,
             name_agrees,
             is_torn: false,
@@ -188,7 +188,7 @@ impl TreeShared<'_> {
     }
 
     /// Reads a file up to the size in its stat.
-    fn pass(&self, pen: &mut Pen<'_, '_>, version: Version) -> Result<Pass, CutError> {
+    fn pass(&self, pen: &mut EntryPen<'_, '_>, version: FileVersion) -> Result<ReadPass, CutError> {
         let mut checker = pen.hash.and_then(HashName::checker);
         let mut builder = ContentBuilder::default();
         let size = version.stat.size;
@@ -234,7 +234,7 @@ impl TreeShared<'_> {
                 > 0;
 
         let content = builder.finish(pen.writers)?;
-        Ok(Pass {
+        Ok(ReadPass {
             content,
             name_agrees: checker.map(HashChecker::finish),
             is_longer,
@@ -242,7 +242,7 @@ impl TreeShared<'_> {
     }
 
     /// Reads a file whose size is wrong until there are no more bytes.
-    fn pass_to_end(&self, pen: &mut Pen<'_, '_>) -> Result<Pass, CutError> {
+    fn pass_to_end(&self, pen: &mut EntryPen<'_, '_>) -> Result<ReadPass, CutError> {
         let mut checker = pen.hash.and_then(HashName::checker);
         let mut builder = ContentBuilder::default();
 
@@ -263,7 +263,7 @@ impl TreeShared<'_> {
 
         self.read_range(pen, 0..end, is_all, &mut builder, &mut checker)?;
         let content = builder.finish(pen.writers)?;
-        Ok(Pass {
+        Ok(ReadPass {
             content,
             name_agrees: checker.map(HashChecker::finish),
             is_longer: false,
@@ -277,7 +277,7 @@ impl TreeShared<'_> {
         &self,
         file: &SourceFile,
         at: u64,
-        version: Version,
+        version: FileVersion,
     ) -> Result<Range<u64>, CutError> {
         let size = version.stat.size;
         let told = file
@@ -315,13 +315,13 @@ impl TreeShared<'_> {
     /// Cuts one range of data. `is_all`: the range is the entire file.
     fn read_range(
         &self,
-        pen: &mut Pen<'_, '_>,
+        pen: &mut EntryPen<'_, '_>,
         range: Range<u64>,
         is_all: bool,
         builder: &mut ContentBuilder,
         checker: &mut Option<HashChecker>,
     ) -> Result<u64, CutError> {
-        let Pen {
+        let EntryPen {
             file,
             window,
             writers,
@@ -369,7 +369,7 @@ impl TreeShared<'_> {
             }
         };
 
-        let span = Span {
+        let span = DataSpan {
             start: range.start,
             limit: len,
             profile: self.profile,
@@ -378,7 +378,7 @@ impl TreeShared<'_> {
     }
 
     /// Returns the content of another name of the same file, if this backup has read it.
-    fn linked(&self, stat: &Stat, file: &SourceFile) -> Option<Linked> {
+    fn linked(&self, stat: &SourceStat, file: &SourceFile) -> Option<LinkedFile> {
         if stat.nlink < 2 {
             return None;
         }
@@ -389,10 +389,10 @@ impl TreeShared<'_> {
         same.then(|| linked.clone())
     }
 
-    fn remember_link(&self, version: Version, content: &Content) {
+    fn remember_link(&self, version: FileVersion, content: &Content) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if links.len() < LINK_GROUPS_MAX {
-            let linked = Linked {
+            let linked = LinkedFile {
                 version,
                 content: content.clone(),
             };
@@ -402,16 +402,16 @@ impl TreeShared<'_> {
 }
 
 /// Returns the file's current stat and whether it is racy.
-fn version(file: &SourceFile, job: &FileJob) -> Result<Version, CutError> {
+fn version(file: &SourceFile, job: &FileJob) -> Result<FileVersion, CutError> {
     let clock = now();
     let stat = file.stat().map_err(CutError::Read)?;
-    Ok(Version {
+    Ok(FileVersion {
         stat,
         is_racy: stat.is_racy(clock, job.window_seconds),
     })
 }
 
 /// Returns true if two stats describe the same version of a file's content.
-fn is_same_version(a: &Stat, b: &Stat) -> bool {
+fn is_same_version(a: &SourceStat, b: &SourceStat) -> bool {
     (a.size, a.mtime, a.ctime, a.inode, a.device) == (b.size, b.mtime, b.ctime, b.inode, b.device)
 }

@@ -1,7 +1,8 @@
 //! The rules of a walk: which paths of a tree are captured, and which are looked at again.
 
 use crate::source::{
-    CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, Kind, ListedName, SourceDir, Stat, Wanted,
+    CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, ListedName, SourceDir, SourceStat, StatKind,
+    WantedPath,
 };
 use crate::store::is_foreign;
 use crate::target::is_temporary_name;
@@ -22,7 +23,7 @@ pub(super) struct WalkRules<'a> {
     pub ignore_inode: bool,
     pub scratch: &'a std::path::Path,
     pub listing_bytes: usize,
-    pub root: Stat,
+    pub root: SourceStat,
     /// Our clock just before the root's stat.
     pub clock: Timestamp,
 }
@@ -33,7 +34,7 @@ const NAMES_AT_ONCE: usize = 1024;
 /// Returns true for a file that a restore is writing in this directory, or that a killed restore
 /// has left there. It is never part of a backup.
 pub(super) fn is_leftover(name: &ListedName) -> bool {
-    is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Directory)
+    is_temporary_name(&name.name) && name.kind_hint != Some(StatKind::Directory)
 }
 
 impl WalkRules<'_> {
@@ -47,7 +48,7 @@ impl WalkRules<'_> {
         &self,
         above: &SourceDir,
         name: &[u8],
-        stat: &Stat,
+        stat: &SourceStat,
     ) -> std::io::Result<Option<(u64, Vec<u8>)>> {
         if Some(stat.id()) != self.repository {
             return Ok(None);
@@ -87,13 +88,13 @@ impl WalkRules<'_> {
             return None;
         };
 
-        let is_directory = name.kind_hint == Some(Kind::Directory);
+        let is_directory = name.kind_hint == Some(StatKind::Directory);
         let wanted = self
             .files_from
-            .map_or(Wanted::Yes, |list| list.wanted(&path));
+            .map_or(WantedPath::Yes, |list| list.wanted(&path));
         match wanted {
-            Wanted::No => return Some(MissingNames::Excluded),
-            Wanted::Parent if !is_directory && name.kind_hint.is_some() => {
+            WantedPath::No => return Some(MissingNames::Excluded),
+            WantedPath::Parent if !is_directory && name.kind_hint.is_some() => {
                 return Some(MissingNames::Excluded);
             }
             _ => {}

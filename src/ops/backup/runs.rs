@@ -1,12 +1,12 @@
 //! Writes a source's new run, or a part of it for a checkpoint, merged with existing runs.
 
-use super::sink::Batch;
+use super::sink::EntryBatch;
 use crate::format::RunRef;
 use crate::repo::{
-    ChunkReader, Feed, Mention, MergedRuns, RepoError, RunWriter, Streams, merged_into,
-    tiers_to_merge,
+    ChunkReader, EntryMention, MergedRuns, PackerHandle, RepoError, RunStreams, RunWriter,
+    merged_into, tiers_to_merge,
 };
-use crate::types::Class;
+use crate::types::ChunkClass;
 
 /// All runs are merged into one if newer runs hide more than a twentieth of all content, and more
 /// bytes than the runs themselves take. A prune keeps all content that any run names, visible or
@@ -15,14 +15,14 @@ const HIDDEN_PARTS: u64 = 20;
 
 /// The runs of a source during its capture.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Runs {
+pub(super) struct RunStack {
     /// Newest first: our own, then those of the previous snapshot.
     pub all: Vec<RunRef>,
     /// Number of our own runs, written for checkpoints.
     pub own: usize,
 }
 
-impl Runs {
+impl RunStack {
     /// Returns the runs of a previous snapshot.
     pub fn of(parent: &[RunRef]) -> Self {
         Self {
@@ -36,9 +36,9 @@ impl Runs {
     /// snapshot's runs stay as they are until the end.
     pub fn add_part(
         &mut self,
-        feed: &Feed<'_>,
+        feed: &PackerHandle<'_>,
         reader: &ChunkReader<'_>,
-        batch: Batch,
+        batch: EntryBatch,
         hidden: u64,
         limit: u64,
     ) -> Result<(), RepoError> {
@@ -61,9 +61,9 @@ impl Runs {
     /// snapshot's by tiers. The result has the same runs as a backup without checkpoints.
     pub fn complete(
         &mut self,
-        feed: &Feed<'_>,
+        feed: &PackerHandle<'_>,
         reader: &ChunkReader<'_>,
-        batch: Option<Batch>,
+        batch: Option<EntryBatch>,
         hidden: u64,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), RepoError> {
@@ -96,9 +96,9 @@ impl Runs {
     /// Merges the batch and the newest `joining` runs into one run, which replaces them.
     fn merge(
         &mut self,
-        feed: &Feed<'_>,
+        feed: &PackerHandle<'_>,
         reader: &ChunkReader<'_>,
-        batch: Option<Batch>,
+        batch: Option<EntryBatch>,
         hidden: u64,
         joining: usize,
         is_stopped: &dyn Fn() -> bool,
@@ -112,7 +112,7 @@ impl Runs {
                 .fold(hidden, u64::saturating_add),
         };
 
-        let mut pages = feed.writer(Class::Metadata);
+        let mut pages = feed.writer(ChunkClass::Metadata);
         let mut sorted = batch.map(|batch| batch.sorted);
         // Checked for each page: after the last new entry there may be millions of old ones, for
         // which `next` is not called.
@@ -125,8 +125,8 @@ impl Runs {
         };
 
         let writer = RunWriter::new(&mut put);
-        let old = MergedRuns::open(reader, old, Streams::All, false)?;
-        let next = || -> Result<Option<Mention>, RepoError> {
+        let old = MergedRuns::open(reader, old, RunStreams::All, false)?;
+        let next = || -> Result<Option<EntryMention>, RepoError> {
             match &mut sorted {
                 _ if is_stopped() => Err(RepoError::Stopped),
                 Some(sorted) => sorted.next(),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
 use crate::format::{PageBuilder, decode_page};
-use crate::repo::{Mention, RepoError};
-use crate::sys::{PathError, Sorted, Sorter};
+use crate::repo::{EntryMention, RepoError};
+use crate::sys::{PathError, SortedRecords, Sorter};
 use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 
 /// The entries of one source's new run.
@@ -22,7 +22,7 @@ use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 pub(in crate::ops) struct EntrySink {
     scratch: PathBuf,
     bytes: usize,
-    gathered: Mutex<Gathered>,
+    gathered: Mutex<GatheredEntries>,
     /// Entries of the source that are failed, stale or torn, also if they are carried over.
     incomplete: AtomicU64,
     /// Directories of the source with missing names, also if they are carried over.
@@ -31,7 +31,7 @@ pub(in crate::ops) struct EntrySink {
     unseen: AtomicU64,
 }
 
-struct Gathered {
+struct GatheredEntries {
     sorter: Sorter,
     entries: u64,
     /// New directories whose entry is not written yet.
@@ -47,7 +47,7 @@ struct OpenDirectory {
 }
 
 /// Entries that were taken out of a sink.
-pub(in crate::ops) struct Batch {
+pub(in crate::ops) struct EntryBatch {
     pub entries: u64,
     pub sorted: SortedEntries,
 }
@@ -55,7 +55,7 @@ pub(in crate::ops) struct Batch {
 impl EntrySink {
     /// Returns a sink that keeps `bytes` in memory, and as many again while a cut is being written.
     pub fn new(scratch: &Path, bytes: usize) -> Self {
-        let gathered = Gathered {
+        let gathered = GatheredEntries {
             sorter: Sorter::new(scratch, bytes),
             entries: 0,
             open: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl EntrySink {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
+    fn lock(&self) -> MutexGuard<'_, GatheredEntries> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,7 +140,7 @@ impl EntrySink {
     }
 
     /// Takes out the entries put so far, in path order. Returns `None` if there are none.
-    pub fn cut(&self) -> Result<Option<Batch>, RepoError> {
+    pub fn cut(&self) -> Result<Option<EntryBatch>, RepoError> {
         let (sorter, entries) = {
             let mut gathered = self.lock();
             if gathered.is_broken {
@@ -157,14 +157,14 @@ impl EntrySink {
             )
         };
 
-        Ok(Some(Batch {
+        Ok(Some(EntryBatch {
             entries,
             sorted: SortedEntries(sorter.finish()?),
         }))
     }
 }
 
-impl Gathered {
+impl GatheredEntries {
     fn push(&mut self, entry: &Entry, in_directories: bool) -> Result<(), PathError> {
         let mut page = PageBuilder::new();
         page.push(entry);
@@ -192,10 +192,10 @@ impl Gathered {
 }
 
 /// The entries of a new run in path order.
-pub(in crate::ops) struct SortedEntries(Sorted);
+pub(in crate::ops) struct SortedEntries(SortedRecords);
 
 impl SortedEntries {
-    pub fn next(&mut self) -> Result<Option<Mention>, RepoError> {
+    pub fn next(&mut self) -> Result<Option<EntryMention>, RepoError> {
         let Some((_, value)) = self.0.next()? else {
             return Ok(None);
         };
@@ -210,7 +210,7 @@ impl SortedEntries {
             .map_err(|_| bad())?
             .pop()
             .ok_or_else(bad)?;
-        Ok(Some(Mention {
+        Ok(Some(EntryMention {
             entry,
             in_directories: *flag == 1,
         }))

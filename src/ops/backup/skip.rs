@@ -2,16 +2,16 @@
 //! from the previous snapshot.
 
 use super::reason::reason;
-use super::visit::{Seen, open_listed};
-use super::walk::{Entered, Level, Step, Walk, WalkError};
+use super::visit::{ObservedName, open_listed};
+use super::walk::{EnteredDirectory, Scan, ScanLevel, ScanStep, WalkError};
 use crate::observe::Counter;
-use crate::source::Kind;
+use crate::source::StatKind;
 use crate::types::Entry;
 
-impl Walk<'_, '_> {
-    pub(super) fn next_skipped(&mut self, level: &mut Level) -> Result<Step, WalkError> {
+impl Scan<'_, '_> {
+    pub(super) fn next_skipped(&mut self, level: &mut ScanLevel) -> Result<ScanStep, WalkError> {
         let Some(directories) = &mut self.parent_directories else {
-            return Ok(Step::Leave);
+            return Ok(ScanStep::Leave);
         };
 
         // Find the next directory below this one in the previous snapshot.
@@ -31,27 +31,27 @@ impl Walk<'_, '_> {
             .peek()?
             .is_some_and(|head| head.path.is_below(&level.path))
         {
-            return Ok(Step::Leave);
+            return Ok(ScanStep::Leave);
         }
         let Some(entry) = directories.take()? else {
-            return Ok(Step::Leave);
+            return Ok(ScanStep::Leave);
         };
         if !entry.is_directory() {
-            return Ok(Step::Stay);
+            return Ok(ScanStep::Stay);
         }
 
         let (Some(directory), Some(name)) = (&level.directory, entry.path.name()) else {
-            return Ok(Step::Leave);
+            return Ok(ScanStep::Leave);
         };
 
-        let seen = Seen::at(directory, name);
+        let seen = ObservedName::at(directory, name);
         let stat = match seen.stat {
             Ok(Some(stat))
-                if stat.kind == Kind::Directory && !self.rules.filter.is_never(stat.id()) =>
+                if stat.kind == StatKind::Directory && !self.rules.filter.is_never(stat.id()) =>
             {
                 stat
             }
-            Ok(Some(stat)) if stat.kind != Kind::Directory => {
+            Ok(Some(stat)) if stat.kind != StatKind::Directory => {
                 directories.skip_below(&entry.path);
                 return self.changed_under_skip(
                     level,
@@ -83,7 +83,7 @@ impl Walk<'_, '_> {
             self.shared
                 .has_skipped
                 .store(true, std::sync::atomic::Ordering::Relaxed);
-            return Ok(Step::Stay);
+            return Ok(ScanStep::Stay);
         }
 
         let opened = open_listed(directory, name);
@@ -96,7 +96,7 @@ impl Walk<'_, '_> {
         }
 
         match opened {
-            Ok(Some(directory)) => Ok(Step::Enter(Box::new(Entered {
+            Ok(Some(directory)) => Ok(ScanStep::Enter(Box::new(EnteredDirectory {
                 path: entry.path.clone(),
                 directory,
                 stat,
@@ -120,10 +120,10 @@ impl Walk<'_, '_> {
     /// marked.
     fn changed_under_skip(
         &mut self,
-        level: &mut Level,
+        level: &mut ScanLevel,
         entry: &Entry,
         why: Option<&str>,
-    ) -> Result<Step, WalkError> {
+    ) -> Result<ScanStep, WalkError> {
         self.own_node(level);
         // New names in it are not looked at in this run.
         level.node.as_ref().inspect(|node| node.give_up());
@@ -131,6 +131,6 @@ impl Walk<'_, '_> {
             Some(why) => self.fail(&entry.path, Some(entry), why)?,
             None => self.shared.remove(entry)?,
         }
-        Ok(Step::Stay)
+        Ok(ScanStep::Stay)
     }
 }

@@ -3,18 +3,18 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::content::{ContentBuilder, CutError, Span, Window, Writers};
-use super::emptiness::{Sample, empty_file};
+use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
+use super::emptiness::{StreamSample, empty_file};
 use super::ending::{HEAD_BYTES, cut_off};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
-use super::tree::Capture;
+use super::tree::CaptureContext;
 use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{Packer, RepoError};
-use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions, watched};
+use crate::source::{ChildEnding, CommandError, RunningCommand, SpawnOptions, watched};
 use crate::sys::{masked_output, now};
-use crate::types::{ByteSize, Class, Content, Profile};
+use crate::types::{ByteSize, ChunkClass, ChunkProfile, Content};
 
 /// The last line of a dump is searched in this many bytes (PROTOCOL R29): it is near the end, but
 /// not always last.
@@ -28,14 +28,14 @@ const SMALLEST_DEFAULT: f64 = 0.1;
 const MEASURED_BYTES_MIN: u64 = 64 << 10;
 
 /// The first and the last bytes that were read.
-struct Tail {
+struct StreamTail {
     bytes: Vec<u8>,
     head: Vec<u8>,
     /// Only zeros were read so far.
     is_zeros: bool,
 }
 
-impl Tail {
+impl StreamTail {
     fn new() -> Self {
         Self {
             bytes: Vec::new(),
@@ -60,14 +60,14 @@ impl Tail {
         match err {
             CommandError::Failed {
                 command,
-                ending: Ending::Code(code @ (126 | 127)),
+                ending: ChildEnding::Code(code @ (126 | 127)),
                 stderr_tail,
             } if stderr_tail.trim().is_empty() => {
                 let end = &self.bytes[self.bytes.len().saturating_sub(EXPLANATION_BYTES)..];
                 let stderr_tail = masked_output(&String::from_utf8_lossy(end), words);
                 CommandError::Failed {
                     command,
-                    ending: Ending::Code(code),
+                    ending: ChildEnding::Code(code),
                     stderr_tail,
                 }
             }
@@ -93,12 +93,12 @@ impl Tail {
 }
 
 /// An input that records its first and last bytes.
-struct Tapped<'t, R: ?Sized> {
+struct TappedStream<'t, R: ?Sized> {
     input: &'t mut R,
-    tail: &'t mut Tail,
+    tail: &'t mut StreamTail,
 }
 
-impl<R: Read + ?Sized> Read for Tapped<'_, R> {
+impl<R: Read + ?Sized> Read for TappedStream<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = self.input.read(buf)?;
         self.tail.take(&buf[..read]);
@@ -122,7 +122,7 @@ fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     })
 }
 
-impl<'e> Capture<'e> {
+impl<'e> CaptureContext<'e> {
     /// Captures a stream.
     ///
     /// If a command does not exit with 0, or its output lacks its last line, the backup fails and
@@ -150,7 +150,7 @@ impl<'e> Capture<'e> {
                 let env_remove = self.options.env_remove.clone();
                 let running = command.spawn(&SpawnOptions { env_remove, env })?;
 
-                let mut tail = Tail::new();
+                let mut tail = StreamTail::new();
                 let content = self.command(
                     packer,
                     (&name, profile),
@@ -172,9 +172,9 @@ impl<'e> Capture<'e> {
                 (name, command.words().to_vec(), content, profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
-                let profile = Profile::Stream;
-                let mut tail = Tail::new();
-                let mut tapped = Tapped {
+                let profile = ChunkProfile::Stream;
+                let mut tail = StreamTail::new();
+                let mut tapped = TappedStream {
                     input: &mut *input,
                     tail: &mut tail,
                 };
@@ -225,7 +225,7 @@ impl<'e> Capture<'e> {
     }
 
     /// Returns why a stream is suspect whose end is missing, unless it is accepted.
-    fn cut_off(&self, name: &str, tail: &Tail) -> Option<String> {
+    fn cut_off(&self, name: &str, tail: &StreamTail) -> Option<String> {
         if self.options.accept.contains(name) {
             None
         } else {
@@ -239,13 +239,13 @@ impl<'e> Capture<'e> {
         &self,
         name: &str,
         content: &Content,
-        tail: &Tail,
+        tail: &StreamTail,
         why: &str,
     ) -> Result<(), Error> {
         if self.options.allow_empty {
             return Ok(());
         }
-        let sample = Sample {
+        let sample = StreamSample {
             tail: &tail.bytes,
             size: content.size,
             is_zeros: tail.is_zeros,
@@ -270,9 +270,9 @@ impl<'e> Capture<'e> {
     fn command(
         &self,
         packer: &Packer<'_, 'e>,
-        (name, profile): (&str, Profile),
+        (name, profile): (&str, ChunkProfile),
         mut running: RunningCommand,
-        tail: &mut Tail,
+        tail: &mut StreamTail,
         words: &[String],
     ) -> Result<Content, Error> {
         watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
@@ -280,7 +280,7 @@ impl<'e> Capture<'e> {
                 packer,
                 name,
                 profile,
-                &mut Tapped {
+                &mut TappedStream {
                     input: &mut running,
                     tail,
                 },
@@ -297,12 +297,12 @@ impl<'e> Capture<'e> {
         &self,
         packer: &Packer<'_, 'e>,
         name: &str,
-        profile: Profile,
+        profile: ChunkProfile,
         input: &mut dyn Read,
     ) -> Result<Content, Error> {
-        let mut writers = Writers {
-            data: packer.writer(Class::Data),
-            metadata: packer.writer(Class::Metadata),
+        let mut writers = ChunkWriters {
+            data: packer.writer(ChunkClass::Data),
+            metadata: packer.writer(ChunkClass::Metadata),
         };
         let mut builder = ContentBuilder::default();
 
@@ -320,12 +320,13 @@ impl<'e> Capture<'e> {
             }
         };
 
-        let span = Span {
+        let span = DataSpan {
             start: 0,
             limit: u64::MAX,
             profile,
         };
-        let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
+        let cut =
+            CutBuffer::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
         self.cancel.check()?;
         cut.map_err(|err: CutError| err.named(name))?;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::capture::FileJob;
-use super::runs::Runs;
+use super::runs::RunStack;
 use super::sink::{DirectoryNode, EntrySink};
 use super::visit::JobBatch;
 use crate::observe::Counters;
@@ -119,7 +119,7 @@ fn a_merge_that_has_only_old_entries_left_is_stopped() {
         (4000..8000).map(entry).collect(),
     ];
     let (all, _) = write_runs(&repo, &held, &runs, &[]);
-    let mut runs = Runs { all, own: 2 };
+    let mut runs = RunStack { all, own: 2 };
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Counters::default();
 

@@ -9,28 +9,28 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
-use super::content::{Window, Writers};
+use super::content::{ChunkWriters, CutBuffer};
 use super::cursor::ParentCursor;
-use super::heal::Lost;
+use super::heal::LostChunks;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
 use super::reason::{about_mount, reason};
 use super::rules::WalkRules;
-use super::runs::Runs;
+use super::runs::RunStack;
 use super::sink::EntrySink;
 use super::visit::JobBatch;
-use super::walk::{Walk, WalkError};
-use super::watch::Watch;
-use super::windows::Windows;
+use super::walk::{Scan, WalkError};
+use super::watch::ImmutableWatch;
+use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
-use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
-use crate::source::{DirectoryId, FilesFrom, Filter, Kind, Owners, SourceDir, Stat};
+use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
+use crate::source::{DirectoryId, FilesFrom, Filter, OwnerNames, SourceDir, SourceStat, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
-use crate::types::{Class, Profile, RelPath, Timestamp};
+use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp};
 
 /// Increased whenever the capture rules change. The next walk then skips nothing (PROTOCOL R17).
 const RULES_VERSION: u32 = 3;
@@ -41,27 +41,27 @@ pub(super) struct OpenTree<'o> {
     filter: Filter,
     /// Warnings about the filter.
     misread: Vec<String>,
-    root: Root,
-    stat: Stat,
+    root: TreeRoot,
+    stat: SourceStat,
     clock: Timestamp,
 }
 
-enum Root {
+enum TreeRoot {
     Directory(SourceDir),
     /// The source is a single file: its directory, and its name there.
     Single(SourceDir, Vec<u8>),
 }
 
 /// The data that all sources of a backup share.
-pub(super) struct Capture<'e> {
+pub(super) struct CaptureContext<'e> {
     pub repo: &'e Repository,
     pub reader: &'e ChunkReader<'e>,
     pub options: &'e BackupOptions,
     pub plan: MemoryPlan,
-    pub owners: &'e Owners,
+    pub owners: &'e OwnerNames,
     pub observer: &'e dyn Observer,
     pub cancel: &'e Cancel,
-    pub lost: &'e Lost<'e>,
+    pub lost: &'e LostChunks<'e>,
     pub checkpoints: &'e Checkpoints<'e>,
 }
 
@@ -115,7 +115,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             if let Some(list) = &spec.files_from {
                 refuse_absolute_list(list, &path, &directory)?;
             }
-            (Root::Directory(directory), stat)
+            (TreeRoot::Directory(directory), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
             // The source may be a single file: open its directory.
@@ -133,13 +133,13 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                 .stat(&name)
                 .context("stat", &spec.path)
                 .map_err(named)?;
-            if stat.kind != Kind::File {
+            if stat.kind != StatKind::File {
                 let path = spec.path.display();
                 let advice = match stat.kind {
-                    Kind::Symlink => {
+                    StatKind::Symlink => {
                         "it is a link to something else than a directory: give what it leads to (readlink -f)"
                     }
-                    Kind::Fifo => {
+                    StatKind::Fifo => {
                         "it is a pipe: give it as standard input (--stdin NAME), or its command (--command NAME=…)"
                     }
                     _ => "only directories, files, commands and standard input are sources",
@@ -148,7 +148,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                     "{path} is neither a directory nor a regular file: {advice}"
                 )));
             }
-            (Root::Single(directory, name), stat)
+            (TreeRoot::Single(directory, name), stat)
         }
         Err(err) => return Err(named(err)),
     };
@@ -246,7 +246,7 @@ impl OpenTree<'_> {
     }
 }
 
-impl<'e> Capture<'e> {
+impl<'e> CaptureContext<'e> {
     /// Captures a tree on top of its previous snapshot, or without one if that cannot be read.
     pub fn tree(
         &self,
@@ -308,9 +308,9 @@ impl<'e> Capture<'e> {
     ) -> Result<(SourceRecord, SourceReport), WalkError> {
         let spec = tree.spec;
         let profile = if spec.immutable {
-            Profile::Immutable
+            ChunkProfile::Immutable
         } else {
-            Profile::Tree
+            ChunkProfile::Tree
         };
 
         let digest = tree.digest();
@@ -336,7 +336,7 @@ impl<'e> Capture<'e> {
             reading: FirstError::default(),
             lost: self.lost,
             allow_empty: self.options.allow_empty,
-            watch: self.is_watched(spec).then(Watch::default),
+            watch: self.is_watched(spec).then(ImmutableWatch::default),
             kernels: Default::default(),
             counts: Arc::default(),
             links: Links::default(),
@@ -389,7 +389,7 @@ impl<'e> Capture<'e> {
         self.checkpoints.begin(UnderWay {
             sink: Arc::clone(&sink),
             counts: Arc::clone(&shared.counts),
-            runs: Runs::of(old_runs),
+            runs: RunStack::of(old_runs),
             record: record.clone(),
         });
 
@@ -420,7 +420,7 @@ impl<'e> Capture<'e> {
         let is_mixed = !same_digest && shared.keeps_old.load(Ordering::Relaxed);
         record.digest = if is_mixed { [0; 32] } else { digest };
         record.counts = counts(&shared.counts, &sink);
-        record.suspect = shared.watch.as_ref().and_then(Watch::verdict);
+        record.suspect = shared.watch.as_ref().and_then(ImmutableWatch::verdict);
 
         let report = SourceReport {
             name: spec.name.clone(),
@@ -449,9 +449,9 @@ impl<'e> Capture<'e> {
         };
 
         let has_parent = !old_runs.is_empty();
-        let parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
+        let parent = has_parent.then(|| cursor(RunStreams::All)).transpose()?;
         let parent_directories = (has_parent && shared.immutable)
-            .then(|| cursor(Streams::Directories))
+            .then(|| cursor(RunStreams::Directories))
             .transpose()?;
 
         // If nothing in the source may change, an alarm names each missing path instead.
@@ -478,7 +478,7 @@ impl<'e> Capture<'e> {
             drop(queue);
 
             let mut own = writers(packer);
-            let mut walk = Walk {
+            let mut walk = Scan {
                 shared,
                 rules,
                 parent,
@@ -486,12 +486,12 @@ impl<'e> Capture<'e> {
                 writers: &mut own,
                 jobs,
                 batch: JobBatch::default(),
-                windows: Windows::new(self.options.grain_seconds),
+                windows: RacyWindows::new(self.options.grain_seconds),
             };
 
             let walked = match &tree.root {
-                Root::Directory(directory) => walk.run(directory.clone()),
-                Root::Single(directory, name) => walk.run_file(directory, name, tree.stat),
+                TreeRoot::Directory(directory) => walk.run(directory.clone()),
+                TreeRoot::Single(directory, name) => walk.run_file(directory, name, tree.stat),
             };
             drop(walk);
             walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))
@@ -507,7 +507,7 @@ impl<'e> Capture<'e> {
     /// Refuses a list of which no path exists: more likely it is meant for another directory, or a
     /// volume is not mounted.
     fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
-        let (Root::Directory(root), Some(list), false) =
+        let (TreeRoot::Directory(root), Some(list), false) =
             (&tree.root, &tree.spec.files_from, self.options.allow_empty)
         else {
             return Ok(());
@@ -545,7 +545,7 @@ impl<'e> Capture<'e> {
     /// Reports the listed paths that do not exist. They make the snapshot incomplete, because the
     /// user named them.
     fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
-        let (Root::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
+        let (TreeRoot::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
             return Ok(());
         };
         let told = list.missing(root, |path, err| {
@@ -580,19 +580,19 @@ fn other(err: WalkError) -> Error {
     }
 }
 
-fn writers<'e>(packer: &Packer<'_, 'e>) -> Writers<'e> {
-    Writers {
-        data: packer.writer(Class::Data),
-        metadata: packer.writer(Class::Metadata),
+fn writers<'e>(packer: &Packer<'_, 'e>) -> ChunkWriters<'e> {
+    ChunkWriters {
+        data: packer.writer(ChunkClass::Data),
+        metadata: packer.writer(ChunkClass::Metadata),
     }
 }
 
 fn read_files(
     shared: &TreeShared<'_>,
     queue: &Receiver<Vec<FileJob>>,
-    mut writers: Writers<'_>,
+    mut writers: ChunkWriters<'_>,
 ) -> Result<(), Error> {
-    let mut window = Window::default();
+    let mut window = CutBuffer::default();
     for batch in queue {
         for job in batch {
             shared.capture(job, &mut window, &mut writers)?;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::attributes::{Described, describe};
+use super::attributes::{DescribedEntry, describe};
 use super::capture::FileJob;
 use super::content::CutError;
 use super::reason::reason;
 use super::sink::{DirectoryNode, same_entry};
-use super::walk::{Entered, Step, Walk, WalkError};
+use super::walk::{EnteredDirectory, Scan, ScanStep, WalkError};
 use super::watch::was_captured;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::RepoError;
-use crate::source::{FsKind, HashName, Kind, ListedName, SourceDir, Stat};
+use crate::source::{FsKind, HashName, ListedName, SourceDir, SourceStat, StatKind};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
@@ -27,13 +27,13 @@ const TRIES_MAX: u32 = 3;
 const KERNEL_FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// The result of a look at a name, and our clock just before it.
-pub(super) struct Seen {
+pub(super) struct ObservedName {
     /// `None` if the name is gone. After an error it may exist.
-    pub stat: std::io::Result<Option<Stat>>,
+    pub stat: std::io::Result<Option<SourceStat>>,
     pub clock: Timestamp,
 }
 
-impl Seen {
+impl ObservedName {
     pub fn at(directory: &SourceDir, name: &[u8]) -> Self {
         let clock = now();
         Self {
@@ -44,13 +44,13 @@ impl Seen {
 }
 
 /// Looks at many names of a directory, in order.
-pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<Seen> {
+pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<ObservedName> {
     let clock = now();
     let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
     directory
         .look_many(&only_names)
         .into_iter()
-        .map(|stat| Seen { stat, clock })
+        .map(|stat| ObservedName { stat, clock })
         .collect()
 }
 
@@ -64,7 +64,7 @@ pub(super) fn open_listed(
         match directory.open_child(name) {
             Err(err) if SourceDir::is_missing(&err) => match directory.look(name)? {
                 None => return Ok(None),
-                Some(stat) if stat.kind == Kind::Directory => {}
+                Some(stat) if stat.kind == StatKind::Directory => {}
                 Some(_) => return Err(err),
             },
             opened => return opened.map(Some),
@@ -99,7 +99,7 @@ impl JobBatch {
     }
 }
 
-impl Walk<'_, '_> {
+impl Scan<'_, '_> {
     pub(super) fn visit_new(
         &mut self,
         directory: &SourceDir,
@@ -114,7 +114,7 @@ impl Walk<'_, '_> {
                     why: err.to_string(),
                 })
             })?;
-            if let Some(Step::Enter(entered)) =
+            if let Some(ScanStep::Enter(entered)) =
                 self.visit(directory, &name.name, path, seen, None, Some(node))?
             {
                 // Listed as a file, now a directory: the next backup walks it.
@@ -135,10 +135,10 @@ impl Walk<'_, '_> {
         directory: &SourceDir,
         name: &[u8],
         path: RelPath,
-        seen: Seen,
+        seen: ObservedName,
         parent: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
-    ) -> Result<Option<Step>, WalkError> {
+    ) -> Result<Option<ScanStep>, WalkError> {
         let clock = seen.clock;
         let stat = match seen.stat {
             Ok(Some(stat)) => stat,
@@ -154,7 +154,7 @@ impl Walk<'_, '_> {
             }
         };
 
-        if stat.kind == Kind::Directory {
+        if stat.kind == StatKind::Directory {
             return self.visit_directory(directory, name, path, (stat, clock), parent, node);
         }
         // A directory that became something else: the new entry covers its contents.
@@ -170,7 +170,7 @@ impl Walk<'_, '_> {
             node.inspect(|node| node.revisit());
         }
 
-        if stat.kind == Kind::File {
+        if stat.kind == StatKind::File {
             self.visit_file(directory, name, path, stat, is_racy, parent, node)?;
         } else {
             self.visit_other(directory, name, path, &stat, is_racy, parent.as_ref(), node)?;
@@ -187,10 +187,10 @@ impl Walk<'_, '_> {
         directory: &SourceDir,
         name: &[u8],
         path: RelPath,
-        (stat, clock): (Stat, Timestamp),
+        (stat, clock): (SourceStat, Timestamp),
         parent: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
-    ) -> Result<Option<Step>, WalkError> {
+    ) -> Result<Option<ScanStep>, WalkError> {
         if parent
             .as_ref()
             .is_some_and(|parent| !parent.is_directory() && was_captured(parent))
@@ -223,7 +223,7 @@ impl Walk<'_, '_> {
         }) {
             // It may have been swapped since the stat: only the opened directory counts.
             Ok(Some((stat, directory))) if !self.rules.filter.is_never(stat.id()) => {
-                Ok(Some(Step::Enter(Box::new(Entered {
+                Ok(Some(ScanStep::Enter(Box::new(EnteredDirectory {
                     path,
                     directory,
                     stat,
@@ -252,7 +252,13 @@ impl Walk<'_, '_> {
     }
 
     /// Warns about foreign files in the repository's directory, which is left out as a whole.
-    fn tell_beside_repository(&self, above: &SourceDir, name: &[u8], path: &RelPath, stat: &Stat) {
+    fn tell_beside_repository(
+        &self,
+        above: &SourceDir,
+        name: &[u8],
+        path: &RelPath,
+        stat: &SourceStat,
+    ) {
         let found = match self.rules.beside_repository(above, name, stat) {
             Ok(Some((count, first))) => {
                 let first = String::from_utf8_lossy(&first).into_owned();
@@ -285,7 +291,7 @@ impl Walk<'_, '_> {
         directory: &SourceDir,
         name: &[u8],
         path: RelPath,
-        stat: Stat,
+        stat: SourceStat,
         is_racy: bool,
         parent: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
@@ -342,7 +348,7 @@ impl Walk<'_, '_> {
             .map_err(|_| WalkError::Other(RepoError::Stopped.into()))
     }
 
-    fn is_unchanged(&self, parent: &Entry, name: &[u8], stat: &Stat) -> bool {
+    fn is_unchanged(&self, parent: &Entry, name: &[u8], stat: &SourceStat) -> bool {
         let Node::File { meta, content } = &parent.node else {
             return false;
         };
@@ -375,7 +381,7 @@ impl Walk<'_, '_> {
         directory: &SourceDir,
         name: &[u8],
         path: RelPath,
-        stat: &Stat,
+        stat: &SourceStat,
         is_racy: bool,
         parent: Option<&Entry>,
         node: Option<&Arc<DirectoryNode>>,
@@ -450,13 +456,13 @@ impl Walk<'_, '_> {
         &mut self,
         directory: &SourceDir,
         name: &[u8],
-        stat: &Stat,
+        stat: &SourceStat,
         parent: Option<&Entry>,
     ) -> Result<(Node, Option<String>), CutError> {
         let attributes = directory.xattrs(name).map_err(CutError::Read)?;
 
         let target = match stat.kind {
-            Kind::Symlink => Some(directory.read_link(name).map_err(CutError::Read)?),
+            StatKind::Symlink => Some(directory.read_link(name).map_err(CutError::Read)?),
             _ => None,
         };
 
@@ -474,14 +480,14 @@ impl Walk<'_, '_> {
         }
 
         let old = parent.and_then(Entry::meta);
-        let Described { meta, lacks } =
+        let DescribedEntry { meta, lacks } =
             describe(stat, self.shared.owners, attributes, old, self.writers)?;
         let device = stat.rdev;
         let made = match (stat.kind, target) {
-            (Kind::Symlink, Some(target)) => Node::Symlink { meta, target },
-            (Kind::Fifo, _) => Node::Fifo { meta },
-            (Kind::Socket, _) => Node::Socket { meta },
-            (Kind::Char, _) => Node::Char { meta, device },
+            (StatKind::Symlink, Some(target)) => Node::Symlink { meta, target },
+            (StatKind::Fifo, _) => Node::Fifo { meta },
+            (StatKind::Socket, _) => Node::Socket { meta },
+            (StatKind::Char, _) => Node::Char { meta, device },
             _ => Node::Block { meta, device },
         };
         Ok((made, lacks))

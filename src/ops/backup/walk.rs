@@ -10,20 +10,22 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::attributes::{Described, describe};
+use super::attributes::{DescribedEntry, describe};
 use super::capture::{FileJob, TreeShared};
-use super::content::Writers;
+use super::content::ChunkWriters;
 use super::cursor::ParentCursor;
-use super::gone::Listed;
+use super::gone::ListedDirectory;
 use super::reason::reason;
 use super::rules::{WalkRules, is_leftover};
 use super::sink::DirectoryNode;
-use super::visit::{JobBatch, Seen, see_many};
-use super::windows::Windows;
+use super::visit::{JobBatch, ObservedName, see_many};
+use super::windows::RacyWindows;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
-use crate::source::{DirectoryId, FsKind, HashName, Kind, ListedName, Listing, SourceDir, Stat};
+use crate::source::{
+    DirectoryId, FsKind, HashName, ListedName, NameListing, SourceDir, SourceStat, StatKind,
+};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// Names that are stat'ed in one batch.
@@ -46,12 +48,12 @@ impl From<Error> for WalkError {
     }
 }
 
-type Named = (ListedName, Option<Seen>);
+type Named = (ListedName, Option<ObservedName>);
 
-pub(super) enum Mode {
+pub(super) enum ScanMode {
     /// Names come from the directory.
     Listed {
-        listing: Option<Listing>,
+        listing: Option<NameListing>,
         batch: std::vec::IntoIter<Named>,
         new_names: Vec<ListedName>,
         only_tag: bool,
@@ -61,8 +63,8 @@ pub(super) enum Mode {
     Skipped,
 }
 
-impl Mode {
-    fn listed(listing: Option<Listing>, only_tag: bool, is_closed: bool) -> Self {
+impl ScanMode {
+    fn listed(listing: Option<NameListing>, only_tag: bool, is_closed: bool) -> Self {
         let batch = Vec::new().into_iter();
         Self::Listed {
             listing,
@@ -74,20 +76,20 @@ impl Mode {
     }
 }
 
-pub(super) struct Level {
+pub(super) struct ScanLevel {
     pub(super) path: RelPath,
     /// `None` while a deeper level is walked and too many directories are open.
     pub(super) directory: Option<SourceDir>,
     id: DirectoryId,
-    /// See [`Stat::mount_id`].
+    /// See [`SourceStat::mount_id`].
     mount_id: u64,
     pub(super) node: Option<Arc<DirectoryNode>>,
     /// The previous entry of a directory that is skipped.
     skipped: Option<Entry>,
-    mode: Mode,
+    mode: ScanMode,
 }
 
-impl Drop for Level {
+impl Drop for ScanLevel {
     /// Marks a directory whose walk ended early: its names were not all seen, and a reader that
     /// finishes one of its files must not make it complete.
     fn drop(&mut self) {
@@ -98,19 +100,19 @@ impl Drop for Level {
 }
 
 /// One tree being walked.
-pub(super) struct Walk<'w, 'a> {
+pub(super) struct Scan<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
     /// All entries of the previous snapshot, and its directories alone. `None` without one.
     pub parent: Option<ParentCursor<'a>>,
     pub parent_directories: Option<ParentCursor<'a>>,
-    pub writers: &'w mut Writers<'a>,
+    pub writers: &'w mut ChunkWriters<'a>,
     pub jobs: Sender<Vec<FileJob>>,
     pub batch: JobBatch,
-    pub windows: Windows,
+    pub windows: RacyWindows,
 }
 
-impl Walk<'_, '_> {
+impl Scan<'_, '_> {
     /// Walks the whole tree from its open root.
     pub fn run(&mut self, root: SourceDir) -> Result<(), WalkError> {
         let mut levels = Vec::new();
@@ -120,7 +122,7 @@ impl Walk<'_, '_> {
         let clock = self.rules.clock;
         self.enter(
             &mut levels,
-            Entered {
+            EnteredDirectory {
                 path: RelPath::root(),
                 directory: root,
                 stat,
@@ -132,19 +134,19 @@ impl Walk<'_, '_> {
         while let Some(level) = levels.last_mut() {
             self.shared.check()?;
             let next = match level.mode {
-                Mode::Listed { .. } => self.next_listed(level)?,
-                Mode::Skipped => self.next_skipped(level)?,
+                ScanMode::Listed { .. } => self.next_listed(level)?,
+                ScanMode::Skipped => self.next_skipped(level)?,
             };
             match next {
-                Step::Enter(entered) => {
+                ScanStep::Enter(entered) => {
                     let depth = levels.len();
                     if depth > OPEN_LEVELS {
                         levels[depth - OPEN_LEVELS].directory = None;
                     }
                     self.enter(&mut levels, *entered)?;
                 }
-                Step::Stay => {}
-                Step::Leave => self.leave(&mut levels)?,
+                ScanStep::Stay => {}
+                ScanStep::Leave => self.leave(&mut levels)?,
             }
         }
         self.send_batch()
@@ -155,7 +157,7 @@ impl Walk<'_, '_> {
         &mut self,
         directory: &SourceDir,
         name: &[u8],
-        stat: Stat,
+        stat: SourceStat,
     ) -> Result<(), WalkError> {
         let path = RelPath::root();
         let parent = self.parent_at(&path)?;
@@ -164,7 +166,7 @@ impl Walk<'_, '_> {
         }
         self.windows.learn(directory);
         // The stat is that of the opening, and so is the clock.
-        let seen = Seen {
+        let seen = ObservedName {
             stat: Ok(Some(stat)),
             clock: self.rules.clock,
         };
@@ -179,14 +181,14 @@ impl Walk<'_, '_> {
     /// Decides how a directory is walked, and pushes it onto the stack.
     fn enter(
         &mut self,
-        levels: &mut Vec<Level>,
-        Entered {
+        levels: &mut Vec<ScanLevel>,
+        EnteredDirectory {
             path,
             directory,
             stat,
             clock,
             parent,
-        }: Entered,
+        }: EnteredDirectory,
     ) -> Result<(), WalkError> {
         self.shared
             .count(&self.shared.counts.others, Counter::Entries);
@@ -215,14 +217,14 @@ impl Walk<'_, '_> {
             self.shared
                 .has_skipped
                 .store(true, std::sync::atomic::Ordering::Relaxed);
-            levels.push(Level {
+            levels.push(ScanLevel {
                 path,
                 directory: Some(directory),
                 id,
                 mount_id: stat.mount_id,
                 node: None,
                 skipped: parent,
-                mode: Mode::Skipped,
+                mode: ScanMode::Skipped,
             });
             return Ok(());
         }
@@ -248,7 +250,7 @@ impl Walk<'_, '_> {
 
         let is_carried = attributes.is_none();
         let attributes = attributes.unwrap_or_default();
-        let Described { mut meta, lacks } =
+        let DescribedEntry { mut meta, lacks } =
             describe(&stat, self.shared.owners, attributes, old, self.writers)
                 .map_err(|err| WalkError::Other(err.into()))?;
         if let Some(old) = old.filter(|_| is_carried) {
@@ -283,7 +285,7 @@ impl Walk<'_, '_> {
 
         let id = directory.id();
         let mount_id = stat.mount_id;
-        levels.push(Level {
+        levels.push(ScanLevel {
             path,
             directory: Some(directory),
             id,
@@ -297,22 +299,22 @@ impl Walk<'_, '_> {
 
     /// Marks a mount of a kernel file system that is not entered: the kernel generates its files
     /// while they are read, some of them without end.
-    fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> Mode {
+    fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> ScanMode {
         node.lacks(MissingNames::Unseen);
         self.shared.leave_kernels(path);
-        Mode::listed(None, false, true)
+        ScanMode::listed(None, false, true)
     }
 
     fn list(
         &mut self,
         path: &RelPath,
         directory: &SourceDir,
-        stat: &Stat,
+        stat: &SourceStat,
         node: &Arc<DirectoryNode>,
-    ) -> Result<Mode, WalkError> {
+    ) -> Result<ScanMode, WalkError> {
         if self.rules.filter.excludes_mount(&self.rules.root, stat) {
             node.lacks(MissingNames::Unseen);
-            return Ok(Mode::listed(None, false, true));
+            return Ok(ScanMode::listed(None, false, true));
         }
 
         match directory.list(self.rules.scratch, self.rules.listing_bytes) {
@@ -331,7 +333,7 @@ impl Walk<'_, '_> {
                     return self.keep_unmounted(path, node);
                 }
 
-                Ok(Mode::listed(
+                Ok(ScanMode::listed(
                     Some(listing),
                     self.rules.filter.is_cache_directory(directory),
                     false,
@@ -345,7 +347,7 @@ impl Walk<'_, '_> {
                 self.shared.observer.add(Counter::Failed, 1);
                 node.mark_stale();
                 self.keep_subtree(path)?;
-                Ok(Mode::listed(None, false, false))
+                Ok(ScanMode::listed(None, false, false))
             }
         }
     }
@@ -364,7 +366,11 @@ impl Walk<'_, '_> {
 
     /// Keeps the previous entries below an empty mount point: more likely the mount is missing than
     /// all files were deleted.
-    fn keep_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<Mode, WalkError> {
+    fn keep_unmounted(
+        &mut self,
+        path: &RelPath,
+        node: &DirectoryNode,
+    ) -> Result<ScanMode, WalkError> {
         let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
                    it, or say --allow-empty";
         self.shared.problem(path, why);
@@ -373,7 +379,7 @@ impl Walk<'_, '_> {
         // The next backup makes the same check.
         node.mark_mount();
         self.keep_subtree(path)?;
-        Ok(Mode::listed(None, false, false))
+        Ok(ScanMode::listed(None, false, false))
     }
 
     /// Refuses a source that had entries and has none now: more likely a volume is not mounted.
@@ -392,7 +398,7 @@ impl Walk<'_, '_> {
 
     /// Returns true for an unchanged directory of an immutable source, which is not listed
     /// (PROTOCOL R7, R19).
-    pub(super) fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
+    pub(super) fn may_skip(&self, stat: &SourceStat, parent: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
             && parent.is_some_and(|parent| {
@@ -402,7 +408,7 @@ impl Walk<'_, '_> {
             })
     }
 
-    fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), WalkError> {
+    fn leave(&mut self, levels: &mut Vec<ScanLevel>) -> Result<(), WalkError> {
         let Some(mut done) = levels.pop() else {
             return Ok(());
         };
@@ -421,7 +427,7 @@ impl Walk<'_, '_> {
     /// Reopens the level above, which was closed on the way down, through `..`, if that is still
     /// the same directory. Otherwise the closed levels above it cannot be reached either: each is
     /// marked as not fully seen.
-    fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
+    fn go_back(&mut self, done: &ScanLevel, above: &mut ScanLevel) -> Result<(), WalkError> {
         let way = done.directory.as_ref().map_or_else(
             || {
                 Err(std::io::Error::other(
@@ -445,12 +451,12 @@ impl Walk<'_, '_> {
         above.node.as_ref().inspect(|node| node.mark_stale());
         // The rest of it is not seen in this run: the previous entries are kept.
         self.keep_subtree(&above.path)?;
-        above.mode = Mode::listed(None, false, false);
+        above.mode = ScanMode::listed(None, false, false);
         Ok(())
     }
 
     /// Gives a skipped directory an entry of its own, because it must carry flags after all.
-    pub(super) fn own_node(&self, level: &mut Level) {
+    pub(super) fn own_node(&self, level: &mut ScanLevel) {
         if level.node.is_none()
             && let Some(parent) = level.skipped.take()
         {
@@ -521,13 +527,13 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn next_listed(&mut self, level: &mut Level) -> Result<Step, WalkError> {
+    fn next_listed(&mut self, level: &mut ScanLevel) -> Result<ScanStep, WalkError> {
         let (Some(directory), Some(node)) = (level.directory.clone(), level.node.clone()) else {
-            return Ok(Step::Leave);
+            return Ok(ScanStep::Leave);
         };
 
         loop {
-            let Mode::Listed {
+            let ScanMode::Listed {
                 listing,
                 batch,
                 new_names,
@@ -535,10 +541,10 @@ impl Walk<'_, '_> {
                 is_closed,
             } = &mut level.mode
             else {
-                return Ok(Step::Stay);
+                return Ok(ScanStep::Stay);
             };
 
-            let listed = Listed {
+            let listed = ListedDirectory {
                 path: &level.path,
                 directory: &directory,
                 node: &node,
@@ -571,7 +577,7 @@ impl Walk<'_, '_> {
                     let new_names = std::mem::take(new_names);
                     self.visit_new(&directory, &level.path, new_names, &node)?;
                     let Some(unlisted) = self.take_unlisted(&level.path, None)? else {
-                        return Ok(Step::Leave);
+                        return Ok(ScanStep::Leave);
                     };
                     if let Some(step) = self.visit_unlisted(&listed, unlisted)? {
                         return Ok(step);
@@ -615,14 +621,14 @@ impl Walk<'_, '_> {
                 {
                     self.shared
                         .count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
-                } else if parent.is_none() && name.kind_hint == Some(Kind::File) {
+                } else if parent.is_none() && name.kind_hint == Some(StatKind::File) {
                     new_names.push(name);
                     if new_names.len() >= BATCH_NAMES {
                         let new_names = std::mem::take(new_names);
                         self.visit_new(&directory, &level.path, new_names, &node)?;
                     }
                 } else {
-                    let seen = Seen::at(&directory, &name.name);
+                    let seen = ObservedName::at(&directory, &name.name);
                     if let Some(step) =
                         self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
                     {
@@ -646,7 +652,7 @@ impl Walk<'_, '_> {
         &self,
         node: &DirectoryNode,
         directory: &SourceDir,
-        listing: &mut Listing,
+        listing: &mut NameListing,
         only_tag: bool,
     ) -> std::io::Result<Vec<Named>> {
         let mut names = Vec::new();
@@ -678,18 +684,18 @@ impl Walk<'_, '_> {
 }
 
 /// A directory to enter.
-pub(super) struct Entered {
+pub(super) struct EnteredDirectory {
     pub path: RelPath,
     pub directory: SourceDir,
-    pub stat: Stat,
+    pub stat: SourceStat,
     /// Our clock just before the stat.
     pub clock: Timestamp,
     pub parent: Option<Entry>,
 }
 
 /// The next step of a walk.
-pub(super) enum Step {
-    Enter(Box<Entered>),
+pub(super) enum ScanStep {
+    Enter(Box<EnteredDirectory>),
     Stay,
     Leave,
 }
@@ -707,7 +713,7 @@ fn is_settled(parent: &Entry, name: &ListedName) -> bool {
     parent.is_file()
         && !parent.flags.intersects(open)
         && (hash.expected_sha256().is_some() || parent.flags.contains(EntryFlags::SETTLED))
-        && name.kind_hint == Some(Kind::File)
+        && name.kind_hint == Some(StatKind::File)
         && parent.meta().is_some_and(|meta| meta.inode == name.inode)
 }
 

@@ -10,14 +10,14 @@ fn a_directory_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let directory = SourceDir::open_root(dir.path()).expect("opens");
     let node = node();
-    drop(Level {
+    drop(ScanLevel {
         mount_id: 0,
         path: RelPath::root(),
         id: directory.id(),
         directory: Some(directory),
         node: Some(Arc::clone(&node)),
         skipped: None,
-        mode: Mode::Skipped,
+        mode: ScanMode::Skipped,
     });
     let flags = flags_after(node);
     assert!(flags.contains(EntryFlags::REVISIT), "it is listed again");

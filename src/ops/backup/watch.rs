@@ -29,15 +29,15 @@ pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
 
 /// The changes that were seen, by several threads.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Mutex<Seen>);
+pub(super) struct ImmutableWatch(Mutex<SeenPaths>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenPaths {
     count: u64,
     first: Vec<String>,
 }
 
-impl Watch {
+impl ImmutableWatch {
     /// Reports a path that changed or vanished. `what` is `changed`, `is missing` or the like.
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
         let message = format!(

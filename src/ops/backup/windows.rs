@@ -3,18 +3,18 @@
 
 use std::collections::HashMap;
 
-use crate::source::{FsKind, Kind, SourceDir, Stat};
+use crate::source::{FsKind, SourceDir, SourceStat, StatKind};
 use crate::sys::writeback_seconds;
 
 /// The windows of one walk, with one `statfs` per file system.
-pub(super) struct Windows {
+pub(super) struct RacyWindows {
     /// One window for everything, from the options.
     given: Option<i64>,
     writeback: i64,
     kinds: HashMap<u64, FsKind>,
 }
 
-impl Windows {
+impl RacyWindows {
     pub fn new(given: Option<i64>) -> Self {
         Self {
             given,
@@ -32,19 +32,19 @@ impl Windows {
 
     /// Returns the kind of the file system that holds a stat'ed file. A file that is a mount point
     /// may be on an unknown one.
-    pub fn kind(&self, stat: &Stat) -> FsKind {
+    pub fn kind(&self, stat: &SourceStat) -> FsKind {
         self.kinds
             .get(&stat.device)
             .copied()
             .unwrap_or(FsKind::Network)
     }
 
-    /// Returns the seconds for [`Stat::is_racy`].
-    pub fn seconds(&self, stat: &Stat) -> i64 {
+    /// Returns the seconds for [`SourceStat::is_racy`].
+    pub fn seconds(&self, stat: &SourceStat) -> i64 {
         let kind = self.kind(stat);
         match self.given {
             Some(given) => given,
-            None if stat.kind == Kind::File && stat.size > 0 => {
+            None if stat.kind == StatKind::File && stat.size > 0 => {
                 kind.content_window_seconds(self.writeback)
             }
             None => kind.name_window_seconds(),
@@ -65,7 +65,7 @@ mod tests {
         let directory = SourceDir::open_root(dir.path()).expect("opens");
         let [full, empty] =
             [b"full".as_slice(), b"empty"].map(|name| directory.stat(name).expect("stat"));
-        let mut windows = Windows {
+        let mut windows = RacyWindows {
             given: None,
             writeback: 35,
             kinds: HashMap::new(),
@@ -78,14 +78,14 @@ mod tests {
         assert_eq!(windows.learn(&directory), FsKind::Local);
         assert_eq!((windows.seconds(&full), windows.seconds(&empty)), (35, 3));
 
-        let elsewhere = Stat {
+        let elsewhere = SourceStat {
             device: full.device + 1,
             ..full
         };
         assert_eq!(windows.seconds(&elsewhere), 60);
         windows.kinds.insert(elsewhere.device, FsKind::Network);
         assert_eq!(
-            windows.seconds(&Stat {
+            windows.seconds(&SourceStat {
                 size: 0,
                 ..elsewhere
             }),

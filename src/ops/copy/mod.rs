@@ -32,8 +32,8 @@ use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
 use crate::repo::{
-    ChunkReader, Claims, HostChoice, Lease, Packed, Packer, PackerOptions, RepoError, Repository,
-    StoredSnapshot, landed_late, without_replaced,
+    ChunkReader, Claims, HostChoice, Lease, PackedSource, Packer, PackerOptions, RepoError,
+    Repository, StoredSnapshot, landed_late, without_replaced,
 };
 use crate::store::ObjectKey;
 use crate::types::{ByteSize, ChunkId, Content, PackId, SnapshotId};
@@ -87,7 +87,7 @@ pub struct CopyReport {
 }
 
 /// Reason why a snapshot was not copied.
-enum Trouble {
+enum CopyError {
     /// The source could not be read.
     Source(RepoError),
     /// This icecore cannot copy it.
@@ -97,14 +97,14 @@ enum Trouble {
 }
 
 /// One source of a snapshot, as both repositories have it.
-struct Base {
+struct CopyBase {
     /// The destination's snapshot that has it.
     owner: SnapshotId,
     from: SourceKind,
     to: SourceKind,
 }
 
-impl Base {
+impl CopyBase {
     fn runs(&self) -> Option<(&[RunRef], &[RunRef])> {
         match (&self.from, &self.to) {
             (SourceKind::Tree { runs: from, .. }, SourceKind::Tree { runs: to, .. }) => {
@@ -243,12 +243,12 @@ struct Copier<'a> {
     seen: BTreeSet<SnapshotId>,
     there: BTreeMap<SnapshotId, StoredSnapshot>,
     /// By host and source.
-    bases: BTreeMap<(String, String), Base>,
+    bases: BTreeMap<(String, String), CopyBase>,
     report: CopyReport,
 }
 
 impl Copier<'_> {
-    fn base(&self, host: &str, name: &str) -> Option<&Base> {
+    fn base(&self, host: &str, name: &str) -> Option<&CopyBase> {
         self.bases.get(&(host.to_owned(), name.to_owned()))
     }
 
@@ -326,7 +326,7 @@ impl Copier<'_> {
             let Some(to) = twin.snapshot.source(&source.name) else {
                 continue;
             };
-            let base = Base {
+            let base = CopyBase {
                 owner: twin.id,
                 from: source.kind.clone(),
                 to: to.kind.clone(),
@@ -422,9 +422,9 @@ impl Copier<'_> {
 
         let (translated, packed) = match self.pack(&lease, found) {
             Ok(done) => done,
-            Err(Trouble::Other(err)) => return Err(err),
-            Err(Trouble::Source(err)) if !err.is_unavailable() => return Err(err.into()),
-            Err(Trouble::Source(err)) => {
+            Err(CopyError::Other(err)) => return Err(err),
+            Err(CopyError::Source(err)) if !err.is_unavailable() => return Err(err.into()),
+            Err(CopyError::Source(err)) => {
                 let what = format!("{err}; it was not copied");
                 self.observer.problem(&Problem::new(
                     Severity::Damage,
@@ -433,7 +433,7 @@ impl Copier<'_> {
                 ));
                 return Ok(CopyOutcome::Failed(err.to_string()));
             }
-            Err(Trouble::Skip(what)) => {
+            Err(CopyError::Skip(what)) => {
                 self.observer.problem(&Problem::new(
                     Severity::Missing,
                     ObjectKey::Snapshot(found.id),
@@ -461,7 +461,7 @@ impl Copier<'_> {
         &self,
         lease: &Lease,
         found: &StoredSnapshot,
-    ) -> Result<(translate::Translated, Packed), Trouble> {
+    ) -> Result<(translate::TranslatedRun, PackedSource), CopyError> {
         let claims = Claims::new(self.to.repo().index())?.without(self.absent.clone());
         std::thread::scope(|scope| {
             let packer = Packer::start(
@@ -477,7 +477,7 @@ impl Copier<'_> {
             // copy.
             let packed = packer.finish();
             match (translated, packed) {
-                (Err(Trouble::Other(Error::Repo(RepoError::Stopped))), Err(first)) => {
+                (Err(CopyError::Other(Error::Repo(RepoError::Stopped))), Err(first)) => {
                     Err(first.into())
                 }
                 (Err(trouble), _) => Err(trouble),

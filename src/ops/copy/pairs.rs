@@ -12,7 +12,7 @@ use crate::types::{ChunkId, Content, Extent};
 const AHEAD: usize = 64 << 10;
 
 /// The names of chunks in the other repository, around a position that advances with each query.
-pub(super) struct Pairs<'r, 'a> {
+pub(super) struct EntryPairs<'r, 'a> {
     from: ContentReader<'r, 'a>,
     to: ContentReader<'r, 'a>,
     /// The keys of `known` in content order, oldest first.
@@ -24,7 +24,7 @@ pub(super) struct Pairs<'r, 'a> {
     ended: bool,
 }
 
-impl<'r, 'a> Pairs<'r, 'a> {
+impl<'r, 'a> EntryPairs<'r, 'a> {
     /// Creates the pairs from a content in the source and its copy in the destination.
     pub fn new(
         (from_reader, from): (&'r ChunkReader<'a>, &Content),

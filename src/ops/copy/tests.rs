@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::observe::{Counter, Counters, Recording};
-use crate::ops::list::{What, cat};
+use crate::ops::list::{ListedPath, cat};
 use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::Secret;
@@ -70,7 +70,7 @@ fn stream(seed: u64) -> Vec<u8> {
 fn contents(lab: &Lab, id: SnapshotId) -> Vec<(String, Vec<u8>)> {
     let repo = lab.open();
     let read = |source: &str, path: RelPath| {
-        let what = What {
+        let what = ListedPath {
             snapshot: id.to_string(),
             hosts: HostChoice::Any,
             source: Some(source.into()),
@@ -457,7 +457,7 @@ fn a_destination_that_has_lost_chunks_is_healed() {
     to.store
         .put(
             &key,
-            crate::store::Body::Bytes(&bytes),
+            crate::store::ObjectBody::Bytes(&bytes),
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");

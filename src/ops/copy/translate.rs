@@ -2,19 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use super::pairs::Pairs;
-use super::{Base, Copier, Trouble};
+use super::pairs::EntryPairs;
+use super::{Copier, CopyBase, CopyError};
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::Counter;
-use crate::ops::backup::{ContentBuilder, Writers};
+use crate::ops::backup::{ChunkWriters, ContentBuilder};
 use crate::ops::content::ContentReader;
-use crate::ops::walk::Walk;
-use crate::repo::{FrameWriter, MergedRuns, Packer, RepoError, RunWriter, StoredSnapshot, Streams};
-use crate::types::{Class, Content, Entry, Extent, Metadata, Node, SnapshotId, Xattr, XattrValue};
+use crate::ops::walk::TreeReader;
+use crate::repo::{
+    FrameWriter, MergedRuns, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
+};
+use crate::types::{
+    ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, SnapshotId, XattrValue,
+};
 
 /// The translated sources of a snapshot, and the destination's snapshots that they build on.
-pub(super) struct Translated {
+pub(super) struct TranslatedRun {
     pub kinds: Vec<SourceKind>,
     pub parents: BTreeSet<SnapshotId>,
 }
@@ -28,15 +32,15 @@ impl Copier<'_> {
         &self,
         packer: &Packer<'_, '_>,
         found: &StoredSnapshot,
-    ) -> Result<Translated, Trouble> {
-        let mut out = Translated {
+    ) -> Result<TranslatedRun, CopyError> {
+        let mut out = TranslatedRun {
             kinds: Vec::new(),
             parents: BTreeSet::new(),
         };
-        let mut pages = packer.writer(Class::Metadata);
-        let mut writers = Writers {
-            data: packer.writer(Class::Data),
-            metadata: packer.writer(Class::Metadata),
+        let mut pages = packer.writer(ChunkClass::Metadata);
+        let mut writers = ChunkWriters {
+            data: packer.writer(ChunkClass::Data),
+            metadata: packer.writer(ChunkClass::Metadata),
         };
 
         for source in &found.snapshot.sources {
@@ -44,7 +48,7 @@ impl Copier<'_> {
 
             let kind = match &source.kind {
                 SourceKind::Stream { command, content } => {
-                    let known = base.and_then(Base::contents);
+                    let known = base.and_then(CopyBase::contents);
                     if let Some(base) = base.filter(|_| known.is_some()) {
                         out.parents.insert(base.owner);
                     }
@@ -89,18 +93,22 @@ impl Copier<'_> {
     fn rewrite(
         &self,
         run: &RunRef,
-        base: Option<&Base>,
+        base: Option<&CopyBase>,
         pages: &mut FrameWriter<'_>,
-        writers: &mut Writers<'_>,
-    ) -> Result<RunRef, Trouble> {
-        let mut mentions =
-            MergedRuns::open(&self.from, std::slice::from_ref(run), Streams::All, false)
-                .map_err(Trouble::Source)?;
-        let mut join = base.and_then(|base| Join::open(self, base));
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<RunRef, CopyError> {
+        let mut mentions = MergedRuns::open(
+            &self.from,
+            std::slice::from_ref(run),
+            RunStreams::All,
+            false,
+        )
+        .map_err(CopyError::Source)?;
+        let mut join = base.and_then(|base| JoinedRuns::open(self, base));
         let mut put = |bytes: &[u8]| pages.add(bytes);
         let mut writer = RunWriter::new(&mut put);
 
-        while let Some(mention) = mentions.next_mention().map_err(Trouble::Source)? {
+        while let Some(mention) = mentions.next_mention().map_err(CopyError::Source)? {
             self.cancel.check()?;
             let entry = self.entry(mention.entry, &mut join, writers)?;
             writer.push(&entry, mention.in_directories)?;
@@ -108,7 +116,7 @@ impl Copier<'_> {
         }
 
         let empty = || {
-            Trouble::Source(RepoError::damaged(
+            CopyError::Source(RepoError::damaged(
                 format!("run {}", run.root.short()),
                 "it is empty",
             ))
@@ -123,15 +131,15 @@ impl Copier<'_> {
     fn entry(
         &self,
         mut entry: Entry,
-        join: &mut Option<Join<'_>>,
-        writers: &mut Writers<'_>,
-    ) -> Result<Entry, Trouble> {
+        join: &mut Option<JoinedRuns<'_>>,
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<Entry, CopyError> {
         if let Node::Unknown { kind, .. } = entry.node {
             let what = format!(
                 "{} is of a kind ({kind}) that needs a newer icecore",
                 entry.path
             );
-            return Err(Trouble::Skip(what));
+            return Err(CopyError::Skip(what));
         }
         if !names_chunks(&entry) {
             return Ok(entry);
@@ -161,10 +169,10 @@ impl Copier<'_> {
 
     fn xattrs(
         &self,
-        xattrs: &mut Vec<Xattr>,
+        xattrs: &mut Vec<ExtendedAttribute>,
         known: Option<(&Metadata, &Metadata)>,
-        writers: &mut Writers<'_>,
-    ) -> Result<(), Trouble> {
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<(), CopyError> {
         if let Some((old, new)) = known
             && old.xattrs == *xattrs
         {
@@ -176,11 +184,11 @@ impl Copier<'_> {
             if let XattrValue::Chunk { id, len } = &mut xattr.value {
                 let bytes = self
                     .from
-                    .chunk(Class::Metadata, id)
-                    .map_err(Trouble::Source)?;
+                    .chunk(ChunkClass::Metadata, id)
+                    .map_err(CopyError::Source)?;
                 if bytes.len() as u64 != u64::from(*len) {
                     let what = "an attribute has another length than its entry says";
-                    return Err(Trouble::Source(RepoError::damaged(
+                    return Err(CopyError::Source(RepoError::damaged(
                         format!("chunk {}", id.short()),
                         what,
                     )));
@@ -197,8 +205,8 @@ impl Copier<'_> {
         &self,
         content: &Content,
         known: Known<'_>,
-        writers: &mut Writers<'_>,
-    ) -> Result<Content, Trouble> {
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<Content, CopyError> {
         if let Some((old, new)) = known
             && old == content
             && new.size == content.size
@@ -206,11 +214,11 @@ impl Copier<'_> {
             return Ok(new.clone());
         }
 
-        let mut pairs = known.map(|(old, new)| Pairs::new((&self.from, old), (&self.to, new)));
+        let mut pairs = known.map(|(old, new)| EntryPairs::new((&self.from, old), (&self.to, new)));
         let mut extents = ContentReader::new(&self.from, content);
         let mut builder = ContentBuilder::default();
 
-        while let Some(extent) = extents.next_extent().map_err(Trouble::Source)? {
+        while let Some(extent) = extents.next_extent().map_err(CopyError::Source)? {
             self.cancel.check()?;
             let extent = match extent {
                 Extent::Chunk { id, len } => {
@@ -236,7 +244,7 @@ impl Copier<'_> {
         }
 
         let what = format!("{} bytes were found, {} are stated", out.size, content.size);
-        Err(Trouble::Source(RepoError::damaged(
+        Err(CopyError::Source(RepoError::damaged(
             "a list of extents",
             what,
         )))
@@ -246,12 +254,15 @@ impl Copier<'_> {
         &self,
         id: &crate::types::ChunkId,
         len: u32,
-        writers: &mut Writers<'_>,
-    ) -> Result<crate::types::ChunkId, Trouble> {
-        let bytes = self.from.chunk(Class::Data, id).map_err(Trouble::Source)?;
+        writers: &mut ChunkWriters<'_>,
+    ) -> Result<crate::types::ChunkId, CopyError> {
+        let bytes = self
+            .from
+            .chunk(ChunkClass::Data, id)
+            .map_err(CopyError::Source)?;
         if bytes.len() as u64 != u64::from(len) {
             let what = format!("it has {} bytes, {len} are needed", bytes.len());
-            return Err(Trouble::Source(RepoError::damaged(
+            return Err(CopyError::Source(RepoError::damaged(
                 format!("chunk {}", id.short()),
                 what,
             )));
@@ -263,7 +274,7 @@ impl Copier<'_> {
 
 /// Returns true if any data of the entry is stored in chunks.
 fn names_chunks(entry: &Entry) -> bool {
-    let is_chunk = |xattr: &Xattr| matches!(xattr.value, XattrValue::Chunk { .. });
+    let is_chunk = |xattr: &ExtendedAttribute| matches!(xattr.value, XattrValue::Chunk { .. });
     entry
         .meta()
         .is_some_and(|meta| meta.xattrs.iter().any(is_chunk))
@@ -289,19 +300,19 @@ fn meta_mut(node: &mut Node) -> Option<&mut Metadata> {
 }
 
 /// The entries of an earlier snapshot of the same source, in both repositories, walked by path.
-struct Join<'a> {
-    old: Walk<'a>,
-    new: Walk<'a>,
+struct JoinedRuns<'a> {
+    old: TreeReader<'a>,
+    new: TreeReader<'a>,
 }
 
-impl<'a> Join<'a> {
+impl<'a> JoinedRuns<'a> {
     /// Returns `None` if the base is not a tree or cannot be read.
-    fn open(copier: &'a Copier<'_>, base: &Base) -> Option<Self> {
+    fn open(copier: &'a Copier<'_>, base: &CopyBase) -> Option<Self> {
         let (old, new) = base.runs()?;
-        let old = Walk::open(&copier.from, old, false).ok()?;
+        let old = TreeReader::open(&copier.from, old, false).ok()?;
         Some(Self {
             old,
-            new: Walk::open(&copier.to, new, false).ok()?,
+            new: TreeReader::open(&copier.to, new, false).ok()?,
         })
     }
 
@@ -315,13 +326,13 @@ impl<'a> Join<'a> {
     }
 }
 
-impl From<RepoError> for Trouble {
+impl From<RepoError> for CopyError {
     fn from(err: RepoError) -> Self {
         Self::Other(err.into())
     }
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for CopyError {
     fn from(err: Error) -> Self {
         Self::Other(err)
     }

@@ -16,7 +16,7 @@ use crate::format::{RunRef, SourceKind};
 use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::choose::choose;
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::{ChunkReader, HostChoice, Repository};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
@@ -25,7 +25,7 @@ const CACHE_BYTES: usize = 24 << 20;
 
 /// The difference at a path that both snapshots have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Changed {
+pub enum ChangedParts {
     /// It is of another kind, for example a directory instead of a file.
     Kind,
     /// The bytes of a file or stream, a symlink's target, or a device's numbers. The metadata may
@@ -37,10 +37,10 @@ pub enum Changed {
 
 /// The change of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Change {
+pub enum PathChange {
     Added,
     Removed,
-    Changed(Changed),
+    Changed(ChangedParts),
 }
 
 /// One path that differs.
@@ -49,7 +49,7 @@ pub struct DiffItem<'a> {
     pub source: &'a str,
     /// The root for a stream.
     pub path: &'a RelPath,
-    pub change: Change,
+    pub change: PathChange,
     /// Bytes of the file or stream before and after, if it was or is one.
     pub old_size: Option<u64>,
     pub new_size: Option<u64>,
@@ -86,7 +86,7 @@ pub fn diff(
         let kind_of = |snapshot: &'_ crate::format::Snapshot| {
             snapshot
                 .source(name)
-                .map_or_else(Side::default, |source| Side::new(&source.kind))
+                .map_or_else(DiffSide::default, |source| DiffSide::new(&source.kind))
         };
         let mut differ = Differ {
             reader: &reader,
@@ -101,12 +101,12 @@ pub fn diff(
 
 /// A source in one of the snapshots.
 #[derive(Debug, Default)]
-struct Side {
+struct DiffSide {
     runs: Vec<RunRef>,
     stream: Option<Content>,
 }
 
-impl Side {
+impl DiffSide {
     fn new(kind: &SourceKind) -> Self {
         match kind {
             SourceKind::Tree { runs, .. } => Self {
@@ -129,11 +129,11 @@ struct Differ<'a, 'b> {
 }
 
 impl Differ<'_, '_> {
-    fn source(&mut self, old: &Side, new: &Side) -> Result<(), Error> {
+    fn source(&mut self, old: &DiffSide, new: &DiffSide) -> Result<(), Error> {
         self.stream(old.stream.as_ref(), new.stream.as_ref())?;
         let shared = shared(&old.runs, &new.runs);
-        let mut before = Walk::open(self.reader, &old.runs, false)?;
-        let mut after = Walk::open(self.reader, &new.runs, false)?;
+        let mut before = TreeReader::open(self.reader, &old.runs, false)?;
+        let mut after = TreeReader::open(self.reader, &new.runs, false)?;
         if shared.is_empty() {
             let first = before.next()?;
             let second = after.next()?;
@@ -148,7 +148,7 @@ impl Differ<'_, '_> {
                 .collect()
         };
         let mentions = [only(&old.runs), only(&new.runs)].concat();
-        let mut mentions = Walk::open(self.reader, &mentions, false)?;
+        let mut mentions = TreeReader::open(self.reader, &mentions, false)?;
         let mut compared: Option<RelPath> = None;
         while let Some(mention) = mentions.next_mention()? {
             self.cancel.check()?;
@@ -182,10 +182,10 @@ impl Differ<'_, '_> {
 
     fn stream(&mut self, old: Option<&Content>, new: Option<&Content>) -> Result<(), Error> {
         let change = match (old, new) {
-            (None, Some(_)) => Change::Added,
-            (Some(_), None) => Change::Removed,
+            (None, Some(_)) => PathChange::Added,
+            (Some(_), None) => PathChange::Removed,
             (Some(old), Some(new)) if old.extents != new.extents => {
-                Change::Changed(Changed::Content)
+                PathChange::Changed(ChangedParts::Content)
             }
             _ => return Ok(()),
         };
@@ -196,13 +196,13 @@ impl Differ<'_, '_> {
     /// Compares all entries of both sides, or those below `directory`, starting with these two.
     fn in_step(
         &mut self,
-        before: &mut Walk<'_>,
-        after: &mut Walk<'_>,
+        before: &mut TreeReader<'_>,
+        after: &mut TreeReader<'_>,
         directory: Option<&RelPath>,
         first: Option<Entry>,
         second: Option<Entry>,
     ) -> Result<(), Error> {
-        let next = |walk: &mut Walk<'_>| match directory {
+        let next = |walk: &mut TreeReader<'_>| match directory {
             Some(directory) => walk.next_below(directory),
             None => walk.next(),
         };
@@ -234,10 +234,10 @@ impl Differ<'_, '_> {
     fn compare(&mut self, old: Option<&Entry>, new: Option<&Entry>) -> Result<(), Error> {
         let (path, change) = match (old, new) {
             (None, None) => return Ok(()),
-            (None, Some(new)) => (&new.path, Change::Added),
-            (Some(old), None) => (&old.path, Change::Removed),
+            (None, Some(new)) => (&new.path, PathChange::Added),
+            (Some(old), None) => (&old.path, PathChange::Removed),
             (Some(old), Some(new)) => match changed(old, new) {
-                Some(what) => (&new.path, Change::Changed(what)),
+                Some(what) => (&new.path, PathChange::Changed(what)),
                 None => return Ok(()),
             },
         };
@@ -249,7 +249,7 @@ impl Differ<'_, '_> {
     fn tell(
         &mut self,
         path: &RelPath,
-        change: Change,
+        change: PathChange,
         old_size: Option<u64>,
         new_size: Option<u64>,
     ) -> Result<(), Error> {
@@ -285,18 +285,18 @@ fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
 }
 
 /// Returns the difference between two entries of one path.
-fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
+fn changed(old: &Entry, new: &Entry) -> Option<ChangedParts> {
     let content = match (&old.node, &new.node) {
         (Node::File { content: old, .. }, Node::File { content: new, .. }) => old != new,
         (Node::Symlink { target: old, .. }, Node::Symlink { target: new, .. }) => old != new,
         (Node::Char { device: old, .. }, Node::Char { device: new, .. })
         | (Node::Block { device: old, .. }, Node::Block { device: new, .. }) => old != new,
         (Node::Unknown { .. }, Node::Unknown { .. }) => old.node != new.node,
-        _ if old.kind() != new.kind() => return Some(Changed::Kind),
+        _ if old.kind() != new.kind() => return Some(ChangedParts::Kind),
         _ => false,
     };
     if content {
-        return Some(Changed::Content);
+        return Some(ChangedParts::Content);
     }
 
     let old = old.meta()?;
@@ -305,5 +305,5 @@ fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
         && old.owner == new.owner
         && old.mtime == new.mtime
         && old.xattrs == new.xattrs;
-    (!same).then_some(Changed::Metadata)
+    (!same).then_some(ChangedParts::Metadata)
 }

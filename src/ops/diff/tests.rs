@@ -125,7 +125,7 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
     entries
 }
 
-fn naive(old: &State, new: &State) -> Vec<(RelPath, Change)> {
+fn naive(old: &State, new: &State) -> Vec<(RelPath, PathChange)> {
     let paths: BTreeSet<&RelPath> = old.keys().chain(new.keys()).collect();
     let entry = |path: &RelPath, node: &Node| Entry {
         path: path.clone(),
@@ -134,10 +134,10 @@ fn naive(old: &State, new: &State) -> Vec<(RelPath, Change)> {
     };
     let change = |path: &RelPath| match (old.get(path), new.get(path)) {
         (None, None) => None,
-        (None, Some(_)) => Some(Change::Added),
-        (Some(_), None) => Some(Change::Removed),
+        (None, Some(_)) => Some(PathChange::Added),
+        (Some(_), None) => Some(PathChange::Removed),
         (Some(old), Some(new)) => {
-            changed(&entry(path, old), &entry(path, new)).map(Change::Changed)
+            changed(&entry(path, old), &entry(path, new)).map(PathChange::Changed)
         }
     };
     paths
@@ -146,7 +146,7 @@ fn naive(old: &State, new: &State) -> Vec<(RelPath, Change)> {
         .collect()
 }
 
-fn told(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, Change)> {
+fn told(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, PathChange)> {
     let mut out = Vec::new();
     let mut each = |item: DiffItem<'_>| {
         out.push((item.path.clone(), item.change));
@@ -232,19 +232,19 @@ fn real_backups_and_streams_are_compared() {
             .filter(|(_, change)| *change == wanted)
             .count()
     };
-    assert_eq!(count(Change::Added), 2, "{changes:?}");
+    assert_eq!(count(PathChange::Added), 2, "{changes:?}");
     assert_eq!(
-        count(Change::Removed),
+        count(PathChange::Removed),
         1 + (0..300).filter(|n| n % 7 == 3).count()
     );
     assert_eq!(
-        count(Change::Changed(Changed::Content)),
+        count(PathChange::Changed(ChangedParts::Content)),
         2,
         "the file and the stream"
     );
     assert!(changes.contains(&(
         RelPath::from_slashed(b"d9/new").expect("legal"),
-        Change::Added
+        PathChange::Added
     )));
     assert!(told(&repo, &new, &new).is_empty());
 }

@@ -126,7 +126,7 @@ fn policy(random: &mut Random) -> Policy {
     let slots = |random: &mut Random| {
         random
             .one_in(2)
-            .then(|| Slots::Some(1 + random.below(5) as u32))
+            .then(|| PeriodSlots::Some(1 + random.below(5) as u32))
     };
     let mut policy = Policy {
         last: slots(random),
@@ -190,7 +190,8 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
         };
         let report = run(&repo, &dry);
         for group in &report.groups {
-            let told = |one: &Decision| format!("{} {} {:?}", one.found.id, one.keep, one.reasons);
+            let told =
+                |one: &ForgetDecision| format!("{} {} {:?}", one.found.id, one.keep, one.reasons);
             out.extend(group.decisions.iter().map(told));
         }
         out.extend(report.refused.iter().map(|refusal| format!("{refusal:?}")));
@@ -297,7 +298,7 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
     crate::store::Store::put(
         &*lab.store,
         &key,
-        crate::store::Body::Bytes(&bytes),
+        crate::store::ObjectBody::Bytes(&bytes),
         crate::store::PutMode::CreateOnly,
     )
     .expect("put");

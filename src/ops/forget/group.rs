@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::format::SourceRecord;
-use crate::ops::things::Thing;
+use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;
 
 /// Properties that snapshots must share to be judged together.
@@ -38,14 +38,14 @@ impl Default for GroupBy {
 pub struct GroupKey {
     pub host: Option<String>,
     /// Names and, if it matters, the path or program of each; sorted.
-    pub sources: Option<Vec<(String, Option<Thing>)>>,
+    pub sources: Option<Vec<(String, Option<SourceThing>)>>,
     /// Sorted.
     pub tags: Option<Vec<String>>,
 }
 
 impl fmt::Display for GroupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = |(name, thing): &(String, Option<Thing>)| match thing {
+        let source = |(name, thing): &(String, Option<SourceThing>)| match thing {
             None => name.clone(),
             Some(thing) => format!("{name} ({thing})"),
         };
@@ -69,7 +69,7 @@ impl fmt::Display for GroupKey {
 }
 
 impl GroupBy {
-    pub(super) fn key(self, found: &StoredSnapshot, names: &Names<'_>) -> GroupKey {
+    pub(super) fn key(self, found: &StoredSnapshot, names: &SourceNames<'_>) -> GroupKey {
         let snapshot = &found.snapshot;
         let source = |record: &SourceRecord| {
             let thing = self
@@ -92,20 +92,20 @@ impl GroupBy {
 }
 
 /// Paths and programs that the names of all sources denote.
-pub(in crate::ops) struct Names<'a> {
+pub(in crate::ops) struct SourceNames<'a> {
     by_name: &'a BTreeSet<String>,
     /// For each host and name, the recorded things, except relative paths.
-    absolute: BTreeMap<(String, String), BTreeSet<Thing>>,
+    absolute: BTreeMap<(String, String), BTreeSet<SourceThing>>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> SourceNames<'a> {
     /// Collects the things from all snapshots. The names in `by_name` count as one thing each;
     /// their recorded paths are ignored.
     pub fn new(all: &[StoredSnapshot], by_name: &'a BTreeSet<String>) -> Self {
-        let mut absolute: BTreeMap<(String, String), BTreeSet<Thing>> = BTreeMap::new();
+        let mut absolute: BTreeMap<(String, String), BTreeSet<SourceThing>> = BTreeMap::new();
         for one in all {
             for record in &one.snapshot.sources {
-                let thing = Thing::of(&record.kind);
+                let thing = SourceThing::of(&record.kind);
                 if !thing.is_relative() {
                     let name = (one.snapshot.host.clone(), record.name.clone());
                     absolute.entry(name).or_default().insert(thing);
@@ -134,11 +134,11 @@ impl<'a> Names<'a> {
     /// Returns the thing that a record captures, or `None` if only its name counts. Earlier
     /// versions recorded relative paths: such a path counts as the only absolute path of the same
     /// name that ends with it, if there is exactly one.
-    pub fn thing(&self, host: &str, record: &SourceRecord) -> Option<Thing> {
+    pub fn thing(&self, host: &str, record: &SourceRecord) -> Option<SourceThing> {
         if self.by_name.contains(&record.name) {
             return None;
         }
-        let thing = Thing::of(&record.kind);
+        let thing = SourceThing::of(&record.kind);
         if !thing.is_relative() {
             return Some(thing);
         }

@@ -200,7 +200,7 @@ fn the_last_good_capture_is_of_the_same_thing() {
     let mut decisions = report.groups.iter().flat_map(|group| &group.decisions);
     let found = decisions.find(|one| one.found.id == good).expect("judged");
     assert!(
-        found.reasons.contains(&Reason::LastGood("data".into())),
+        found.reasons.contains(&KeepReason::LastGood("data".into())),
         "{:?}",
         found.reasons
     );

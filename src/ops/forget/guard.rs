@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Decision, Group, GroupKey, Reason};
+use super::{ForgetDecision, ForgetGroup, GroupKey, KeepReason};
 use crate::format::SnapshotState;
 use crate::types::{SnapshotId, Timestamp};
 
@@ -23,7 +23,7 @@ const KEPT_PARTS: f64 = 3.0;
 
 /// A group that is left unchanged because it would lose too much.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct GuardRefusal {
     pub key: GroupKey,
     /// Number of judged snapshots that would be dropped, and number of all judged snapshots.
     pub dropped: u64,
@@ -36,7 +36,7 @@ pub struct Refusal {
     pub disorder: Option<(SnapshotId, SnapshotId)>,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for GuardRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = |seconds: f64| seconds / GUARDED_SECONDS;
         write!(
@@ -66,7 +66,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Group {
+impl ForgetGroup {
     /// Returns the reason to leave this group unchanged, if there is one:
     ///
     /// - More than half of it would be dropped, and the rest covers less than a third of its time.
@@ -76,8 +76,9 @@ impl Group {
     ///
     /// Snapshots that the policy does not judge are not counted here either: otherwise one
     /// protected snapshot of last year would stand for the whole year.
-    pub fn refusal(&self) -> Option<Refusal> {
-        let judged: Vec<&Decision> = self.decisions.iter().filter(|one| is_judged(one)).collect();
+    pub fn refusal(&self) -> Option<GuardRefusal> {
+        let judged: Vec<&ForgetDecision> =
+            self.decisions.iter().filter(|one| is_judged(one)).collect();
         let kept = || {
             judged
                 .iter()
@@ -93,7 +94,7 @@ impl Group {
         let none_stays = dropped > 0 && !self.decisions.iter().any(|one| one.keep && counts(one));
         let disorder = (dropped > 0).then(|| disorder(&judged)).flatten();
 
-        (none_stays || most_goes && little_stays || disorder.is_some()).then(|| Refusal {
+        (none_stays || most_goes && little_stays || disorder.is_some()).then(|| GuardRefusal {
             key: self.key.clone(),
             dropped: dropped as u64,
             judged: judged.len() as u64,
@@ -106,22 +107,22 @@ impl Group {
 
 /// Returns false for snapshots that do not count: checkpoints, those left by an interrupted re-tag,
 /// and those dated in the future.
-fn counts(one: &Decision) -> bool {
+fn counts(one: &ForgetDecision) -> bool {
     one.found.snapshot.state != SnapshotState::Checkpoint
         && !one
             .reasons
             .iter()
-            .any(|reason| matches!(reason, Reason::Replaced(_) | Reason::Future))
+            .any(|reason| matches!(reason, KeepReason::Replaced(_) | KeepReason::Future))
 }
 
-fn is_judged(one: &Decision) -> bool {
+fn is_judged(one: &ForgetDecision) -> bool {
     counts(one) && !one.found.snapshot.protected
 }
 
 /// Finds a snapshot that is dated before its own parent by more than a store's clock may jump;
 /// returns it and the parent. Copied snapshots and replacements are skipped: they have the time of
 /// their original and parents of another kind.
-fn disorder(judged: &[&Decision]) -> Option<(SnapshotId, SnapshotId)> {
+fn disorder(judged: &[&ForgetDecision]) -> Option<(SnapshotId, SnapshotId)> {
     let times: BTreeMap<SnapshotId, Timestamp> = judged
         .iter()
         .map(|one| (one.found.id, one.found.committed()))

@@ -22,7 +22,7 @@ fn every(lab: &Lab, seconds: i64, count: usize, host: &str) -> Vec<SnapshotId> {
 
 fn daily(n: u32) -> Policy {
     Policy {
-        periods: vec![(Period::Day, Slots::Some(n))],
+        periods: vec![(Period::Day, PeriodSlots::Some(n))],
         ..Policy::default()
     }
 }

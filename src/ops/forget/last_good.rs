@@ -6,23 +6,23 @@
 
 use std::collections::BTreeMap;
 
-use super::group::Names;
-use super::{Decision, Reason, Unsettled};
+use super::group::SourceNames;
+use super::{ForgetDecision, KeepReason, UnsettledGroup};
 use crate::format::SnapshotState;
-use crate::ops::things::Thing;
+use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;
 use crate::types::SnapshotId;
 
 /// Host, name of the source, and the thing that it captures.
-type Source<'s> = (&'s str, &'s str, Option<Thing>);
+type Source<'s> = (&'s str, &'s str, Option<SourceThing>);
 
 /// Returns, by snapshot, the sources whose last good capture it holds while a newer one is suspect.
 ///
 /// A snapshot that may be withdrawn does not count as good.
 pub(super) fn find<'s>(
     snapshots: impl Iterator<Item = &'s StoredSnapshot>,
-    unsettled: &Unsettled,
-    names: &Names<'_>,
+    unsettled: &UnsettledGroup,
+    names: &SourceNames<'_>,
 ) -> BTreeMap<SnapshotId, Vec<String>> {
     let mut counted: Vec<&StoredSnapshot> = snapshots
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
@@ -55,16 +55,16 @@ pub(super) fn find<'s>(
 }
 
 /// Keeps the snapshots that were found, and adds the reason.
-pub(super) fn keep(decisions: &mut [Decision], found: &BTreeMap<SnapshotId, Vec<String>>) {
+pub(super) fn keep(decisions: &mut [ForgetDecision], found: &BTreeMap<SnapshotId, Vec<String>>) {
     for one in decisions {
         let Some(sources) = found.get(&one.found.id) else {
             continue;
         };
         if !one.keep {
-            one.reasons.retain(|reason| *reason != Reason::NoRule);
+            one.reasons.retain(|reason| *reason != KeepReason::NoRule);
         }
         one.reasons
-            .extend(sources.iter().cloned().map(Reason::LastGood));
+            .extend(sources.iter().cloned().map(KeepReason::LastGood));
         one.keep = true;
     }
 }

@@ -24,11 +24,11 @@ mod undelete;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) use self::group::Names;
+pub(super) use self::group::SourceNames;
 pub use self::group::{GroupBy, GroupKey};
-pub use self::guard::Refusal;
-pub use self::policy::{Candidate, Period, Policy, Rank, Reason, Slots, judge};
-pub use self::undelete::{Undeleted, restorable, undelete};
+pub use self::guard::GuardRefusal;
+pub use self::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, SnapshotRank, judge};
+pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 
 use super::Cancel;
 use super::list::SnapshotFilter;
@@ -55,7 +55,7 @@ pub struct ForgetOptions {
     pub by_name: BTreeSet<String>,
     /// The time zone of the calendar periods.
     pub zone: TimeZone,
-    /// Also forget from groups that [`Group::refusal`] protects.
+    /// Also forget from groups that [`ForgetGroup::refusal`] protects.
     pub force: bool,
     /// Decide and report, but change nothing.
     pub dry_run: bool,
@@ -63,32 +63,32 @@ pub struct ForgetOptions {
 
 /// The decision about one snapshot.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
+pub struct ForgetDecision {
     pub found: StoredSnapshot,
     pub keep: bool,
     /// Why it is kept or dropped; never empty.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<KeepReason>,
 }
 
 /// Snapshots that were judged together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct ForgetGroup {
     pub key: GroupKey,
     /// Decisions, oldest snapshot first.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<ForgetDecision>,
 }
 
 /// Decisions of a policy, and whether they were carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgetReport {
-    pub groups: Vec<Group>,
+    pub groups: Vec<ForgetGroup>,
     /// Number of kept snapshots, including all those of refused groups.
     pub kept: u64,
     /// Number of forgotten snapshots; in a dry run, of those to be forgotten. Excludes refused
     /// groups.
     pub dropped: u64,
     /// Groups that were left unchanged because they would lose too much.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<GuardRefusal>,
 }
 
 impl ForgetReport {
@@ -100,7 +100,7 @@ impl ForgetReport {
 
 /// Forgets the snapshots that a policy does not keep.
 ///
-/// A group that would lose too much ([`Group::refusal`]) is left unchanged unless `force` is set,
+/// A group that would lose too much ([`ForgetGroup::refusal`]) is left unchanged unless `force` is set,
 /// also in a dry run. The report lists it in `refused`, and the other groups are carried out. A
 /// crash on the way leaves some snapshots forgotten and others not.
 ///
@@ -147,8 +147,8 @@ pub fn forget_by_policy(
     let now = || newest.map_or_else(sys::now, |newest| newest.max(sys::now()));
     let now = lease.as_ref().map_or_else(now, Lease::last_heartbeat);
 
-    let unsettled = Unsettled::find(repo, &all)?;
-    let names = Names::new(&all, &options.by_name);
+    let unsettled = UnsettledGroup::find(repo, &all)?;
+    let names = SourceNames::new(&all, &options.by_name);
 
     for (host, name, things) in names.moved() {
         let message = format!(
@@ -180,7 +180,7 @@ fn plan(
     options: &ForgetOptions,
     all: Vec<StoredSnapshot>,
     now: Timestamp,
-    (names, unsettled): (&Names<'_>, &Unsettled),
+    (names, unsettled): (&SourceNames<'_>, &UnsettledGroup),
 ) -> ForgetReport {
     let margin = i64::try_from(repo.lease_times().margin.as_secs()).unwrap_or(i64::MAX);
     let horizon = now.plus_seconds(margin);
@@ -204,20 +204,20 @@ fn plan(
             .push(found);
     }
 
-    let groups: Vec<Group> = groups
+    let groups: Vec<ForgetGroup> = groups
         .into_iter()
         .map(|(key, mut members)| {
             members.sort_by_key(|found| (found.time(), found.order()));
             let mut decisions = decide(options, horizon, members, &replaced);
             last_good::keep(&mut decisions, &last_good);
-            Group { key, decisions }
+            ForgetGroup { key, decisions }
         })
         .collect();
 
-    let refused: Vec<Refusal> = if options.force {
+    let refused: Vec<GuardRefusal> = if options.force {
         Vec::new()
     } else {
-        groups.iter().filter_map(Group::refusal).collect()
+        groups.iter().filter_map(ForgetGroup::refusal).collect()
     };
 
     let mut report = ForgetReport {
@@ -237,7 +237,7 @@ fn plan(
 }
 
 /// Returns the decisions to forget, without those of refused groups.
-fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
+fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &ForgetDecision> {
     let groups = report
         .groups
         .iter()
@@ -251,9 +251,9 @@ fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
 /// their lease, while that lease is still listed. In a copy without file times all snapshots look
 /// late, but their writers and leases are gone.
 #[derive(Debug, Default)]
-struct Unsettled(BTreeSet<SnapshotId>);
+struct UnsettledGroup(BTreeSet<SnapshotId>);
 
-impl Unsettled {
+impl UnsettledGroup {
     fn find(repo: &Repository, all: &[StoredSnapshot]) -> Result<Self, Error> {
         let times = repo.lease_times();
         let late: Vec<&StoredSnapshot> = all.iter().filter(|one| one.landed_late(&times)).collect();
@@ -274,7 +274,10 @@ impl Unsettled {
 
 /// Returns the snapshots whose successor is listed too, each with its successor. An interrupted
 /// re-tag or repair leaves such pairs. A successor that may be withdrawn is ignored.
-fn replaced(all: &[StoredSnapshot], unsettled: &Unsettled) -> BTreeMap<SnapshotId, SnapshotId> {
+fn replaced(
+    all: &[StoredSnapshot],
+    unsettled: &UnsettledGroup,
+) -> BTreeMap<SnapshotId, SnapshotId> {
     let first: BTreeMap<SnapshotId, SnapshotId> =
         all.iter().map(|one| (one.id, one.first())).collect();
     let settled = all.iter().filter(|one| !unsettled.has(one));
@@ -291,7 +294,7 @@ fn decide(
     horizon: Timestamp,
     members: Vec<StoredSnapshot>,
     replaced: &BTreeMap<SnapshotId, SnapshotId>,
-) -> Vec<Decision> {
+) -> Vec<ForgetDecision> {
     let counted: Vec<&StoredSnapshot> = members
         .iter()
         .filter(|found| !replaced.contains_key(&found.id))
@@ -312,21 +315,21 @@ fn decide(
         .collect();
 
     let judged = judge(&options.policy, &options.zone, horizon, &candidates);
-    let mut reasons: BTreeMap<SnapshotId, Vec<Reason>> =
+    let mut reasons: BTreeMap<SnapshotId, Vec<KeepReason>> =
         counted.iter().map(|found| found.id).zip(judged).collect();
 
     let decide = |found: StoredSnapshot| {
         let reasons = match replaced.get(&found.id) {
-            Some(by) => vec![Reason::Replaced(*by)],
+            Some(by) => vec![KeepReason::Replaced(*by)],
             None => reasons.remove(&found.id).unwrap_or_default(),
         };
         let keep = !reasons.is_empty() && !replaced.contains_key(&found.id);
         let reasons = if reasons.is_empty() {
-            vec![Reason::NoRule]
+            vec![KeepReason::NoRule]
         } else {
             reasons
         };
-        Decision {
+        ForgetDecision {
             found,
             keep,
             reasons,

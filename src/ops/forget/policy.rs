@@ -27,12 +27,12 @@ use crate::types::{SnapshotId, Timestamp};
 
 /// The number of slots of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slots {
+pub enum PeriodSlots {
     Some(u32),
     All,
 }
 
-impl Slots {
+impl PeriodSlots {
     fn has(self, number: u32) -> bool {
         match self {
             Self::Some(slots) => number <= slots,
@@ -99,9 +99,9 @@ impl fmt::Display for Period {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// The newest snapshots.
-    pub last: Option<Slots>,
+    pub last: Option<PeriodSlots>,
     /// The newest snapshot of each of the newest periods that have any.
-    pub periods: Vec<(Period, Slots)>,
+    pub periods: Vec<(Period, PeriodSlots)>,
     /// All snapshots that are less than this older than the group's newest complete one.
     pub within: Option<Duration>,
     /// The newest snapshot of each period, as far back as this.
@@ -131,13 +131,13 @@ pub struct Candidate<'a> {
 
 /// Rank of a snapshot; better ranks come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub enum SnapshotRank {
     Complete,
     Incomplete,
     Doubtful,
 }
 
-impl Rank {
+impl SnapshotRank {
     const ALL: [Self; 3] = [Self::Complete, Self::Incomplete, Self::Doubtful];
 
     fn of(one: &Candidate<'_>) -> Self {
@@ -149,7 +149,7 @@ impl Rank {
     }
 }
 
-impl fmt::Display for Rank {
+impl fmt::Display for SnapshotRank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Complete => "complete",
@@ -161,7 +161,7 @@ impl fmt::Display for Rank {
 
 /// Why a snapshot is kept or dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+pub enum KeepReason {
     /// The n-th of the last ones.
     Last(u32),
     /// The n-th slot of a period's rule. `oldest`: the slot was left over and the oldest snapshot
@@ -175,7 +175,7 @@ pub enum Reason {
     Gap {
         period: Period,
         number: u32,
-        rank: Rank,
+        rank: SnapshotRank,
     },
     Within(Duration),
     /// The newest of its period, within this time.
@@ -190,7 +190,7 @@ pub enum Reason {
     /// The checkpoint of a backup that is running or was interrupted.
     Checkpoint,
     /// The newest of this rank, and nothing better is newer.
-    Newest(Rank),
+    Newest(SnapshotRank),
     /// The newest good capture of this source, which is suspect in all newer snapshots.
     LastGood(String),
     /// Dropped: another snapshot replaces it.
@@ -199,7 +199,7 @@ pub enum Reason {
     NoRule,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Last(number) => write!(f, "last {number}"),
@@ -218,8 +218,8 @@ impl fmt::Display for Reason {
                 number,
                 rank,
             } => write!(f, "{period} {number} of {rank} ones"),
-            Self::Within(time) => write!(f, "within {}", Span(*time)),
-            Self::PeriodWithin { period, time } => write!(f, "{period} within {}", Span(*time)),
+            Self::Within(time) => write!(f, "within {}", KeepSpan(*time)),
+            Self::PeriodWithin { period, time } => write!(f, "{period} within {}", KeepSpan(*time)),
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Protected => f.write_str("protected"),
             Self::Future => f.write_str("from the future"),
@@ -233,9 +233,9 @@ impl fmt::Display for Reason {
 }
 
 /// Formats a duration in the largest unit that divides it.
-struct Span(Duration);
+struct KeepSpan(Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for KeepSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         for (unit, name) in [(365 * 86_400, "y"), (86_400, "d"), (3600, "h"), (60, "min")] {
@@ -255,36 +255,36 @@ pub fn judge(
     zone: &TimeZone,
     horizon: Timestamp,
     candidates: &[Candidate<'_>],
-) -> Vec<Vec<Reason>> {
-    let mut judge = Judge {
+) -> Vec<Vec<KeepReason>> {
+    let mut judge = PolicyJudge {
         policy,
         reasons: vec![Vec::new(); candidates.len()],
     };
 
-    let mut rows = Rows::default();
+    let mut rows = PolicyRows::default();
     for (at, one) in candidates.iter().enumerate().rev() {
         if one.state == SnapshotState::Checkpoint {
-            judge.reasons[at].push(Reason::Checkpoint);
+            judge.reasons[at].push(KeepReason::Checkpoint);
             continue;
         }
         if one.protected {
-            judge.reasons[at].push(Reason::Protected);
+            judge.reasons[at].push(KeepReason::Protected);
         }
         if one.time > horizon {
-            judge.reasons[at].push(Reason::Future);
+            judge.reasons[at].push(KeepReason::Future);
             continue;
         }
 
         let wanted = policy.tags.iter().filter(|tag| one.tags.contains(tag));
-        judge.reasons[at].extend(wanted.map(|tag| Reason::Tag(tag.clone())));
+        judge.reasons[at].extend(wanted.map(|tag| KeepReason::Tag(tag.clone())));
 
-        let row = Row {
+        let row = PolicyRow {
             at,
             time: one.time,
             local: local(one.time, zone),
         };
 
-        let rank = Rank::of(one);
+        let rank = SnapshotRank::of(one);
         let list = if one.protected {
             &mut rows.protected
         } else {
@@ -294,8 +294,8 @@ pub fn judge(
     }
 
     judge.complete(&rows);
-    judge.lower(&rows, Rank::Incomplete);
-    judge.lower(&rows, Rank::Doubtful);
+    judge.lower(&rows, SnapshotRank::Incomplete);
+    judge.lower(&rows, SnapshotRank::Doubtful);
     judge.reasons
 }
 
@@ -313,7 +313,7 @@ fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
         .to_zoned(zone.clone())
 }
 
-struct Row {
+struct PolicyRow {
     /// Index among the candidates.
     at: usize,
     time: Timestamp,
@@ -322,14 +322,14 @@ struct Row {
 
 /// Snapshots, newest first, without checkpoints and those dated in the future.
 #[derive(Default)]
-struct Rows {
-    judged: Vec<(Rank, Row)>,
-    protected: Vec<(Rank, Row)>,
+struct PolicyRows {
+    judged: Vec<(SnapshotRank, PolicyRow)>,
+    protected: Vec<(SnapshotRank, PolicyRow)>,
 }
 
-impl Rows {
+impl PolicyRows {
     /// Returns the judged snapshots of this rank.
-    fn of(&self, rank: Rank) -> Vec<&Row> {
+    fn of(&self, rank: SnapshotRank) -> Vec<&PolicyRow> {
         self.judged
             .iter()
             .filter(|one| one.0 == rank)
@@ -338,7 +338,7 @@ impl Rows {
     }
 
     /// Returns the snapshots of a better rank, protected or not.
-    fn better(&self, rank: Rank) -> impl Iterator<Item = &Row> {
+    fn better(&self, rank: SnapshotRank) -> impl Iterator<Item = &PolicyRow> {
         let all = self.judged.iter().chain(&self.protected);
         all.filter(move |one| one.0 < rank).map(|one| &one.1)
     }
@@ -347,29 +347,31 @@ impl Rows {
     /// existing rank. It compares places among the candidates, which order equal times too.
     /// Protected snapshots count if they are complete.
     fn anchor(&self) -> Option<Timestamp> {
-        let complete = self.better(Rank::Incomplete).max_by_key(|row| row.at);
+        let complete = self
+            .better(SnapshotRank::Incomplete)
+            .max_by_key(|row| row.at);
         let newest = |rank| self.of(rank).first().copied();
         complete
-            .or_else(|| Rank::ALL.into_iter().find_map(newest))
+            .or_else(|| SnapshotRank::ALL.into_iter().find_map(newest))
             .map(|row| row.time)
     }
 }
 
-struct Judge<'a> {
+struct PolicyJudge<'a> {
     policy: &'a Policy,
-    reasons: Vec<Vec<Reason>>,
+    reasons: Vec<Vec<KeepReason>>,
 }
 
-impl Judge<'_> {
-    fn complete(&mut self, rows: &Rows) {
-        let list = &rows.of(Rank::Complete);
+impl PolicyJudge<'_> {
+    fn complete(&mut self, rows: &PolicyRows) {
+        let list = &rows.of(SnapshotRank::Complete);
         if let Some(slots) = self.policy.last {
             for (row, number) in list
                 .iter()
                 .zip(1..)
                 .take_while(|&(_, number)| slots.has(number))
             {
-                self.reasons[row.at].push(Reason::Last(number));
+                self.reasons[row.at].push(KeepReason::Last(number));
             }
         }
 
@@ -379,7 +381,7 @@ impl Judge<'_> {
             for (n, row) in list.iter().enumerate() {
                 let is_first = seen.insert(period.of(&row.local));
                 if slots.has(number) && (is_first || n + 1 == list.len()) {
-                    self.reasons[row.at].push(Reason::Slot {
+                    self.reasons[row.at].push(KeepReason::Slot {
                         period,
                         number,
                         oldest: !is_first,
@@ -397,24 +399,24 @@ impl Judge<'_> {
             for row in near {
                 let is_first = seen.insert(period.of(&row.local));
                 if is_first || list.last().is_some_and(|last| last.at == row.at) {
-                    self.reasons[row.at].push(Reason::PeriodWithin { period, time });
+                    self.reasons[row.at].push(KeepReason::PeriodWithin { period, time });
                 }
             }
         }
     }
 
     /// Judges the snapshots of a rank below complete.
-    fn lower(&mut self, rows: &Rows, rank: Rank) {
+    fn lower(&mut self, rows: &PolicyRows, rank: SnapshotRank) {
         let list = &rows.of(rank);
         if let Some(newest) = list.first()
             && rows.better(rank).all(|better| better.at < newest.at)
         {
-            self.reasons[newest.at].push(Reason::Newest(rank));
+            self.reasons[newest.at].push(KeepReason::Newest(rank));
         }
 
         // Better and newer snapshots take a number too.
         if let Some(slots) = self.policy.last {
-            let better = |row: &Row| {
+            let better = |row: &PolicyRow| {
                 let newer = rows.judged.iter().take_while(|one| one.1.at > row.at);
                 newer.filter(|one| one.0 < rank).count()
             };
@@ -423,7 +425,7 @@ impl Judge<'_> {
                 if !slots.has(number) {
                     break;
                 }
-                self.reasons[row.at].push(Reason::Last(number));
+                self.reasons[row.at].push(KeepReason::Last(number));
             }
         }
 
@@ -436,7 +438,7 @@ impl Judge<'_> {
                 let is_first = seen.insert(period.of(&row.local));
                 let fills = alone && n + 1 == list.len();
                 if slots.has(number) && (is_first || fills) {
-                    self.reasons[row.at].push(Reason::Gap {
+                    self.reasons[row.at].push(KeepReason::Gap {
                         period,
                         number,
                         rank,
@@ -452,18 +454,18 @@ impl Judge<'_> {
             let mut seen: HashSet<_> = rows.better(rank).map(|row| period.of(&row.local)).collect();
             for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
                 if seen.insert(period.of(&row.local)) {
-                    self.reasons[row.at].push(Reason::PeriodWithin { period, time });
+                    self.reasons[row.at].push(KeepReason::PeriodWithin { period, time });
                 }
             }
         }
     }
 
-    fn within(&mut self, list: &[&Row], anchor: Timestamp) {
+    fn within(&mut self, list: &[&PolicyRow], anchor: Timestamp) {
         let Some(time) = self.policy.within else {
             return;
         };
         for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
-            self.reasons[row.at].push(Reason::Within(time));
+            self.reasons[row.at].push(KeepReason::Within(time));
         }
     }
 }

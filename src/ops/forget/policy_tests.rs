@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
-use super::policy::{Candidate, Period, Policy, Reason, Slots, judge};
+use super::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, judge};
 use crate::format::SnapshotState;
 use crate::types::Timestamp;
 
@@ -56,7 +56,7 @@ fn doubtful(at: i64) -> One {
     }
 }
 
-fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<Reason>> {
+fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<KeepReason>> {
     let candidates: Vec<Candidate<'_>> = ones
         .iter()
         .map(|one| Candidate {
@@ -83,7 +83,7 @@ fn kept(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<bool> {
 }
 
 fn told(policy: &Policy, ones: &[One]) -> Vec<String> {
-    let told = |reasons: &Vec<Reason>| {
+    let told = |reasons: &Vec<KeepReason>| {
         reasons
             .iter()
             .map(ToString::to_string)
@@ -95,7 +95,7 @@ fn told(policy: &Policy, ones: &[One]) -> Vec<String> {
 
 fn period(period: Period, slots: u32) -> Policy {
     Policy {
-        periods: vec![(period, Slots::Some(slots))],
+        periods: vec![(period, PeriodSlots::Some(slots))],
         ..Policy::default()
     }
 }
@@ -126,13 +126,13 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
     );
 
     let last = Policy {
-        last: Some(Slots::Some(2)),
+        last: Some(PeriodSlots::Some(2)),
         ..Policy::default()
     };
     assert_eq!(told(&last, &ones), ["", "", "", "", "last 2", "last 1"]);
 
     let all = Policy {
-        last: Some(Slots::All),
+        last: Some(PeriodSlots::All),
         ..Policy::default()
     };
     assert!(
@@ -231,7 +231,7 @@ fn protected_ones_take_no_slot_and_tags_and_checkpoints_are_kept() {
     ones[3].state = SnapshotState::Checkpoint;
     ones[0].tags = vec!["b".into(), "a".into()];
     let policy = Policy {
-        last: Some(Slots::Some(1)),
+        last: Some(PeriodSlots::Some(1)),
         tags: vec!["a".into(), "x".into()],
         ..Policy::default()
     };
@@ -245,7 +245,7 @@ fn protected_ones_take_no_slot_and_tags_and_checkpoints_are_kept() {
 fn what_is_of_the_future_is_kept_and_counts_for_nothing() {
     let ones = [complete(0), complete(DAY), complete(5000 * DAY)];
     let policy = Policy {
-        last: Some(Slots::Some(1)),
+        last: Some(PeriodSlots::Some(1)),
         within: Some(Duration::from_secs(HOUR as u64)),
         ..Policy::default()
     };
@@ -296,7 +296,7 @@ fn incomplete_ones_stand_beside_complete_ones() {
     );
 
     let last = Policy {
-        last: Some(Slots::Some(2)),
+        last: Some(PeriodSlots::Some(2)),
         ..Policy::default()
     };
     let newest = format!("{newest}, last 1");
@@ -347,7 +347,7 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     // with a better snapshot is taken.
     let ones = [incomplete(0), doubtful(1), incomplete(2), doubtful(3)];
     let last = Policy {
-        last: Some(Slots::Some(2)),
+        last: Some(PeriodSlots::Some(2)),
         ..Policy::default()
     };
     let newest =
@@ -408,7 +408,8 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
 }
 
 fn arb_policy() -> impl Strategy<Value = Policy> {
-    let slots = prop_oneof![4 => (1..8u32).prop_map(Slots::Some), 1 => Just(Slots::All)];
+    let slots =
+        prop_oneof![4 => (1..8u32).prop_map(PeriodSlots::Some), 1 => Just(PeriodSlots::All)];
     let index = 0..Period::ALL.len();
     let periods = prop::collection::vec((index.clone(), slots.clone()), 0..4);
     let periods =
@@ -461,8 +462,8 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
         .filter(|&n| ones[n].tags.iter().any(|tag| policy.tags.contains(tag)))
         .collect();
     let count = |slots| match slots {
-        Slots::Some(n) => n as usize,
-        Slots::All => usize::MAX,
+        PeriodSlots::Some(n) => n as usize,
+        PeriodSlots::All => usize::MAX,
     };
 
     let newest_first: Vec<usize> = list.iter().rev().copied().collect();

@@ -8,7 +8,7 @@ use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, noise, write};
 use crate::repo::{HostChoice, Repository, seal_object};
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode};
 use crate::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 
 const DAY: i64 = 86_400;
@@ -52,7 +52,7 @@ fn what_came_back_from_condemned_packs_is_kept() {
         seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
     let key = ObjectKey::Segment(SegmentId::from(name));
     repo.store()
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
 
     let back = bring_back(&repo, id).expect("back");

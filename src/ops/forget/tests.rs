@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::format::{ObjectKind, Snapshot, SnapshotState, encode_segment};
 use crate::observe::Counters;
-use crate::ops::list::{What, cat, snapshots};
+use crate::ops::list::{ListedPath, cat, snapshots};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
-    Body, FaultyStore, HookedStore, KeyKind, ObjectDir, ObjectMeta, Operation, PutMode,
-    SharedStore, Store, StoreError, list_all,
+    FaultyStore, HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectMeta, PutMode, SharedStore,
+    Store, StoreError, StoreOperation, list_all,
 };
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
@@ -69,7 +69,7 @@ pub(super) fn options(policy: Policy) -> ForgetOptions {
 
 pub(super) fn last(n: u32) -> Policy {
     Policy {
-        last: Some(Slots::Some(n)),
+        last: Some(PeriodSlots::Some(n)),
         ..Policy::default()
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnap
     )
 }
 
-pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<Undeleted, Error> {
+pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<UndeletedSnapshot, Error> {
     undelete(
         repo,
         &id.to_string(),
@@ -145,7 +145,7 @@ pub(super) fn assert_clean(repo: &Repository) {
 }
 
 pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
-    let what = What {
+    let what = ListedPath {
         snapshot: id.to_string(),
         hosts: HostChoice::Any,
         source: Some("db".into()),
@@ -323,12 +323,12 @@ fn the_store_s_time_overrules_a_lying_clock() {
         ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([made[3], ahead])
     );
-    let reasons: Vec<&Reason> = report.groups[0]
+    let reasons: Vec<&KeepReason> = report.groups[0]
         .decisions
         .iter()
         .flat_map(|one| &one.reasons)
         .collect();
-    assert!(reasons.contains(&&Reason::Future), "{reasons:?}");
+    assert!(reasons.contains(&&KeepReason::Future), "{reasons:?}");
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
     // A lease that cannot be read may be a prune's. Long after its last heartbeat it has no holder.
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
     lab.store
-        .put(&key, Body::Bytes(b"no lease"), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(b"no lease"), PutMode::CreateOnly)
         .expect("put");
     assert!(bring_back(&repo, id).is_err());
     lab.store.clock().advance(2 * 3600);
@@ -538,7 +538,7 @@ fn drop_packs(repo: &Repository, packs: &[PackId]) {
         seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
     let key = ObjectKey::Segment(SegmentId::from(name));
     repo.store()
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
 }
 
@@ -602,7 +602,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     };
     let store = HookedStore::behind(
         lab.store.clone(),
-        Operation::Put,
+        StoreOperation::Put,
         KeyKind::Snapshot,
         Box::new(act),
     );
@@ -725,7 +725,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
     lab.store.delete(&key).expect("deleted");
     lab.store.clock().advance(3600);
     lab.store
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
 
     let copy = lab.fork();

@@ -34,7 +34,7 @@ use crate::types::{PrefixMatch, SnapshotId};
 
 /// A snapshot that was brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Undeleted {
+pub struct UndeletedSnapshot {
     /// Its new name.
     pub id: SnapshotId,
     /// The name under which it was forgotten.
@@ -75,7 +75,7 @@ pub fn undelete(
     host: &str,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Undeleted, Error> {
+) -> Result<UndeletedSnapshot, Error> {
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
         let why = "this store lists objects with delay: whether a prune is at work cannot be known";
@@ -123,7 +123,7 @@ pub fn undelete(
     match (committed, stop) {
         (Ok(committed), _) => {
             observer.phase(&Phase::End);
-            Ok(Undeleted {
+            Ok(UndeletedSnapshot {
                 id: committed.id,
                 from: wanted.id,
             })

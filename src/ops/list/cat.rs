@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::tar::write_tar;
-use super::{CACHE_BYTES, What};
+use super::{CACHE_BYTES, ListedPath};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::Observer;
@@ -12,7 +12,7 @@ use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::ops::content::write_content;
 use crate::ops::lost::tell_lost;
-use crate::ops::walk::{Walk, reading_lease};
+use crate::ops::walk::{TreeReader, reading_lease};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::Node;
 
@@ -29,7 +29,7 @@ use crate::types::Node;
 /// Bytes that were already written stay written.
 pub fn cat(
     repo: &Repository,
-    what: &What,
+    what: &ListedPath,
     host: &str,
     out: &mut dyn Write,
     observer: &dyn Observer,
@@ -55,7 +55,7 @@ pub fn cat(
         }
         SourceKind::Stream { .. } => return Err(no_path(&reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
-            let mut walk = Walk::open(&reader, runs, false)?;
+            let mut walk = TreeReader::open(&reader, runs, false)?;
             let entry = walk
                 .entry_at(&what.path)?
                 .ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;

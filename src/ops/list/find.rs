@@ -15,7 +15,7 @@ use crate::format::{RunRef, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::restore::meant;
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::source::{Filter, FilterOptions, GivenAs};
 use crate::types::{ChunkId, Entry, RelPath};
@@ -100,7 +100,7 @@ pub fn find(
                 .is_none_or(|name| source.name == *name)
         }) {
             let runs = runs_of(source);
-            let mut walk = Walk::open(&reader, runs, true)?;
+            let mut walk = TreeReader::open(&reader, runs, true)?;
 
             let mut tell = |entry: &Entry| {
                 report.found += 1;
@@ -179,7 +179,7 @@ impl Finder<'_> {
         if let Some(known) = self.runs.get(&run.root) {
             return Ok(known.clone());
         }
-        let mut walk = Walk::open(self.reader, std::slice::from_ref(run), true)?;
+        let mut walk = TreeReader::open(self.reader, std::slice::from_ref(run), true)?;
         let mut found = Vec::new();
         let mut is_short = true;
         while let Some(mention) = walk.next_mention()? {

@@ -3,7 +3,7 @@
 
 use super::CACHE_BYTES;
 use crate::format::{SourceKind, SourceRecord};
-use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, StoredSnapshot, Streams};
+use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
 /// Most paths that are listed of a source.
@@ -11,7 +11,7 @@ pub const LACKING_PATHS_MAX: usize = 20;
 
 /// How much a snapshot lacks of a source, from its counts. No list of files is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lacks {
+pub struct SourceLacks {
     /// Entries that are failed, stale or torn.
     pub incomplete: u64,
     /// Directories with missing names. `None`: not known.
@@ -26,7 +26,7 @@ pub struct Lacks {
     pub is_lost_cut: bool,
 }
 
-impl Lacks {
+impl SourceLacks {
     /// Returns the counts of one source of a snapshot.
     pub fn of(found: &StoredSnapshot, source: &SourceRecord) -> Self {
         let counts = &source.counts;
@@ -57,7 +57,7 @@ impl Lacks {
 
 /// The first paths that a snapshot lacks of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lacking {
+pub struct LackingReport {
     /// At most [`LACKING_PATHS_MAX`]. Paths that a repair could not save come first.
     pub paths: Vec<LackingPath>,
     /// There are more paths than that, or some could not be read.
@@ -119,13 +119,13 @@ impl<'a> MissingLister<'a> {
     /// Returns the first paths that a snapshot lacks of a source, or `None` if its counts are zero.
     /// The list of files is read until all counted paths are found, and only the directories if no
     /// file is incomplete. Paths that cannot be read are left out, and the list counts as cut.
-    pub fn list(&self, found: &StoredSnapshot, source: &SourceRecord) -> Option<Lacking> {
-        let lacks = Lacks::of(found, source);
+    pub fn list(&self, found: &StoredSnapshot, source: &SourceRecord) -> Option<LackingReport> {
+        let lacks = SourceLacks::of(found, source);
         if lacks.is_nothing() {
             return None;
         }
 
-        let mut out = Lacking {
+        let mut out = LackingReport {
             paths: Vec::new(),
             is_cut: lacks.is_lost_cut,
         };
@@ -154,8 +154,8 @@ impl<'a> MissingLister<'a> {
     fn add_entries(
         &self,
         source: &SourceRecord,
-        lacks: &Lacks,
-        out: &mut Lacking,
+        lacks: &SourceLacks,
+        out: &mut LackingReport,
     ) -> Result<bool, RepoError> {
         let mut incomplete = lacks.incomplete;
         let mut partial = lacks.partial.unwrap_or(0);
@@ -167,9 +167,9 @@ impl<'a> MissingLister<'a> {
         }
 
         let streams = if incomplete == 0 {
-            Streams::Directories
+            RunStreams::Directories
         } else {
-            Streams::All
+            RunStreams::All
         };
 
         let mut runs = MergedRuns::open(&self.reader, runs, streams, true)?;
@@ -196,7 +196,7 @@ impl<'a> MissingLister<'a> {
     }
 }
 
-impl Lacking {
+impl LackingReport {
     fn push(&mut self, path: LackingPath) {
         if self.paths.len() < LACKING_PATHS_MAX {
             self.paths.push(path);

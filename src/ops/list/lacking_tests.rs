@@ -23,19 +23,19 @@ fn back_up(lab: &Lab, excludes: &[&str]) -> SnapshotId {
     report.snapshot.expect("committed")
 }
 
-fn list(lab: &Lab, id: SnapshotId) -> (Lacks, Option<Lacking>) {
+fn list(lab: &Lab, id: SnapshotId) -> (SourceLacks, Option<LackingReport>) {
     let repo = lab.open();
     crate::ops::sync(&repo, &Recording::default()).expect("synced");
     let all = repo.snapshots(&mut |_, _| {}).expect("listed");
     let found = all.iter().find(|one| one.id == id).expect("there");
     let source = &found.snapshot.sources[0];
     (
-        Lacks::of(found, source),
+        SourceLacks::of(found, source),
         MissingLister::new(&repo).list(found, source),
     )
 }
 
-fn paths(lacking: Option<&Lacking>) -> Vec<(String, &'static str)> {
+fn paths(lacking: Option<&LackingReport>) -> Vec<(String, &'static str)> {
     let all = lacking.map_or(&[][..], |lacking| &lacking.paths);
     all.iter()
         .map(|one| (one.path.to_string(), one.why.name()))

@@ -1,11 +1,11 @@
 //! Lists the paths that a snapshot lacks.
 
-use super::{CACHE_BYTES, EachLs, LsItem, What, source_of, tell_uncertain};
+use super::{CACHE_BYTES, EachLs, ListedPath, LsItem, source_of, tell_uncertain};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::absent::no_path;
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
@@ -18,7 +18,7 @@ use crate::types::{Entry, RelPath};
 /// [`Error::NotThere`] if there is no such source or path.
 pub fn missing(
     repo: &Repository,
-    what: &What,
+    what: &ListedPath,
     observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
@@ -52,7 +52,7 @@ fn missing_of(
         };
     };
 
-    let mut walk = Walk::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, true)?;
     let mut tell = |entry: &Entry| {
         if entry.is_incomplete() || entry.missing_names().is_some() {
             each(LsItem::Entry {

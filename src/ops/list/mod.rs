@@ -16,9 +16,11 @@ mod tests;
 
 pub use cat::cat;
 pub use find::{FindItem, FindReport, find};
-pub use lacking::{LACKING_PATHS_MAX, Lacking, LackingPath, Lacks, MissingLister, WhyLacking};
+pub use lacking::{
+    LACKING_PATHS_MAX, LackingPath, LackingReport, MissingLister, SourceLacks, WhyLacking,
+};
 pub use missing::missing;
-pub use stats::{Stats, stats};
+pub use stats::{RepoStats, stats};
 
 use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
@@ -26,9 +28,9 @@ use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::{
-    ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced,
+    ChunkReader, HostChoice, Repository, StoredSnapshot, UncertainPaths, without_replaced,
 };
 use crate::store::ObjectKey;
 use crate::types::{Entry, RelPath, Timestamp};
@@ -38,7 +40,7 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// `SNAP[:SOURCE[/PATH]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct What {
+pub struct ListedPath {
     /// An id, a prefix of one, or `latest`.
     pub snapshot: String,
     /// The hosts whose snapshots count as `latest`.
@@ -49,7 +51,7 @@ pub struct What {
     pub path: RelPath,
 }
 
-impl What {
+impl ListedPath {
     /// Returns the snapshot that this refers to.
     fn find(&self, repo: &Repository, observer: &dyn Observer) -> Result<StoredSnapshot, Error> {
         let source = self.source.as_deref().filter(|name| !name.is_empty());
@@ -127,7 +129,7 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 /// [`Error::NotThere`] if there is no such source or path.
 pub fn ls(
     repo: &Repository,
-    what: &What,
+    what: &ListedPath,
     recursive: bool,
     observer: &dyn Observer,
     each: &mut EachLs<'_>,
@@ -195,7 +197,7 @@ fn ls_source(
         };
     };
 
-    let mut walk = Walk::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, true)?;
     let top = walk.entry_at(path)?;
 
     let result = match &top {
@@ -214,7 +216,7 @@ fn ls_source(
 }
 
 fn ls_below(
-    walk: &mut Walk<'_>,
+    walk: &mut TreeReader<'_>,
     source: &SourceRecord,
     directory: &RelPath,
     recursive: bool,
@@ -234,12 +236,12 @@ fn ls_below(
 
 /// Reports the ranges of paths that a walk could not read.
 fn tell_uncertain(
-    walk: &mut Walk<'_>,
+    walk: &mut TreeReader<'_>,
     found: &StoredSnapshot,
     source: &SourceRecord,
     observer: &dyn Observer,
 ) {
-    for Uncertain {
+    for UncertainPaths {
         from, until, why, ..
     } in walk.take_uncertain()
     {
@@ -264,7 +266,7 @@ fn tree_size(
     runs: &[RunRef],
     cancel: &Cancel,
 ) -> Result<(u64, u64), Error> {
-    let mut walk = Walk::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, true)?;
     let mut files = 0;
     let mut bytes = 0u64;
     while let Some(entry) = walk.next()? {

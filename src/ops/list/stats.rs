@@ -12,7 +12,7 @@ use crate::repo::{ChunkReader, Repository};
 
 /// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
+pub struct RepoStats {
     /// Committed ones.
     pub snapshots: u64,
     pub checkpoints: u64,
@@ -37,13 +37,17 @@ pub struct Stats {
 }
 
 /// Returns the totals of a repository. Reads the runs of the newest snapshots.
-pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
+pub fn stats(
+    repo: &Repository,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<RepoStats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let totals = repo.ask_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 
-    let mut out = Stats {
+    let mut out = RepoStats {
         snapshots: all
             .iter()
             .filter(|found| committed(found.snapshot.state))
@@ -56,7 +60,7 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
         data_bytes: totals.data_bytes,
         metadata_bytes: totals.metadata_bytes,
         cache_bytes: cache_bytes(repo),
-        ..Stats::default()
+        ..RepoStats::default()
     };
     out.checkpoints = all.len() as u64 - out.snapshots;
 

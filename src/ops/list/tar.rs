@@ -11,10 +11,10 @@ use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
 use crate::sys::PathError;
-use crate::types::{Class, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
+use crate::types::{ChunkClass, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
 
 /// Files up to this size are read through the reader's cache of frames, since their neighbours are
 /// in the same frames; larger files by windows on all cores. 2 MiB.
@@ -29,13 +29,13 @@ const LONG_NAME: &[u8] = b"././@LongLink";
 /// own entry, `top`.
 pub(super) fn write_tar(
     reader: &ChunkReader<'_>,
-    walk: &mut Walk<'_>,
+    walk: &mut TreeReader<'_>,
     top: &Entry,
     out: &mut dyn Write,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mut archive = Archive {
+    let mut archive = TarArchive {
         reader,
         observer,
         cancel,
@@ -55,7 +55,7 @@ pub(super) fn write_tar(
         .map_err(output_error)
 }
 
-struct Archive<'a, 'o> {
+struct TarArchive<'a, 'o> {
     reader: &'a ChunkReader<'a>,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
@@ -64,7 +64,7 @@ struct Archive<'a, 'o> {
     builder: Builder<&'o mut dyn Write>,
 }
 
-impl Archive<'_, '_> {
+impl TarArchive<'_, '_> {
     fn add(&mut self, entry: &Entry) -> Result<(), Error> {
         self.observer.add(Counter::Entries, 1);
         let (kind, meta) = match &entry.node {
@@ -234,7 +234,7 @@ impl Archive<'_, '_> {
             };
             let value = match &xattr.value {
                 XattrValue::Inline(bytes) => bytes.clone(),
-                XattrValue::Chunk { id, .. } => self.reader.chunk(Class::Metadata, id)?,
+                XattrValue::Chunk { id, .. } => self.reader.chunk(ChunkClass::Metadata, id)?,
             };
             records.push((format!("SCHILY.xattr.{name}"), value));
         }
@@ -252,7 +252,7 @@ impl Archive<'_, '_> {
             .extents
             .iter()
             .any(|extent| matches!(extent, Extent::List { .. }));
-        let mut out = Counted {
+        let mut out = CountedWriter {
             inner: *self.builder.get_mut(),
             written: 0,
         };
@@ -260,7 +260,7 @@ impl Archive<'_, '_> {
         if content.size <= SMALL_BYTES && is_flat {
             for extent in &content.extents {
                 let bytes = match extent {
-                    Extent::Chunk { id, .. } => self.reader.chunk(Class::Data, id)?,
+                    Extent::Chunk { id, .. } => self.reader.chunk(ChunkClass::Data, id)?,
                     Extent::Hole { len } => vec![0; *len as usize],
                     Extent::Literal(bytes) => bytes.clone(),
                     Extent::List { .. } => continue,
@@ -288,12 +288,12 @@ impl Archive<'_, '_> {
     }
 }
 
-struct Counted<'a> {
+struct CountedWriter<'a> {
     inner: &'a mut dyn Write,
     written: u64,
 }
 
-impl Write for Counted<'_> {
+impl Write for CountedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.written += written as u64;

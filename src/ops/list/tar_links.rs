@@ -14,11 +14,11 @@ const NAME_BYTES_MAX: usize = 8 << 20;
 #[derive(Default)]
 pub(super) struct TarLinks {
     /// By device and inode.
-    files: HashMap<(u64, u64), Written>,
+    files: HashMap<(u64, u64), WrittenFile>,
     name_bytes: usize,
 }
 
-struct Written {
+struct WrittenFile {
     /// Of size, time and content: another file may have the same inode by now.
     digest: [u8; 32],
     /// The first of its names in the archive.
@@ -38,7 +38,7 @@ impl TarLinks {
                 self.name_bytes += name.len();
                 self.files.insert(
                     key,
-                    Written {
+                    WrittenFile {
                         digest,
                         name: name.to_vec(),
                         left: meta.nlink - 1,

@@ -7,16 +7,18 @@ use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
 use crate::repo::HostChoice;
-use crate::store::{Body, ObjectKey, PutMode, Store};
-use crate::types::{Content, EntryFlags, Metadata, Node, SnapshotId, Timestamp, Xattr, XattrValue};
+use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
+use crate::types::{
+    Content, EntryFlags, ExtendedAttribute, Metadata, Node, SnapshotId, Timestamp, XattrValue,
+};
 
 fn at(path: &str) -> RelPath {
     RelPath::from_slashed(path.as_bytes()).expect("legal")
 }
 
-fn what(source: &str, path: &str) -> What {
+fn what(source: &str, path: &str) -> ListedPath {
     let source = (!source.is_empty()).then(|| source.to_owned());
-    What {
+    ListedPath {
         snapshot: "latest".into(),
         hosts: HostChoice::Any,
         source,
@@ -24,7 +26,7 @@ fn what(source: &str, path: &str) -> What {
     }
 }
 
-fn listed(repo: &Repository, what: &What, recursive: bool) -> Result<Vec<String>, Error> {
+fn listed(repo: &Repository, what: &ListedPath, recursive: bool) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
     ls(repo, what, recursive, &Recording::default(), &mut |item| {
         out.push(match item {
@@ -254,7 +256,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
     }
 }
 
-fn bytes_of(repo: &Repository, what: &What, observer: &Recording) -> Vec<u8> {
+fn bytes_of(repo: &Repository, what: &ListedPath, observer: &Recording) -> Vec<u8> {
     let mut out = Vec::new();
     cat(repo, what, "host", &mut out, observer, &Cancel::new()).expect("read");
     out
@@ -289,7 +291,7 @@ fn tar_holds_what_is_hard_to_hold() {
     let meta = Metadata {
         mode: 0o4755,
         mtime: Timestamp::new(-2, 250_000_000).expect("legal"),
-        xattrs: vec![Xattr {
+        xattrs: vec![ExtendedAttribute {
             name: b"user.k".to_vec(),
             value: XattrValue::Inline(b"a\0b".to_vec()),
         }],
@@ -603,7 +605,7 @@ fn spoil(lab: &Lab, id: SnapshotId) {
     lab.store.delete(&key).expect("deleted");
     lab.store.clock().advance(-back);
     lab.store
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
     lab.store.clock().advance(back);
 }

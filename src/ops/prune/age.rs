@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Judges ages by the store's time at the start of a survey and the times of the objects that it
 /// listed.
 #[derive(Debug, Default)]
-pub(super) struct Ages {
+pub(super) struct StoreAges {
     now: Timestamp,
     /// Pauses longer than [`SILENCE`], ascending: from the time of one object to that of the next.
     silences: Vec<(Timestamp, Timestamp)>,
@@ -28,7 +28,7 @@ pub(super) fn is_older(time: Timestamp, now: Timestamp, span: Duration) -> bool 
     now.seconds_since(time) > span.as_secs_f64()
 }
 
-impl Ages {
+impl StoreAges {
     /// Builds the ages from the times of all snapshots, forgotten snapshots and segments. Ignores
     /// times after `now`.
     pub fn new(now: Timestamp, mut times: Vec<Timestamp>) -> Self {
@@ -80,8 +80,8 @@ mod tests {
         Timestamp::from_seconds(day * DAY)
     }
 
-    fn ages(now: i64, days: &[i64]) -> Ages {
-        Ages::new(day(now), days.iter().map(|at| day(*at)).collect())
+    fn ages(now: i64, days: &[i64]) -> StoreAges {
+        StoreAges::new(day(now), days.iter().map(|at| day(*at)).collect())
     }
 
     #[test]

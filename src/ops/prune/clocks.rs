@@ -10,7 +10,8 @@ use crate::ops::forget::{forget_named, undelete};
 use crate::ops::testing::{Lab, lease};
 use crate::repo::{HostChoice, RepoError};
 use crate::store::{
-    Body, HookedStore, KeyKind, ObjectDir, ObjectKey, Operation, PutMode, Store, list_all,
+    HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectKey, PutMode, Store, StoreOperation,
+    list_all,
 };
 use crate::types::SnapshotId;
 
@@ -47,7 +48,7 @@ fn leave_a_copy(lab: &Lab, id: SnapshotId) {
     lab.store
         .put(
             &ObjectKey::Forgotten(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("put");
@@ -60,11 +61,11 @@ fn leave_a_copy(lab: &Lab, id: SnapshotId) {
 fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
     // Before the walk through the snapshots, and before each of the sweep's own checks.
     for (operation, kind, nth) in [
-        (Operation::List, KeyKind::Quarantined, 1),
-        (Operation::List, KeyKind::Snapshot, 3),
-        (Operation::List, KeyKind::Segment, 3),
-        (Operation::Stat, KeyKind::Snapshot, 1),
-        (Operation::Stat, KeyKind::Forgotten, 1),
+        (StoreOperation::List, KeyKind::Quarantined, 1),
+        (StoreOperation::List, KeyKind::Snapshot, 3),
+        (StoreOperation::List, KeyKind::Segment, 3),
+        (StoreOperation::Stat, KeyKind::Snapshot, 1),
+        (StoreOperation::Stat, KeyKind::Forgotten, 1),
     ] {
         let lab = Lab::new();
         let repo = lab.open();
@@ -104,12 +105,12 @@ fn a_sweep_deletes_only_the_copy_that_it_judged() {
         let bytes = store.get(&key, 1 << 20).expect("there");
         store.delete(&key).expect("deleted");
         store
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     });
     let store = HookedStore::behind(
         lab.store.clone(),
-        Operation::List,
+        StoreOperation::List,
         KeyKind::Quarantined,
         hook,
     );
@@ -214,14 +215,17 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     });
     let store = HookedStore::behind(
         lab.store.clone(),
-        Operation::List,
+        StoreOperation::List,
         KeyKind::Quarantined,
         hook,
     );
 
     let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
     let report = run(&hooked, &options());
-    assert!(report.kept_waiting.contains(&Waiting::Needed), "{report:?}");
+    assert!(
+        report.kept_waiting.contains(&WaitReason::Needed),
+        "{report:?}"
+    );
     assert_sound(&lab.open());
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 

@@ -8,11 +8,11 @@
 
 use std::time::Instant;
 
-use super::Run;
-use super::live::{Live, Pack};
-use super::plan::Plan;
+use super::Pruner;
+use super::live::{LiveChunks, PackUsage};
+use super::plan::PrunePlan;
 use super::report::CopyStop;
-use super::survey::Survey;
+use super::survey::RepoSurvey;
 use crate::Error;
 use crate::index::PackState;
 use crate::observe::{Counter, Phase, Problem, Severity};
@@ -25,20 +25,20 @@ pub(super) const SEGMENT_CHUNKS: usize = 256 << 10;
 
 /// Result of the copying.
 #[derive(Debug, Default)]
-struct Copied {
+struct CopiedPacks {
     /// Packs whose live chunks are durable and published elsewhere.
     safe: Vec<PackId>,
     /// Packs whose live chunks are durable once the copier is finished.
     waiting: Vec<PackId>,
 }
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Copies live chunks and condemns packs; updates the state of condemned packs in the survey.
-    pub(super) fn mark(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
-        let plan = Plan::make(survey.live.packs.values(), &survey.until);
+    pub(super) fn mark(&mut self, lease: &Lease, survey: &mut RepoSurvey) -> Result<(), Error> {
+        let plan = PrunePlan::make(survey.live.packs.values(), &survey.until);
         let mut condemned = plan.dead;
         let mut copier = PackCopier::new(self.repo, lease, self.options.level)?;
-        let mut copied = Copied::default();
+        let mut copied = CopiedPacks::default();
         self.report.copy_stopped = None;
         let before = copier.stored_bytes();
 
@@ -99,17 +99,17 @@ impl Run<'_> {
     fn copy(
         &mut self,
         copier: &mut PackCopier<'_>,
-        survey: &Survey,
+        survey: &RepoSurvey,
         packs: &[PackId],
         lease: &Lease,
-        copied: &mut Copied,
+        copied: &mut CopiedPacks,
     ) -> Result<Vec<PackInfo>, Error> {
         if packs.is_empty() {
             return Ok(Vec::new());
         }
 
         self.observer.phase(&Phase::Repack);
-        let packs: Vec<&Pack> = packs
+        let packs: Vec<&PackUsage> = packs
             .iter()
             .filter_map(|id| survey.live.packs.get(id))
             .collect();
@@ -179,8 +179,8 @@ impl Run<'_> {
     fn copy_pack(
         &self,
         copier: &mut PackCopier<'_>,
-        live: &Live,
-        pack: &Pack,
+        live: &LiveChunks,
+        pack: &PackUsage,
     ) -> Result<usize, Error> {
         let id = pack.row.id;
         let info = self.repo.read_directory(&id, pack.row.size)?;

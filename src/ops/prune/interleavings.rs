@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, commit, noise, tree_kind, write, write_runs};
 use crate::repo::{RepoError, Secret, seal_object};
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Store, list_all};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, Store, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Opens another client of the same repository, with a separate cache.
@@ -32,7 +32,7 @@ fn publish(repo: &Repository, change: impl FnOnce(&mut SegmentBody)) {
     .expect("seals");
     let key = ObjectKey::Segment(SegmentId::from(name));
     repo.store()
-        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
 }
 
@@ -93,7 +93,7 @@ fn i1_two_prunes_merge_the_same_segments() {
         let options = options();
         let times = repo.lease_times();
         let report = PruneReport::default();
-        let mut run = Run {
+        let mut run = Pruner {
             repo,
             options: &options,
             observer: &observer,
@@ -218,7 +218,7 @@ fn i12_a_long_backup_under_daily_prunes() {
             waited |= report
                 .kept_waiting
                 .iter()
-                .any(|why| matches!(why, Waiting::Lease { .. }));
+                .any(|why| matches!(why, WaitReason::Lease { .. }));
             assert_eq!(report.dropped.packs, 0, "{report:?}");
         }
     }
@@ -252,7 +252,11 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
     lab.store.delete(&listed[0].key).expect("hidden");
     write_runs(&b, &crate::ops::testing::lease(&b), &[], &[&chunk]);
     lab.store
-        .put(&listed[0].key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(
+            &listed[0].key,
+            ObjectBody::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
         .expect("shown");
 
     let content = contents[0].clone();
@@ -281,7 +285,7 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
         (0, 1),
         "{report:?}"
     );
-    assert_eq!(report.kept_waiting, [Waiting::Needed]);
+    assert_eq!(report.kept_waiting, [WaitReason::Needed]);
     assert_sound(&b);
 
     prune_daily(&lab, &b, 2);
@@ -321,7 +325,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
     };
     let chunks = crate::repo::ChunkReader::new(&reader, 0);
     chunks
-        .chunk(crate::types::Class::Metadata, &runs[0].root)
+        .chunk(crate::types::ChunkClass::Metadata, &runs[0].root)
         .expect("found after a sync");
     assert_eq!(files(&reader, second), read_files(&lab.tree()));
 }

@@ -9,16 +9,19 @@
 
 use std::collections::BTreeSet;
 
-use super::Run;
-use super::survey::Survey;
+use super::Pruner;
+use super::survey::RepoSurvey;
 use crate::Error;
 use crate::observe::{Problem, Severity};
 use crate::store::{ObjectKey, ObjectMeta};
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Takes the dropped packs out of a survey and returns those that may be deleted. Opens them
     /// only if a snapshot in quarantine lacks data.
-    pub(super) fn spent_leftovers(&self, survey: &mut Survey) -> Result<Vec<ObjectMeta>, Error> {
+    pub(super) fn spent_leftovers(
+        &self,
+        survey: &mut RepoSurvey,
+    ) -> Result<Vec<ObjectMeta>, Error> {
         let mut leftovers = std::mem::take(&mut survey.leftovers);
         if let Some(needs) = survey.until.unknown_needs {
             leftovers.retain(|meta| meta.modified > needs);

@@ -7,11 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::roots::Roots;
+use super::roots::RootSnapshots;
 use crate::Error;
-use crate::index::{Index, Location, PackRow, PackState};
+use crate::index::{ChunkLocation, Index, PackRow, PackState};
 use crate::ops::Cancel;
-use crate::ops::reach::{Bits, Judge, Piece, Walker};
+use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::{ChunkId, PackId, Timestamp};
 
@@ -25,7 +25,7 @@ const SEVERAL_MAX: usize = 256 << 10;
 
 /// A pack and how much of it is needed.
 #[derive(Debug, Clone)]
-pub(super) struct Pack {
+pub(super) struct PackUsage {
     pub row: PackRow,
     /// The store's time of the pack's object; `None` unless it exists with the expected size.
     pub there: Option<Timestamp>,
@@ -37,7 +37,7 @@ pub(super) struct Pack {
     pub needed: bool,
 }
 
-impl Pack {
+impl PackUsage {
     pub fn new(row: PackRow, there: Option<Timestamp>) -> Self {
         Self {
             row,
@@ -59,14 +59,14 @@ impl Pack {
     }
 }
 
-pub(super) type Packs = HashMap<PackId, Pack>;
+pub(super) type Packs = HashMap<PackId, PackUsage>;
 
 /// Live chunks, and the packs that hold them.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(super) struct LiveChunks {
     pub packs: Packs,
     /// Numbers of the copies that count.
-    pub bits: Bits,
+    pub bits: ChunkBits,
     /// Number of live chunks.
     pub chunks: u64,
     /// Number of references to missing data, and the first of them: object and reason.
@@ -79,17 +79,17 @@ pub(super) struct Live {
     pub is_blind: bool,
 }
 
-impl Live {
+impl LiveChunks {
     /// Walks the roots and finds their chunks.
     pub fn find(
         reader: &ChunkReader<'_>,
-        roots: &Roots,
+        roots: &RootSnapshots,
         packs: Packs,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let repo = reader.repo();
-        let bits = Bits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
-        let marker = Marker {
+        let bits = ChunkBits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
+        let marker = LiveMarker {
             repo,
             out: Self {
                 packs,
@@ -102,7 +102,7 @@ impl Live {
             several: Vec::new(),
         };
 
-        let mut walker = Walker::new(reader, cancel, marker)?;
+        let mut walker = ReachWalker::new(reader, cancel, marker)?;
         for found in &roots.snapshots {
             for source in &found.snapshot.sources {
                 walker.source(&source.kind)?;
@@ -121,23 +121,23 @@ impl Live {
     }
 
     /// Returns true if this copy is the one that counts for a live chunk.
-    pub fn counts(&self, copy: &Location) -> bool {
+    pub fn counts(&self, copy: &ChunkLocation) -> bool {
         self.bits.contains(copy.number)
     }
 }
 
-struct Marker<'a> {
+struct LiveMarker<'a> {
     repo: &'a Repository,
-    out: Live,
+    out: LiveChunks,
     /// True while missing data is not a reason to refuse.
     tolerant: bool,
     ids: Vec<ChunkId>,
-    copies: Vec<(usize, Location)>,
+    copies: Vec<(usize, ChunkLocation)>,
     /// Chunks that more than one pack holds.
     several: Vec<(ChunkId, u32)>,
 }
 
-impl Marker<'_> {
+impl LiveMarker<'_> {
     /// Finds all copies of these chunks in packs that hold them. The copy that counts first comes
     /// first for each chunk.
     fn look_up(&mut self, batch: &[(ChunkId, u32)]) -> Result<(), Error> {
@@ -152,13 +152,13 @@ impl Marker<'_> {
         })?;
         let packs = &self.out.packs;
         copies.retain(|(n, copy)| {
-            copy.len == batch[*n].1 && packs.get(&copy.pack).is_some_and(Pack::holds)
+            copy.len == batch[*n].1 && packs.get(&copy.pack).is_some_and(PackUsage::holds)
         });
         copies.sort_unstable_by_key(|(n, copy)| (*n, copy.state, copy.pack));
         Ok(())
     }
 
-    fn mark(&mut self, id: ChunkId, copies: &[(usize, Location)]) {
+    fn mark(&mut self, id: ChunkId, copies: &[(usize, ChunkLocation)]) {
         let (_, best) = copies[0];
         if !self.out.bits.insert(best.number) {
             return;
@@ -183,7 +183,7 @@ impl Marker<'_> {
     }
 
     /// Moves the mark of each chunk with several copies to the best copy.
-    fn weigh(mut self) -> Result<Live, Error> {
+    fn weigh(mut self) -> Result<LiveChunks, Error> {
         let mut several = std::mem::take(&mut self.several);
         several.sort_unstable();
         several.dedup();
@@ -208,10 +208,10 @@ impl Marker<'_> {
     }
 }
 
-impl Live {
+impl LiveChunks {
     /// Compares two copies; the greater one counts.
-    fn better(&self, a: &Location, b: &Location) -> std::cmp::Ordering {
-        let share = |copy: &Location| {
+    fn better(&self, a: &ChunkLocation, b: &ChunkLocation) -> std::cmp::Ordering {
+        let share = |copy: &ChunkLocation| {
             let pack = self.packs.get(&copy.pack);
             pack.map_or(0, |pack| {
                 u128::from(pack.wanted) * 1_000_000 / u128::from(pack.row.plain.max(1))
@@ -220,7 +220,7 @@ impl Live {
         share(a).cmp(&share(b)).then(b.pack.cmp(&a.pack))
     }
 
-    fn move_mark(&mut self, from: &Location, to: &Location) {
+    fn move_mark(&mut self, from: &ChunkLocation, to: &ChunkLocation) {
         self.bits.remove(from.number);
         self.bits.insert(to.number);
         let len = u64::from(from.len);
@@ -233,12 +233,12 @@ impl Live {
     }
 }
 
-impl Judge for Marker<'_> {
-    fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
+impl ReachVisitor for LiveMarker<'_> {
+    fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error> {
         let copies = self.repo.ask_index(|index| index.copies(id))?;
         Ok(copies
             .into_iter()
-            .find(|copy| self.out.packs.get(&copy.pack).is_some_and(Pack::holds)))
+            .find(|copy| self.out.packs.get(&copy.pack).is_some_and(PackUsage::holds)))
     }
 
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
@@ -263,14 +263,14 @@ impl Judge for Marker<'_> {
         Ok(all_there)
     }
 
-    fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String) {
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String) {
         self.miss(*id);
         self.out.is_blind |= self.tolerant;
         self.tell(format!("{piece} {}", id.short()), why);
     }
 }
 
-impl Marker<'_> {
+impl LiveMarker<'_> {
     fn miss(&mut self, id: ChunkId) {
         if self.tolerant && self.out.missing.len() < MISSING_MAX {
             self.out.missing.insert(id);

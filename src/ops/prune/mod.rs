@@ -36,7 +36,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use report::{Amount, CopyStop, GRACE_DEFAULT, PruneOptions, PruneReport, Waiting};
+pub use report::{CopyStop, GRACE_DEFAULT, PackAmount, PruneOptions, PruneReport, WaitReason};
 
 use crate::Error;
 use crate::format::LeaseKind;
@@ -47,8 +47,8 @@ use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};
 use crate::types::Timestamp;
-use plan::Plan;
-use survey::Survey;
+use plan::PrunePlan;
+use survey::RepoSurvey;
 
 /// Frees the space of data that no snapshot references.
 ///
@@ -82,7 +82,7 @@ pub fn prune(
 
     repo.check_prunable()?;
 
-    let mut run = Run {
+    let mut run = Pruner {
         repo,
         options,
         observer,
@@ -118,9 +118,9 @@ pub fn prune(
     report
 }
 
-fn with_lease(run: Run<'_>) -> Result<PruneReport, Error> {
+fn with_lease(run: Pruner<'_>) -> Result<PruneReport, Error> {
     let lease = Lease::take(run.repo, LeaseKind::Prune, &run.options.host, run.times)?;
-    let mut run = Run {
+    let mut run = Pruner {
         lease: Some(&lease),
         ..run
     };
@@ -138,7 +138,7 @@ fn shortest_grace(times: &LeaseTimes) -> Duration {
 }
 
 /// One prune.
-struct Run<'a> {
+struct Pruner<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
     observer: &'a dyn Observer,
@@ -151,7 +151,7 @@ struct Run<'a> {
     report: PruneReport,
 }
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Does all steps of a prune, unless another prune runs that goes first.
     fn whole(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
@@ -188,7 +188,7 @@ impl Run<'_> {
 
     /// Surveys and sweeps again after the mark was published: lists the active clients and the
     /// roots again.
-    fn sweep_again(&mut self, lease: &Lease) -> Result<Survey, Error> {
+    fn sweep_again(&mut self, lease: &Lease) -> Result<RepoSurvey, Error> {
         let mut survey = self.survey()?;
         self.sweep(lease, &mut survey)?;
         Ok(survey)
@@ -251,7 +251,7 @@ impl Run<'_> {
             self.report.dropped.add(survey.live.packs[id].row.size);
         }
 
-        let plan = Plan::make(survey.live.packs.values(), &survey.until);
+        let plan = PrunePlan::make(survey.live.packs.values(), &survey.until);
         for id in &plan.dead {
             self.report.condemned.add(survey.live.packs[id].row.size);
         }
@@ -293,7 +293,7 @@ impl Run<'_> {
     }
 
     /// Counts the live and dead bytes of the held packs.
-    fn tell_use(&mut self, survey: &Survey) {
+    fn tell_use(&mut self, survey: &RepoSurvey) {
         let held = survey.live.packs.values().filter(|pack| pack.row.added);
         for pack in held {
             let live = pack.live_bytes();
@@ -308,7 +308,7 @@ impl Run<'_> {
     }
 
     /// Counts the packs that stay condemned for now, and computes until when.
-    fn tell_pending(&mut self, survey: &Survey) {
+    fn tell_pending(&mut self, survey: &RepoSurvey) {
         let grace = self.grace();
         for pack in survey
             .live
@@ -325,7 +325,7 @@ impl Run<'_> {
             let until = marked.plus_seconds(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
             self.report.pending_until = self.report.pending_until.max(Some(until));
             if self.report.kept_waiting.is_empty() {
-                self.report.wait(Waiting::Grace);
+                self.report.wait(WaitReason::Grace);
             }
         }
     }

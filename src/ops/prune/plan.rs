@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::live::Pack;
+use super::live::PackUsage;
 use crate::index::PackState;
 use crate::types::{PackId, Timestamp};
 
@@ -18,7 +18,7 @@ const DEAD_HUNDREDTHS_OF_ALL: u64 = 8;
 
 /// Limits on the store time of packs: writers or snapshots may still need the packs outside them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Until {
+pub(super) struct CutoffTimes {
     /// Packs stored from this time on are too young; `None` if packs of any age are candidates.
     pub grace: Option<Timestamp>,
     /// When the oldest lease of others began.
@@ -28,7 +28,7 @@ pub(super) struct Until {
     pub unknown_needs: Option<Timestamp>,
 }
 
-impl Until {
+impl CutoffTimes {
     fn allows(&self, stored: Timestamp) -> bool {
         self.grace.is_none_or(|until| stored < until)
             && self.oldest_lease.is_none_or(|until| stored < until)
@@ -38,7 +38,7 @@ impl Until {
 
 /// Packs to condemn and packs to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Plan {
+pub(super) struct PrunePlan {
     /// Known packs without a live chunk.
     pub dead: Vec<PackId>,
     /// Packs whose live chunks are to be copied: condemned packs first, then those with the most
@@ -46,13 +46,13 @@ pub(super) struct Plan {
     pub copy: Vec<PackId>,
 }
 
-impl Plan {
-    pub fn make<'a>(packs: impl Iterator<Item = &'a Pack>, until: &Until) -> Self {
+impl PrunePlan {
+    pub fn make<'a>(packs: impl Iterator<Item = &'a PackUsage>, until: &CutoffTimes) -> Self {
         let mut plan = Self::default();
         let mut needed = Vec::new();
         let mut mostly_dead = Vec::new();
         let mut others = Vec::new();
-        let mut all = Dead::default();
+        let mut all = DeadBytes::default();
         let mut copied = 0_u64;
 
         // Choose a group for each pack.
@@ -73,7 +73,7 @@ impl Plan {
                     Some(stored) if !until.allows(stored) => all.add(pack),
                     Some(_) if pack.live == 0 => plan.dead.push(row.id),
                     Some(_) => {
-                        let hundredths = Dead::of(pack).hundredths();
+                        let hundredths = DeadBytes::of(pack).hundredths();
                         if hundredths >= DEAD_HUNDREDTHS {
                             copied = copied.saturating_add(pack.live_bytes());
                             all.plain = all.plain.saturating_add(pack.live);
@@ -98,7 +98,7 @@ impl Plan {
             let is_worse = hundredths.0 > DEAD_HUNDREDTHS_OF_ALL;
             if is_worse && all.hundredths() > DEAD_HUNDREDTHS_OF_ALL {
                 copied = copied.saturating_add(pack.live_bytes());
-                all.dead = all.dead.saturating_sub(Dead::of(pack).dead);
+                all.dead = all.dead.saturating_sub(DeadBytes::of(pack).dead);
                 mostly_dead.push((hundredths, id));
             } else if pack.row.size < SMALL_BYTES {
                 small.push((pack.row.size, id));
@@ -114,20 +114,20 @@ impl Plan {
 
 /// Plain bytes, and how many of them no snapshot needs.
 #[derive(Debug, Clone, Copy, Default)]
-struct Dead {
+struct DeadBytes {
     plain: u64,
     dead: u64,
 }
 
-impl Dead {
-    fn of(pack: &Pack) -> Self {
+impl DeadBytes {
+    fn of(pack: &PackUsage) -> Self {
         Self {
             plain: pack.row.plain,
             dead: pack.row.plain.saturating_sub(pack.live),
         }
     }
 
-    fn add(&mut self, pack: &Pack) {
+    fn add(&mut self, pack: &PackUsage) {
         let more = Self::of(pack);
         self.plain = self.plain.saturating_add(more.plain);
         self.dead = self.dead.saturating_add(more.dead);
@@ -160,7 +160,7 @@ mod tests {
     use crate::index::PackRow;
     use crate::types::LeaseId;
 
-    fn pack(n: u8, size: u64, live: u64, state: PackState) -> Pack {
+    fn pack(n: u8, size: u64, live: u64, state: PackState) -> PackUsage {
         let row = PackRow {
             id: PackId::new([n; 32]),
             state,
@@ -172,9 +172,9 @@ mod tests {
             plain: 100,
             writer: LeaseId::new([0; 16]),
         };
-        Pack {
+        PackUsage {
             live,
-            ..Pack::new(row, Some(Timestamp::from_seconds(i64::from(n))))
+            ..PackUsage::new(row, Some(Timestamp::from_seconds(i64::from(n))))
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     const BIG: u64 = 64 << 20;
-    const ANY: Until = Until {
+    const ANY: CutoffTimes = CutoffTimes {
         grace: None,
         oldest_lease: None,
         unknown_needs: None,
@@ -201,10 +201,10 @@ mod tests {
             pack(7, BIG, 0, PackState::Dropped),
             pack(8, SMALL_BYTES, 100, PackState::Known),
         ];
-        let plan = Plan::make(packs.iter(), &ANY);
+        let plan = PrunePlan::make(packs.iter(), &ANY);
         assert_eq!(
             plan,
-            Plan {
+            PrunePlan {
                 dead: ids(&[1]),
                 copy: ids(&[5, 4, 3])
             }
@@ -214,12 +214,12 @@ mod tests {
     #[test]
     fn the_worst_are_copied_until_little_of_all_is_dead() {
         let copied = |live: &[u64]| {
-            let packs: Vec<Pack> = live
+            let packs: Vec<PackUsage> = live
                 .iter()
                 .zip(1..)
                 .map(|(live, n)| pack(n, BIG, *live, PackState::Known))
                 .collect();
-            Plan::make(packs.iter(), &ANY).copy
+            PrunePlan::make(packs.iter(), &ANY).copy
         };
         assert_eq!(copied(&[92, 91]), ids(&[]), "8 of 100");
         assert_eq!(copied(&[90, 80, 85]), ids(&[2]), "15 of 100, then 8");
@@ -236,17 +236,17 @@ mod tests {
     fn young_packs_and_those_of_a_writer_at_work_are_left_alone() {
         let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
         let at = |n| Some(Timestamp::from_seconds(n));
-        let dead = |until| Plan::make(packs.iter(), &until).dead;
+        let dead = |until| PrunePlan::make(packs.iter(), &until).dead;
 
         assert_eq!(
-            dead(Until {
+            dead(CutoffTimes {
                 grace: at(3),
                 ..ANY
             }),
             ids(&[1, 2])
         );
         assert_eq!(
-            dead(Until {
+            dead(CutoffTimes {
                 grace: at(3),
                 oldest_lease: at(2),
                 ..ANY
@@ -254,7 +254,7 @@ mod tests {
             ids(&[1])
         );
         assert_eq!(
-            dead(Until {
+            dead(CutoffTimes {
                 oldest_lease: at(1),
                 ..ANY
             }),
@@ -262,7 +262,7 @@ mod tests {
         );
 
         assert_eq!(
-            dead(Until {
+            dead(CutoffTimes {
                 unknown_needs: at(2),
                 ..ANY
             }),
@@ -273,14 +273,14 @@ mod tests {
 
     #[test]
     fn small_packs_are_joined_if_none_outweighs_the_others() {
-        let packs = |sizes: &[u64]| -> Vec<Pack> {
+        let packs = |sizes: &[u64]| -> Vec<PackUsage> {
             sizes
                 .iter()
                 .zip(1..)
                 .map(|(size, n)| pack(n, *size, 100, PackState::Known))
                 .collect()
         };
-        let joined = |sizes: &[u64]| Plan::make(packs(sizes).iter(), &ANY).copy;
+        let joined = |sizes: &[u64]| PrunePlan::make(packs(sizes).iter(), &ANY).copy;
         assert_eq!(joined(&[5]), ids(&[]), "one alone");
         assert_eq!(joined(&[5, 5]), ids(&[1, 2]));
         assert_eq!(joined(&[5, 100]), ids(&[]), "too much for a byte");
@@ -289,7 +289,7 @@ mod tests {
         let mut with_another = packs(&[20]);
         with_another.push(pack(2, 20, 50, PackState::Known));
         assert_eq!(
-            Plan::make(with_another.iter(), &ANY).copy,
+            PrunePlan::make(with_another.iter(), &ANY).copy,
             ids(&[2, 1]),
             "10 bytes are copied anyway"
         );

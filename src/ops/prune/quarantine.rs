@@ -20,13 +20,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Run;
-use super::live::Live;
-use super::roots::Roots;
-use super::survey::Survey;
+use super::Pruner;
+use super::live::LiveChunks;
+use super::roots::RootSnapshots;
+use super::survey::RepoSurvey;
 use crate::Error;
 use crate::format::LeaseKind;
-use crate::index::{LastSnapshot, Location, PackState};
+use crate::index::{ChunkLocation, LastSnapshot, PackState};
 use crate::repo::Lease;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{ChunkId, PackId, PackInfo, SnapshotId, Timestamp};
@@ -52,7 +52,12 @@ pub(super) struct UnknownNeeds {
 
 impl UnknownNeeds {
     /// Finds these snapshots. `margin` is how far the store's clock may be off.
-    pub fn find(roots: &Roots, live: &Live, vanished: &[LastSnapshot], margin: Duration) -> Self {
+    pub fn find(
+        roots: &RootSnapshots,
+        live: &LiveChunks,
+        vanished: &[LastSnapshot],
+        margin: Duration,
+    ) -> Self {
         let margin = i64::try_from(margin.as_secs()).unwrap_or(i64::MAX);
 
         // An original whose lists of entries are partly lost may need any pack, like a snapshot
@@ -84,9 +89,9 @@ impl UnknownNeeds {
     }
 }
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Reports the packs that are kept for snapshots with unknown needs, and until when.
-    pub(super) fn tell_held(&mut self, survey: &Survey) {
+    pub(super) fn tell_held(&mut self, survey: &RepoSurvey) {
         let unknown = &survey.unknown;
         let Some(needs) = unknown.until else { return };
         for pack in survey.live.packs.values() {
@@ -104,7 +109,11 @@ impl Run<'_> {
     }
 
     /// Deletes the objects in quarantine that are no longer of use.
-    pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+    pub(super) fn sweep_quarantine(
+        &mut self,
+        lease: &Lease,
+        survey: &RepoSurvey,
+    ) -> Result<(), Error> {
         let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let is_repairing = survey.leases.iter().any(|lease| {
             lease
@@ -136,7 +145,7 @@ impl Run<'_> {
     pub(super) fn spent_in_quarantine(
         &self,
         aside: &[ObjectMeta],
-        survey: &Survey,
+        survey: &RepoSurvey,
     ) -> Result<BTreeSet<ObjectKey>, Error> {
         let is_given_up =
             |meta: &ObjectMeta| survey.roots.ages.is_older(meta.modified, QUARANTINE_LIFE);
@@ -176,7 +185,7 @@ impl Run<'_> {
     pub(super) fn spent_packs(
         &self,
         objects: &[ObjectMeta],
-        survey: &Survey,
+        survey: &RepoSurvey,
     ) -> Result<Vec<ObjectKey>, Error> {
         let packs: Vec<(PackId, &ObjectMeta)> = objects
             .iter()
@@ -228,13 +237,13 @@ impl Run<'_> {
 
     /// Returns true if one of these chunks is or may be needed and no known pack in the store has
     /// it.
-    fn could_save(&self, ids: &BTreeSet<ChunkId>, survey: &Survey) -> Result<bool, Error> {
+    fn could_save(&self, ids: &BTreeSet<ChunkId>, survey: &RepoSurvey) -> Result<bool, Error> {
         let live = &survey.live;
         for id in ids {
             if !live.is_blind && !live.missing.contains(id) {
                 continue;
             }
-            let holds = |copy: &Location| {
+            let holds = |copy: &ChunkLocation| {
                 let pack = live.packs.get(&copy.pack);
                 copy.state == PackState::Known && pack.is_some_and(|pack| pack.there.is_some())
             };

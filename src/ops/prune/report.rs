@@ -53,12 +53,12 @@ impl PruneOptions {
 
 /// Packs and their stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Amount {
+pub struct PackAmount {
     pub packs: u64,
     pub bytes: u64,
 }
 
-impl Amount {
+impl PackAmount {
     pub(super) fn add(&mut self, bytes: u64) {
         self.packs += 1;
         self.bytes += bytes;
@@ -67,7 +67,7 @@ impl Amount {
 
 /// Why a condemned pack was not deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waiting {
+pub enum WaitReason {
     /// The grace period has not passed.
     Grace,
     /// A client is active that may have begun before the packs were condemned.
@@ -112,29 +112,29 @@ pub struct PruneReport {
     /// Chunks that these snapshots need, each counted once.
     pub chunks: u64,
     /// Held packs with live chunks; the live share of their stored bytes.
-    pub live: Amount,
+    pub live: PackAmount,
     /// Held packs without a live chunk; the dead share of the stored bytes of all held packs.
-    pub dead: Amount,
+    pub dead: PackAmount,
     /// Packs that no segment mentioned and that are published now.
-    pub adopted: Amount,
+    pub adopted: PackAmount,
     /// Packs condemned by this prune.
-    pub condemned: Amount,
+    pub condemned: PackAmount,
     /// Packs whose live chunks were copied, and the bytes of the packs that they were copied to.
-    pub copied: Amount,
+    pub copied: PackAmount,
     /// Why copying ended early.
     pub copy_stopped: Option<CopyStop>,
     /// Packs dropped by this prune.
-    pub dropped: Amount,
+    pub dropped: PackAmount,
     /// Stored bytes of all objects deleted.
     pub freed_bytes: u64,
     /// Packs that are condemned and not yet dropped.
-    pub pending: Amount,
+    pub pending: PackAmount,
     /// When the grace period of the last of them ends, by the store's clock.
     pub pending_until: Option<Timestamp>,
     /// Why they wait.
-    pub kept_waiting: Vec<Waiting>,
+    pub kept_waiting: Vec<WaitReason>,
     /// Packs that no readable snapshot needs, kept for snapshots whose needs are unknown.
-    pub held: Amount,
+    pub held: PackAmount,
     /// Those of these snapshots that are in quarantine and cannot be read completely.
     pub unreadable_aside: u64,
     /// Until when packs are kept for them.
@@ -143,8 +143,8 @@ pub struct PruneReport {
     /// are kept for them until `forget ID` acknowledges that they are gone.
     pub vanished: u64,
     /// Objects deleted from quarantine, and those that remain there.
-    pub quarantine_deleted: Amount,
-    pub quarantined: Amount,
+    pub quarantine_deleted: PackAmount,
+    pub quarantined: PackAmount,
     /// Small segments replaced by one.
     pub segments_merged: u64,
     pub segments_deleted: u64,
@@ -156,7 +156,7 @@ pub struct PruneReport {
 }
 
 impl PruneReport {
-    pub(super) fn wait(&mut self, why: Waiting) {
+    pub(super) fn wait(&mut self, why: WaitReason) {
         if !self.kept_waiting.contains(&why) {
             self.kept_waiting.push(why);
         }

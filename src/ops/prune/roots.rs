@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::age::Ages;
+use super::age::StoreAges;
 use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
 use crate::ops::Cancel;
@@ -16,7 +16,7 @@ const CHECKPOINT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The snapshots that keep chunks alive, and those that no longer do.
 #[derive(Debug, Default)]
-pub(super) struct Roots {
+pub(super) struct RootSnapshots {
     /// Listed snapshots, and forgotten ones that are young or named by a lease; newest first.
     pub snapshots: Vec<StoredSnapshot>,
     /// Snapshots that a repair set aside. Chunks that resolve are live; the others were lost
@@ -37,12 +37,12 @@ pub(super) struct Roots {
     /// All names found in `snapshots/`.
     pub listed: BTreeSet<SnapshotId>,
     /// Judges the ages of objects.
-    pub ages: Ages,
+    pub ages: StoreAges,
     /// True if a forgotten snapshot stays only because of a long silence.
     pub is_held_by_silence: bool,
 }
 
-impl Roots {
+impl RootSnapshots {
     /// Lists and reads the snapshots. `leases`: the living leases of others, listed before. A
     /// forgotten snapshot is a root for `grace`, while a lease names it, and while it is in
     /// `snapshots/` too, since another client is then about to forget it again.
@@ -68,7 +68,7 @@ impl Roots {
         let listed = list_all(repo.store(), ObjectDir::Snapshots)?;
         let forgotten = list_all(repo.store(), ObjectDir::Forgotten)?;
         times.extend(listed.iter().chain(&forgotten).map(|meta| meta.modified));
-        roots.ages = Ages::new(now, times);
+        roots.ages = StoreAges::new(now, times);
 
         let mut seen = BTreeSet::new();
         // List again: a snapshot that was put back between the two listings is in neither of them.

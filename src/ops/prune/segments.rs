@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Run;
+use super::Pruner;
 use super::age::is_older;
 use crate::Error;
 use crate::format::encode_segment;
-use crate::index::{Index, PackState, Says};
+use crate::index::{Index, PackState, SegmentSummary};
 use crate::observe::{Problem, Severity};
 use crate::repo::Lease;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
@@ -29,7 +29,7 @@ const SMALL_MAX: usize = 8;
 /// Limit of the plain bytes of a merged segment: 32 MiB.
 const MERGED_BYTES_MAX: usize = 32 << 20;
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Deletes segments that were superseded long enough ago, then merges.
     pub(super) fn merge_segments(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
@@ -58,7 +58,7 @@ impl Run<'_> {
 
         self.delete_superseded(lease, &superseded, &listed, now)?;
 
-        let of: Vec<&Says> = says
+        let of: Vec<&SegmentSummary> = says
             .iter()
             .filter(|says| {
                 listed.contains_key(&says.segment) && !superseded.contains_key(&says.segment)
@@ -96,7 +96,7 @@ impl Run<'_> {
             let Some(heir) = self.segment(&by)? else {
                 continue;
             };
-            let heir = Told::new(&heir);
+            let heir = SegmentCover::new(&heir);
             for old in olds {
                 self.cancel.check()?;
                 let Some(body) = self.segment(&old)? else {
@@ -131,7 +131,7 @@ impl Run<'_> {
     fn merge(
         &mut self,
         lease: &Lease,
-        says: &[&Says],
+        says: &[&SegmentSummary],
         listed: &BTreeMap<SegmentId, ObjectMeta>,
     ) -> Result<(), Error> {
         let rows = self.repo.ask_index(Index::packs)?;
@@ -187,14 +187,14 @@ impl Run<'_> {
 /// Returns the segments to merge into one: small ones if there are many, and large ones whose packs
 /// are mostly dropped.
 fn choose(
-    says: &[&Says],
+    says: &[&SegmentSummary],
     size: impl Fn(&SegmentId) -> u64,
     dropped: &BTreeSet<PackId>,
 ) -> Vec<SegmentId> {
     let free = says
         .iter()
         .filter(|says| says.condemned.iter().all(|pack| dropped.contains(pack)));
-    let is_stale = |says: &Says| {
+    let is_stale = |says: &SegmentSummary| {
         let gone = says
             .added
             .iter()
@@ -203,7 +203,7 @@ fn choose(
         gone > 0 && gone * 2 >= says.added.len()
     };
 
-    let (mut small, mut stale): (Vec<&Says>, Vec<&Says>) = free
+    let (mut small, mut stale): (Vec<&SegmentSummary>, Vec<&SegmentSummary>) = free
         .filter(|says| size(&says.segment) < SMALL_BYTES || is_stale(says))
         .partition(|says| size(&says.segment) < SMALL_BYTES);
 
@@ -243,12 +243,12 @@ fn join(merged: &mut SegmentBody, id: SegmentId, body: SegmentBody, dropped: &BT
 }
 
 /// The contents of a segment, with its packs by id.
-struct Told<'a> {
+struct SegmentCover<'a> {
     packs: HashMap<PackId, &'a PackInfo>,
     body: &'a SegmentBody,
 }
 
-impl<'a> Told<'a> {
+impl<'a> SegmentCover<'a> {
     fn new(body: &'a SegmentBody) -> Self {
         Self {
             packs: body.packs.iter().map(|pack| (pack.id, pack)).collect(),

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Run;
+use super::Pruner;
 use super::copy::SEGMENT_CHUNKS;
-use super::live::{Live, Pack, Packs};
-use super::plan::Until;
+use super::live::{LiveChunks, PackUsage, Packs};
+use super::plan::CutoffTimes;
 use super::quarantine::UnknownNeeds;
-use super::roots::Roots;
+use super::roots::RootSnapshots;
 use crate::Error;
 use crate::index::{Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
@@ -24,40 +24,40 @@ const FRAME_CACHE_BYTES: usize = 16 << 20;
 
 /// State of the repository at one time.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct RepoSurvey {
     /// The store's time before anything was listed.
     pub now: Timestamp,
     /// Living leases of others.
     pub leases: Vec<FoundLease>,
     /// True if no other client is active and the prune does not have to wait.
     pub immediate: bool,
-    pub until: Until,
+    pub until: CutoffTimes,
     /// Snapshots whose needs are unknown.
     pub unknown: UnknownNeeds,
-    pub roots: Roots,
+    pub roots: RootSnapshots,
     /// When each condemned pack was condemned: the store time of the oldest listed segment that
     /// condemns it.
     pub marks: BTreeMap<PackId, Timestamp>,
     /// Listed packs that were dropped earlier.
     pub leftovers: Vec<ObjectMeta>,
-    pub live: Live,
+    pub live: LiveChunks,
 }
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Lists the repository and finds the live chunks. Publishes orphaned packs first, even if the
     /// survey fails later.
     ///
     /// # Errors
     /// [`Error::Unresolved`] if a root needs data that no held pack has: nothing may be deleted
     /// then.
-    pub(super) fn survey(&mut self) -> Result<Survey, Error> {
+    pub(super) fn survey(&mut self) -> Result<RepoSurvey, Error> {
         self.observer.phase(&Phase::Mark);
         let now = self.store_time()?;
         let leases = self.leases_of_others(now)?;
         let immediate = self.options.now && leases.is_empty();
         let grace = if immediate { None } else { Some(self.grace()) };
 
-        let roots = Roots::list(self.repo, &leases, now, grace, self.cancel)?;
+        let roots = RootSnapshots::list(self.repo, &leases, now, grace, self.cancel)?;
         sync(self.repo, self.observer)?;
 
         // The times of the segments are those of the marks in them.
@@ -84,12 +84,12 @@ impl Run<'_> {
         }
 
         let unknown = UnknownNeeds::find(&roots, &live, &self.repo.vanished(), self.times.margin);
-        let until = Until {
+        let until = CutoffTimes {
             grace: grace.map(|grace| minus(now, grace)),
             oldest_lease: leases.iter().map(|lease| lease.started(&self.times)).min(),
             unknown_needs: unknown.until,
         };
-        Ok(Survey {
+        Ok(RepoSurvey {
             now,
             leases,
             immediate,
@@ -106,16 +106,16 @@ impl Run<'_> {
     /// chunk numbers and unresolved references then differ.
     fn walk(
         &mut self,
-        roots: &Roots,
+        roots: &RootSnapshots,
         listed: &[ObjectMeta],
         adopted: &BTreeSet<PackId>,
-    ) -> Result<(Live, Vec<ObjectMeta>), Error> {
+    ) -> Result<(LiveChunks, Vec<ObjectMeta>), Error> {
         let mut made_sure = false;
         loop {
             let generation = self.repo.index().generation();
             let (packs, leftovers) = self.packs(listed)?;
             let reader = ChunkReader::new(self.repo, FRAME_CACHE_BYTES);
-            let mut live = Live::find(&reader, roots, packs, self.cancel)?;
+            let mut live = LiveChunks::find(&reader, roots, packs, self.cancel)?;
             if live.unresolved > 0 && !made_sure {
                 made_sure = true;
                 self.repo.make_sure_of_misses()?;
@@ -164,7 +164,7 @@ impl Run<'_> {
             let whole = found
                 .filter(|meta| meta.size == row.size)
                 .map(|meta| meta.modified);
-            packs.insert(row.id, Pack::new(row, whole));
+            packs.insert(row.id, PackUsage::new(row, whole));
         }
         Ok((packs, leftovers))
     }
@@ -236,7 +236,11 @@ impl Run<'_> {
 }
 
 /// Returns an error if a root cannot be read or needs missing data.
-fn refuse_unresolved(live: &Live, roots: &Roots, observer: &dyn Observer) -> Result<(), Error> {
+fn refuse_unresolved(
+    live: &LiveChunks,
+    roots: &RootSnapshots,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
     let told: Vec<&(String, String)> = roots.unreadable.iter().chain(&live.told).collect();
     for (object, why) in &told {
         observer.problem(&Problem::new(Severity::Damage, object, why));

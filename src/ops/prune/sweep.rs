@@ -16,10 +16,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Run;
+use super::Pruner;
 use super::age::is_older;
-use super::report::Waiting;
-use super::survey::{Survey, minus};
+use super::report::WaitReason;
+use super::survey::{RepoSurvey, minus};
 use crate::Error;
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Counter, Phase, Problem, Severity};
@@ -32,9 +32,9 @@ const RECORDED_MAX: usize = 16 << 10;
 /// Maximum number of surveys if the repository changes during each of them.
 const SURVEYS_MAX: usize = 3;
 
-impl Run<'_> {
+impl Pruner<'_> {
     /// Drops and deletes packs and spent snapshots; reports which packs wait and why.
-    pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
+    pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut RepoSurvey) -> Result<(), Error> {
         self.observer.phase(&Phase::Sweep);
         let dropped = self.judged_again(survey)?;
 
@@ -80,7 +80,7 @@ impl Run<'_> {
 
     /// Returns the packs to drop, surveying again until the survey is up to date. `survey` then
     /// holds the snapshots and leftovers to delete.
-    fn judged_again(&mut self, survey: &mut Survey) -> Result<Vec<PackId>, Error> {
+    fn judged_again(&mut self, survey: &mut RepoSurvey) -> Result<Vec<PackId>, Error> {
         for _ in 0..SURVEYS_MAX {
             let dropped = self.droppable(survey);
             let dropped = self.marked_for_all(dropped)?;
@@ -95,7 +95,7 @@ impl Run<'_> {
         // The repository changed during each survey: delete nothing this time.
         survey.roots.spent.clear();
         survey.leftovers.clear();
-        self.report.wait(Waiting::Changed);
+        self.report.wait(WaitReason::Changed);
         Ok(Vec::new())
     }
 
@@ -104,7 +104,7 @@ impl Run<'_> {
     ///
     /// A snapshot of a living writer is accounted for: either the packs wait for that lease, or the
     /// writer saw them condemned and does not rely on them.
-    fn still_stands(&self, survey: &Survey) -> Result<bool, Error> {
+    fn still_stands(&self, survey: &RepoSurvey) -> Result<bool, Error> {
         for (id, _) in self.repo.listed_snapshots()? {
             if survey.roots.listed.contains(&id) {
                 continue;
@@ -129,7 +129,7 @@ impl Run<'_> {
     /// Records in the index which forgotten snapshots are about to be deleted. A client that
     /// remembers one of them as the last of its source must not report it as vanished. The record
     /// is written first, so after a crash it may name snapshots that are still there.
-    fn record_spent(&self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+    fn record_spent(&self, lease: &Lease, survey: &RepoSurvey) -> Result<(), Error> {
         let spent = survey.roots.spent.iter().filter_map(|meta| match meta.key {
             ObjectKey::Forgotten(id) => Some(id),
             _ => None,
@@ -143,11 +143,12 @@ impl Run<'_> {
 
     /// Publishes an empty segment if an object stays because of a silence that lasts until now. The
     /// next prune compares the clock with the store time of that segment.
-    fn witness(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+    fn witness(&mut self, lease: &Lease, survey: &RepoSurvey) -> Result<(), Error> {
         if survey.roots.is_held_by_silence {
-            self.report.wait(Waiting::Silence);
+            self.report.wait(WaitReason::Silence);
         }
-        if survey.roots.ages.is_silent() && self.report.kept_waiting.contains(&Waiting::Silence) {
+        if survey.roots.ages.is_silent() && self.report.kept_waiting.contains(&WaitReason::Silence)
+        {
             lease.check()?;
             self.repo
                 .publish_segment(lease.id(), &SegmentBody::empty(lease.id()))?;
@@ -189,7 +190,7 @@ impl Run<'_> {
     }
 
     /// Returns the condemned packs that may be dropped now, sorted; reports why the others wait.
-    pub(super) fn droppable(&mut self, survey: &Survey) -> Vec<PackId> {
+    pub(super) fn droppable(&mut self, survey: &RepoSurvey) -> Vec<PackId> {
         let grace = self.grace();
         self.report.kept_waiting.clear();
 
@@ -219,9 +220,9 @@ impl Run<'_> {
             if !may_go {
                 let is_silence = ages.is_held_by_silence(marked, grace);
                 self.report.wait(if is_silence {
-                    Waiting::Silence
+                    WaitReason::Silence
                 } else {
-                    Waiting::Grace
+                    WaitReason::Grace
                 });
                 self.tell_who_is_at_work(survey);
                 continue;
@@ -236,13 +237,13 @@ impl Run<'_> {
             if let Some(lease) = may_need {
                 self.wait_for(lease);
             } else if pack.needed {
-                self.report.wait(Waiting::Needed);
+                self.report.wait(WaitReason::Needed);
             } else if survey
                 .until
                 .unknown_needs
                 .is_some_and(|needs| pack.there.is_some_and(|t| t <= needs))
             {
-                self.report.wait(Waiting::Unknown);
+                self.report.wait(WaitReason::Unknown);
             } else {
                 dropped.push(pack.row.id);
             }
@@ -252,7 +253,7 @@ impl Run<'_> {
     }
 
     /// Reports the client that keeps a prune with `now` from dropping packs at once.
-    fn tell_who_is_at_work(&mut self, survey: &Survey) {
+    fn tell_who_is_at_work(&mut self, survey: &RepoSurvey) {
         if self.options.now
             && let Some(lease) = survey.leases.first()
         {
@@ -261,7 +262,7 @@ impl Run<'_> {
     }
 
     fn wait_for(&mut self, lease: &FoundLease) {
-        self.report.wait(Waiting::Lease {
+        self.report.wait(WaitReason::Lease {
             id: lease.id,
             host: lease
                 .body
@@ -274,7 +275,7 @@ impl Run<'_> {
     }
 
     /// Deletes the rest: checkpoints that no backup continues, expired leases, unfinished writes.
-    pub(super) fn tidy(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+    pub(super) fn tidy(&mut self, lease: &Lease, survey: &RepoSurvey) -> Result<(), Error> {
         lease.check()?;
         for meta in &survey.roots.old_checkpoints {
             self.report.checkpoints_deleted += u64::from(self.delete_judged(meta)?);

@@ -7,13 +7,13 @@ use super::*;
 use crate::ErrorKind;
 use crate::format::LeaseKind;
 use crate::observe::{Counters, Recording};
-use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::{Lease, Secret};
 use crate::store::{
-    Body, Effect, Fault, FaultyStore, KeyKind, ObjectDir, ObjectKey, Operation, PutMode,
-    SharedStore, Store, Trouble, list_all,
+    Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ObjectBody, ObjectDir, ObjectKey,
+    PutMode, SharedStore, Store, StoreOperation, list_all,
 };
 use crate::target::OwnerPolicy;
 use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
@@ -35,7 +35,7 @@ pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
     store
         .put(
             &ObjectKey::Forgotten(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("put");
@@ -56,12 +56,12 @@ pub(super) fn assert_sound(repo: &Repository) {
 /// Returns the files of a snapshot's tree, by path.
 pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
     let directory = tempfile::tempdir().expect("a directory");
-    let what = What {
+    let what = SnapshotPath {
         snapshot: id.to_string(),
         source: Some("tree".into()),
         path: RelPath::root(),
     };
-    let target = Target::Directory(directory.path().join("t"));
+    let target = RestoreTarget::Directory(directory.path().join("t"));
     let options = RestoreOptions {
         owner: OwnerPolicy::Keep,
         ..RestoreOptions::default()
@@ -132,7 +132,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
         "{report:?}"
     );
     assert_eq!(report.forgotten_deleted, 1);
-    assert!(report.pending_until.is_some() && report.kept_waiting == [Waiting::Grace]);
+    assert!(report.pending_until.is_some() && report.kept_waiting == [WaitReason::Grace]);
     assert_sound(&repo);
 
     lab.store.clock().advance(DAY - HOUR);
@@ -352,7 +352,10 @@ fn copying_keeps_within_its_bound() {
         assert_sound(&lab.open());
         (report.copied, report.copy_stopped)
     };
-    assert_eq!(copy(1000), (Amount::default(), Some(CopyStop::MaxRepack)));
+    assert_eq!(
+        copy(1000),
+        (PackAmount::default(), Some(CopyStop::MaxRepack))
+    );
     let (copied, stopped) = copy(400_000);
     assert!(copied.packs == 1 && copied.bytes <= 400_000, "{copied:?}");
     assert_eq!(stopped, Some(CopyStop::MaxRepack));
@@ -379,15 +382,15 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
     let caches = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
 
-    let full = Effect::ErrorBefore(Trouble::Full);
+    let full = FaultEffect::ErrorBefore(InjectedError::Full);
     faulty.plan(Fault {
-        operation: Operation::Put,
+        operation: StoreOperation::Put,
         kind: Some(KeyKind::Pack),
         nth: 1,
         effect: full,
     });
     faulty.plan(Fault {
-        operation: Operation::Put,
+        operation: StoreOperation::Put,
         kind: Some(KeyKind::Pack),
         nth: 2,
         effect: full,
@@ -446,7 +449,7 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
     let key = ObjectKey::Lease(lease.id());
     lease.release().expect("released");
     lab.store
-        .put(&key, Body::Bytes(&left), PutMode::CreateOnly)
+        .put(&key, ObjectBody::Bytes(&left), PutMode::CreateOnly)
         .expect("left by a crash");
     lab.store.clock().advance(HOUR);
     let report = run(&repo, &options());
@@ -487,7 +490,7 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
     let put = |(key, bytes): &(ObjectKey, Vec<u8>), ahead: i64| {
         lab.store.clock().set(now.plus_seconds(ahead));
         lab.store
-            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
             .expect("put");
         lab.store.clock().set(now);
     };
@@ -528,11 +531,11 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     // A snapshot that a repair set aside, and one that is destroyed.
     let aside = ObjectKey::QuarantinedSnapshot(first);
     lab.store
-        .put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .put(&aside, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
     let torn = ObjectKey::QuarantinedSnapshot(SnapshotId::new([7; 32]));
     lab.store
-        .put(&torn, Body::Bytes(b"torn"), PutMode::CreateOnly)
+        .put(&torn, ObjectBody::Bytes(b"torn"), PutMode::CreateOnly)
         .expect("put");
     lab.store
         .delete(&ObjectKey::Snapshot(first))
@@ -580,7 +583,8 @@ fn now_waits_for_whoever_else_is_at_work_and_says_so() {
         report.condemned.packs > 0 && report.dropped.packs == 0,
         "{report:?}"
     );
-    let waits_for = |why: &Waiting| matches!(why, Waiting::Lease { id, .. } if *id == other.id());
+    let waits_for =
+        |why: &WaitReason| matches!(why, WaitReason::Lease { id, .. } if *id == other.id());
     assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
     drop(other);
     assert!(run(&repo, &now).dropped.packs > 0);

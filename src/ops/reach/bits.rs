@@ -2,9 +2,9 @@
 
 /// Chunk numbers of one generation of the index.
 #[derive(Debug, Clone, Default)]
-pub struct Bits(Vec<u64>);
+pub struct ChunkBits(Vec<u64>);
 
-impl Bits {
+impl ChunkBits {
     /// Returns an empty set with room for numbers below `end`.
     pub fn with_room(end: u64) -> Self {
         Self(vec![0; (end / 64 + 1) as usize])
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn numbers_beyond_the_room_are_kept_too() {
-        let mut bits = Bits::with_room(1);
+        let mut bits = ChunkBits::with_room(1);
         for number in [0, 63, 64, 1000] {
             assert!(!bits.contains(number));
             assert!(bits.insert(number));

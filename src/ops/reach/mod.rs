@@ -6,30 +6,30 @@ mod bits;
 
 use std::collections::HashMap;
 
-pub(super) use bits::Bits;
+pub(super) use bits::ChunkBits;
 
 use crate::Error;
 use crate::format::{
     PageRef, RunRef, RunTree, SourceKind, decode_list_node, decode_node, decode_page, decode_root,
 };
-use crate::index::{Index, Location};
+use crate::index::{ChunkLocation, Index};
 use crate::ops::Cancel;
 use crate::repo::ChunkReader;
-use crate::types::{ChunkId, Class, Content, Entry, Extent, RelPath, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.
 const BATCH: usize = 64 << 10;
 
 /// A part of a run or of a content list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum ReachedPiece {
     Root,
     Node,
     Page,
     List,
 }
 
-impl std::fmt::Display for Piece {
+impl std::fmt::Display for ReachedPiece {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Root => "run",
@@ -41,27 +41,27 @@ impl std::fmt::Display for Piece {
 }
 
 /// Receives the results of a walk.
-pub(super) trait Judge {
+pub(super) trait ReachVisitor {
     /// Returns the location of the copy of a piece of metadata that counts. It must be the same at
     /// each call for one id.
-    fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error>;
+    fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error>;
 
     /// Receives chunks with their lengths, sorted, each once per batch. Returns false if one of
     /// them cannot be read.
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
 
     /// Receives a piece that cannot be read, or whose content does not match the reference to it.
-    fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String);
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String);
 }
 
 /// Walks sources. Chunk numbers are valid within one generation of the index: for a new generation
 /// the caller needs a new walker.
-pub(super) struct Walker<'a, J> {
+pub(super) struct ReachWalker<'a, J> {
     reader: &'a ChunkReader<'a>,
     cancel: &'a Cancel,
     pub judge: J,
     /// Pages, nodes and list nodes that were read.
-    visited: Bits,
+    visited: ChunkBits,
     batch: Vec<(ChunkId, u32)>,
     /// Runs by their roots, and whether they name anything that cannot be read.
     runs: HashMap<ChunkId, bool>,
@@ -71,14 +71,14 @@ pub(super) struct Walker<'a, J> {
     any_bad: bool,
 }
 
-impl<'a, J: Judge> Walker<'a, J> {
+impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
     pub fn new(reader: &'a ChunkReader<'a>, cancel: &'a Cancel, judge: J) -> Result<Self, Error> {
         let end = reader.repo().ask_index(Index::chunk_numbers_end)?;
         Ok(Self {
             reader,
             cancel,
             judge,
-            visited: Bits::with_room(end),
+            visited: ChunkBits::with_room(end),
             batch: Vec::with_capacity(BATCH),
             runs: HashMap::new(),
             is_bad: false,
@@ -113,13 +113,13 @@ impl<'a, J: Judge> Walker<'a, J> {
             return Ok(is_bad);
         }
         self.is_bad = false;
-        if let Some(bytes) = self.metadata(Piece::Root, &run.root)? {
+        if let Some(bytes) = self.metadata(ReachedPiece::Root, &run.root)? {
             match decode_root(&bytes) {
                 Ok(root) => {
                     let refs = || root.directories.refs.iter().chain(&root.others.refs);
                     if refs().map(|page| page.entries).sum::<u64>() != run.entries {
                         self.unreadable(
-                            Piece::Root,
+                            ReachedPiece::Root,
                             &run.root,
                             "it has not as many entries as its snapshot says",
                         );
@@ -127,7 +127,7 @@ impl<'a, J: Judge> Walker<'a, J> {
                     self.tree(&root.directories)?;
                     self.tree(&root.others)?;
                 }
-                Err(err) => self.unreadable(Piece::Root, &run.root, err),
+                Err(err) => self.unreadable(ReachedPiece::Root, &run.root, err),
             }
         }
         self.flush()?;
@@ -143,7 +143,7 @@ impl<'a, J: Judge> Walker<'a, J> {
                 self.page(page, until)?;
                 continue;
             }
-            let Some(bytes) = self.metadata(Piece::Node, &page.id)? else {
+            let Some(bytes) = self.metadata(ReachedPiece::Node, &page.id)? else {
                 continue;
             };
             match decode_node(&bytes, tree.level - 1) {
@@ -156,24 +156,24 @@ impl<'a, J: Judge> Walker<'a, J> {
                     self.tree(&node)?;
                 }
                 Ok(_) => self.unreadable(
-                    Piece::Node,
+                    ReachedPiece::Node,
                     &page.id,
                     "it holds other paths than its run says",
                 ),
-                Err(err) => self.unreadable(Piece::Node, &page.id, err),
+                Err(err) => self.unreadable(ReachedPiece::Node, &page.id, err),
             }
         }
         Ok(())
     }
 
     fn page(&mut self, page: &PageRef, until: Option<&RelPath>) -> Result<(), Error> {
-        let Some(bytes) = self.metadata(Piece::Page, &page.id)? else {
+        let Some(bytes) = self.metadata(ReachedPiece::Page, &page.id)? else {
             return Ok(());
         };
         let entries = match decode_page(&bytes) {
             Ok(entries) => entries,
             Err(err) => {
-                self.unreadable(Piece::Page, &page.id, err);
+                self.unreadable(ReachedPiece::Page, &page.id, err);
                 return Ok(());
             }
         };
@@ -184,7 +184,7 @@ impl<'a, J: Judge> Walker<'a, J> {
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
             self.unreadable(
-                Piece::Page,
+                ReachedPiece::Page,
                 &page.id,
                 "it holds other paths than its run says",
             );
@@ -216,13 +216,13 @@ impl<'a, J: Judge> Walker<'a, J> {
 
     fn list(&mut self, id: &ChunkId, len: u64, depth: u8) -> Result<(), Error> {
         self.cancel.check()?;
-        let Some(bytes) = self.metadata(Piece::List, id)? else {
+        let Some(bytes) = self.metadata(ReachedPiece::List, id)? else {
             return Ok(());
         };
         match decode_list_node(&bytes, len, depth) {
             Ok(extents) => self.content(&extents),
             Err(err) => {
-                self.unreadable(Piece::List, id, err);
+                self.unreadable(ReachedPiece::List, id, err);
                 Ok(())
             }
         }
@@ -250,14 +250,14 @@ impl<'a, J: Judge> Walker<'a, J> {
 
     /// Reads a piece of a run or list. Returns `None` if it was read before, or if it cannot be
     /// read, which is then reported.
-    fn metadata(&mut self, piece: Piece, id: &ChunkId) -> Result<Option<Vec<u8>>, Error> {
+    fn metadata(&mut self, piece: ReachedPiece, id: &ChunkId) -> Result<Option<Vec<u8>>, Error> {
         let place = self.judge.place(id)?;
         if place.is_some_and(|place| self.visited.contains(place.number)) {
             // The chunks below it were judged then, for another run.
             self.is_bad |= self.any_bad;
             return Ok(None);
         }
-        match self.reader.chunk(Class::Metadata, id) {
+        match self.reader.chunk(ChunkClass::Metadata, id) {
             Ok(bytes) => {
                 // If the reader started a new index in the meantime, numbers differ: the caller
                 // notices that and walks again.
@@ -275,7 +275,7 @@ impl<'a, J: Judge> Walker<'a, J> {
         }
     }
 
-    fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: impl std::fmt::Display) {
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: impl std::fmt::Display) {
         self.mark_bad();
         self.judge.unreadable(piece, id, why.to_string());
     }

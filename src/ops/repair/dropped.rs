@@ -11,15 +11,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::packs::Repair;
+use super::packs::PackRepair;
 use super::salvage::salvage;
 use crate::Error;
 use crate::format::Snapshot;
-use crate::index::{Index, Location, PackState};
+use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::packs::stat_pack;
-use crate::ops::reach::{Judge, Piece, Walker};
+use crate::ops::reach::{ReachVisitor, ReachWalker, ReachedPiece};
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ChunkId, PackId};
@@ -30,7 +30,7 @@ const MISSING_MAX: usize = 256 << 10;
 const FRAME_CACHE_BYTES: usize = 16 << 20;
 
 /// A snapshot to walk.
-pub(super) struct Root {
+pub(super) struct RootSnapshot {
     pub snapshot: Snapshot,
     /// True for a listed snapshot: missing chunks that it needs are reported as lost. For forgotten
     /// snapshots and those in quarantine they are not.
@@ -40,7 +40,7 @@ pub(super) struct Root {
 /// Chunks that no held pack has, with true if a listed snapshot needs them.
 pub(super) type Missing = BTreeMap<ChunkId, bool>;
 
-impl Repair<'_> {
+impl PackRepair<'_> {
     /// Stores chunks again that snapshots need and only dropped packs have.
     ///
     /// If a dropped pack holds pages of a run, and no segment lists its contents any more, the
@@ -104,11 +104,15 @@ impl Repair<'_> {
     }
 
     /// Walks the snapshots and returns the chunks that no held pack has.
-    fn missing_of(&self, roots: &[Root], settled: &BTreeSet<ChunkId>) -> Result<Missing, Error> {
+    fn missing_of(
+        &self,
+        roots: &[RootSnapshot],
+        settled: &BTreeSet<ChunkId>,
+    ) -> Result<Missing, Error> {
         // Packs that are not in the listing and whether they are in the store: other writers may
         // have stored them since.
         let mut newer: HashMap<PackId, bool> = HashMap::new();
-        let mut is_good = |copy: &Location| -> Result<bool, Error> {
+        let mut is_good = |copy: &ChunkLocation| -> Result<bool, Error> {
             let id = &copy.pack;
             if copy.state == PackState::Dropped {
                 return Ok(false);
@@ -130,7 +134,7 @@ impl Repair<'_> {
 }
 
 /// Returns all readable snapshots: listed ones, forgotten ones, and those in quarantine.
-fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
+fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<RootSnapshot>, Error> {
     let mut roots = Vec::new();
     for directory in [
         ObjectDir::Snapshots,
@@ -149,7 +153,7 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
             }
 
             match repo.read_snapshot_at(&meta.key) {
-                Ok(snapshot) => roots.push(Root {
+                Ok(snapshot) => roots.push(RootSnapshot {
                     snapshot,
                     is_listed: directory == ObjectDir::Snapshots,
                 }),
@@ -183,16 +187,16 @@ pub(super) fn dropped_and_there(
 /// metadata are not found.
 pub(super) fn missing(
     repo: &Repository,
-    roots: &[Root],
+    roots: &[RootSnapshot],
     settled: &BTreeSet<ChunkId>,
-    is_good: &mut dyn FnMut(&Location) -> Result<bool, Error>,
+    is_good: &mut dyn FnMut(&ChunkLocation) -> Result<bool, Error>,
     cancel: &Cancel,
 ) -> Result<Missing, Error> {
     loop {
         repo.sync()?;
         let generation = repo.index().generation();
         let reader = ChunkReader::new(repo, FRAME_CACHE_BYTES);
-        let needs = Needs {
+        let needs = NeededChunks {
             repo,
             settled,
             is_good: &mut *is_good,
@@ -201,7 +205,7 @@ pub(super) fn missing(
             unread: Vec::new(),
         };
 
-        let mut walker = Walker::new(&reader, cancel, needs)?;
+        let mut walker = ReachWalker::new(&reader, cancel, needs)?;
         for root in roots {
             walker.judge.is_listed = root.is_listed;
             for source in &root.snapshot.sources {
@@ -219,11 +223,11 @@ pub(super) fn missing(
 }
 
 /// Collects missing chunks during a walk.
-struct Needs<'a> {
+struct NeededChunks<'a> {
     repo: &'a Repository,
     /// Chunks to ignore: known as lost, or processed before.
     settled: &'a BTreeSet<ChunkId>,
-    is_good: &'a mut dyn FnMut(&Location) -> Result<bool, Error>,
+    is_good: &'a mut dyn FnMut(&ChunkLocation) -> Result<bool, Error>,
     /// True if the current snapshot is in `snapshots/`.
     is_listed: bool,
     missing: Missing,
@@ -231,7 +235,7 @@ struct Needs<'a> {
     unread: Vec<ChunkId>,
 }
 
-impl Needs<'_> {
+impl NeededChunks<'_> {
     /// Looks up chunks and records the missing ones. Returns true if none is missing.
     fn look_up(&mut self, ids: &[ChunkId]) -> Result<bool, Error> {
         let repo = self.repo;
@@ -254,9 +258,9 @@ impl Needs<'_> {
     }
 }
 
-impl Judge for Needs<'_> {
+impl ReachVisitor for NeededChunks<'_> {
     /// Accepts any copy: metadata that was read from a dropped pack need not be read twice either.
-    fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
+    fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error> {
         Ok(self.repo.locate(id)?)
     }
 
@@ -268,7 +272,7 @@ impl Judge for Needs<'_> {
 
     /// Records the chunk for the next look-up. If a held pack has it, the repair of that pack deals
     /// with it.
-    fn unreadable(&mut self, _: Piece, id: &ChunkId, _: String) {
+    fn unreadable(&mut self, _: ReachedPiece, id: &ChunkId, _: String) {
         self.unread.push(*id);
     }
 }

@@ -9,14 +9,14 @@
 
 use std::collections::BTreeSet;
 
-use super::packs::{Bad, DamagedPack, Fate, Repair};
+use super::packs::{BadPack, DamagedPack, PackFate, PackRepair};
 use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::index::{Index, PackState};
 use crate::observe::{Problem, Severity, Subject};
 use crate::repo::RepoError;
-use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_all};
+use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_all};
 use crate::types::PackId;
 
 /// The intact bytes of a pack.
@@ -26,10 +26,10 @@ struct Intact {
     is_in_quarantine: bool,
 }
 
-impl Repair<'_> {
+impl PackRepair<'_> {
     /// Restores packs from recovery data or from an intact copy in quarantine. Returns the packs
     /// that could not be restored.
-    pub(super) fn heal(&mut self, bad: Vec<Bad>) -> Result<Vec<Bad>, Error> {
+    pub(super) fn heal(&mut self, bad: Vec<BadPack>) -> Result<Vec<BadPack>, Error> {
         let mut rest = Vec::new();
         for bad in bad {
             self.cancel.check()?;
@@ -48,7 +48,7 @@ impl Repair<'_> {
     }
 
     /// Returns the intact bytes of a damaged pack, or `None` if they cannot be reconstructed.
-    fn whole_bytes(&self, bad: &Bad) -> Result<Option<Intact>, Error> {
+    fn whole_bytes(&self, bad: &BadPack) -> Result<Option<Intact>, Error> {
         let id = bad.row.id;
         let mut copies = Vec::new();
         if bad.size > 0 {
@@ -108,7 +108,7 @@ impl Repair<'_> {
         Ok((PackId::from(hasher.finish()) == *id).then_some(spool))
     }
 
-    fn put_whole(&mut self, bad: Bad, intact: Intact) -> Result<(), Error> {
+    fn put_whole(&mut self, bad: BadPack, intact: Intact) -> Result<(), Error> {
         let id = bad.row.id;
         let size = intact.spool.len();
         if let Some(lease) = self.lease {
@@ -124,7 +124,7 @@ impl Repair<'_> {
         self.report.damaged.push(DamagedPack {
             id,
             what: bad.what,
-            fate: Fate::Healed,
+            fate: PackFate::Healed,
         });
         Ok(())
     }
@@ -134,12 +134,12 @@ impl Repair<'_> {
     /// After a crash at any step the next repair finds the intact bytes again: they are under one of
     /// the two names, or all objects from which they were reconstructed are still there. The replaced
     /// object holds nothing that the intact bytes lack, whether it can be read or not.
-    fn put_in_place(&self, bad: &Bad, intact: Intact) -> Result<(), Error> {
+    fn put_in_place(&self, bad: &BadPack, intact: Intact) -> Result<(), Error> {
         let repo = self.repo;
         let store = repo.store();
         let place = ObjectKey::Pack(bad.row.id);
         let aside = ObjectKey::QuarantinedPack(bad.row.id);
-        let put = |spool| match store.put(&place, Body::Spooled(spool), PutMode::CreateOnly) {
+        let put = |spool| match store.put(&place, ObjectBody::Spooled(spool), PutMode::CreateOnly) {
             // Another repair was faster.
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err),
@@ -163,7 +163,7 @@ impl Repair<'_> {
             // The intact bytes may have been reconstructed from a damaged object in quarantine, so
             // they replace it in one step.
             let size = spool.len();
-            store.put(&aside, Body::Spooled(spool), PutMode::Replace)?;
+            store.put(&aside, ObjectBody::Spooled(spool), PutMode::Replace)?;
             let Some(again) = self.copy_if_whole(&aside, size, &bad.row.id)? else {
                 let what = "the intact bytes that were put there do not read back";
                 return Err(RepoError::damaged(&aside, what).into());

@@ -1,6 +1,6 @@
 //! List of lost paths in a repaired snapshot.
 
-use crate::format::{Lost, LostPath};
+use crate::format::{LostContent, LostPath};
 use crate::types::RelPath;
 
 /// Paths that a snapshot lists; further paths are only counted.
@@ -11,13 +11,13 @@ const PATH_BYTES_MAX: usize = 1 << 20;
 /// Builder of the list.
 #[derive(Debug, Default)]
 pub(super) struct LostList {
-    lost: Lost,
+    lost: LostContent,
     bytes: usize,
 }
 
 impl LostList {
     /// Starts with the list of an earlier repair of the snapshot.
-    pub fn after(earlier: Option<&Lost>) -> Self {
+    pub fn after(earlier: Option<&LostContent>) -> Self {
         let mut list = Self::default();
         if let Some(earlier) = earlier {
             list.lost.count = earlier.count - earlier.paths.len() as u64;
@@ -55,7 +55,7 @@ impl LostList {
     }
 
     /// Returns the list in the form that the snapshot stores.
-    pub fn into_lost(self) -> Lost {
+    pub fn into_lost(self) -> LostContent {
         self.lost
     }
 }

@@ -15,14 +15,14 @@ mod snapshots;
 mod tests;
 mod unreadable;
 
-pub use packs::{DamagedPack, Fate, PacksReport, RepairPacksOptions, repair_packs};
-pub use snapshots::{RepairSnapshotsOptions, Replaced, SnapshotsReport, repair_snapshots};
+pub use packs::{DamagedPack, PackFate, PacksReport, RepairPacksOptions, repair_packs};
+pub use snapshots::{RepairSnapshotsOptions, ReplacedSnapshot, SnapshotsReport, repair_snapshots};
 
 use crate::Error;
 use crate::format::{LeaseKind, ObjectKind, SEGMENT_BYTES_MAX};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
-use crate::repo::{Lease, Rebuilt, RepoError, Repository, Verdict};
+use crate::repo::{Lease, PackVerdict, RebuiltIndex, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::types::SegmentId;
 use quarantine::{SetAside, set_aside};
@@ -41,7 +41,7 @@ pub fn repair_index(
     host: &str,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Rebuilt, Error> {
+) -> Result<RebuiltIndex, Error> {
     repo.check_writable()?;
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
 
@@ -71,13 +71,13 @@ pub fn repair_index(
 fn set_segments_aside(
     repo: &Repository,
     lease: &Lease,
-    rebuilt: &Rebuilt,
+    rebuilt: &RebuiltIndex,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     for (id, _) in &rebuilt.damaged_segments {
         let key = ObjectKey::Segment(*id);
-        let Verdict::Broken { hash, .. } =
+        let PackVerdict::Broken { hash, .. } =
             repo.examine(&key, ObjectKind::Segment, SEGMENT_BYTES_MAX)?
         else {
             continue;
@@ -95,7 +95,7 @@ fn set_segments_aside(
     Ok(())
 }
 
-fn tell(rebuilt: &Rebuilt, observer: &dyn Observer) {
+fn tell(rebuilt: &RebuiltIndex, observer: &dyn Observer) {
     for (id, why) in &rebuilt.unreadable {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(*id), why));
     }

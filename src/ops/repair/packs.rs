@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::dropped::dropped_and_there;
 use super::quarantine::{SetAside, set_aside, set_foreign_aside};
-use super::salvage::{Holder, salvage, without_good_copy};
+use super::salvage::{PackHolder, salvage, without_good_copy};
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, PackRow, PackState};
@@ -28,7 +28,7 @@ use crate::ops::packs::stat_pack;
 use crate::ops::verify::{check_all, digest};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
-use crate::repo::{Lease, Rebuilt, RepoError, Repository};
+use crate::repo::{Lease, RebuiltIndex, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
@@ -76,7 +76,7 @@ impl Default for RepairPacksOptions {
 
 /// Result of the repair for one damaged pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fate {
+pub enum PackFate {
     /// Reconstructed from its recovery data.
     Healed,
     /// All its chunks are stored elsewhere; the pack was moved to quarantine.
@@ -98,7 +98,7 @@ pub struct DamagedPack {
     pub id: PackId,
     /// Description of the damage.
     pub what: String,
-    pub fate: Fate,
+    pub fate: PackFate,
 }
 
 /// Results of a repair of packs; after a dry run, the results that a repair would have.
@@ -134,20 +134,20 @@ impl PacksReport {
 
 /// State of the packs in the store, as far as this repair knows it.
 #[derive(Debug, Default)]
-pub(super) struct Packs {
+pub(super) struct PackListing {
     /// Packs in `packs/` and their sizes.
     pub listed: BTreeMap<PackId, u64>,
     /// Packs that are damaged or missing.
     pub bad: BTreeSet<PackId>,
-    pub quarantined: Vec<Holder>,
+    pub quarantined: Vec<PackHolder>,
     /// Dropped packs in `packs/`. No reference to them is valid, but they may hold the only copy of
     /// a chunk.
-    pub dropped: Vec<Holder>,
+    pub dropped: Vec<PackHolder>,
     /// Undamaged packs with damaged recovery data.
     pub bad_parity: BTreeSet<PackId>,
 }
 
-impl Packs {
+impl PackListing {
     /// Returns true if the pack is in `packs/` and not known to be damaged.
     pub fn is_whole(&self, id: &PackId) -> bool {
         self.listed.contains_key(id) && !self.bad.contains(id)
@@ -155,7 +155,7 @@ impl Packs {
 }
 
 /// A held pack that is damaged or missing.
-pub(super) struct Bad {
+pub(super) struct BadPack {
     pub row: PackRow,
     /// Its size in the store; 0 if it is missing.
     pub size: u64,
@@ -194,11 +194,11 @@ pub fn repair_packs(
         None
     };
 
-    let mut repair = Repair {
+    let mut repair = PackRepair {
         repo,
         lease: lease.as_ref(),
         set_aside_unreadable: options.set_aside_unreadable,
-        packs: Packs::default(),
+        packs: PackListing::default(),
         listed_again: false,
         report: PacksReport::default(),
         observer,
@@ -214,12 +214,12 @@ pub fn repair_packs(
     Ok(report)
 }
 
-pub(super) struct Repair<'a> {
+pub(super) struct PackRepair<'a> {
     pub repo: &'a Repository,
     /// `None` in a dry run.
     pub lease: Option<&'a Lease>,
     pub set_aside_unreadable: bool,
-    pub packs: Packs,
+    pub packs: PackListing,
     /// True after `packs/` was listed again because a pack was missing from the first listing.
     listed_again: bool,
     pub report: PacksReport,
@@ -227,7 +227,7 @@ pub(super) struct Repair<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl Repair<'_> {
+impl PackRepair<'_> {
     fn run(&mut self, options: &RepairPacksOptions) -> Result<(), Error> {
         self.observer.phase(&Phase::Index);
         self.adopt()?;
@@ -283,7 +283,7 @@ impl Repair<'_> {
         };
 
         super::tell(&adopted, self.observer);
-        let Rebuilt {
+        let RebuiltIndex {
             packs,
             unreadable,
             unreadable_now,
@@ -300,7 +300,7 @@ impl Repair<'_> {
                 self.report.damaged.push(DamagedPack {
                     id,
                     what,
-                    fate: Fate::Foreign,
+                    fate: PackFate::Foreign,
                 });
             }
         }
@@ -312,7 +312,7 @@ impl Repair<'_> {
     ///
     /// Condemning all of them would make backups store all their data again. These packs are
     /// reported and left alone.
-    fn leave_to_the_medium(&mut self, bad: Vec<Bad>) -> Vec<Bad> {
+    fn leave_to_the_medium(&mut self, bad: Vec<BadPack>) -> Vec<BadPack> {
         let unreadable = bad.iter().filter(|bad| bad.now).count() as u64;
         self.report.unreadable_now += unreadable;
         let is_medium = unreadable > UNREADABLE_FEW && unreadable * 4 > self.report.packs_read;
@@ -320,8 +320,9 @@ impl Repair<'_> {
             return bad;
         }
 
-        let (unreadable, bad): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| bad.now);
-        for Bad { row, what, .. } in unreadable {
+        let (unreadable, bad): (Vec<BadPack>, Vec<BadPack>) =
+            bad.into_iter().partition(|bad| bad.now);
+        for BadPack { row, what, .. } in unreadable {
             let message =
                 format!("cannot be read now, as many others: nothing was done with it: {what}");
             self.observer.problem(&Problem::new(
@@ -332,7 +333,7 @@ impl Repair<'_> {
             self.report.damaged.push(DamagedPack {
                 id: row.id,
                 what,
-                fate: Fate::Unreadable,
+                fate: PackFate::Unreadable,
             });
         }
         bad
@@ -361,7 +362,7 @@ impl Repair<'_> {
                 .chain(dropped.clone())
                 .collect(),
         )?;
-        let holder = |key, id, size| Holder {
+        let holder = |key, id, size| PackHolder {
             key,
             id,
             size,
@@ -380,7 +381,7 @@ impl Repair<'_> {
     }
 
     /// Returns the held packs that are damaged or missing.
-    fn find(&mut self, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
+    fn find(&mut self, options: &RepairPacksOptions) -> Result<Vec<BadPack>, Error> {
         let held: Vec<PackRow> = self
             .repo
             .ask_index(Index::packs)?
@@ -397,7 +398,7 @@ impl Repair<'_> {
             let Some(size) = self.size_of(&row)? else {
                 // A missing condemned pack was processed by an earlier repair. It is included
                 // because segments may list chunks of it that the earlier repair did not know.
-                bad.push(Bad {
+                bad.push(BadPack {
                     row,
                     size: 0,
                     what: "it is not in the store".into(),
@@ -411,7 +412,7 @@ impl Repair<'_> {
                     "it has {size} bytes in the store, {} by the index",
                     row.size
                 );
-                bad.push(Bad {
+                bad.push(BadPack {
                     row,
                     size,
                     what,
@@ -458,7 +459,7 @@ impl Repair<'_> {
         &mut self,
         plan: Vec<(PackRow, u64)>,
         options: &RepairPacksOptions,
-    ) -> Result<Vec<Bad>, Error> {
+    ) -> Result<Vec<BadPack>, Error> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -488,7 +489,7 @@ impl Repair<'_> {
         let damaged = checks.into_iter().filter_map(|check| {
             let what = check.findings.into_iter().map(|(_, what)| what).next()?;
             let (row, size) = *rows.get(&check.id)?;
-            Some(Bad {
+            Some(BadPack {
                 row,
                 size,
                 what,
@@ -543,7 +544,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn deal_with(&mut self, mut batch: Vec<Bad>) -> Result<(), Error> {
+    fn deal_with(&mut self, mut batch: Vec<BadPack>) -> Result<(), Error> {
         // A prune may have dropped some of them in the meantime.
         self.repo.sync()?;
         let mut held = Vec::new();
@@ -555,7 +556,7 @@ impl Repair<'_> {
             }
             let row = self.repo.ask_index(|index| index.pack(&bad.row.id))?;
             if let Some(row) = row.filter(|row| row.added && row.state != PackState::Dropped) {
-                held.push(Bad { row, ..bad });
+                held.push(BadPack { row, ..bad });
             }
         }
         if held.is_empty() {
@@ -565,9 +566,9 @@ impl Repair<'_> {
         let told = self
             .repo
             .told_of(&held.iter().map(|bad| bad.row.id).collect())?;
-        let holders: Vec<Holder> = held
+        let holders: Vec<PackHolder> = held
             .iter()
-            .map(|bad| Holder {
+            .map(|bad| PackHolder {
                 key: ObjectKey::Pack(bad.row.id),
                 id: bad.row.id,
                 size: bad.size,
@@ -632,7 +633,7 @@ impl Repair<'_> {
 
     fn note(
         &mut self,
-        bad: &Bad,
+        bad: &BadPack,
         ids: Option<&BTreeSet<ChunkId>>,
         lost: &BTreeSet<ChunkId>,
         newly: &[ChunkId],
@@ -646,15 +647,15 @@ impl Repair<'_> {
         }
 
         let fate = match gone {
-            0 => Fate::Saved,
-            _ if bad.now && !self.set_aside_unreadable => Fate::LostForNow,
-            _ => Fate::Lost,
+            0 => PackFate::Saved,
+            _ if bad.now && !self.set_aside_unreadable => PackFate::LostForNow,
+            _ => PackFate::Lost,
         };
         let all = ids.map_or(0, BTreeSet::len);
 
         let (severity, rest) = match fate {
-            Fate::Lost => (Severity::Damage, format!("{gone} of {all} chunks are lost")),
-            Fate::LostForNow => (
+            PackFate::Lost => (Severity::Damage, format!("{gone} of {all} chunks are lost")),
+            PackFate::LostForNow => (
                 Severity::Damage,
                 format!("{gone} of {all} chunks are lost for now: the pack stays where it is"),
             ),
@@ -683,7 +684,7 @@ impl Repair<'_> {
     }
 
     /// Publishes a segment with condemned packs and lost chunks, if there are any.
-    pub(super) fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
+    pub(super) fn publish(&self, held: &[BadPack], lost: Vec<ChunkId>) -> Result<(), Error> {
         let Some(lease) = self.lease else {
             return Ok(());
         };
@@ -695,7 +696,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn set_aside(&mut self, bad: &Bad) -> Result<(), Error> {
+    fn set_aside(&mut self, bad: &BadPack) -> Result<(), Error> {
         let Some(lease) = self.lease else {
             return Ok(());
         };

@@ -15,13 +15,15 @@ use crate::Error;
 use crate::format::{RunRef, decode_list_node};
 use crate::index::PackState;
 use crate::ops::Cancel;
-use crate::ops::backup::{ContentBuilder, EntrySink, Writers};
-use crate::ops::verify::Judge;
-use crate::ops::walk::Walk;
-use crate::repo::{ChunkReader, Mention, MergedRuns, RepoError, RunWriter, Streams, Uncertain};
+use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
+use crate::ops::verify::AffectedVisitor;
+use crate::ops::walk::TreeReader;
+use crate::repo::{
+    ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, RunWriter, UncertainPaths,
+};
 use crate::store::ObjectKey;
 use crate::types::{
-    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath,
+    ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath,
     XattrValue,
 };
 
@@ -29,10 +31,10 @@ use crate::types::{
 pub(super) type MendedRuns = HashMap<ChunkId, Option<RunRef>>;
 
 /// Mends the sources of one snapshot.
-pub(super) struct Mender<'m, 'a> {
+pub(super) struct RunMender<'m, 'a> {
     pub reader: &'m ChunkReader<'m>,
-    pub judge: Judge<'m>,
-    pub writers: Writers<'a>,
+    pub judge: AffectedVisitor<'m>,
+    pub writers: ChunkWriters<'a>,
     pub runs: &'m mut MendedRuns,
     pub lost: LostList,
     pub scratch: &'m std::path::Path,
@@ -41,14 +43,14 @@ pub(super) struct Mender<'m, 'a> {
 }
 
 /// An entry without its lost parts.
-struct Mended {
+struct MendedRun {
     entry: Entry,
     /// Bytes of its content that became holes; `None` if only a part of its metadata is lost.
     bytes: Option<u64>,
 }
 
 /// A directory above the current path.
-struct Above {
+struct DirectoriesAbove {
     entry: Entry,
     /// True if its entry goes into the newest run.
     is_changed: bool,
@@ -63,14 +65,14 @@ pub(super) struct MendedTree {
     pub incomplete: u64,
 }
 
-impl Mender<'_, '_> {
+impl RunMender<'_, '_> {
     /// Returns the content without its lost pieces and the number of bytes that are holes now, or
     /// `None` if nothing is lost.
     pub fn content(&mut self, content: &Content) -> Result<Option<(Content, u64)>, Error> {
         if self.judge.content(&content.extents)?.is_none() {
             return Ok(None);
         }
-        let mut out = Holes {
+        let mut out = ContentHoles {
             content: ContentBuilder::default(),
             hole: 0,
             lost: 0,
@@ -80,7 +82,7 @@ impl Mender<'_, '_> {
         Ok(Some((out.content.finish(&mut self.writers)?, out.lost)))
     }
 
-    fn extents(&mut self, extents: &[Extent], out: &mut Holes) -> Result<(), Error> {
+    fn extents(&mut self, extents: &[Extent], out: &mut ContentHoles) -> Result<(), Error> {
         for extent in extents {
             self.cancel.check()?;
             match extent {
@@ -101,7 +103,7 @@ impl Mender<'_, '_> {
     }
 
     fn list(&self, id: &ChunkId, len: u64, depth: u8) -> Result<Option<Vec<Extent>>, Error> {
-        match self.reader.chunk(Class::Metadata, id) {
+        match self.reader.chunk(ChunkClass::Metadata, id) {
             Ok(bytes) => Ok(decode_list_node(&bytes, len, depth).ok()),
             Err(err) if err.is_damage() => {
                 self.make_sure_it_is_lost(id)?;
@@ -128,7 +130,7 @@ impl Mender<'_, '_> {
 
     /// Does the same for a range of paths. Also returns an error if the range only cannot be read
     /// now.
-    fn make_sure_of(&self, range: &Uncertain) -> Result<(), Error> {
+    fn make_sure_of(&self, range: &UncertainPaths) -> Result<(), Error> {
         if range.now {
             let why = range.why.clone();
             return Err(RepoError::ChunkUnreadable {
@@ -142,11 +144,11 @@ impl Mender<'_, '_> {
     }
 
     /// Returns the entry without its lost parts, or `None` if nothing is lost.
-    fn entry(&mut self, entry: &Entry) -> Result<Option<Mended>, Error> {
+    fn entry(&mut self, entry: &Entry) -> Result<Option<MendedRun>, Error> {
         if self.judge.entry(entry)?.is_none() {
             return Ok(None);
         }
-        let mut mended = Mended {
+        let mut mended = MendedRun {
             entry: entry.clone(),
             bytes: None,
         };
@@ -212,7 +214,8 @@ impl Mender<'_, '_> {
             return Ok(known.clone());
         }
         let reader = self.reader;
-        let mut mentions = MergedRuns::open(reader, std::slice::from_ref(run), Streams::All, true)?;
+        let mut mentions =
+            MergedRuns::open(reader, std::slice::from_ref(run), RunStreams::All, true)?;
 
         let mut is_whole = true;
         while let Some(mention) = mentions.next_mention()? {
@@ -238,7 +241,8 @@ impl Mender<'_, '_> {
 
     fn rewrite(&mut self, run: &RunRef) -> Result<Option<RunRef>, Error> {
         let reader = self.reader;
-        let mut mentions = MergedRuns::open(reader, std::slice::from_ref(run), Streams::All, true)?;
+        let mut mentions =
+            MergedRuns::open(reader, std::slice::from_ref(run), RunStreams::All, true)?;
         let sink = EntrySink::new(self.scratch, self.sorter_bytes);
         while let Some(mut mention) = mentions.next_mention()? {
             self.cancel.check()?;
@@ -266,7 +270,7 @@ impl Mender<'_, '_> {
 
     fn write(
         &mut self,
-        mut next: impl FnMut() -> Result<Option<Mention>, RepoError>,
+        mut next: impl FnMut() -> Result<Option<EntryMention>, RepoError>,
     ) -> Result<Option<RunRef>, Error> {
         let pages = &mut self.writers.metadata;
         let mut put = |bytes: &[u8]| pages.add(bytes);
@@ -283,9 +287,9 @@ impl Mender<'_, '_> {
     /// incomplete then.
     fn marks(&mut self, source: &str, runs: &[RunRef], sink: &EntrySink) -> Result<u64, Error> {
         let reader = self.reader;
-        let mut walk = Walk::open(reader, runs, true)?;
-        let mut ranges: Vec<Uncertain> = Vec::new();
-        let mut above: Vec<Above> = Vec::new();
+        let mut walk = TreeReader::open(reader, runs, true)?;
+        let mut ranges: Vec<UncertainPaths> = Vec::new();
+        let mut above: Vec<DirectoriesAbove> = Vec::new();
         let mut incomplete = 0;
         loop {
             self.cancel.check()?;
@@ -300,7 +304,7 @@ impl Mender<'_, '_> {
                 ranges.push(range);
             }
 
-            let Some(Mention {
+            let Some(EntryMention {
                 mut entry,
                 in_directories,
             }) = mention
@@ -335,7 +339,7 @@ impl Mender<'_, '_> {
                 // A run has two trees. A lost page of one may be found before the other shows the
                 // directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
-                above.push(Above {
+                above.push(DirectoriesAbove {
                     is_changed: is_doubtful,
                     lacks_names,
                     entry,
@@ -350,7 +354,7 @@ impl Mender<'_, '_> {
 
     /// Adds stand-in entries for directories above `path` whose own entries are lost, so that paths
     /// below them can be restored. Returns their number.
-    fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<Above>) -> u64 {
+    fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<DirectoriesAbove>) -> u64 {
         let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
             .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
             .collect();
@@ -368,7 +372,7 @@ impl Mender<'_, '_> {
                 flags: EntryFlags::STALE,
                 node: Node::Directory { meta },
             };
-            above.push(Above {
+            above.push(DirectoriesAbove {
                 entry,
                 is_changed: true,
                 lacks_names: true,
@@ -379,7 +383,11 @@ impl Mender<'_, '_> {
 }
 
 /// Leaves the directories that do not contain `next`, and puts changed ones into `sink`.
-fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
+fn leave(
+    above: &mut Vec<DirectoriesAbove>,
+    next: Option<&RelPath>,
+    sink: &EntrySink,
+) -> Result<(), Error> {
     while let Some(last) =
         above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path)))
     {
@@ -400,13 +408,13 @@ fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Re
     Ok(())
 }
 
-fn is_in(range: &Uncertain, path: &RelPath) -> bool {
+fn is_in(range: &UncertainPaths, path: &RelPath) -> bool {
     *path >= range.from && range.until.as_ref().is_none_or(|until| path < until)
 }
 
 /// Returns true if names of a directory, or of a directory below it, may be in the range. Only
 /// directories above the range's first path and those in the range can have lost names.
-fn touches(range: &Uncertain, directory: &RelPath) -> bool {
+fn touches(range: &UncertainPaths, directory: &RelPath) -> bool {
     let reaches_it = range.from <= *directory || range.from.is_below(directory);
     reaches_it && range.until.as_ref().is_none_or(|until| directory < until)
 }
@@ -425,25 +433,25 @@ fn meta_of(node: &mut Node) -> Option<&mut Metadata> {
 }
 
 /// Builds a list of extents in order, with holes for lost pieces. Adjacent holes are joined.
-struct Holes {
+struct ContentHoles {
     content: ContentBuilder,
     /// Bytes of the current hole, not yet written.
     hole: u64,
     lost: u64,
 }
 
-impl Holes {
+impl ContentHoles {
     fn lose(&mut self, len: u64) {
         self.hole += len;
         self.lost += len;
     }
 
-    fn push(&mut self, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+    fn push(&mut self, extent: Extent, writers: &mut ChunkWriters<'_>) -> Result<(), RepoError> {
         self.flush(writers)?;
         self.content.push(extent, writers)
     }
 
-    fn flush(&mut self, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+    fn flush(&mut self, writers: &mut ChunkWriters<'_>) -> Result<(), RepoError> {
         match std::mem::take(&mut self.hole) {
             0 => Ok(()),
             len => self.content.push(Extent::Hole { len }, writers),

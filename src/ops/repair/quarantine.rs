@@ -6,7 +6,7 @@ use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::ops::Cancel;
 use crate::repo::{RepoError, Repository};
-use crate::store::{Body, ObjectKey, PutMode, StoreError};
+use crate::store::{ObjectBody, ObjectKey, PutMode, StoreError};
 use crate::types::{ObjectHash, PackId};
 
 /// Size of the pieces in which objects are copied: 1 MiB.
@@ -96,7 +96,7 @@ fn copy_aside(
 
     match repo
         .store()
-        .put(to, Body::Spooled(spool), PutMode::CreateOnly)
+        .put(to, ObjectBody::Spooled(spool), PutMode::CreateOnly)
     {
         Ok(()) | Err(StoreError::Exists { .. }) => {}
         Err(err) => return Err(err.into()),

@@ -3,31 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::packs::Packs;
+use super::packs::PackListing;
 use crate::Error;
-use crate::index::{FrameRow, Location, PackState};
+use crate::index::{ChunkLocation, FrameRow, PackState};
 use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::repo::{
-    Claims, FrameWriter, Lease, PackHead, Packed, Packer, PackerOptions, RepoError, Repository,
+    Claims, FrameWriter, Lease, PackHead, PackedSource, Packer, PackerOptions, RepoError,
+    Repository,
 };
 use crate::store::ObjectKey;
-use crate::types::{ChunkId, Class, FrameInfo, PackId, PackInfo};
+use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId, PackInfo};
 
 /// Results of one salvage.
 #[derive(Debug, Default)]
-pub(super) struct Salvaged {
+pub(super) struct SalvagedChunks {
     pub chunks: u64,
     /// Plain bytes of these chunks.
     pub bytes: u64,
-    pub packed: Packed,
+    pub packed: PackedSource,
     /// Chunks that could not be read anywhere.
     pub lost: BTreeSet<ChunkId>,
 }
 
 /// An object that may hold chunks: a pack under any name.
 #[derive(Debug, Clone)]
-pub(super) struct Holder {
+pub(super) struct PackHolder {
     pub key: ObjectKey,
     pub id: PackId,
     pub size: u64,
@@ -35,7 +36,7 @@ pub(super) struct Holder {
     pub told: Vec<PackInfo>,
 }
 
-impl Holder {
+impl PackHolder {
     /// Returns its head and frames. The frames come from its own directory or, if that cannot be
     /// read, from the segments. Returns `None` if its head cannot be read: no frame opens without
     /// it.
@@ -83,14 +84,14 @@ impl Holder {
 pub(super) fn salvage(
     repo: &Repository,
     lease: Option<&Lease>,
-    packs: &Packs,
-    damaged: &[Holder],
+    packs: &PackListing,
+    damaged: &[PackHolder],
     wanted: BTreeSet<ChunkId>,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Salvaged, Error> {
+) -> Result<SalvagedChunks, Error> {
     if wanted.is_empty() {
-        return Ok(Salvaged::default());
+        return Ok(SalvagedChunks::default());
     }
 
     let claims = Claims::anew(repo.index());
@@ -102,13 +103,16 @@ pub(super) fn salvage(
 
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, observer)?;
-        let writers = [packer.writer(Class::Data), packer.writer(Class::Metadata)];
-        let out = Salvaged {
+        let writers = [
+            packer.writer(ChunkClass::Data),
+            packer.writer(ChunkClass::Metadata),
+        ];
+        let out = SalvagedChunks {
             lost: wanted,
-            ..Salvaged::default()
+            ..SalvagedChunks::default()
         };
 
-        let mut work = Work {
+        let mut work = SalvageWork {
             repo,
             packs,
             writers,
@@ -118,7 +122,7 @@ pub(super) fn salvage(
         let read = work
             .run(damaged)
             .and_then(|()| Ok(work.writers.iter_mut().try_for_each(FrameWriter::flush)?));
-        let Work {
+        let SalvageWork {
             writers, mut out, ..
         } = work;
 
@@ -136,18 +140,18 @@ pub(super) fn salvage(
     })
 }
 
-struct Work<'a> {
+struct SalvageWork<'a> {
     repo: &'a Repository,
-    packs: &'a Packs,
+    packs: &'a PackListing,
     /// Writers of data frames and of metadata frames.
     writers: [FrameWriter<'a>; 2],
     /// Results so far. `lost` holds the chunks that are still wanted.
-    out: Salvaged,
+    out: SalvagedChunks,
     cancel: &'a Cancel,
 }
 
-impl Work<'_> {
-    fn run(&mut self, damaged: &[Holder]) -> Result<(), Error> {
+impl SalvageWork<'_> {
+    fn run(&mut self, damaged: &[PackHolder]) -> Result<(), Error> {
         for holder in damaged.iter().filter(|holder| holder.size > 0) {
             self.save_from(holder)?;
         }
@@ -158,7 +162,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn save_from(&mut self, holder: &Holder) -> Result<(), Error> {
+    fn save_from(&mut self, holder: &PackHolder) -> Result<(), Error> {
         if self.out.lost.is_empty() {
             return Ok(());
         }
@@ -209,7 +213,7 @@ impl Work<'_> {
     /// Reads other copies in packs in the store. Condemned and dropped packs are valid sources for
     /// reading.
     fn look_at_copies(&mut self) -> Result<(), Error> {
-        let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, Location)>> = BTreeMap::new();
+        let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, ChunkLocation)>> = BTreeMap::new();
         for id in &self.out.lost {
             for copy in self.repo.ask_index(|index| index.copies(id))? {
                 if self.packs.is_whole(&copy.pack) {
@@ -248,7 +252,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn keep(&mut self, class: Class, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
+    fn keep(&mut self, class: ChunkClass, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty()
             || !self.out.lost.contains(&id)
             || self.repo.keys().chunk_id(class, bytes) != id
@@ -256,8 +260,8 @@ impl Work<'_> {
             return Ok(());
         }
         let writer = match class {
-            Class::Data => &mut self.writers[0],
-            Class::Metadata => &mut self.writers[1],
+            ChunkClass::Data => &mut self.writers[0],
+            ChunkClass::Metadata => &mut self.writers[1],
         };
         writer.add(bytes)?;
         self.out.lost.remove(&id);
@@ -281,7 +285,7 @@ fn row_of(frame: &FrameInfo) -> FrameRow {
 /// Returns those of `ids` that no undamaged known pack in the store holds.
 pub(super) fn without_good_copy(
     repo: &Repository,
-    packs: &Packs,
+    packs: &PackListing,
     ids: BTreeSet<ChunkId>,
 ) -> Result<BTreeSet<ChunkId>, Error> {
     let mut out = BTreeSet::new();

@@ -9,19 +9,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dropped::{Root, dropped_and_there, missing};
+use super::dropped::{RootSnapshot, dropped_and_there, missing};
 use super::lost::LostList;
-use super::partial::{MendedRuns, Mender};
+use super::partial::{MendedRuns, RunMender};
 use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
 };
-use crate::index::{Index, Location, PackState};
+use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::backup::Writers;
+use crate::ops::backup::ChunkWriters;
 use crate::ops::packs::ListedPacks;
-use crate::ops::verify::{Damage, Judge, suspects};
+use crate::ops::verify::{AffectedVisitor, FoundDamage, suspects};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
 use crate::repo::{
@@ -29,7 +29,7 @@ use crate::repo::{
     open_object, stored_limit,
 };
 use crate::store::{ObjectDir, ObjectKey, list_all};
-use crate::types::{ByteSize, Class, PrefixMatch, RelPath, SnapshotId};
+use crate::types::{ByteSize, ChunkClass, PrefixMatch, RelPath, SnapshotId};
 
 /// Options of [`repair_snapshots`].
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ impl Default for RepairSnapshotsOptions {
 
 /// A snapshot that was replaced by another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
+pub struct ReplacedSnapshot {
     pub old: SnapshotId,
     /// `None` in a dry run.
     pub new: Option<SnapshotId>,
@@ -74,9 +74,9 @@ pub struct Replaced {
 pub struct SnapshotsReport {
     pub looked_at: u64,
     /// Snapshots that were replaced by partial ones.
-    pub partial: Vec<Replaced>,
+    pub partial: Vec<ReplacedSnapshot>,
     /// Partial snapshots that were replaced by their originals, or by snapshots that lack less.
-    pub healed: Vec<Replaced>,
+    pub healed: Vec<ReplacedSnapshot>,
     /// Objects that cannot be read as snapshots and were moved to quarantine, with the reason. They
     /// are damaged, or a writer without the key put them there.
     pub set_aside: Vec<(ObjectKey, String)>,
@@ -129,7 +129,7 @@ pub fn repair_snapshots(
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let report = SnapshotsReport::default();
 
-    let mut repair = Repair {
+    let mut repair = SnapshotRepair {
         repo,
         options,
         lease: lease.as_ref(),
@@ -150,7 +150,7 @@ pub fn repair_snapshots(
     Ok(report)
 }
 
-pub(super) struct Repair<'a> {
+pub(super) struct SnapshotRepair<'a> {
     pub repo: &'a Repository,
     pub options: &'a RepairSnapshotsOptions,
     pub lease: Option<&'a Lease>,
@@ -161,7 +161,7 @@ pub(super) struct Repair<'a> {
     pub report: SnapshotsReport,
 }
 
-impl Repair<'_> {
+impl SnapshotRepair<'_> {
     fn run(&mut self) -> Result<(), Error> {
         self.set_unreadable_aside()?;
         let mut listed = self.list()?;
@@ -201,8 +201,8 @@ impl Repair<'_> {
         &self,
         suspects: impl Iterator<Item = &'s StoredSnapshot>,
     ) -> Result<(), Error> {
-        let roots: Vec<Root> = suspects
-            .map(|found| Root {
+        let roots: Vec<RootSnapshot> = suspects
+            .map(|found| RootSnapshot {
                 snapshot: found.snapshot.clone(),
                 is_listed: true,
             })
@@ -217,7 +217,7 @@ impl Repair<'_> {
         };
 
         let lost = self.repo.ask_index(Index::lost)?;
-        let mut is_held = |copy: &Location| Ok(copy.state != PackState::Dropped);
+        let mut is_held = |copy: &ChunkLocation| Ok(copy.state != PackState::Dropped);
         if missing(self.repo, &roots, &lost, &mut is_held, self.cancel)?.is_empty() {
             return Ok(());
         }
@@ -387,7 +387,7 @@ impl Repair<'_> {
         better: &StoredSnapshot,
         original: Option<SnapshotId>,
     ) -> Result<(), Error> {
-        let mut replaced = Replaced {
+        let mut replaced = ReplacedSnapshot {
             old: partial.id,
             new: None,
             lost: lacks(&better.snapshot),
@@ -437,7 +437,7 @@ impl Repair<'_> {
     fn replace(
         &mut self,
         found: &StoredSnapshot,
-        damage: &Damage,
+        damage: &FoundDamage,
         runs: &mut MendedRuns,
     ) -> Result<(), Error> {
         let lease = if self.options.dry_run {
@@ -498,7 +498,7 @@ impl Repair<'_> {
             ObjectKey::Snapshot(found.id),
             what,
         ));
-        self.report.partial.push(Replaced {
+        self.report.partial.push(ReplacedSnapshot {
             old: found.id,
             new,
             lost: count,
@@ -510,7 +510,7 @@ impl Repair<'_> {
     fn mend(
         &self,
         found: &StoredSnapshot,
-        damage: &Damage,
+        damage: &FoundDamage,
         runs: &mut MendedRuns,
         lease: Option<&Lease>,
     ) -> Result<Option<(Snapshot, LostList)>, Error> {
@@ -523,12 +523,12 @@ impl Repair<'_> {
 
         std::thread::scope(|scope| {
             let packer = Packer::start(scope, self.repo, lease, &claims, options, self.observer)?;
-            let mut mender = Mender {
+            let mut mender = RunMender {
                 reader: self.reader,
-                judge: Judge::new(self.reader, damage),
-                writers: Writers {
-                    data: packer.writer(Class::Data),
-                    metadata: packer.writer(Class::Metadata),
+                judge: AffectedVisitor::new(self.reader, damage),
+                writers: ChunkWriters {
+                    data: packer.writer(ChunkClass::Data),
+                    metadata: packer.writer(ChunkClass::Metadata),
                 },
                 runs,
                 lost: LostList::after(found.snapshot.lost.as_ref()),
@@ -539,7 +539,7 @@ impl Repair<'_> {
 
             let mended = mend_sources(&mut mender, &found.snapshot);
             let mended = mended.and_then(|mended| Ok(mender.writers.flush().map(|()| mended)?));
-            let Mender { lost, writers, .. } = mender;
+            let RunMender { lost, writers, .. } = mender;
             drop(writers);
 
             match (mended, packer.finish()) {
@@ -552,7 +552,7 @@ impl Repair<'_> {
     }
 }
 
-fn mend_sources(mender: &mut Mender<'_, '_>, old: &Snapshot) -> Result<Option<Snapshot>, Error> {
+fn mend_sources(mender: &mut RunMender<'_, '_>, old: &Snapshot) -> Result<Option<Snapshot>, Error> {
     let mut snapshot = old.clone();
     let mut is_changed = false;
     for source in &mut snapshot.sources {

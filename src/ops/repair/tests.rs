@@ -24,7 +24,7 @@ use crate::ops::repair::{
 };
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
-use crate::repo::{ChunkReader, MergedRuns, Repository, Secret, StoredSnapshot, Streams};
+use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret, StoredSnapshot};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
 use crate::types::{ByteSize, PackId, SnapshotId};
 
@@ -108,7 +108,7 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     let mut out = BTreeMap::new();
     while let Some(entry) = merged.next_entry().expect("read") {
         if let Some(content) = entry.content() {

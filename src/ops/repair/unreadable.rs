@@ -10,16 +10,16 @@
 use std::collections::BTreeMap;
 
 use super::quarantine::{SetAside, set_aside};
-use super::snapshots::{Repair, Replaced, lacks};
+use super::snapshots::{ReplacedSnapshot, SnapshotRepair, lacks};
 use crate::Error;
 use crate::format::{ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState};
 use crate::observe::{Problem, Severity};
-use crate::repo::{RepoError, StoredSnapshot, Verdict};
+use crate::repo::{PackVerdict, RepoError, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ObjectHash, SnapshotId, Timestamp};
 
 /// An object under the name of a snapshot that is not a snapshot.
-struct Broken {
+struct BrokenSnapshot {
     key: ObjectKey,
     id: SnapshotId,
     hash: Option<ObjectHash>,
@@ -27,7 +27,7 @@ struct Broken {
     stored: Timestamp,
 }
 
-impl Repair<'_> {
+impl SnapshotRepair<'_> {
     /// Moves objects in `snapshots/` and in `forgotten/` that cannot be read as snapshots to
     /// quarantine.
     pub(super) fn set_unreadable_aside(&mut self) -> Result<(), Error> {
@@ -48,7 +48,7 @@ impl Repair<'_> {
     }
 
     /// Returns the object if it must be moved to quarantine.
-    fn look_at(&mut self, key: &ObjectKey) -> Result<Option<Broken>, Error> {
+    fn look_at(&mut self, key: &ObjectKey) -> Result<Option<BrokenSnapshot>, Error> {
         let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else {
             return Ok(None);
         };
@@ -64,21 +64,21 @@ impl Repair<'_> {
                 .repo
                 .examine(key, ObjectKind::Snapshot, SNAPSHOT_BYTES_MAX)?
             {
-                Verdict::Gone => return Ok(None),
-                Verdict::Broken { hash, what, stored } => (hash, what, stored),
-                Verdict::Authentic => {
+                PackVerdict::Gone => return Ok(None),
+                PackVerdict::Broken { hash, what, stored } => (hash, what, stored),
+                PackVerdict::Authentic => {
                     // A client with the key wrote it, perhaps a newer icecore. It must stay.
                     self.report.unreadable += 1;
                     self.observer
                         .problem(&Problem::new(Severity::Damage, key, first));
                     return Ok(None);
                 }
-                Verdict::UnreadableNow(what) if self.options.set_aside_unreadable => (
+                PackVerdict::UnreadableNow(what) if self.options.set_aside_unreadable => (
                     None,
                     format!("it cannot be read now: {what}"),
                     Timestamp::default(),
                 ),
-                Verdict::UnreadableNow(what) => {
+                PackVerdict::UnreadableNow(what) => {
                     self.report.unreadable_now += 1;
                     let what = format!("it cannot be read now, and was left where it is: {what}");
                     self.observer
@@ -86,7 +86,7 @@ impl Repair<'_> {
                     return Ok(None);
                 }
             };
-        Ok(Some(Broken {
+        Ok(Some(BrokenSnapshot {
             key: key.clone(),
             id,
             hash,
@@ -96,7 +96,7 @@ impl Repair<'_> {
     }
 
     /// Returns intact snapshots that are stored under the names of others.
-    fn misnamed(&self, broken: &[Broken]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
+    fn misnamed(&self, broken: &[BrokenSnapshot]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
         let mut found = BTreeMap::new();
         for one in broken {
             let Some(hash) = one.hash.filter(|hash| SnapshotId::from(*hash) != one.id) else {
@@ -115,7 +115,7 @@ impl Repair<'_> {
 
     fn deal_with_broken(
         &mut self,
-        one: Broken,
+        one: BrokenSnapshot,
         misnamed: &BTreeMap<SnapshotId, Snapshot>,
     ) -> Result<(), Error> {
         let whole = self
@@ -169,13 +169,17 @@ impl Repair<'_> {
     }
 
     /// Commits a snapshot whose object is broken again. The old name stays a root until the commit.
-    fn put_again(&mut self, one: &Broken, snapshot: Snapshot) -> Result<Option<SnapshotId>, Error> {
+    fn put_again(
+        &mut self,
+        one: &BrokenSnapshot,
+        snapshot: Snapshot,
+    ) -> Result<Option<SnapshotId>, Error> {
         let found = StoredSnapshot {
             id: one.id,
             stored: one.stored,
             snapshot,
         };
-        let mut replaced = Replaced {
+        let mut replaced = ReplacedSnapshot {
             old: one.id,
             new: None,
             lost: lacks(&found.snapshot),
@@ -190,7 +194,7 @@ impl Repair<'_> {
     }
 
     /// Moves an object to quarantine; returns true if it is in quarantine now.
-    fn move_aside(&mut self, one: &Broken) -> Result<bool, Error> {
+    fn move_aside(&mut self, one: &BrokenSnapshot) -> Result<bool, Error> {
         let Some(lease) = self.lease else {
             return Ok(false);
         };

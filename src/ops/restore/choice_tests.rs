@@ -27,7 +27,7 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
     symlink("snapshot", world.from("old-link")).expect("a link");
     world.backup();
     let if_newer = RestoreOptions {
-        overwrite: Overwrite::IfNewer,
+        overwrite: OverwriteRule::IfNewer,
         ..options()
     };
     clean(&world.restore(&if_newer));
@@ -136,7 +136,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
         };
         world.restore_as(
             what(source, path),
-            Target::Directory(world.to("new")),
+            RestoreTarget::Directory(world.to("new")),
             &options,
             None,
         )
@@ -179,7 +179,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
                 dry_run,
                 ..options()
             };
-            let target = Target::Directory(world.to("new"));
+            let target = RestoreTarget::Directory(world.to("new"));
             let (report, _) = world
                 .restore_as(what(source, path), target, &options, None)
                 .expect("restored");

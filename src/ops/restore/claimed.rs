@@ -10,7 +10,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::target::{Dir, Existing};
+use crate::target::{DestDir, FoundEntry};
 use crate::types::{EntryKind, RelPath};
 
 /// Bits of the filter: 8 MiB, allocated only if directories existed before. With two million names,
@@ -24,13 +24,13 @@ const LISTINGS_MAX: u64 = 10_000;
 pub(super) const NAME_TAKEN: &str = "its name is taken: this file system takes it for the name of another path of this restore, or another program is writing here";
 
 /// Directory, device and inode of each file that this restore has found or put under a name.
-pub(super) struct Claimed {
+pub(super) struct ClaimedNames {
     bits: OnceLock<Vec<AtomicU64>>,
     hasher: RandomState,
     listings: AtomicU64,
 }
 
-impl Claimed {
+impl ClaimedNames {
     pub fn new() -> Self {
         Self {
             bits: OnceLock::new(),
@@ -69,7 +69,7 @@ impl Claimed {
     }
 
     /// Returns true if this restore has found or put the file there under another name.
-    pub fn has(&self, parent: &RelPath, found: &Existing) -> bool {
+    pub fn has(&self, parent: &RelPath, found: &FoundEntry) -> bool {
         if self.bits.get().is_none() {
             return false;
         }
@@ -85,9 +85,9 @@ impl Claimed {
     pub fn claim(
         &self,
         parent: &RelPath,
-        dir: &Dir,
+        dir: &DestDir,
         name: &[u8],
-        found: &Existing,
+        found: &FoundEntry,
         is_twice: bool,
     ) -> io::Result<()> {
         let is_known = self.add(parent, (found.device, found.inode));
@@ -106,9 +106,9 @@ impl Claimed {
     /// Hard links are separate names. `is_known`: the file was recorded before.
     fn is_alias(
         &self,
-        dir: &Dir,
+        dir: &DestDir,
         name: &[u8],
-        found: &Existing,
+        found: &FoundEntry,
         is_known: bool,
     ) -> io::Result<bool> {
         let swapped: Vec<u8> = name.iter().map(|&b| swap_case(b)).collect();
@@ -127,7 +127,7 @@ impl Claimed {
 
 /// Returns true if the directory lists `name` and also finds it in another case. Then this spelling
 /// is the only one that the directory has for both, in whichever order they were looked up.
-fn ignores_case(dir: &Dir, name: &[u8]) -> io::Result<bool> {
+fn ignores_case(dir: &DestDir, name: &[u8]) -> io::Result<bool> {
     let swapped: Vec<u8> = name.iter().map(|&byte| swap_case(byte)).collect();
     Ok(swapped != name && dir.stat(&swapped)?.is_some() && !dir.lists(&swapped)?)
 }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_was_noted_is_known_and_nothing_else() {
-        let claimed = Claimed::new();
+        let claimed = ClaimedNames::new();
         let dir = |n: u64| RelPath::from_slashed(format!("d{n}").as_bytes()).expect("a path");
         for n in 0..20_000 {
             assert!(!claimed.add(&dir(n % 50), (1, n)), "{n}");

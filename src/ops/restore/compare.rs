@@ -7,25 +7,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::Job;
-use super::plan::Walk;
+use super::RestoreJob;
+use super::plan::RestoreWalk;
 use crate::error::Error;
 use crate::observe::{Counter, Severity};
 use crate::ops::content::ContentReader;
 use crate::ops::fetch::{is_of_one_object, with_sources};
 use crate::source::HashName;
-use crate::target::Existing;
-use crate::types::{Class, Content, EntryKind, Extent, Node, RelPath};
+use crate::target::FoundEntry;
+use crate::types::{ChunkClass, Content, EntryKind, Extent, Node, RelPath};
 
 /// Bytes of a hole checked at once.
 const ZEROS: usize = 64 << 10;
 /// Bytes hashed at once.
 const HASH_BYTES: usize = 256 << 10;
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Decides about a file that is left as it is. Returns true if its content must be compared.
     /// Otherwise counts it, and reports it if it is known to differ.
-    pub(super) fn looks(&self, path: &RelPath, found: &Existing, node: &Node) -> bool {
+    pub(super) fn looks(&self, path: &RelPath, found: &FoundEntry, node: &Node) -> bool {
         let Node::File { content, .. } = node else {
             self.job.tally.unchanged();
             return false;
@@ -50,7 +50,7 @@ impl Walk<'_> {
     /// Returns true if the name of an existing file is a hash, and its content has that hash.
     pub(super) fn is_what_its_name_says(
         &mut self,
-        found: &Existing,
+        found: &FoundEntry,
         target: &RelPath,
     ) -> Result<bool, Error> {
         let name = target.name().unwrap_or_default();
@@ -84,14 +84,14 @@ impl Walk<'_> {
 
 /// Result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Compared {
+pub(super) enum ComparedFile {
     Equal,
     Differs,
     /// The expected content is unknown, because a part of the repository cannot be read.
     Unknown(String),
 }
 
-impl Job<'_> {
+impl RestoreJob<'_> {
     /// Compares an open file with a content. The caller has checked that the sizes are equal.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Job<'_> {
         &self,
         file: impl AsFd,
         content: &Content,
-    ) -> Result<io::Result<Compared>, Error> {
+    ) -> Result<io::Result<ComparedFile>, Error> {
         let file = file.as_fd();
         let mut at = 0;
         let mut extents = ContentReader::new(self.reader, content);
@@ -110,9 +110,9 @@ impl Job<'_> {
             self.cancel.check()?;
             let extent = match extents.next_extent() {
                 Ok(Some(extent)) => extent,
-                Ok(None) => return Ok(Ok(Compared::Equal)),
+                Ok(None) => return Ok(Ok(ComparedFile::Equal)),
                 Err(err) if is_of_one_object(&err) => {
-                    return Ok(Ok(Compared::Unknown(with_sources(&err))));
+                    return Ok(Ok(ComparedFile::Unknown(with_sources(&err))));
                 }
                 Err(err) => return Err(err.into()),
             };
@@ -122,7 +122,7 @@ impl Job<'_> {
                 Err(err) => return Ok(Err(err)),
             };
             if !is_equal {
-                return Ok(Ok(Compared::Differs));
+                return Ok(Ok(ComparedFile::Differs));
             }
 
             at += extent.len();
@@ -143,7 +143,7 @@ impl Job<'_> {
                 Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes)
             }
             Extent::Chunk { id, len } => Ok(read_at(file, at, *len as usize, buffer)?
-                && self.repo.keys().chunk_id(Class::Data, buffer) == *id),
+                && self.repo.keys().chunk_id(ChunkClass::Data, buffer) == *id),
             // The reader replaces a list by its extents.
             Extent::List { .. } => Ok(false),
         }

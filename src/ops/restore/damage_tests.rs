@@ -11,7 +11,7 @@ use crate::ops::content::ContentReader;
 use crate::repo::{Claims, Packer, PackerOptions, RunWriter};
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
-use crate::types::{Class, Content, DeviceNumber, Extent, LeaseId, XattrValue};
+use crate::types::{ChunkClass, Content, DeviceNumber, Extent, LeaseId, XattrValue};
 
 #[test]
 fn a_damaged_frame_takes_its_files_and_no_more() {
@@ -32,7 +32,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     };
 
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut runs = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut runs = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     runs.seek(b"f3");
     let entry = runs.next_entry().expect("reads").expect("there");
     let extent = ContentReader::new(&reader, entry.content().expect("a file")).next_extent();
@@ -87,7 +87,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     }
     let gone = world.restore_as(
         what(Some("dump"), ""),
-        Target::Stdout(&mut Vec::new()),
+        RestoreTarget::Stdout(&mut Vec::new()),
         &options(),
         None,
     );
@@ -100,7 +100,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
 /// Commits a snapshot of hand-made entries; `put` may store chunks.
 fn commit(
     world: &World,
-    entries: impl FnOnce(&mut dyn FnMut(Class, &[u8]) -> crate::types::ChunkId) -> Vec<Entry>,
+    entries: impl FnOnce(&mut dyn FnMut(ChunkClass, &[u8]) -> crate::types::ChunkId) -> Vec<Entry>,
 ) {
     let repo = world.repo();
     repo.sync().expect("sync");
@@ -117,11 +117,11 @@ fn commit(
         let packer =
             Packer::start(scope, &repo, Some(&lease), &claims, options, &observer).expect("packer");
 
-        let mut data = packer.writer(Class::Data);
-        let mut metadata = packer.writer(Class::Metadata);
+        let mut data = packer.writer(ChunkClass::Data);
+        let mut metadata = packer.writer(ChunkClass::Metadata);
         let entries = entries(&mut |class, bytes| match class {
-            Class::Data => data.add(bytes).expect("stored"),
-            Class::Metadata => metadata.add(bytes).expect("stored"),
+            ChunkClass::Data => data.add(bytes).expect("stored"),
+            ChunkClass::Metadata => metadata.add(bytes).expect("stored"),
         });
 
         let mut put = |bytes: &[u8]| metadata.add(bytes);
@@ -285,7 +285,7 @@ fn a_hostile_snapshot_cannot_write_outside() {
 fn content_that_is_not_what_it_says_is_named() {
     let world = World::new();
     commit(&world, |put| {
-        let id = put(Class::Data, &noise(1, 5000));
+        let id = put(ChunkClass::Data, &noise(1, 5000));
         let missing = crate::types::ChunkId::new([7; 32]);
         let file = |extents: Vec<Extent>| {
             let size = extents.iter().map(Extent::len).sum();
@@ -295,9 +295,9 @@ fn content_that_is_not_what_it_says_is_named() {
             }
         };
 
-        let value = put(Class::Metadata, &[b'v'; 6000]);
+        let value = put(ChunkClass::Metadata, &[b'v'; 6000]);
         let mut with_xattr = meta(0o644);
-        with_xattr.xattrs = vec![crate::types::Xattr {
+        with_xattr.xattrs = vec![crate::types::ExtendedAttribute {
             name: b"user.test".to_vec(),
             value: XattrValue::Chunk {
                 id: value,
@@ -401,7 +401,7 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
             let Some(row) = repo.index().frame(&id, number).expect("asked") else {
                 break;
             };
-            if row.class == Class::Metadata && row.plain > 60_000 && !hit {
+            if row.class == ChunkClass::Metadata && row.plain > 60_000 && !hit {
                 let at = row.offset as usize + 100;
                 hit = world
                     .store
@@ -412,7 +412,7 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
     assert!(hit);
 
     let what = what(Some("tree"), "");
-    let target = Target::Directory(world.target.path().into());
+    let target = RestoreTarget::Directory(world.target.path().into());
     match world.restore_as(
         what,
         target,

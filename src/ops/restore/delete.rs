@@ -10,13 +10,13 @@
 
 use std::io;
 
-use super::kept::{Doubt, Left, read_found};
-use super::plan::Walk;
+use super::kept::{KeptDirectories, KeptReason, read_found};
+use super::plan::RestoreWalk;
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{PlannedVerb, Problem, Severity, Subject};
 use crate::sys::Sorter;
-use crate::target::{InUse, Kept, Removed};
+use crate::target::{InUse, KeptNames, RemovedCounts};
 use crate::types::{EntryFlags, EntryKind, RelPath};
 
 /// Returns why a source as a whole accounts for no missing name. `None` if its directories answer
@@ -38,22 +38,22 @@ pub(super) fn blindness(
     }
 }
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Returns why a name that is missing directly in a directory with these flags may have
     /// existed.
-    pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<Doubt> {
+    pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<KeptReason> {
         if !self.is_accounted_for(path, flags) {
             return Some(if self.blind.is_some() {
-                Doubt::Source
+                KeptReason::Source
             } else {
-                Doubt::Stale
+                KeptReason::Stale
             });
         }
         if self.job.options.replace_whole {
             return None;
         }
-        let missing = flags.missing_names().map(Doubt::from);
-        missing.filter(|doubt| *doubt != Doubt::Excluded || !self.job.options.delete_excluded)
+        let missing = flags.missing_names().map(KeptReason::from);
+        missing.filter(|doubt| *doubt != KeptReason::Excluded || !self.job.options.delete_excluded)
     }
 
     /// Returns true if the snapshot's state of a path replaces the existing one.
@@ -106,7 +106,7 @@ impl Walk<'_> {
         let mut is_certain = is_certain;
 
         let job = self.job;
-        let mut left = Left::new(job.tally, job.observer, &self.source.name, self.blind);
+        let mut left = KeptDirectories::new(job.tally, job.observer, &self.source.name, self.blind);
 
         while let Some((key, value)) = found.next()? {
             self.job.cancel.check()?;
@@ -175,7 +175,7 @@ impl Walk<'_> {
             if self.job.options.dry_run {
                 self.job.protection.check(&there)?;
                 self.would(PlannedVerb::Delete, path, Some(&there), None);
-                return Ok(Some(Removed {
+                return Ok(Some(RemovedCounts {
                     names: 1,
                     kept: None,
                 }));
@@ -193,12 +193,12 @@ impl Walk<'_> {
                     self.tell_deleted(path);
                 }
                 match removed.kept {
-                    None | Some((_, Kept::Asked)) => Ok(()),
-                    Some((_, Kept::InUse(what))) => {
+                    None | Some((_, KeptNames::Asked)) => Ok(()),
+                    Some((_, KeptNames::InUse(what))) => {
                         self.left_in_use(path, &InUse { what });
                         Ok(())
                     }
-                    Some((at, Kept::Mount)) => {
+                    Some((at, KeptNames::Mount)) => {
                         let at = RelPath::from_key(at).unwrap_or_default();
                         let err = io::Error::other(format!("something is mounted on '{at}'"));
                         self.refuse_deletion(path, &err)

@@ -6,16 +6,16 @@ use super::super::tests::{World, options, what};
 use super::*;
 use crate::format::{Snapshot, SnapshotState};
 use crate::observe::Recording;
-use crate::ops::restore::{RestoreOptions, RestoreReport, Target};
+use crate::ops::restore::{RestoreOptions, RestoreReport, RestoreTarget};
 use crate::ops::testing::lease;
-use crate::target::Protection;
+use crate::target::ProtectedDirs;
 
 /// Restores over a target that has a file which the snapshot lacks. Returns true if the file still
 /// exists.
 fn restored(world: &World, options: &RestoreOptions) -> (bool, RestoreReport, Recording) {
     fs::create_dir_all(world.to("a")).expect("a directory");
     fs::write(world.to("a/mine"), b"not in the snapshot").expect("a file");
-    let target = Target::Directory(world.target.path().into());
+    let target = RestoreTarget::Directory(world.target.path().into());
     let (report, seen) = world
         .restore_as(what(Some("tree"), ""), target, options, None)
         .expect("restored");
@@ -102,7 +102,7 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     world.backup();
     fs::create_dir_all(world.to("b/keys")).expect("a directory");
     fs::write(world.to("b/keys/key"), b"secret").expect("a file");
-    let mut protect = Protection::default();
+    let mut protect = ProtectedDirs::default();
     protect.add(&world.to("b/keys"), "the keys");
     let options = RestoreOptions {
         protect,
@@ -117,7 +117,7 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
             .any(|one| one.message.contains("the keys"))
     );
 
-    let inside = Target::Directory(world.to("b/keys/new"));
+    let inside = RestoreTarget::Directory(world.to("b/keys/new"));
     let refused = world
         .restore_as(what(Some("tree"), ""), inside, &options, None)
         .expect_err("refused");
@@ -174,7 +174,7 @@ fn what_was_renamed_during_the_walk_is_not_deleted() {
         backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
 
         // Restore over the same tree.
-        let target = Target::Directory(world.from(""));
+        let target = RestoreTarget::Directory(world.from(""));
         let (report, seen) = world
             .restore_as(what(Some("tree"), ""), target, &deleting(), None)
             .expect("restored");

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::Overwrite;
+use super::OverwriteRule;
 use super::claimed::NAME_TAKEN;
-use super::kept::{Doubt, found_value};
-use super::plan::{Level, LevelState, Walk};
+use super::kept::{KeptReason, found_value};
+use super::plan::{LevelState, RestoreLevel, RestoreWalk};
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::observe::Severity;
@@ -20,7 +20,7 @@ const IN_THE_WAY: &str = "something that is no directory has its name";
 const NEWER_IN_THE_WAY: &str =
     "something that is no directory has its name, and the snapshot's directory is not newer";
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Leaves the directories that do not contain `path`.
     pub(super) fn leave_levels(&mut self, path: &RelPath) {
         while let Some(level) = self.levels.last() {
@@ -41,7 +41,7 @@ impl Walk<'_> {
     pub(super) fn push_level(&mut self, path: &RelPath, state: LevelState) {
         self.here.clear();
         self.here.extend_from_slice(path.key());
-        self.levels.push(Level {
+        self.levels.push(RestoreLevel {
             key_len: path.key().len(),
             state,
         });
@@ -83,7 +83,7 @@ impl Walk<'_> {
 
         if !is_fresh && self.job.options.deletes() {
             let doubt = match self.doubt(path, flags) {
-                None if self.is_mounted_since(path, flags) => Some(Doubt::Mounted),
+                None if self.is_mounted_since(path, flags) => Some(KeptReason::Mounted),
                 doubt => doubt,
             };
             self.note_names(path, doubt)?;
@@ -164,7 +164,7 @@ impl Walk<'_> {
             return Ok(true);
         };
 
-        if self.job.options.overwrite == Overwrite::IfNewer
+        if self.job.options.overwrite == OverwriteRule::IfNewer
             && let (Some(parent), Some(name)) = (target.parent(), target.name())
             && let Ok(Some(found)) = tree.directory(&parent).and_then(|dir| dir.stat(name))
             && found.kind != Some(EntryKind::Directory)
@@ -378,7 +378,7 @@ impl Walk<'_> {
     }
 
     /// Records the names in a directory, and whether each may be deleted if the snapshot lacks it.
-    fn note_names(&mut self, path: &RelPath, doubt: Option<Doubt>) -> Result<(), Error> {
+    fn note_names(&mut self, path: &RelPath, doubt: Option<KeptReason>) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());
         };

@@ -29,7 +29,7 @@ impl Observer for StopsAtSync<'_> {
 
 fn cut_off(world: &World, options: &RestoreOptions) {
     let cancel = Cancel::new();
-    let target = Target::Directory(world.target.path().into());
+    let target = RestoreTarget::Directory(world.target.path().into());
     let stopped = restore(
         &world.repo(),
         &what(Some("tree"), ""),
@@ -84,7 +84,7 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
     }
     world.backup();
 
-    for overwrite in [Overwrite::IfChanged, Overwrite::Always] {
+    for overwrite in [OverwriteRule::IfChanged, OverwriteRule::Always] {
         cut_off(
             &world,
             &RestoreOptions {
@@ -133,9 +133,9 @@ fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
     world.backup();
 
     for overwrite in [
-        Overwrite::Never,
-        Overwrite::IfSizeDiffers,
-        Overwrite::IfNewer,
+        OverwriteRule::Never,
+        OverwriteRule::IfSizeDiffers,
+        OverwriteRule::IfNewer,
     ] {
         let _ = fs::remove_dir_all(world.to("d"));
         let found = world.restore(&RestoreOptions {
@@ -150,7 +150,7 @@ fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
 
 #[test]
 fn every_way_of_syncing_gives_the_same() {
-    for durability in [Durability::Full, Durability::EachFile] {
+    for durability in [SyncMethod::Full, SyncMethod::EachFile] {
         let world = World::new();
         world.write("a/file", &noise(1, 100_000));
         world.write("a/b/small", b"small");
@@ -177,7 +177,7 @@ fn every_way_of_syncing_gives_the_same() {
             listing(world.from("").as_path())
         );
 
-        let single = Target::Directory(world.to("new/single"));
+        let single = RestoreTarget::Directory(world.to("new/single"));
         clean(
             &world
                 .restore_as(what(Some("dump"), ""), single, &options, None)
@@ -240,7 +240,7 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
     );
 
     let never = world.restore(&RestoreOptions {
-        overwrite: Overwrite::Never,
+        overwrite: OverwriteRule::Never,
         ..verify.clone()
     });
     assert_eq!(
@@ -347,7 +347,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         said.problems()
     );
 
-    let copy = Target::Directory(world.to("copy"));
+    let copy = RestoreTarget::Directory(world.to("copy"));
     clean(
         &world
             .restore_as(what(Some("again"), ""), copy, &options(), None)
@@ -368,7 +368,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
 
     // A restore of a single file clears the directory that it is written to.
     leave();
-    let single = Target::Directory(world.to("a"));
+    let single = RestoreTarget::Directory(world.to("a"));
     let (report, _) = world
         .restore_as(what(Some("tree"), "a/file"), single, &options(), None)
         .expect("restored");
@@ -443,14 +443,14 @@ fn a_target_that_is_made_is_what_it_stands_for() {
     .into_iter()
     .enumerate()
     {
-        for overwrite in [Overwrite::IfChanged, Overwrite::Never] {
+        for overwrite in [OverwriteRule::IfChanged, OverwriteRule::Never] {
             let to = world.to(&format!("{number}-{overwrite:?}/made/on the way"));
             let options = RestoreOptions {
                 include: include.clone(),
                 overwrite,
                 ..options()
             };
-            let target = Target::Directory(to.clone());
+            let target = RestoreTarget::Directory(to.clone());
             clean(
                 &world
                     .restore_as(what(Some("tree"), from), target, &options, None)
@@ -476,7 +476,7 @@ fn a_target_that_is_made_is_what_it_stands_for() {
         &world
             .restore_as(
                 what(Some("tree"), ""),
-                Target::Directory(to.clone()),
+                RestoreTarget::Directory(to.clone()),
                 &only,
                 None,
             )

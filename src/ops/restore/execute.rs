@@ -8,17 +8,17 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Job;
+use super::RestoreJob;
 use super::claimed::NAME_TAKEN;
-use super::compare::Compared;
-use super::place::Place;
-use super::settle::{Nameless, Waiting};
-use super::window::{Action, Item, Leader, Link, Window};
+use super::compare::ComparedFile;
+use super::place::TargetRoot;
+use super::settle::{NamelessFile, WaitingFiles};
+use super::window::{HardLink, ItemAction, LinkLeader, RestoreWindow, WindowItem};
 use crate::error::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
-use crate::ops::fetch::{Fetcher, Opened, Want};
+use crate::ops::fetch::{ChunkRequest, Fetcher, OpenedFrame};
 use crate::sys::PathError;
-use crate::target::{Dir, MetaReport, MetaToSet, TempFile, Tree};
+use crate::target::{DestDir, DestTempFile, DestTree, MetaReport, MetaToSet};
 use crate::types::{EntryKind, Node, RelPath};
 
 /// Items without chunks that a thread takes at once.
@@ -28,46 +28,46 @@ const BATCH: usize = 32;
 const HELD_BYTES_MIN: u64 = 256 << 10;
 
 /// Writes the windows of one source to its target.
-pub(super) struct Execution<'a> {
-    pub job: &'a Job<'a>,
-    pub tree: &'a Tree,
+pub(super) struct WindowWriter<'a> {
+    pub job: &'a RestoreJob<'a>,
+    pub tree: &'a DestTree,
     pub fetcher: Fetcher<'a>,
     /// The source's name and place, to report paths as `SOURCE/PATH`.
     pub source: &'a str,
-    pub place: &'a Place,
+    pub place: &'a TargetRoot,
     pub sub: RelPath,
-    pub waiting: Waiting,
+    pub waiting: WaitingFiles,
     /// Kept files that turned out to differ and must be written.
-    pub differing: Mutex<Vec<Item>>,
+    pub differing: Mutex<Vec<WindowItem>>,
 }
 
 /// Items and links of a window that must be written in a later one.
 #[derive(Default)]
-pub(super) struct Left {
-    pub items: Vec<Item>,
+pub(super) struct OpenWrites {
+    pub items: Vec<WindowItem>,
     /// Other names of these items, to be linked once they are written.
-    pub links: Vec<Link>,
+    pub links: Vec<HardLink>,
 }
 
 /// The directory that a thread wrote to last, kept from item to item.
 #[derive(Default)]
-pub(super) struct Hand(Option<(Vec<u8>, Dir)>);
+pub(super) struct LastDir(Option<(Vec<u8>, DestDir)>);
 
 /// Why an item failed: an error of this item alone, or one that ends the restore.
-pub(super) enum Trouble {
+pub(super) enum ItemError {
     Item(Severity, String),
     Fatal(Error),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for ItemError {
     fn from(err: Error) -> Self {
         Self::Fatal(err)
     }
 }
 
-impl Execution<'_> {
+impl WindowWriter<'_> {
     /// Writes a whole window; returns the items and links for a later one.
-    pub fn run(&self, window: &mut Window) -> Result<Left, Error> {
+    pub fn run(&self, window: &mut RestoreWindow) -> Result<OpenWrites, Error> {
         let items = &window.items;
 
         // Items that need no chunk, or whose chunks were all in earlier windows.
@@ -75,7 +75,7 @@ impl Execution<'_> {
             .filter(|&n| items[n as usize].is_planned && items[n as usize].progress().left == 0)
             .collect();
         self.fetcher
-            .on_all_threads(ready.len().div_ceil(BATCH), |hand: &mut Hand, batch| {
+            .on_all_threads(ready.len().div_ceil(BATCH), |hand: &mut LastDir, batch| {
                 let end = ready.len().min((batch + 1) * BATCH);
                 ready[batch * BATCH..end]
                     .iter()
@@ -92,7 +92,7 @@ impl Execution<'_> {
                 &wants,
                 &packs,
                 &HashSet::new(),
-                |hand: &mut Hand, opened| self.frame(hand, items, opened),
+                |hand: &mut LastDir, opened| self.frame(hand, items, opened),
             )?;
             wants = later;
         }
@@ -103,7 +103,12 @@ impl Execution<'_> {
 
     /// Takes out the wants of files that would exceed the limit of open files; they are written in
     /// another pass.
-    fn put_off(&self, wants: &mut Vec<Want>, items: &[Item], frames: &[u32]) -> Vec<Want> {
+    fn put_off(
+        &self,
+        wants: &mut Vec<ChunkRequest>,
+        items: &[WindowItem],
+        frames: &[u32],
+    ) -> Vec<ChunkRequest> {
         let threads = self.job.pool.current_num_threads().max(1);
         let open_max = (self.job.limits.open_files / threads).max(1);
 
@@ -148,17 +153,17 @@ impl Execution<'_> {
     }
 
     /// Writes an item that needs no chunk, or no further chunk.
-    fn simple(&self, hand: &mut Hand, item: &Item) -> Result<(), Error> {
+    fn simple(&self, hand: &mut LastDir, item: &WindowItem) -> Result<(), Error> {
         self.settle(item, self.try_simple(hand, item))
     }
 
-    fn try_simple(&self, hand: &mut Hand, item: &Item) -> Result<(), Trouble> {
+    fn try_simple(&self, hand: &mut LastDir, item: &WindowItem) -> Result<(), ItemError> {
         let (temp, failure) = {
             let mut progress = item.progress();
             (progress.temp.take(), progress.failure.take())
         };
         if let Some((severity, why)) = failure {
-            return Err(Trouble::Item(severity, why));
+            return Err(ItemError::Item(severity, why));
         }
 
         let name = item.path.name().unwrap_or_default();
@@ -167,7 +172,7 @@ impl Execution<'_> {
             .map_err(|err| self.trouble(&item.path, err))?;
         let dir = dir.replacing(item.rule.replace);
 
-        if item.action != Action::Write {
+        if item.action != ItemAction::Write {
             return self.kept(item, &dir, name);
         }
 
@@ -201,26 +206,26 @@ impl Execution<'_> {
 
     /// Handles an existing file that may stay: compares it if that was requested, and corrects its
     /// metadata.
-    fn kept(&self, item: &Item, dir: &Dir, name: &[u8]) -> Result<(), Trouble> {
+    fn kept(&self, item: &WindowItem, dir: &DestDir, name: &[u8]) -> Result<(), ItemError> {
         if self.job.options.verify
             && let Node::File { content, .. } = &item.node
         {
             let trouble = |err: io::Error| {
-                Trouble::Item(
+                ItemError::Item(
                     Severity::Missing,
                     format!("what is there cannot be compared: {err}"),
                 )
             };
             let file = dir.open_existing_file(name).map_err(trouble)?;
             match self.job.compare(file, content)?.map_err(trouble)? {
-                Compared::Equal => self.job.tally.verified(),
-                Compared::Differs => return self.differs(item),
-                Compared::Unknown(why) => return Err(Trouble::Item(Severity::Damage, why)),
+                ComparedFile::Equal => self.job.tally.verified(),
+                ComparedFile::Differs => return self.differs(item),
+                ComparedFile::Unknown(why) => return Err(ItemError::Item(Severity::Damage, why)),
             }
         }
 
         match kind_and_meta(&item.node) {
-            Some((kind, meta)) if item.action == Action::Keep => {
+            Some((kind, meta)) if item.action == ItemAction::Keep => {
                 self.apply(item, meta, |to_set| dir.set_meta(name, kind, to_set))
             }
             _ => Ok(()),
@@ -228,11 +233,11 @@ impl Execution<'_> {
     }
 
     /// Records that a file of equal size and time has different content.
-    fn differs(&self, item: &Item) -> Result<(), Trouble> {
+    fn differs(&self, item: &WindowItem) -> Result<(), ItemError> {
         self.job.tally.differs();
-        if item.action == Action::Look {
+        if item.action == ItemAction::Look {
             let why = "its content differs from the snapshot's, and it was left as it is";
-            return Err(Trouble::Item(Severity::Missing, why.into()));
+            return Err(ItemError::Item(Severity::Missing, why.into()));
         }
 
         let why =
@@ -247,7 +252,13 @@ impl Execution<'_> {
 
         let path = item.path.clone();
         let node = item.node.clone();
-        let again = Item::new(path, node, Action::Write, item.leader.clone(), item.rule);
+        let again = WindowItem::new(
+            path,
+            node,
+            ItemAction::Write,
+            item.leader.clone(),
+            item.rule,
+        );
         self.differing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -261,10 +272,10 @@ impl Execution<'_> {
     /// restore.
     fn apply(
         &self,
-        item: &Item,
+        item: &WindowItem,
         meta: &crate::types::Metadata,
         act: impl FnOnce(&MetaToSet<'_>) -> io::Result<MetaReport>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ItemError> {
         let identity = self
             .with_meta(&item.path, meta, act)?
             .map_err(|err| self.trouble(&item.path, err))?;
@@ -277,7 +288,12 @@ impl Execution<'_> {
     }
 
     /// Writes the pieces that an opened frame has of each file.
-    fn frame(&self, hand: &mut Hand, items: &[Item], opened: &Opened<'_>) -> Result<(), Error> {
+    fn frame(
+        &self,
+        hand: &mut LastDir,
+        items: &[WindowItem],
+        opened: &OpenedFrame<'_>,
+    ) -> Result<(), Error> {
         let mut start = 0;
         for part in opened.wants.chunk_by(|a, b| a.owner == b.owner) {
             let numbers = start..start + part.len();
@@ -290,11 +306,11 @@ impl Execution<'_> {
                 let mut progress = item.progress();
                 progress.left -= part.len() as u32;
                 match result {
-                    Err(Trouble::Item(severity, why)) => {
+                    Err(ItemError::Item(severity, why)) => {
                         progress.temp = None;
                         progress.failure.get_or_insert((severity, why));
                     }
-                    Err(Trouble::Fatal(err)) => return Err(err),
+                    Err(ItemError::Fatal(err)) => return Err(err),
                     Ok(()) => {}
                 }
                 progress.left == 0 && item.is_planned
@@ -310,11 +326,11 @@ impl Execution<'_> {
     /// Writes one frame's pieces of a file.
     fn part(
         &self,
-        hand: &mut Hand,
-        item: &Item,
-        opened: &Opened<'_>,
+        hand: &mut LastDir,
+        item: &WindowItem,
+        opened: &OpenedFrame<'_>,
         numbers: Range<usize>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ItemError> {
         let temp = {
             let mut progress = item.progress();
             if progress.failure.is_some() {
@@ -350,7 +366,7 @@ impl Execution<'_> {
                     for number in from..to {
                         let bytes = opened
                             .bytes(number)
-                            .map_err(|why| Trouble::Item(Severity::Damage, why.to_owned()))?;
+                            .map_err(|why| ItemError::Item(Severity::Damage, why.to_owned()))?;
                         self.write(item, &temp, bytes, opened.wants[number].at)?;
                     }
                 }
@@ -361,7 +377,13 @@ impl Execution<'_> {
         Ok(())
     }
 
-    fn write(&self, item: &Item, temp: &TempFile, bytes: &[u8], at: u64) -> Result<(), Trouble> {
+    fn write(
+        &self,
+        item: &WindowItem,
+        temp: &DestTempFile,
+        bytes: &[u8],
+        at: u64,
+    ) -> Result<(), ItemError> {
         temp.write_at(bytes, at)
             .map_err(|err| self.trouble(&item.path, err))?;
         if self.job.options.verify {
@@ -370,7 +392,7 @@ impl Execution<'_> {
                 .read_at(&mut back, at)
                 .map_err(|err| self.trouble(&item.path, err))?;
             if len != bytes.len() || back != bytes {
-                return Err(Trouble::Item(
+                return Err(ItemError::Item(
                     Severity::Missing,
                     "what was written reads back differently".into(),
                 ));
@@ -384,13 +406,13 @@ impl Execution<'_> {
 
     /// Finishes a file whose content is written: sets its length and metadata, and gives it its
     /// name.
-    fn finish(&self, item: &Item, temp: Arc<TempFile>) -> Result<(), Trouble> {
+    fn finish(&self, item: &WindowItem, temp: Arc<DestTempFile>) -> Result<(), ItemError> {
         let Node::File { meta, .. } = &item.node else {
             return Ok(());
         };
         // Every other thread has dropped its handle: `left` is counted down after the last write.
         let temp = Arc::into_inner(temp).ok_or_else(|| {
-            Trouble::Item(Severity::Missing, "another thread still writes it".into())
+            ItemError::Item(Severity::Missing, "another thread still writes it".into())
         })?;
 
         for (at, bytes) in &item.literals {
@@ -412,7 +434,7 @@ impl Execution<'_> {
             let identity = done.map_err(|err| self.trouble(&item.path, err))?;
             if let Some(file) = whole {
                 item.progress().is_put_off = true;
-                self.keep_nameless(Nameless::new(item, file, identity))?;
+                self.keep_nameless(NamelessFile::new(item, file, identity))?;
             }
             return Ok(());
         }
@@ -436,10 +458,10 @@ impl Execution<'_> {
     }
 
     /// Counts a finished item, or reports why it failed.
-    fn settle(&self, item: &Item, result: Result<(), Trouble>) -> Result<(), Error> {
+    fn settle(&self, item: &WindowItem, result: Result<(), ItemError>) -> Result<(), Error> {
         match result {
             Ok(()) if item.progress().is_put_off => {}
-            Ok(()) if item.action != Action::Write => self.job.tally.unchanged(),
+            Ok(()) if item.action != ItemAction::Write => self.job.tally.unchanged(),
             Ok(()) => {
                 let is_file = matches!(item.node, Node::File { .. });
                 self.written(&item.path, item.size, is_file);
@@ -464,12 +486,12 @@ impl Execution<'_> {
     pub(super) fn came_to_nothing(
         &self,
         path: &RelPath,
-        leader: Option<&Leader>,
-        trouble: Trouble,
+        leader: Option<&LinkLeader>,
+        trouble: ItemError,
     ) -> Result<(), Error> {
         match trouble {
-            Trouble::Fatal(err) => Err(err),
-            Trouble::Item(severity, why) => {
+            ItemError::Fatal(err) => Err(err),
+            ItemError::Item(severity, why) => {
                 if let Some(leader) = leader {
                     leader.has_failed.store(true, Ordering::Relaxed);
                 }
@@ -481,7 +503,7 @@ impl Execution<'_> {
 
     /// Makes further names of written files. Returns names that could not be linked as items, to be
     /// written as separate files.
-    fn links(&self, links: Vec<Link>) -> Result<Left, Error> {
+    fn links(&self, links: Vec<HardLink>) -> Result<OpenWrites, Error> {
         let items = std::mem::take(
             &mut *self
                 .differing
@@ -489,7 +511,7 @@ impl Execution<'_> {
                 .unwrap_or_else(PoisonError::into_inner),
         );
 
-        let mut left = Left {
+        let mut left = OpenWrites {
             items,
             links: Vec::new(),
         };
@@ -521,7 +543,7 @@ impl Execution<'_> {
     }
 
     /// Links a name to its leader. Returns false if both are names of one file already.
-    fn link(&self, link: &Link) -> io::Result<bool> {
+    fn link(&self, link: &HardLink) -> io::Result<bool> {
         let parent = |path: &RelPath| path.parent().unwrap_or_default();
         let dir = self.tree.directory(&parent(&link.path))?;
         let from = self.tree.directory(&parent(&link.leader.path))?;
@@ -550,24 +572,24 @@ impl Execution<'_> {
     }
 
     /// Returns the directory that holds a path.
-    pub(super) fn dir_of(&self, hand: &mut Hand, path: &RelPath) -> io::Result<Dir> {
+    pub(super) fn dir_of(&self, hand: &mut LastDir, path: &RelPath) -> io::Result<DestDir> {
         let key = path.key();
         let parent = &key[..key.iter().rposition(|&b| b == 0).unwrap_or(0)];
-        if let Hand(Some((held, dir))) = hand
+        if let LastDir(Some((held, dir))) = hand
             && held == parent
         {
             return Ok(dir.clone());
         }
         let dir = self.tree.directory(&path.parent().unwrap_or_default())?;
-        *hand = Hand(Some((parent.to_vec(), dir.clone())));
+        *hand = LastDir(Some((parent.to_vec(), dir.clone())));
         Ok(dir)
     }
 
     /// Classifies an error of the target: a full or failing disk ends the restore.
-    pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
+    pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> ItemError {
         if is_fatal(&err) {
             let path = PathBuf::from(self.subject(path).text());
-            return Trouble::Fatal(Error::Path(PathError {
+            return ItemError::Fatal(Error::Path(PathError {
                 action: "restore",
                 path,
                 source: err,
@@ -577,7 +599,7 @@ impl Execution<'_> {
             .parent()
             .and_then(|parent| self.tree.directory(&parent).ok());
         let why = why_refused(&err, dir.as_ref(), path.name().unwrap_or_default());
-        Trouble::Item(Severity::Missing, format!("cannot be written: {why}"))
+        ItemError::Item(Severity::Missing, format!("cannot be written: {why}"))
     }
 
     /// Converts a path of the target to `SOURCE/PATH`, for messages.
@@ -597,7 +619,7 @@ pub(super) fn is_fatal(err: &io::Error) -> bool {
 }
 
 /// Returns the reason of an error of the target, as far as it is known.
-pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> String {
+pub(super) fn why_refused(err: &io::Error, dir: Option<&DestDir>, name: &[u8]) -> String {
     if err.kind() == io::ErrorKind::AlreadyExists {
         return NAME_TAKEN.to_owned();
     }
@@ -625,12 +647,12 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
 }
 
 /// Returns true if `next` directly follows `want` in their file.
-fn adjoin(want: &Want, next: &Want) -> bool {
+fn adjoin(want: &ChunkRequest, next: &ChunkRequest) -> bool {
     want.at + u64::from(want.len) == next.at
 }
 
 /// Returns the number of frames that hold chunks of each item.
-fn frame_counts(wants: &[Want], items: &[Item]) -> Vec<u32> {
+fn frame_counts(wants: &[ChunkRequest], items: &[WindowItem]) -> Vec<u32> {
     let mut counts = vec![0; items.len()];
     for part in wants.chunk_by(|a, b| a.frame() == b.frame() && a.owner == b.owner) {
         counts[part[0].owner as usize] += 1;

@@ -1,6 +1,6 @@
 //! Reports names that `--delete` leaves alone, because the snapshot does not account for them.
 
-use super::report::Tally;
+use super::report::RestoreTally;
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
 
@@ -10,7 +10,7 @@ const NAMED_MAX: u64 = 8;
 /// Why a name that the snapshot lacks may have existed when it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Doubt {
+pub(super) enum KeptReason {
     /// The backup's rules left out names of its directory.
     Excluded = 1,
     /// The backup did not see all names of its directory.
@@ -23,7 +23,7 @@ pub(super) enum Doubt {
     Mounted = 5,
 }
 
-impl From<MissingNames> for Doubt {
+impl From<MissingNames> for KeptReason {
     fn from(why: MissingNames) -> Self {
         match why {
             MissingNames::Excluded => Self::Excluded,
@@ -34,7 +34,7 @@ impl From<MissingNames> for Doubt {
 
 /// Encodes, for the sorter, whether a name found in a restored directory may be deleted, and
 /// whether it is a directory.
-pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
+pub(super) fn found_value(doubt: Option<KeptReason>, kind: Option<EntryKind>) -> [u8; 2] {
     [
         doubt.map_or(0, |doubt| doubt as u8),
         u8::from(kind == Some(EntryKind::Directory)),
@@ -42,27 +42,27 @@ pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8;
 }
 
 /// Decodes [`found_value`]. An unknown value counts as a doubt.
-pub(super) fn read_found(value: &[u8]) -> (Option<Doubt>, bool) {
+pub(super) fn read_found(value: &[u8]) -> (Option<KeptReason>, bool) {
     let doubt = match value.first() {
         Some(0) => None,
-        Some(1) => Some(Doubt::Excluded),
-        Some(2) => Some(Doubt::Unseen),
-        Some(3) => Some(Doubt::Stale),
-        Some(5) => Some(Doubt::Mounted),
-        _ => Some(Doubt::Source),
+        Some(1) => Some(KeptReason::Excluded),
+        Some(2) => Some(KeptReason::Unseen),
+        Some(3) => Some(KeptReason::Stale),
+        Some(5) => Some(KeptReason::Mounted),
+        _ => Some(KeptReason::Source),
     };
     (doubt, value.get(1) == Some(&1))
 }
 
 /// Names that are left alone, reported per directory. They are added in path order.
-pub(super) struct Left<'a> {
-    tally: &'a Tally<'a>,
+pub(super) struct KeptDirectories<'a> {
+    tally: &'a RestoreTally<'a>,
     observer: &'a dyn Observer,
     source: &'a str,
     /// Why the source accounts for no missing name.
     blind: Option<&'static str>,
     /// The current directory and those above it that have such names: number and reason.
-    open: Vec<(RelPath, u64, Doubt)>,
+    open: Vec<(RelPath, u64, KeptReason)>,
     told: u64,
     untold_directories: u64,
     untold_names: u64,
@@ -70,9 +70,9 @@ pub(super) struct Left<'a> {
     unknown_names: u64,
 }
 
-impl<'a> Left<'a> {
+impl<'a> KeptDirectories<'a> {
     pub fn new(
-        tally: &'a Tally<'a>,
+        tally: &'a RestoreTally<'a>,
         observer: &'a dyn Observer,
         source: &'a str,
         blind: Option<&'static str>,
@@ -95,12 +95,12 @@ impl<'a> Left<'a> {
     }
 
     /// Records a name that is left alone.
-    pub fn add(&mut self, path: &RelPath, doubt: Doubt) {
+    pub fn add(&mut self, path: &RelPath, doubt: KeptReason) {
         self.tally.not_deleted();
         if self.observer.wants_detail() {
             self.observer.detail("not deleted", &Subject::path(path));
         }
-        if doubt == Doubt::Source {
+        if doubt == KeptReason::Source {
             self.unknown_names += 1;
             return;
         }
@@ -114,7 +114,7 @@ impl<'a> Left<'a> {
 
     /// Reports the directories that do not contain `next`, and leaves them.
     fn leave(&mut self, next: Option<&RelPath>) {
-        let is_left = |(open, ..): &mut (RelPath, u64, Doubt)| {
+        let is_left = |(open, ..): &mut (RelPath, u64, KeptReason)| {
             next.is_none_or(|next| next != open && !next.is_below(open))
         };
         while let Some((directory, count, doubt)) = self.open.pop_if(is_left) {
@@ -122,7 +122,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    fn tell(&mut self, directory: &RelPath, count: u64, doubt: Doubt) {
+    fn tell(&mut self, directory: &RelPath, count: u64, doubt: KeptReason) {
         if self.told == NAMED_MAX {
             self.untold_directories += 1;
             self.untold_names += count;
@@ -130,14 +130,16 @@ impl<'a> Left<'a> {
         }
         self.told += 1;
         let why = match doubt {
-            Doubt::Excluded => {
+            KeptReason::Excluded => {
                 "the rules of the backup left out names of this directory (--delete-excluded deletes them)"
             }
-            Doubt::Unseen => "the backup did not see all that this directory held",
-            Doubt::Mounted => {
+            KeptReason::Unseen => "the backup did not see all that this directory held",
+            KeptReason::Mounted => {
                 "something is mounted on this directory that was not there for the backup"
             }
-            Doubt::Stale | Doubt::Source => "the backup could not look into this directory",
+            KeptReason::Stale | KeptReason::Source => {
+                "the backup could not look into this directory"
+            }
         };
         let subject = Subject::within(self.source, directory);
         let message = format!(

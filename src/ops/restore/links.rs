@@ -3,38 +3,38 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::plan::Walk;
-use super::window::Leader;
+use super::plan::RestoreWalk;
+use super::window::LinkLeader;
 use crate::format::encode_list_node;
 use crate::types::{EntryKind, Metadata, Node, RelPath};
 
 /// A group of hard links with at least one name that the walk has met.
-pub(super) struct Group {
-    leader: Arc<Leader>,
+pub(super) struct LinkGroup {
+    leader: Arc<LinkLeader>,
     digest: [u8; 32],
     /// Names that the walk has not met yet.
     left: u32,
 }
 
 /// The role of an entry in a group of hard links.
-pub(super) enum Membership {
+pub(super) enum LinkMembership {
     Alone,
-    Leader(Arc<Leader>),
-    Follower(Arc<Leader>),
+    Leader(Arc<LinkLeader>),
+    Follower(Arc<LinkLeader>),
 }
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Finds the group of hard links of an entry: names of one inode with equal size, mtime and
     /// content.
-    pub(super) fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
+    pub(super) fn group(&mut self, target: &RelPath, node: &Node) -> LinkMembership {
         let Some((meta, digest)) = link_digest(node) else {
-            return Membership::Alone;
+            return LinkMembership::Alone;
         };
 
         let key = (meta.device, meta.inode);
         if let Some(group) = self.groups.get_mut(&key) {
             if group.digest != digest {
-                return Membership::Alone;
+                return LinkMembership::Alone;
             }
             let leader = Arc::clone(&group.leader);
             group.left = group.left.saturating_sub(1);
@@ -42,16 +42,16 @@ impl Walk<'_> {
                 self.group_bytes -= leader.path.key().len();
                 self.groups.remove(&key);
             }
-            return Membership::Follower(leader);
+            return LinkMembership::Follower(leader);
         }
 
         let limits = &self.job.limits;
         let len = target.key().len();
         if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
-            return Membership::Alone;
+            return LinkMembership::Alone;
         }
 
-        let leader = Arc::new(Leader {
+        let leader = Arc::new(LinkLeader {
             path: target.clone(),
             has_failed: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
@@ -59,13 +59,13 @@ impl Walk<'_> {
         self.group_bytes += len;
         self.groups.insert(
             key,
-            Group {
+            LinkGroup {
                 leader: Arc::clone(&leader),
                 digest,
                 left: meta.nlink - 1,
             },
         );
-        Membership::Leader(leader)
+        LinkMembership::Leader(leader)
     }
 }
 

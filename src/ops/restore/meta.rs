@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::execute::Execution;
+use super::execute::WindowWriter;
 use crate::error::Error;
 use crate::ops::fetch::{is_of_one_object, with_sources};
 use crate::target::{MetaPart, MetaReport, MetaToSet};
-use crate::types::{Class, Metadata, RelPath, XattrValue};
+use crate::types::{ChunkClass, Metadata, RelPath, XattrValue};
 
-impl Execution<'_> {
+impl WindowWriter<'_> {
     /// Calls `act` with a path's metadata and reports the refused parts. Returns the path's device
     /// and inode. The outer error ends the restore; the inner one concerns only this path.
     pub fn with_meta(
@@ -21,17 +21,19 @@ impl Execution<'_> {
         for xattr in &meta.xattrs {
             let value = match &xattr.value {
                 XattrValue::Inline(bytes) => bytes.as_slice().into(),
-                XattrValue::Chunk { id, .. } => match self.job.reader.chunk(Class::Metadata, id) {
-                    Ok(bytes) => bytes.into(),
-                    Err(err) if is_of_one_object(&err) => {
-                        let name = xattr.name.escape_ascii();
-                        let why =
-                            format!("attribute {name} cannot be read: {}", with_sources(&err));
-                        self.job.tally.damaged_meta(self.subject(path), &why);
-                        continue;
+                XattrValue::Chunk { id, .. } => {
+                    match self.job.reader.chunk(ChunkClass::Metadata, id) {
+                        Ok(bytes) => bytes.into(),
+                        Err(err) if is_of_one_object(&err) => {
+                            let name = xattr.name.escape_ascii();
+                            let why =
+                                format!("attribute {name} cannot be read: {}", with_sources(&err));
+                            self.job.tally.damaged_meta(self.subject(path), &why);
+                            continue;
+                        }
+                        Err(err) => return Err(err.into()),
                     }
-                    Err(err) => return Err(err.into()),
-                },
+                }
             };
             values.push((&xattr.name, value));
         }

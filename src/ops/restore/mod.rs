@@ -59,27 +59,27 @@ use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
 use crate::repo::{
-    ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, StoredSnapshot, Streams,
+    ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot,
 };
-use crate::source::Unmatched;
+use crate::source::UnmatchedPatterns;
 use crate::store::StoreError;
 use crate::sys::StateDir;
-use crate::target::{Durability, OwnerPolicy, Protection};
+use crate::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
 pub(in crate::ops) use links::link_digest;
 pub use report::{RestoreReport, UncertainRange, UnmatchedInclude};
 pub(in crate::ops) use unmatched::meant;
 
-use claimed::Claimed;
-use place::Place;
-use plan::Walk;
-use report::Tally;
-use window::Limits;
+use claimed::ClaimedNames;
+use place::TargetRoot;
+use plan::RestoreWalk;
+use report::RestoreTally;
+use window::WindowLimits;
 
 /// Treatment of paths that already exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overwrite {
+pub enum OverwriteRule {
     /// Write everything again.
     Always,
     /// Keep a regular file of equal size and mtime, an equal link and an equal special file, and
@@ -96,7 +96,7 @@ pub enum Overwrite {
     Never,
 }
 
-impl Overwrite {
+impl OverwriteRule {
     /// Returns true if existing paths other than regular files, and the metadata of directories,
     /// are left as they are.
     fn leaves_most(self) -> bool {
@@ -111,7 +111,7 @@ impl Overwrite {
 }
 
 /// Chooses single entries, in addition to the patterns.
-pub trait Select: fmt::Debug + Send + Sync {
+pub trait SelectPath: fmt::Debug + Send + Sync {
     /// Returns true if the entry is to be restored. One thread calls it in path order for each
     /// entry that the patterns let through, except directories. An error ends the restore.
     fn wants(&self, entry: &Entry) -> Result<bool, Error>;
@@ -127,8 +127,8 @@ pub struct RestoreOptions {
     pub exclude: Vec<OsString>,
     /// Restore only the entries that this chooses. With `delete`, existing paths of entries that it
     /// does not choose stay.
-    pub select: Option<Arc<dyn Select>>,
-    pub overwrite: Overwrite,
+    pub select: Option<Arc<dyn SelectPath>>,
+    pub overwrite: OverwriteRule,
     /// Delete below restored directories the names that the snapshot accounts for as absent; see
     /// `docs/format.md`, "What a snapshot lacks". Paths that match `exclude` stay.
     pub delete: bool,
@@ -139,7 +139,7 @@ pub struct RestoreOptions {
     pub replace_whole: bool,
     /// Directories and files that the restore never enters, replaces or deletes, in addition to the
     /// repository, its cache and the state directory.
-    pub protect: Protection,
+    pub protect: ProtectedDirs,
     pub owner: OwnerPolicy,
     /// Read back written files, and compare files kept because of equal size and time; rewrite
     /// those that differ.
@@ -152,7 +152,7 @@ pub struct RestoreOptions {
     /// Hosts whose snapshots `latest` considers.
     pub host: HostChoice,
     /// Whether a successful restore is durable. Only tests change the default.
-    pub durability: Durability,
+    pub durability: SyncMethod,
 }
 
 impl Default for RestoreOptions {
@@ -161,18 +161,18 @@ impl Default for RestoreOptions {
             include: Vec::new(),
             exclude: Vec::new(),
             select: None,
-            overwrite: Overwrite::default(),
+            overwrite: OverwriteRule::default(),
             delete: false,
             delete_excluded: false,
             replace_whole: false,
-            protect: Protection::default(),
+            protect: ProtectedDirs::default(),
             owner: OwnerPolicy::default(),
             verify: false,
             dry_run: false,
             memory: memory::BUDGET_DEFAULT,
             threads: None,
             host: HostChoice::Any,
-            durability: Durability::default(),
+            durability: SyncMethod::default(),
         }
     }
 }
@@ -186,7 +186,7 @@ impl RestoreOptions {
 
 /// The part of a snapshot to restore: `SNAP[:SOURCE[/PATH]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct What {
+pub struct SnapshotPath {
     /// An id, an unambiguous prefix of one, or `latest`.
     pub snapshot: String,
     /// `None`: all sources, each into a directory of its name. Empty: the user gave a path without
@@ -197,7 +197,7 @@ pub struct What {
 }
 
 /// Destination of a restore.
-pub enum Target<'a> {
+pub enum RestoreTarget<'a> {
     /// A directory, created if missing. For a single file or stream it may also be the file's new
     /// path.
     Directory(PathBuf),
@@ -209,8 +209,8 @@ pub enum Target<'a> {
 /// problem and is not an error; see [`RestoreReport`].
 pub fn restore(
     repo: &Repository,
-    what: &What,
-    target: Target<'_>,
+    what: &SnapshotPath,
+    target: RestoreTarget<'_>,
     options: &RestoreOptions,
     observer: &dyn Observer,
     cancel: &Cancel,
@@ -222,21 +222,21 @@ pub fn restore(
         options,
         observer,
         cancel,
-        Limits::for_memory(options.memory),
+        WindowLimits::for_memory(options.memory),
     )
 }
 
 /// Restores like [`restore`] with windows of a given size, for tests.
 fn restore_with(
     repo: &Repository,
-    what: &What,
-    target: Target<'_>,
+    what: &SnapshotPath,
+    target: RestoreTarget<'_>,
     options: &RestoreOptions,
     observer: &dyn Observer,
     cancel: &Cancel,
-    limits: Limits,
+    limits: WindowLimits,
 ) -> Result<RestoreReport, Error> {
-    if matches!(target, Target::Directory(_)) {
+    if matches!(target, RestoreTarget::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
     // A reader lists snapshots before it updates its index.
@@ -244,7 +244,7 @@ fn restore_with(
     let named = what.source.as_deref().filter(|name| !name.is_empty());
     let found = choose(repo, &what.snapshot, &options.host, named, observer)?;
     let lease = take_lease(repo)?;
-    let tally = Tally::new(observer, found.id);
+    let tally = RestoreTally::new(observer, found.id);
     super::sync_until(repo, observer, cancel)?;
 
     // The memory budget limits the threads.
@@ -257,7 +257,7 @@ fn restore_with(
         .map_err(|err| Error::Usage(format!("cannot start {} threads: {err}", plan.workers)))?;
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
 
-    let job = Job {
+    let job = RestoreJob {
         repo,
         reader: &reader,
         pool: &pool,
@@ -268,10 +268,10 @@ fn restore_with(
         cancel,
         tally: &tally,
         is_repaired: found.snapshot.lost.is_some(),
-        claimed: Claimed::new(),
+        claimed: ClaimedNames::new(),
         is_checkpoint: found.snapshot.state == SnapshotState::Checkpoint,
         protection: protection(repo, options),
-        unmatched: Mutex::new(Unmatched::new(&options.include)),
+        unmatched: Mutex::new(UnmatchedPatterns::new(&options.include)),
     };
 
     let sources = chosen(&found, what, &target)?;
@@ -287,8 +287,8 @@ fn restore_with(
 
     // Restore, then report.
     match target {
-        Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
-        Target::Directory(directory) => {
+        RestoreTarget::Stdout(out) => job.to_stdout(sources[0], what, out)?,
+        RestoreTarget::Directory(directory) => {
             for source in &sources {
                 job.source(source, what, &directory)?;
             }
@@ -316,7 +316,7 @@ fn restore_with(
 
 /// Returns the directories that a restore from this repository must not touch: a local store, its
 /// cache, the state directory, and those of the caller.
-fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
+fn protection(repo: &Repository, options: &RestoreOptions) -> ProtectedDirs {
     let mut held = options.protect.clone();
 
     let what = "the repository in use";
@@ -379,14 +379,14 @@ fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
 /// Returns the selected sources.
 fn chosen<'s>(
     found: &'s StoredSnapshot,
-    what: &What,
-    target: &Target<'_>,
+    what: &SnapshotPath,
+    target: &RestoreTarget<'_>,
 ) -> Result<Vec<&'s SourceRecord>, Error> {
     if let Some(name) = &what.source {
         return Ok(vec![source_of(found, &what.snapshot, name, &what.path)?]);
     }
     let all = &found.snapshot.sources;
-    if matches!(target, Target::Stdout(_)) && all.len() != 1 {
+    if matches!(target, RestoreTarget::Stdout(_)) && all.len() != 1 {
         let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
         return Err(Error::Usage(format!(
             "snapshot {} has {} sources; name one to write to standard output: {}:SOURCE (it has {})",
@@ -400,28 +400,28 @@ fn chosen<'s>(
 }
 
 /// State that all parts of one restore share.
-struct Job<'a> {
+struct RestoreJob<'a> {
     repo: &'a Repository,
     reader: &'a ChunkReader<'a>,
     pool: &'a ThreadPool,
     options: &'a RestoreOptions,
-    limits: Limits,
+    limits: WindowLimits,
     sorter_bytes: usize,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
-    tally: &'a Tally<'a>,
+    tally: &'a RestoreTally<'a>,
     /// A repair found that the snapshot lacks something.
     is_repaired: bool,
-    claimed: Claimed,
+    claimed: ClaimedNames,
     /// The snapshot is a checkpoint of a running backup.
     is_checkpoint: bool,
-    protection: Protection,
+    protection: ProtectedDirs,
     /// The include patterns that have matched nothing so far. A source's walk takes them while it
     /// runs.
-    unmatched: Mutex<Unmatched>,
+    unmatched: Mutex<UnmatchedPatterns>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> RestoreJob<'a> {
     fn fetcher(&self) -> Fetcher<'a> {
         Fetcher::new(self.reader, Some(self.pool), 0, self.observer, self.cancel)
     }
@@ -429,7 +429,7 @@ impl<'a> Job<'a> {
     fn to_stdout(
         &self,
         source: &SourceRecord,
-        what: &What,
+        what: &SnapshotPath,
         out: &mut dyn Write,
     ) -> Result<(), Error> {
         self.observer.phase(&Phase::Restore {
@@ -494,7 +494,7 @@ impl<'a> Job<'a> {
     }
 
     fn open_runs(&self, runs: &[RunRef]) -> Result<MergedRuns<'a>, Error> {
-        Ok(MergedRuns::open(self.reader, runs, Streams::All, true)?)
+        Ok(MergedRuns::open(self.reader, runs, RunStreams::All, true)?)
     }
 
     /// Returns the entry at the selected path. Returns `None` if it is a directory whose own entry
@@ -503,7 +503,7 @@ impl<'a> Job<'a> {
         &self,
         runs: &mut MergedRuns<'_>,
         source: &SourceRecord,
-        what: &What,
+        what: &SnapshotPath,
     ) -> Result<Option<Entry>, Error> {
         runs.seek(what.path.key());
         match runs.next_entry()? {
@@ -528,7 +528,7 @@ impl<'a> Job<'a> {
     fn source(
         &self,
         source: &SourceRecord,
-        what: &What,
+        what: &SnapshotPath,
         directory: &std::path::Path,
     ) -> Result<(), Error> {
         self.observer.phase(&Phase::Restore {
@@ -561,14 +561,14 @@ impl<'a> Job<'a> {
                     flags: EntryFlags::empty(),
                     node,
                 };
-                let place = Place::for_one(
+                let place = TargetRoot::for_one(
                     directory,
                     source.name.as_bytes(),
                     alone,
                     self,
                     OwnerPolicy::Keep,
                 )?;
-                Walk::new(self, source, &place, RelPath::root(), None)?.run(Some(entry))
+                RestoreWalk::new(self, source, &place, RelPath::root(), None)?.run(Some(entry))
             }
             SourceKind::Tree { runs, .. } => {
                 let mut merged = self.open_runs(runs)?;
@@ -586,10 +586,10 @@ impl<'a> Job<'a> {
                         directory.join(&source.name)
                     };
                     place::refuse_above(&whole, source, &what.path, self)?;
-                    Place::for_tree(directory, source.name.as_bytes(), alone, self, owner)?
+                    TargetRoot::for_tree(directory, source.name.as_bytes(), alone, self, owner)?
                 } else {
                     let name = what.path.name().unwrap_or(source.name.as_bytes());
-                    Place::for_one(directory, name, alone, self, owner)?
+                    TargetRoot::for_one(directory, name, alone, self, owner)?
                 };
                 // Read the runs again from the start: the walk reports a directory's entry that
                 // cannot be read.
@@ -601,7 +601,7 @@ impl<'a> Job<'a> {
                 if first.is_none() {
                     merged.seek(what.path.key());
                 }
-                Walk::new(self, source, &place, what.path.clone(), Some(merged))?.run(first)
+                RestoreWalk::new(self, source, &place, what.path.clone(), Some(merged))?.run(first)
             }
         }
     }

@@ -6,32 +6,32 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Job;
+use super::RestoreJob;
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::sys::{PathError, is_special};
-use crate::target::{InUse, MetaPolicy, OwnerPolicy, Tree};
+use crate::target::{DestTree, InUse, MetaPolicy, OwnerPolicy};
 use crate::types::{PathProblem, RelPath};
 
 /// An open target, and the path in it of the restored root.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TargetRoot {
     /// `None` in a dry run whose target does not exist.
-    pub tree: Option<Tree>,
+    pub tree: Option<DestTree>,
     /// Path in the tree of the restored directory or file.
     pub base: RelPath,
     /// Path of the tree's root, for messages.
     pub path: PathBuf,
 }
 
-impl Place {
+impl TargetRoot {
     /// Places a directory. Its contents go directly into `target` if it is restored `alone`,
     /// otherwise into a directory of its name.
     pub fn for_tree(
         target: &Path,
         name: &[u8],
         alone: bool,
-        job: &Job<'_>,
+        job: &RestoreJob<'_>,
         owner: OwnerPolicy,
     ) -> Result<Self, Error> {
         let base = if alone {
@@ -56,7 +56,7 @@ impl Place {
         target: &Path,
         name: &[u8],
         alone: bool,
-        job: &Job<'_>,
+        job: &RestoreJob<'_>,
         owner: OwnerPolicy,
     ) -> Result<Self, Error> {
         let wants_directory = !alone || target.as_os_str().as_bytes().ends_with(b"/");
@@ -141,7 +141,11 @@ fn component(name: &[u8]) -> Result<RelPath, Error> {
 }
 
 /// Opens a target directory. Creates it if it is missing, except in a dry run.
-fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, Error> {
+fn open(
+    target: &Path,
+    job: &RestoreJob<'_>,
+    owner: OwnerPolicy,
+) -> Result<Option<DestTree>, Error> {
     let is_dry = job.options.dry_run;
     check_around(target, job)?;
     match open_tree(target, !is_dry, job, owner) {
@@ -154,11 +158,11 @@ fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>
 fn open_tree(
     path: &Path,
     create: bool,
-    job: &Job<'_>,
+    job: &RestoreJob<'_>,
     owner: OwnerPolicy,
-) -> Result<Tree, PathError> {
+) -> Result<DestTree, PathError> {
     let policy = MetaPolicy::of_this_user(owner);
-    Tree::open_with(
+    DestTree::open_with(
         path,
         create,
         policy,
@@ -169,7 +173,7 @@ fn open_tree(
 
 /// Rejects a target inside the repository or another protected directory, before anything is
 /// created.
-fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
+fn check_around(target: &Path, job: &RestoreJob<'_>) -> Result<(), Error> {
     let Err(err) = job.protection.check_around(target) else {
         return Ok(());
     };
@@ -190,7 +194,7 @@ pub(super) fn refuse_above(
     target: &Path,
     source: &SourceRecord,
     sub: &RelPath,
-    job: &Job<'_>,
+    job: &RestoreJob<'_>,
 ) -> Result<(), Error> {
     let SourceKind::Tree { path, .. } = &source.kind else {
         return Ok(());

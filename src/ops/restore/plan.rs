@@ -7,29 +7,29 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::delete::blindness;
-use super::execute::{Execution, is_fatal, kind_and_meta, why_refused};
-use super::links::{Group, Membership};
-use super::place::Place;
-use super::settle::Waiting;
+use super::execute::{WindowWriter, is_fatal, kind_and_meta, why_refused};
+use super::links::{LinkGroup, LinkMembership};
+use super::place::TargetRoot;
+use super::settle::WaitingFiles;
 use super::shared::{SharedInodes, shares_metadata};
-use super::window::{Action, Item, Link, Rule, Window};
-use super::{Job, Overwrite};
+use super::window::{HardLink, ItemAction, ItemRule, RestoreWindow, WindowItem};
+use super::{OverwriteRule, RestoreJob};
 use crate::error::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{PlannedVerb, Severity, Subject};
 use crate::ops::content::ContentReader;
-use crate::ops::fetch::{Want, is_of_one_object, with_sources};
+use crate::ops::fetch::{ChunkRequest, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
-use crate::source::{Filter, FilterOptions, GivenAs, Unmatched};
+use crate::source::{Filter, FilterOptions, GivenAs, UnmatchedPatterns};
 use crate::sys::{PathError, Sorter};
-use crate::target::{Dir, Existing, InUse, Kept, Replace};
+use crate::target::{DestDir, FoundEntry, InUse, KeptNames, ReplaceRule};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// Why an entry whose content does not match its name does not replace a file whose content does.
 const KEPT_WHOLE: &str = "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
 
 /// A directory above the walk's position.
-pub(super) struct Level {
+pub(super) struct RestoreLevel {
     /// Length of its path's key.
     pub key_len: usize,
     pub state: LevelState,
@@ -43,10 +43,10 @@ pub(super) enum LevelState {
 }
 
 /// The restore of one source.
-pub(super) struct Walk<'w> {
-    pub(super) job: &'w Job<'w>,
+pub(super) struct RestoreWalk<'w> {
+    pub(super) job: &'w RestoreJob<'w>,
     pub(super) source: &'w SourceRecord,
-    pub(super) place: &'w Place,
+    pub(super) place: &'w TargetRoot,
     /// The restored path of the source.
     pub(super) sub: RelPath,
     runs: Option<MergedRuns<'w>>,
@@ -54,23 +54,23 @@ pub(super) struct Walk<'w> {
     pub(super) exclude: Filter,
     include: Option<Filter>,
     /// Include patterns that have matched nothing, in this source and those before it.
-    unmatched: Unmatched,
-    pub(super) execution: Option<Execution<'w>>,
-    window: Window,
-    pub(super) levels: Vec<Level>,
+    unmatched: UnmatchedPatterns,
+    pub(super) execution: Option<WindowWriter<'w>>,
+    window: RestoreWindow,
+    pub(super) levels: Vec<RestoreLevel>,
     /// Key of the deepest level.
     pub(super) here: Vec<u8>,
     /// Handle of the deepest level, opened when first needed.
-    pub(super) dir: Option<Dir>,
+    pub(super) dir: Option<DestDir>,
     /// The directory that the include patterns matched; everything below it is selected.
     selected: Option<RelPath>,
     /// The last path that is not a directory; nothing can be below it.
     leaf: Option<RelPath>,
     /// Items for a later window: names that could not be linked, and kept files that differ.
-    apart: Vec<Item>,
+    apart: Vec<WindowItem>,
     /// Links to these items.
-    late_links: Vec<Link>,
-    pub(super) groups: HashMap<(u64, u64), Group>,
+    late_links: Vec<HardLink>,
+    pub(super) groups: HashMap<(u64, u64), LinkGroup>,
     shared_inodes: SharedInodes,
     pub(super) group_bytes: usize,
     /// Previous mode of the target's root, if it was changed to write into it and no entry has set
@@ -87,11 +87,11 @@ pub(super) struct Walk<'w> {
     pub(super) stale: Option<RelPath>,
 }
 
-impl<'w> Walk<'w> {
+impl<'w> RestoreWalk<'w> {
     pub fn new(
-        job: &'w Job<'w>,
+        job: &'w RestoreJob<'w>,
         source: &'w SourceRecord,
-        place: &'w Place,
+        place: &'w TargetRoot,
         sub: RelPath,
         runs: Option<MergedRuns<'w>>,
     ) -> Result<Self, Error> {
@@ -126,7 +126,7 @@ impl<'w> Walk<'w> {
             execution: None,
             runs,
             run_refs,
-            window: Window::default(),
+            window: RestoreWindow::default(),
             levels: Vec::new(),
             here: Vec::new(),
             dir: None,
@@ -151,14 +151,14 @@ impl<'w> Walk<'w> {
 
     /// Restores the source. `first` is the entry at the restored path, if it can be read.
     pub fn run(mut self, first: Option<Entry>) -> Result<(), Error> {
-        self.execution = self.place.tree.as_ref().map(|tree| Execution {
+        self.execution = self.place.tree.as_ref().map(|tree| WindowWriter {
             job: self.job,
             tree,
             fetcher: self.job.fetcher(),
             source: &self.source.name,
             place: self.place,
             sub: self.sub.clone(),
-            waiting: Waiting::new(&self.job.repo.scratch_dir(), self.job.sorter_bytes / 3),
+            waiting: WaitingFiles::new(&self.job.repo.scratch_dir(), self.job.sorter_bytes / 3),
             differing: Mutex::default(),
         });
 
@@ -351,23 +351,23 @@ impl<'w> Walk<'w> {
         };
 
         let is_claim = !self.is_fresh(path);
-        let mut rule = Rule {
-            replace: Replace::found(existing.as_ref()),
+        let mut rule = ItemRule {
+            replace: ReplaceRule::found(existing.as_ref()),
             is_claim,
         };
 
         let action = match &existing {
-            None => Action::Write,
+            None => ItemAction::Write,
             Some(found) if self.is_newer_here(found, &node, &target) => {
                 if self.looks(path, found, &node) {
-                    Action::Look
+                    ItemAction::Look
                 } else {
                     return Ok(());
                 }
             }
             Some(found) if self.leaves(found, &node) => {
                 if self.looks(path, found, &node) {
-                    Action::Look
+                    ItemAction::Look
                 } else {
                     return Ok(());
                 }
@@ -383,24 +383,24 @@ impl<'w> Walk<'w> {
                 if let Err(err) = self.clear_directory(path, &target, flags) {
                     return self.refuse(path, &err, ": a directory is in its place");
                 }
-                rule.replace = Replace::Nothing;
-                Action::Write
+                rule.replace = ReplaceRule::Nothing;
+                ItemAction::Write
             }
             Some(found)
                 if self.is_same(found, &node, &target)
                     && self.shared_inodes.may_keep(found, &node) =>
             {
-                Action::Keep
+                ItemAction::Keep
             }
             Some(found) => {
                 if let Err(reason) = self.job.protection.check(found) {
                     return self.refuse(path, &reason.into(), "");
                 }
-                Action::Write
+                ItemAction::Write
             }
         };
 
-        if flags.contains(EntryFlags::PROVISIONAL) && action == Action::Write {
+        if flags.contains(EntryFlags::PROVISIONAL) && action == ItemAction::Write {
             self.job.tally.provisional();
         }
 
@@ -409,10 +409,10 @@ impl<'w> Walk<'w> {
         }
 
         let leader = match self.group(&target, &node) {
-            _ if action == Action::Look => None,
-            Membership::Follower(leader) => {
+            _ if action == ItemAction::Look => None,
+            LinkMembership::Follower(leader) => {
                 let may_exist = existing.is_some();
-                self.window.push_link(Link {
+                self.window.push_link(HardLink {
                     path: target,
                     leader,
                     node,
@@ -421,16 +421,16 @@ impl<'w> Walk<'w> {
                 });
                 return Ok(());
             }
-            Membership::Leader(leader) => Some(leader),
-            Membership::Alone => None,
+            LinkMembership::Leader(leader) => Some(leader),
+            LinkMembership::Alone => None,
         };
 
-        self.add(Item::new(target, node, action, leader, rule))
+        self.add(WindowItem::new(target, node, action, leader, rule))
     }
 
     /// Returns the existing file at a path. A directory that this restore made is known to be
     /// empty.
-    fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<Existing>> {
+    fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<FoundEntry>> {
         if self.is_fresh(path) {
             return Ok(None);
         }
@@ -455,7 +455,7 @@ impl<'w> Walk<'w> {
         *path != self.sub && matches!(above, Some(LevelState::There { is_fresh: true }))
     }
 
-    pub(super) fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<Dir>> {
+    pub(super) fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<DestDir>> {
         if let Some(dir) = &self.dir {
             return Ok(Some(dir.clone()));
         }
@@ -507,7 +507,7 @@ impl<'w> Walk<'w> {
             }
             return match removed.kept {
                 None => Ok(()),
-                Some((_, Kept::InUse(what))) => Err(InUse { what }.into()),
+                Some((_, KeptNames::InUse(what))) => Err(InUse { what }.into()),
                 Some(_) => Err(io::Error::other("something is mounted below it")),
             };
         }
@@ -516,18 +516,18 @@ impl<'w> Walk<'w> {
     }
 
     /// Returns true if the existing file is left as it is, regardless of the snapshot's.
-    fn leaves(&self, found: &Existing, node: &Node) -> bool {
+    fn leaves(&self, found: &FoundEntry, node: &Node) -> bool {
         let both_files = found.kind == Some(EntryKind::File) && matches!(node, Node::File { .. });
         match self.job.options.overwrite {
-            Overwrite::Never => true,
-            Overwrite::IfSizeDiffers => !both_files || found.size == size_of(node),
-            Overwrite::Always | Overwrite::IfChanged | Overwrite::IfNewer => false,
+            OverwriteRule::Never => true,
+            OverwriteRule::IfSizeDiffers => !both_files || found.size == size_of(node),
+            OverwriteRule::Always | OverwriteRule::IfChanged | OverwriteRule::IfNewer => false,
         }
     }
 
     /// Returns true if the existing file is left because the snapshot's is not newer.
-    fn is_newer_here(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
-        let is_newer = self.job.options.overwrite == Overwrite::IfNewer
+    fn is_newer_here(&mut self, found: &FoundEntry, node: &Node, target: &RelPath) -> bool {
+        let is_newer = self.job.options.overwrite == OverwriteRule::IfNewer
             && kind_and_meta(node).is_some_and(|(_, meta)| found.mtime >= meta.mtime)
             && !self.is_same(found, node, target);
         if is_newer {
@@ -537,10 +537,10 @@ impl<'w> Walk<'w> {
     }
 
     /// Returns true if the existing file need not be written again.
-    fn is_same(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
+    fn is_same(&mut self, found: &FoundEntry, node: &Node, target: &RelPath) -> bool {
         if !matches!(
             self.job.options.overwrite,
-            Overwrite::IfChanged | Overwrite::IfNewer
+            OverwriteRule::IfChanged | OverwriteRule::IfNewer
         ) {
             return false;
         }
@@ -575,10 +575,12 @@ impl<'w> Walk<'w> {
     }
 
     /// Adds an item to the window, with requests for its chunks.
-    fn add(&mut self, mut item: Item) -> Result<(), Error> {
+    fn add(&mut self, mut item: WindowItem) -> Result<(), Error> {
         let content = match &mut item.node {
             // A kept file needs its content, to be compared.
-            Node::File { content, .. } if item.action == Action::Write => std::mem::take(content),
+            Node::File { content, .. } if item.action == ItemAction::Write => {
+                std::mem::take(content)
+            }
             _ => Content::default(),
         };
 
@@ -614,7 +616,7 @@ impl<'w> Walk<'w> {
                     }
                     self.window
                         .wants
-                        .push(Want::new(id, len, number as u32, at));
+                        .push(ChunkRequest::new(id, len, number as u32, at));
                     let item = &mut self.window.items[number];
                     item.progress().left += 1;
                     item.data_end = at + u64::from(len);

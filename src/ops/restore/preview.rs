@@ -1,32 +1,33 @@
 //! The preview of a dry run: reports whether each path would be written, overwritten or deleted.
 //! Each path is reported at once; nothing is kept in memory.
 
-use super::compare::Compared;
+use super::compare::ComparedFile;
 use super::execute::kind_and_meta;
-use super::plan::{Walk, size_of};
-use super::window::Action;
+use super::plan::{RestoreWalk, size_of};
+use super::window::ItemAction;
 use crate::error::Error;
-use crate::observe::{Planned, PlannedVerb};
-use crate::target::Existing;
+use crate::observe::{PlannedChange, PlannedVerb};
+use crate::target::FoundEntry;
 use crate::types::{EntryKind, Node, RelPath, Timestamp};
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Counts and reports the planned treatment of one entry.
     pub(super) fn preview_item(
         &mut self,
         path: &RelPath,
         target: &RelPath,
         node: &Node,
-        action: Action,
-        existing: Option<&Existing>,
+        action: ItemAction,
+        existing: Option<&FoundEntry>,
     ) -> Result<(), Error> {
-        let is_different =
-            action != Action::Write && self.job.options.verify && !self.is_equal(target, node)?;
+        let is_different = action != ItemAction::Write
+            && self.job.options.verify
+            && !self.is_equal(target, node)?;
         if is_different {
             self.job.tally.differs();
         }
 
-        if action != Action::Write && !(is_different && action == Action::Keep) {
+        if action != ItemAction::Write && !(is_different && action == ItemAction::Keep) {
             self.job.tally.unchanged();
             return Ok(());
         }
@@ -51,14 +52,14 @@ impl Walk<'_> {
         &self,
         verb: PlannedVerb,
         path: &RelPath,
-        here: Option<&Existing>,
+        here: Option<&FoundEntry>,
         theirs: Option<Timestamp>,
     ) {
         let here = here
             .filter(|found| found.kind != Some(EntryKind::Directory))
             .map(|found| found.mtime);
         let is_newer = here.zip(theirs).is_some_and(|(here, theirs)| here > theirs);
-        self.job.observer.planned(&Planned {
+        self.job.observer.planned(&PlannedChange {
             verb,
             source: &self.source.name,
             path,
@@ -79,7 +80,7 @@ impl Walk<'_> {
         });
         let Ok(file) = file else { return Ok(false) };
         match self.job.compare(file, content)? {
-            Ok(Compared::Equal) => {
+            Ok(ComparedFile::Equal) => {
                 self.job.tally.verified();
                 Ok(true)
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
-use crate::repo::Uncertain;
+use crate::repo::UncertainPaths;
 use crate::types::{RelPath, SnapshotId};
 
 /// A range of paths with unknown entries, because a page of the list of files cannot be read.
@@ -82,7 +82,7 @@ impl RestoreReport {
 }
 
 /// The report during the restore, updated by several threads.
-pub(super) struct Tally<'a> {
+pub(super) struct RestoreTally<'a> {
     observer: &'a dyn Observer,
     snapshot: SnapshotId,
     entries: AtomicU64,
@@ -108,7 +108,7 @@ fn add(to: &AtomicU64, amount: u64) {
     to.fetch_add(amount, Ordering::Relaxed);
 }
 
-impl<'a> Tally<'a> {
+impl<'a> RestoreTally<'a> {
     pub fn new(observer: &'a dyn Observer, snapshot: SnapshotId) -> Self {
         Self {
             observer,
@@ -262,7 +262,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Records and reports a page that cannot be read.
-    pub fn uncertain(&self, source: &str, lost: Uncertain) {
+    pub fn uncertain(&self, source: &str, lost: UncertainPaths) {
         let until = lost
             .until
             .as_ref()

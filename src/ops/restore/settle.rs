@@ -13,14 +13,14 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::execute::{Execution, Hand};
-use super::plan::Walk;
-use super::window::Item;
+use super::execute::{LastDir, WindowWriter};
+use super::plan::RestoreWalk;
+use super::window::WindowItem;
 use crate::error::Error;
 use crate::observe::{Phase, Severity};
 use crate::repo::RepoError;
 use crate::sys::{PathError, Sorter};
-use crate::target::{Unsettled, WholeFile};
+use crate::target::{UnsettledFile, WholeFile};
 use crate::types::{RelPath, Timestamp};
 
 /// Files that get their times in one batch.
@@ -31,32 +31,32 @@ const BATCH: usize = 64;
 const NAMELESS_MAX: usize = 128;
 
 /// Written files that wait for a sync.
-pub(super) struct Waiting {
-    state: Mutex<State>,
-    nameless: Mutex<Vec<Nameless>>,
+pub(super) struct WaitingFiles {
+    state: Mutex<WaitingState>,
+    nameless: Mutex<Vec<NamelessFile>>,
 }
 
-struct State {
-    /// Path in the target → [`Unsettled`].
+struct WaitingState {
+    /// Path in the target → [`UnsettledFile`].
     files: Sorter,
     count: u64,
     bytes: u64,
 }
 
 /// A complete file without its name.
-pub(super) struct Nameless {
+pub(super) struct NamelessFile {
     pub file: WholeFile,
     pub path: RelPath,
     pub size: u64,
-    pub leader: Option<std::sync::Arc<super::window::Leader>>,
+    pub leader: Option<std::sync::Arc<super::window::LinkLeader>>,
     /// The directory existed before, so other paths may have claims in it.
     pub is_claim: bool,
     pub identity: (u64, u64),
 }
 
-impl Waiting {
+impl WaitingFiles {
     pub fn new(scratch: &std::path::Path, sorter_bytes: usize) -> Self {
-        let state = State {
+        let state = WaitingState {
             files: Sorter::new(scratch, sorter_bytes),
             count: 0,
             bytes: 0,
@@ -67,12 +67,12 @@ impl Waiting {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WaitingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a file that has its name but not its time.
-    pub fn push(&self, path: &RelPath, file: &Unsettled, bytes: u64) -> Result<(), PathError> {
+    pub fn push(&self, path: &RelPath, file: &UnsettledFile, bytes: u64) -> Result<(), PathError> {
         let mut state = self.state();
         state.count += 1;
         state.bytes += bytes;
@@ -80,7 +80,7 @@ impl Waiting {
     }
 }
 
-fn encode(file: &Unsettled) -> [u8; 29] {
+fn encode(file: &UnsettledFile) -> [u8; 29] {
     let mut value = [0; 29];
     value[..8].copy_from_slice(&file.device.to_le_bytes());
     value[8..16].copy_from_slice(&file.inode.to_le_bytes());
@@ -90,13 +90,13 @@ fn encode(file: &Unsettled) -> [u8; 29] {
     value
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Option<(RelPath, Unsettled)> {
+fn decode(key: &[u8], value: &[u8]) -> Option<(RelPath, UnsettledFile)> {
     let (device, rest) = value.split_first_chunk::<8>()?;
     let (inode, rest) = rest.split_first_chunk::<8>()?;
     let (seconds, rest) = rest.split_first_chunk::<8>()?;
     let (nanos, rest) = rest.split_first_chunk::<4>()?;
     let mtime = Timestamp::new(i64::from_le_bytes(*seconds), u32::from_le_bytes(*nanos))?;
-    let file = Unsettled {
+    let file = UnsettledFile {
         device: u64::from_le_bytes(*device),
         inode: u64::from_le_bytes(*inode),
         mtime,
@@ -105,7 +105,7 @@ fn decode(key: &[u8], value: &[u8]) -> Option<(RelPath, Unsettled)> {
     Some((RelPath::from_key(key.to_vec()).ok()?, file))
 }
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Syncs written files if enough of them wait.
     pub(super) fn settle_if_due(&mut self) -> Result<(), Error> {
         let limits = &self.job.limits;
@@ -158,7 +158,7 @@ impl Walk<'_> {
     }
 }
 
-impl Execution<'_> {
+impl WindowWriter<'_> {
     fn not_durable(&self, err: io::Error) -> Error {
         Error::NotDurable(PathError {
             action: "make durable what was restored to",
@@ -195,7 +195,7 @@ impl Execution<'_> {
 
             self.fetcher.on_all_threads(
                 batch.len().div_ceil(BATCH),
-                |hand: &mut Hand, number| {
+                |hand: &mut LastDir, number| {
                     let end = batch.len().min((number + 1) * BATCH);
                     batch[number * BATCH..end]
                         .iter()
@@ -206,7 +206,12 @@ impl Execution<'_> {
         }
     }
 
-    fn set_time(&self, hand: &mut Hand, path: &RelPath, file: &Unsettled) -> Result<(), Error> {
+    fn set_time(
+        &self,
+        hand: &mut LastDir,
+        path: &RelPath,
+        file: &UnsettledFile,
+    ) -> Result<(), Error> {
         let name = path.name().unwrap_or_default();
         let done = self
             .dir_of(hand, path)
@@ -231,7 +236,7 @@ impl Execution<'_> {
     }
 
     /// Keeps a complete file until it is durable. Once there are too many, all get their names.
-    pub(super) fn keep_nameless(&self, file: Nameless) -> Result<(), Error> {
+    pub(super) fn keep_nameless(&self, file: NamelessFile) -> Result<(), Error> {
         let mut nameless = self
             .waiting
             .nameless
@@ -257,7 +262,7 @@ impl Execution<'_> {
         )
     }
 
-    fn name_files(&self, files: &mut Vec<Nameless>) -> Result<(), Error> {
+    fn name_files(&self, files: &mut Vec<NamelessFile>) -> Result<(), Error> {
         if files.is_empty() {
             return Ok(());
         }
@@ -265,7 +270,7 @@ impl Execution<'_> {
             .sync_files()
             .map_err(|err| self.not_durable(err))?;
 
-        for Nameless {
+        for NamelessFile {
             file,
             path,
             size,
@@ -293,8 +298,8 @@ impl Execution<'_> {
 }
 
 /// The data that a file needs while it waits for its name.
-impl Nameless {
-    pub fn new(item: &Item, file: WholeFile, identity: (u64, u64)) -> Self {
+impl NamelessFile {
+    pub fn new(item: &WindowItem, file: WholeFile, identity: (u64, u64)) -> Self {
         let path = item.path.clone();
         let leader = item.leader.clone();
         Self {
@@ -316,7 +321,7 @@ mod tests {
     fn what_waits_survives_the_sorter() {
         for (seconds, nanos) in [(0, 0), (-5, 999_999_999), (i64::MAX, 1), (i64::MIN, 2)] {
             let mtime = Timestamp::new(seconds, nanos).expect("a time");
-            let file = Unsettled {
+            let file = UnsettledFile {
                 device: u64::MAX,
                 inode: 7,
                 mtime,

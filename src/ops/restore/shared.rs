@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use super::execute::kind_and_meta;
-use super::plan::Walk;
-use crate::target::Existing;
+use super::plan::RestoreWalk;
+use crate::target::FoundEntry;
 use crate::types::{Metadata, Node, RelPath};
 
 /// Inodes that are remembered at once.
@@ -13,10 +13,10 @@ const INODES_MAX: usize = 64 << 10;
 
 /// Maps each inode with several names to the file of the snapshot that it is kept for.
 #[derive(Debug, Default)]
-pub(super) struct SharedInodes(HashMap<(u64, u64), Held>);
+pub(super) struct SharedInodes(HashMap<(u64, u64), HeldInode>);
 
 #[derive(Debug)]
-struct Held {
+struct HeldInode {
     /// Device and inode in the snapshot.
     stands_for: (u64, u64),
     /// Names in the target that the walk has not met yet.
@@ -27,7 +27,7 @@ impl SharedInodes {
     /// Returns true if an existing file may be kept for this entry. Two files of the snapshot may
     /// be one file in the target, for example after a program has linked files of equal content.
     /// That file is kept only for the first of them. Call it once for each path.
-    pub fn may_keep(&mut self, found: &Existing, node: &Node) -> bool {
+    pub fn may_keep(&mut self, found: &FoundEntry, node: &Node) -> bool {
         if found.nlink < 2 {
             return true;
         }
@@ -52,7 +52,7 @@ impl SharedInodes {
 
         self.0.insert(
             identity,
-            Held {
+            HeldInode {
                 stands_for,
                 left: found.nlink - 1,
             },
@@ -61,12 +61,12 @@ impl SharedInodes {
     }
 }
 
-impl Walk<'_> {
+impl RestoreWalk<'_> {
     /// Returns true if an existing file has more names than the snapshot's, and the restore may set
     /// or remove extended attributes on it. That would change the other names too.
     pub(super) fn shares_attributes(
         &mut self,
-        found: &Existing,
+        found: &FoundEntry,
         meta: &Metadata,
         target: &RelPath,
     ) -> bool {
@@ -86,15 +86,15 @@ impl Walk<'_> {
 /// Returns true if an existing file has more names than the snapshot's, and setting its mode or
 /// owner would change the other names too. Those may be separate files in the snapshot, or be
 /// outside of the target.
-pub(super) fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
+pub(super) fn shares_metadata(found: &FoundEntry, meta: &Metadata) -> bool {
     has_other_names(found, meta) && !has_metadata(found, meta)
 }
 
 /// Returns true if an existing file has more names than the snapshot's.
-fn has_other_names(found: &Existing, meta: &Metadata) -> bool {
+fn has_other_names(found: &FoundEntry, meta: &Metadata) -> bool {
     found.nlink > meta.nlink.max(1)
 }
 
-fn has_metadata(found: &Existing, meta: &Metadata) -> bool {
+fn has_metadata(found: &FoundEntry, meta: &Metadata) -> bool {
     (found.mode, found.uid, found.gid) == (meta.mode, meta.owner.uid, meta.owner.gid)
 }

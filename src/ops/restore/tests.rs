@@ -66,13 +66,13 @@ impl World {
 
     pub fn restore_as(
         &self,
-        what: What,
-        target: Target<'_>,
+        what: SnapshotPath,
+        target: RestoreTarget<'_>,
         options: &RestoreOptions,
-        limits: Option<Limits>,
+        limits: Option<WindowLimits>,
     ) -> Result<(RestoreReport, Recording), Error> {
         let observer = Recording::default();
-        let limits = limits.unwrap_or(Limits::for_memory(options.memory));
+        let limits = limits.unwrap_or(WindowLimits::for_memory(options.memory));
         let report = restore_with(
             &self.repo(),
             &what,
@@ -87,14 +87,14 @@ impl World {
 
     /// Restores the tree's contents directly into the target.
     pub fn restore(&self, options: &RestoreOptions) -> (RestoreReport, Recording) {
-        let target = Target::Directory(self.target.path().into());
+        let target = RestoreTarget::Directory(self.target.path().into());
         self.restore_as(what(Some("tree"), ""), target, options, None)
             .expect("restore")
     }
 }
 
-pub(super) fn what(source: Option<&str>, path: &str) -> What {
-    What {
+pub(super) fn what(source: Option<&str>, path: &str) -> SnapshotPath {
+    SnapshotPath {
         snapshot: "latest".into(),
         source: source.map(str::to_owned),
         path: RelPath::from_slashed(path.as_bytes()).expect("a path"),
@@ -102,7 +102,7 @@ pub(super) fn what(source: Option<&str>, path: &str) -> What {
 }
 
 pub(super) fn options() -> RestoreOptions {
-    let durability = Durability::Skipped;
+    let durability = SyncMethod::Skipped;
     RestoreOptions {
         owner: OwnerPolicy::Numeric,
         durability,
@@ -110,8 +110,8 @@ pub(super) fn options() -> RestoreOptions {
     }
 }
 
-fn tiny() -> Limits {
-    Limits {
+fn tiny() -> WindowLimits {
+    WindowLimits {
         window_bytes: 1 << 20,
         window_wants: 3,
         open_files: 2,
@@ -271,7 +271,7 @@ fn every_kind_comes_back_as_it_was() {
 
     // `Always` writes everything again.
     let third = world.restore(&RestoreOptions {
-        overwrite: Overwrite::Always,
+        overwrite: OverwriteRule::Always,
         ..options()
     });
     clean(&third);
@@ -293,12 +293,13 @@ fn windows_of_three_chunks_give_the_same() {
 
     for open_files in [2, 100] {
         for window_wants in [1, 3, 50] {
-            let limits = Limits {
+            let limits = WindowLimits {
                 window_wants,
                 open_files,
                 ..tiny()
             };
-            let target = Target::Directory(world.to(&format!("{open_files}-{window_wants}")));
+            let target =
+                RestoreTarget::Directory(world.to(&format!("{open_files}-{window_wants}")));
             let found = world.restore_as(what(Some("tree"), ""), target, &options(), Some(limits));
             let found = found.expect("restore");
             clean(&found);
@@ -325,9 +326,14 @@ fn all_sources_single_files_and_streams_find_their_place() {
     world.backup();
     let content = fs::read(world.from("a/file")).expect("read");
     let dump = noise(9, 3 << 20);
-    let go = |what: What, to: &str| {
+    let go = |what: SnapshotPath, to: &str| {
         world
-            .restore_as(what, Target::Directory(world.to(to)), &options(), None)
+            .restore_as(
+                what,
+                RestoreTarget::Directory(world.to(to)),
+                &options(),
+                None,
+            )
             .expect("restore")
     };
 
@@ -349,7 +355,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
     ] {
         let mut out = Vec::new();
         world
-            .restore_as(what, Target::Stdout(&mut out), &options(), None)
+            .restore_as(what, RestoreTarget::Stdout(&mut out), &options(), None)
             .expect("restore");
         assert!(out == *expected);
     }
@@ -359,13 +365,18 @@ fn all_sources_single_files_and_streams_find_their_place() {
         what(Some("tree"), "a/no"),
         what(Some("dump"), "x"),
     ] {
-        let error = world.restore_as(bad, Target::Directory(world.to("bad")), &options(), None);
+        let error = world.restore_as(
+            bad,
+            RestoreTarget::Directory(world.to("bad")),
+            &options(),
+            None,
+        );
         assert!(matches!(error, Err(Error::NotThere(_))), "{error:?}");
     }
 
     let error = world.restore_as(
         what(Some("tree"), "a"),
-        Target::Stdout(&mut Vec::new()),
+        RestoreTarget::Stdout(&mut Vec::new()),
         &options(),
         None,
     );
@@ -395,7 +406,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
     symlink("plain", world.to("link")).expect("made");
 
     for name in ["fifo", "socket", "null", "out"] {
-        let target = || Target::Directory(world.to(name));
+        let target = || RestoreTarget::Directory(world.to(name));
         let before = fs::symlink_metadata(world.to(name)).expect("there").ino();
         for what in [what(Some("dump"), ""), what(Some("tree"), "file")] {
             let error = world
@@ -414,7 +425,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
     }
 
     for name in ["plain", "link"] {
-        let target = Target::Directory(world.to(name));
+        let target = RestoreTarget::Directory(world.to(name));
         clean(
             &world
                 .restore_as(what(Some("tree"), "file"), target, &options(), None)
@@ -491,7 +502,7 @@ fn what_is_there_is_treated_as_asked() {
 
     spoil();
     let never = world.restore(&RestoreOptions {
-        overwrite: Overwrite::Never,
+        overwrite: OverwriteRule::Never,
         ..options()
     });
     assert_eq!(fs::read(world.to("file")).expect("read"), b"mine");
@@ -624,7 +635,7 @@ fn patterns_choose_what_is_restored() {
 #[derive(Debug)]
 struct Odd;
 
-impl Select for Odd {
+impl SelectPath for Odd {
     fn wants(&self, entry: &Entry) -> Result<bool, Error> {
         assert!(!entry.is_directory());
         Ok(entry.path.name().is_some_and(|name| name.ends_with(b"1")))
@@ -670,7 +681,7 @@ fn files_of_another_size_are_replaced_beside_a_program_at_work() {
     fs::set_permissions(world.to("directory"), PermissionsExt::from_mode(0o711)).expect("mode");
 
     clean(&world.restore(&RestoreOptions {
-        overwrite: Overwrite::IfSizeDiffers,
+        overwrite: OverwriteRule::IfSizeDiffers,
         ..options()
     }));
     let read = |name: &str| fs::read(world.to(name)).expect("read");
@@ -701,7 +712,7 @@ fn a_dry_run_changes_nothing() {
         dry_run: true,
         ..options()
     };
-    let target = Target::Directory(world.to("new"));
+    let target = RestoreTarget::Directory(world.to("new"));
     let (report, _) = world
         .restore_as(what(None, ""), target, &dry, None)
         .expect("restore");
@@ -730,7 +741,7 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     world.backup();
     let cancel = Cancel::new();
     cancel.cancel();
-    let target = Target::Directory(world.target.path().into());
+    let target = RestoreTarget::Directory(world.target.path().into());
     let result = restore(
         &world.repo(),
         &what(Some("tree"), ""),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::UnmatchedInclude;
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::ops::walk::Walk;
+use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
 use crate::types::RelPath;
 
@@ -35,7 +35,9 @@ pub(super) fn refuse_misread(
         let mut is_there = false;
         for source in sources {
             if let SourceKind::Tree { runs, .. } = &source.kind {
-                is_there |= Walk::open(reader, runs, true)?.entry_at(&first)?.is_some();
+                is_there |= TreeReader::open(reader, runs, true)?
+                    .entry_at(&first)?
+                    .is_some();
             }
         }
 

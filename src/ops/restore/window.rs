@@ -4,13 +4,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::observe::Severity;
-use crate::ops::fetch::Want;
-use crate::target::{Replace, TempFile};
+use crate::ops::fetch::ChunkRequest;
+use crate::target::{DestTempFile, ReplaceRule};
 use crate::types::{ByteSize, Metadata, Node, RelPath};
 
 /// Limits of a window and of a restore's open work.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct WindowLimits {
     /// Bytes of memory for items and wants.
     pub window_bytes: usize,
     /// Wants; a file with more of them continues in the next window.
@@ -25,7 +25,7 @@ pub(super) struct Limits {
     pub unsettled_bytes: u64,
 }
 
-impl Limits {
+impl WindowLimits {
     /// Returns the limits for a memory budget. A window has 40 MiB by default
     /// ([R24](docs/protocol.md#r24)), less if the budget is small.
     pub fn for_memory(budget: ByteSize) -> Self {
@@ -48,7 +48,7 @@ impl Limits {
 
 /// What to do with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ItemAction {
     Write,
     /// The content exists: only correct the metadata, and compare the content if that was
     /// requested.
@@ -59,16 +59,16 @@ pub(super) enum Action {
 
 /// Rules for giving a path its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(super) struct ItemRule {
     /// The kinds of existing files that may be replaced.
-    pub replace: Replace,
+    pub replace: ReplaceRule,
     /// The directory existed before, so the name must be recorded as this restore's.
     pub is_claim: bool,
 }
 
 /// The first name of a group of hard links.
 #[derive(Debug)]
-pub(super) struct Leader {
+pub(super) struct LinkLeader {
     /// Path in the target.
     pub path: RelPath,
     /// It could not be restored, so nothing can be linked to it.
@@ -79,14 +79,14 @@ pub(super) struct Leader {
 
 /// A file, link or special file to be restored.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct WindowItem {
     /// Path in the target.
     pub path: RelPath,
     /// Without its content, which became wants, if it is to be written.
     pub node: Node,
-    pub action: Action,
-    pub leader: Option<Arc<Leader>>,
-    pub rule: Rule,
+    pub action: ItemAction,
+    pub leader: Option<Arc<LinkLeader>>,
+    pub rule: ItemRule,
     pub size: u64,
     /// Content stored in the entry itself, with its offsets in the file.
     pub literals: Vec<(u64, Vec<u8>)>,
@@ -96,29 +96,29 @@ pub(super) struct Item {
     pub is_planned: bool,
     /// It was begun in an earlier window.
     pub is_carried: bool,
-    pub progress: Mutex<Progress>,
+    pub progress: Mutex<ItemProgress>,
 }
 
 /// Progress of a file.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ItemProgress {
     /// Wants of the current window that are not written yet.
     pub left: u32,
     /// Shared by the threads that are writing it.
-    pub temp: Option<Arc<TempFile>>,
+    pub temp: Option<Arc<DestTempFile>>,
     /// Why it cannot be restored.
     pub failure: Option<(Severity, String)>,
     /// The item is finished, and counted, later.
     pub is_put_off: bool,
 }
 
-impl Item {
+impl WindowItem {
     pub fn new(
         path: RelPath,
         node: Node,
-        action: Action,
-        leader: Option<Arc<Leader>>,
-        rule: Rule,
+        action: ItemAction,
+        leader: Option<Arc<LinkLeader>>,
+        rule: ItemRule,
     ) -> Self {
         Self {
             path,
@@ -135,7 +135,7 @@ impl Item {
         }
     }
 
-    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+    pub fn progress(&self) -> MutexGuard<'_, ItemProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,42 +175,42 @@ fn node_bytes(node: &Node) -> usize {
 
 /// Another name of a leader's file.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct HardLink {
     pub path: RelPath,
-    pub leader: Arc<Leader>,
+    pub leader: Arc<LinkLeader>,
     /// With its content, to be written as a separate file if it cannot be linked.
     pub node: Node,
     /// The path may exist already.
     pub may_exist: bool,
-    pub rule: Rule,
+    pub rule: ItemRule,
 }
 
-impl Link {
+impl HardLink {
     /// Converts the name to a separate file.
-    pub fn apart(self) -> Item {
-        Item::new(self.path, self.node, Action::Write, None, self.rule)
+    pub fn apart(self) -> WindowItem {
+        WindowItem::new(self.path, self.node, ItemAction::Write, None, self.rule)
     }
 }
 
 /// Items, chunks and links that are written together.
 #[derive(Debug, Default)]
-pub(super) struct Window {
-    pub items: Vec<Item>,
+pub(super) struct RestoreWindow {
+    pub items: Vec<WindowItem>,
     /// `owner` is the item's number, `at` the offset in its file.
-    pub wants: Vec<Want>,
-    pub links: Vec<Link>,
+    pub wants: Vec<ChunkRequest>,
+    pub links: Vec<HardLink>,
     item_bytes: usize,
 }
 
-impl Window {
-    pub fn push(&mut self, item: Item) -> usize {
+impl RestoreWindow {
+    pub fn push(&mut self, item: WindowItem) -> usize {
         self.item_bytes += item.bytes();
         self.items.push(item);
         self.items.len() - 1
     }
 
-    pub fn push_link(&mut self, link: Link) {
-        self.item_bytes += size_of::<Link>() + link.path.key().len() + node_bytes(&link.node);
+    pub fn push_link(&mut self, link: HardLink) {
+        self.item_bytes += size_of::<HardLink>() + link.path.key().len() + node_bytes(&link.node);
         self.links.push(link);
     }
 
@@ -218,9 +218,9 @@ impl Window {
         self.items.is_empty() && self.links.is_empty()
     }
 
-    pub fn is_full(&self, limits: &Limits) -> bool {
+    pub fn is_full(&self, limits: &WindowLimits) -> bool {
         self.wants.len() >= limits.window_wants
-            || self.item_bytes + self.wants.len() * size_of::<Want>() >= limits.window_bytes
+            || self.item_bytes + self.wants.len() * size_of::<ChunkRequest>() >= limits.window_bytes
     }
 
     /// Returns the next window, which continues the file that is being planned, if any.

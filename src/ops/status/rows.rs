@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Capture, SourceStatus, is_ahead};
+use super::{CaptureStatus, SourceStatus, is_ahead};
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::ops::forget::Names;
-use crate::ops::list::Lacks;
-use crate::ops::things::Thing;
+use crate::ops::forget::SourceNames;
+use crate::ops::list::SourceLacks;
+use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;
 use crate::types::Timestamp;
 
@@ -20,7 +20,7 @@ pub(super) fn rows(
     now: Timestamp,
 ) -> Vec<SourceStatus> {
     let by_name = BTreeSet::new();
-    let names = Names::new(found, &by_name);
+    let names = SourceNames::new(found, &by_name);
     let captures: Vec<(&StoredSnapshot, &SourceRecord, Key)> = found
         .iter()
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
@@ -41,11 +41,11 @@ pub(super) fn rows(
     out.into_values().collect()
 }
 
-fn key(names: &Names<'_>, one: &StoredSnapshot, source: &SourceRecord) -> Key {
+fn key(names: &SourceNames<'_>, one: &StoredSnapshot, source: &SourceRecord) -> Key {
     let host = &one.snapshot.host;
     let path = match names.thing(host, source) {
-        Some(Thing::Tree(path)) => Some(path),
-        Some(Thing::Stream(_)) | None => None,
+        Some(SourceThing::Tree(path)) => Some(path),
+        Some(SourceThing::Stream(_)) | None => None,
     };
     (host.clone(), source.name.clone(), path)
 }
@@ -78,7 +78,7 @@ fn add(
     source: &SourceRecord,
     now: Timestamp,
 ) {
-    let newest = Capture {
+    let newest = CaptureStatus {
         snapshot: one.id,
         committed: one.committed(),
         complete: is_whole(one, source),
@@ -86,13 +86,13 @@ fn add(
     let good = newest.complete.then_some(newest);
     let suspect = source.suspect.clone();
     let is_alarm = suspect.is_some() && matches!(source.kind, SourceKind::Tree { .. });
-    let lacks = Lacks::of(one, source);
+    let lacks = SourceLacks::of(one, source);
     let (host, name, path) = key.clone();
     out.entry(key)
         .and_modify(|status| {
             status.snapshots += 1;
             // One from the future says nothing about age while there is another.
-            let is_better = |good: &Capture| status.good.is_none() || !is_ahead(good, now);
+            let is_better = |good: &CaptureStatus| status.good.is_none() || !is_ahead(good, now);
             status.good = good.filter(is_better).or(status.good);
             (status.newest, status.suspect, status.is_alarm) = (newest, suspect.clone(), is_alarm);
             status.lacks = lacks;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::{Status, StatusOptions, status};
+use super::super::{RepoStatus, StatusOptions, status};
 use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
@@ -46,7 +46,7 @@ impl World {
         .expect("backed up");
     }
 
-    fn ask(&self) -> (Status, Vec<String>) {
+    fn ask(&self) -> (RepoStatus, Vec<String>) {
         let observer = Recording::default();
         let max_age = Some(Duration::from_secs(2 * 3600));
         let options = StatusOptions {

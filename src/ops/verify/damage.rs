@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
-use crate::index::{Location, PackState};
+use crate::index::{ChunkLocation, PackState};
 use crate::repo::Repository;
 use crate::types::{ChunkId, PackId};
 
@@ -22,9 +22,9 @@ pub(in crate::ops) struct PackDamage {
 
 /// All damage found so far, by pack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::ops) struct Damage(BTreeMap<PackId, PackDamage>);
+pub(in crate::ops) struct FoundDamage(BTreeMap<PackId, PackDamage>);
 
-impl Damage {
+impl FoundDamage {
     pub fn add(&mut self, pack: PackId, damage: PackDamage) {
         if damage == PackDamage::default() {
             return;
@@ -46,7 +46,7 @@ impl Damage {
     }
 
     /// Returns true if this copy is usable as far as is known.
-    pub fn spares(&self, place: &Location) -> bool {
+    pub fn spares(&self, place: &ChunkLocation) -> bool {
         place.state != PackState::Dropped
             && self.spares_pack(place)
             && !self.0.get(&place.pack).is_some_and(|damage| damage.gone)
@@ -54,7 +54,7 @@ impl Damage {
 
     /// Returns true if no finding covers this copy. A copy in a missing condemned pack has no
     /// finding.
-    pub fn spares_pack(&self, place: &Location) -> bool {
+    pub fn spares_pack(&self, place: &ChunkLocation) -> bool {
         self.0.get(&place.pack).is_none_or(|damage| {
             !damage.missing
                 && !damage.frames.contains(&place.frame)
@@ -67,8 +67,8 @@ impl Damage {
         &self,
         repo: &Repository,
         id: &ChunkId,
-        best: Option<Location>,
-    ) -> Result<Option<Location>, Error> {
+        best: Option<ChunkLocation>,
+    ) -> Result<Option<ChunkLocation>, Error> {
         match best {
             Some(place) if self.spares(&place) => Ok(Some(place)),
             Some(_) => Ok(repo

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::VerifyOptions;
-use super::damage::{Damage, PackDamage};
-use super::objects::Objects;
+use super::damage::{FoundDamage, PackDamage};
+use super::objects::ListedObjects;
 use super::pack::{PackCheck, check_pack};
 use super::report::FindingKind;
 use crate::Error;
@@ -24,7 +24,7 @@ const REMEMBER_EVERY: usize = 16;
 
 /// Combined results of the workers.
 #[derive(Default)]
-struct Done {
+struct DataProgress {
     /// With the index in the plan, for sorting: workers finish in any order.
     checks: Vec<(usize, PackCheck)>,
     passed: Vec<(PackId, Timestamp)>,
@@ -35,8 +35,8 @@ pub(super) fn read_packs(
     repo: &Repository,
     options: &VerifyOptions,
     workers: usize,
-    objects: &mut Objects,
-    damage: &mut Damage,
+    objects: &mut ListedObjects,
+    damage: &mut FoundDamage,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<(), Error> {
@@ -89,7 +89,7 @@ pub(in crate::ops) fn check_all(
     observer.expect(plan.iter().map(|&(_, size)| size).sum(), true);
 
     let next = AtomicUsize::new(0);
-    let done = Mutex::new(Done::default());
+    let done = Mutex::new(DataProgress::default());
     let failed = FirstError::default();
     let work = || {
         loop {
@@ -132,7 +132,7 @@ pub(in crate::ops) fn check_all(
 
 fn note(
     repo: &Repository,
-    done: &Mutex<Done>,
+    done: &Mutex<DataProgress>,
     n: usize,
     check: PackCheck,
     observer: &dyn Observer,
@@ -179,7 +179,7 @@ fn choose(
 }
 
 /// Adds the age of the packs' last reading to the report, and forgets packs that no longer exist.
-pub(super) fn tell_age(repo: &Repository, objects: &mut Objects) {
+pub(super) fn tell_age(repo: &Repository, objects: &mut ListedObjects) {
     let mut verified = repo.memory().verified_all();
     let mut oldest: Option<Timestamp> = None;
     for (pack, _) in &objects.packs {

@@ -31,11 +31,11 @@ mod tests;
 
 use std::time::Duration;
 
-pub(in crate::ops) use affected::Judge;
-pub(in crate::ops) use damage::Damage;
+pub(in crate::ops) use affected::AffectedVisitor;
+pub(in crate::ops) use damage::FoundDamage;
 pub(in crate::ops) use data::check_all;
 pub(in crate::ops) use objects::digest;
-pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
+pub use report::{AffectedPath, DamageHit, FindingKind, LISTED_MAX, VerifyFinding, VerifyReport};
 pub(crate) use single::missing;
 
 use crate::Error;
@@ -47,8 +47,8 @@ use crate::ops::{Cancel, memory};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{ByteSize, SnapshotId};
 use damage::PackDamage;
-use objects::Objects;
-use reach::Reach;
+use objects::ListedObjects;
+use reach::ReachedChunks;
 
 /// Scope and limits of a verify.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,9 +112,9 @@ pub fn verify(
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
 
     observer.phase(&Phase::Structure);
-    let mut objects = Objects::check(repo, observer, cancel)?;
+    let mut objects = ListedObjects::check(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
-    let mut damage = Damage::default();
+    let mut damage = FoundDamage::default();
     let reach = structure(&reader, &mut objects, &mut damage, observer, cancel)?;
     objects.tell_late(repo, &reach.suspects, observer);
 
@@ -132,7 +132,7 @@ pub fn verify(
             cancel,
         )?;
         if damage != before {
-            suspects = Reach::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
+            suspects = ReachedChunks::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
         }
     }
 
@@ -175,9 +175,9 @@ pub(in crate::ops) fn suspects(
     snapshots: Vec<StoredSnapshot>,
     known_only: bool,
     cancel: &Cancel,
-) -> Result<(Vec<(SnapshotId, usize)>, Damage), Error> {
-    let mut objects = Objects::of(snapshots);
-    let mut damage = Damage::default();
+) -> Result<(Vec<(SnapshotId, usize)>, FoundDamage), Error> {
+    let mut objects = ListedObjects::of(snapshots);
+    let mut damage = FoundDamage::default();
     let reach = structure(
         reader,
         &mut objects,
@@ -205,7 +205,7 @@ pub(in crate::ops) fn suspects(
     }
 
     Ok((
-        Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects,
+        ReachedChunks::run(reader, &objects.snapshots, &damage, cancel)?.suspects,
         damage,
     ))
 }
@@ -231,21 +231,21 @@ pub(in crate::ops) fn resolves(
 /// change then, and once after misses were confirmed.
 fn structure(
     reader: &ChunkReader<'_>,
-    objects: &mut Objects,
-    damage: &mut Damage,
+    objects: &mut ListedObjects,
+    damage: &mut FoundDamage,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<Reach, Error> {
+) -> Result<ReachedChunks, Error> {
     let repo = reader.repo();
     let so_far = objects.report.clone();
     let mut made_sure = false;
     loop {
         let generation = repo.index().generation();
         objects.report = so_far.clone();
-        *damage = Damage::default();
+        *damage = FoundDamage::default();
         objects.check_packs(repo, damage, cancel)?;
 
-        let reach = Reach::run(reader, &objects.snapshots, damage, cancel)?;
+        let reach = ReachedChunks::run(reader, &objects.snapshots, damage, cancel)?;
         if (reach.unresolved > 0 || !reach.unreadable.is_empty()) && !made_sure {
             made_sure = true;
             repo.make_sure_of_misses()?;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::damage::{Damage, PackDamage};
+use super::damage::{FoundDamage, PackDamage};
 use super::report::{FindingKind, VerifyReport};
 use crate::Error;
 use crate::chunk::object_hash;
@@ -17,14 +17,14 @@ use crate::ops::Cancel;
 use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
-use crate::store::{Copy, ObjectDir, ObjectKey, StoreError, list_all};
+use crate::store::{ObjectDir, ObjectKey, Replica, StoreError, list_all};
 use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 
 /// State of the repository's objects.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(super) struct ListedObjects {
     pub report: VerifyReport,
     /// Snapshots that open, newest first.
     pub snapshots: Vec<StoredSnapshot>,
@@ -36,7 +36,7 @@ pub(super) struct Objects {
     dropped_and_there: u64,
 }
 
-impl Objects {
+impl ListedObjects {
     /// Starts with these snapshots and no other information.
     pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl Objects {
     }
 
     fn check_config(&mut self, repo: &Repository) -> Result<(), Error> {
-        for copy in [Copy::First, Copy::Second] {
+        for copy in [Replica::First, Replica::Second] {
             let key = ObjectKey::Config(copy);
             let what = match small(repo, &key)? {
                 Err(what) => what,
@@ -106,7 +106,7 @@ impl Objects {
         for name in names {
             let mut whole = Vec::new();
             let mut missing = Vec::new();
-            for copy in [Copy::First, Copy::Second] {
+            for copy in [Replica::First, Replica::Second] {
                 let key = ObjectKey::KeySlot(name.clone(), copy);
                 let slot = small(repo, &key)?.and_then(|bytes| {
                     decode_key_slot(&bytes)
@@ -146,7 +146,7 @@ impl Objects {
             if let [first, second] = whole.as_slice()
                 && first != second
             {
-                let key = ObjectKey::KeySlot(name, Copy::First);
+                let key = ObjectKey::KeySlot(name, Replica::First);
                 let what = "its two copies differ: one of them does not open; 'repair config' mends the slot that \
                             opened the repository, other slots are to be made anew";
                 self.report.find(FindingKind::KeySlotDamaged, key, what);
@@ -361,7 +361,7 @@ impl Objects {
     pub fn check_packs(
         &mut self,
         repo: &Repository,
-        damage: &mut Damage,
+        damage: &mut FoundDamage,
         cancel: &Cancel,
     ) -> Result<(), Error> {
         cancel.check()?;
@@ -427,7 +427,7 @@ impl Objects {
     fn check_size(
         &mut self,
         repo: &Repository,
-        damage: &mut Damage,
+        damage: &mut FoundDamage,
         pack: &PackRow,
         size: u64,
     ) -> Result<(), Error> {

@@ -58,7 +58,7 @@ pub(super) fn check_pack(
     };
     let key = ObjectKey::Pack(pack.id);
 
-    let mut pass = Pass {
+    let mut pass = PackPass {
         repo,
         key,
         size,
@@ -124,7 +124,7 @@ pub(super) fn check_pack(
     }
 }
 
-struct Pass<'a> {
+struct PackPass<'a> {
     repo: &'a Repository,
     key: ObjectKey,
     size: u64,
@@ -137,12 +137,12 @@ struct Pass<'a> {
 }
 
 /// A frame to open, and its chunks if the directory can be read.
-struct Frame {
+struct FrameCheck {
     row: FrameRow,
     chunks: Vec<ChunkInfo>,
 }
 
-impl Pass<'_> {
+impl PackPass<'_> {
     fn run(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<(), Error> {
         let head = self.head()?;
         let frames = self.frames(pack, told)?;
@@ -226,7 +226,11 @@ impl Pass<'_> {
 
     /// Returns the pack's frames from its own directory, after comparing it with the segments. If
     /// the directory cannot be read, the frames come from the index.
-    fn frames(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<Vec<Frame>, Error> {
+    fn frames(
+        &mut self,
+        pack: &PackRow,
+        told: Option<&[u8; 32]>,
+    ) -> Result<Vec<FrameCheck>, Error> {
         match self.repo.read_directory(&self.check.id, self.size) {
             Ok(info) => {
                 let agrees = told.is_none_or(|told| *told == digest(&info))
@@ -252,7 +256,7 @@ impl Pass<'_> {
                 let mut frames = Vec::with_capacity(pack.frames as usize);
                 for number in 0..pack.frames {
                     let row = self.repo.frame_row(&pack.id, number)?;
-                    frames.extend(row.map(|row| Frame {
+                    frames.extend(row.map(|row| FrameCheck {
                         row,
                         chunks: Vec::new(),
                     }));
@@ -268,7 +272,7 @@ impl Pass<'_> {
         &mut self,
         head: &Result<PackHead, String>,
         number: u32,
-        frame: &Frame,
+        frame: &FrameCheck,
         wrong: &mut Vec<String>,
     ) -> Result<Result<(), String>, Error> {
         let row = &frame.row;
@@ -330,8 +334,8 @@ impl Pass<'_> {
     }
 }
 
-fn from_directory(info: PackInfo) -> Vec<Frame> {
-    let frame = |frame: crate::types::FrameInfo| Frame {
+fn from_directory(info: PackInfo) -> Vec<FrameCheck> {
+    let frame = |frame: crate::types::FrameInfo| FrameCheck {
         row: FrameRow {
             class: frame.class,
             codec: frame.codec,

@@ -1,10 +1,10 @@
 //! Walk over all chunks that snapshots need. Each must be in a held pack that is in the store.
 
-use super::damage::Damage;
+use super::damage::FoundDamage;
 use crate::Error;
-use crate::index::{Index, Location};
+use crate::index::{ChunkLocation, Index};
 use crate::ops::Cancel;
-use crate::ops::reach::{Bits, Judge, Piece, Walker};
+use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{ChunkId, SnapshotId};
 
@@ -16,7 +16,7 @@ pub(super) type Suspects = Vec<(SnapshotId, usize)>;
 
 /// Results of a walk over all snapshots.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct ReachedChunks {
     /// Chunks that resolved, each counted once.
     pub chunks: u64,
     /// References to chunks that no held pack has, those of hidden entries included.
@@ -27,17 +27,17 @@ pub(super) struct Reach {
     pub suspects: Suspects,
 }
 
-impl Reach {
+impl ReachedChunks {
     /// Walks all snapshots.
     pub fn run(
         reader: &ChunkReader<'_>,
         snapshots: &[StoredSnapshot],
-        damage: &Damage,
+        damage: &FoundDamage,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let repo = reader.repo();
-        let seen = Bits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
-        let judge = Resolver {
+        let seen = ChunkBits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
+        let judge = ChunkResolver {
             repo,
             damage,
             seen,
@@ -45,7 +45,7 @@ impl Reach {
             places: Vec::new(),
             out: Self::default(),
         };
-        let mut walker = Walker::new(reader, cancel, judge)?;
+        let mut walker = ReachWalker::new(reader, cancel, judge)?;
         for found in snapshots {
             for (n, source) in found.snapshot.sources.iter().enumerate() {
                 if !walker.source(&source.kind)? {
@@ -57,18 +57,18 @@ impl Reach {
     }
 }
 
-struct Resolver<'a> {
+struct ChunkResolver<'a> {
     repo: &'a Repository,
-    damage: &'a Damage,
+    damage: &'a FoundDamage,
     /// Chunks that resolved.
-    seen: Bits,
+    seen: ChunkBits,
     ids: Vec<ChunkId>,
-    places: Vec<Option<Location>>,
-    out: Reach,
+    places: Vec<Option<ChunkLocation>>,
+    out: ReachedChunks,
 }
 
-impl Judge for Resolver<'_> {
-    fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
+impl ReachVisitor for ChunkResolver<'_> {
+    fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error> {
         self.damage.good_copy(self.repo, id, self.repo.locate(id)?)
     }
 
@@ -101,8 +101,8 @@ impl Judge for Resolver<'_> {
     }
 
     /// Records unreadable metadata. A list node is not a finding; the paths that need it are.
-    fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String) {
-        if piece == Piece::List {
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String) {
+        if piece == ReachedPiece::List {
             self.out.unresolved += 1;
         } else if self.out.unreadable.len() < UNREADABLE_MAX {
             self.out

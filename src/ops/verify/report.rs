@@ -73,7 +73,7 @@ impl fmt::Display for FindingKind {
 
 /// One problem in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct VerifyFinding {
     /// The object's name in the store, or a description if it has none.
     pub object: String,
     pub kind: FindingKind,
@@ -81,7 +81,7 @@ pub struct Finding {
     pub what: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for VerifyFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.object, self.kind, self.what)
     }
@@ -89,7 +89,7 @@ impl fmt::Display for Finding {
 
 /// The kind of loss at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hit {
+pub enum DamageHit {
     /// A part of its content, or of a stream, is lost.
     Content,
     /// An extended attribute is lost.
@@ -105,7 +105,7 @@ pub struct AffectedPath {
     pub source: String,
     /// The root for a stream.
     pub path: RelPath,
-    pub hit: Hit,
+    pub hit: DamageHit,
 }
 
 impl fmt::Display for AffectedPath {
@@ -115,10 +115,10 @@ impl fmt::Display for AffectedPath {
             write!(f, "/{}", self.path)?;
         }
         match &self.hit {
-            Hit::Content => Ok(()),
-            Hit::Attribute => f.write_str(" (an extended attribute)"),
-            Hit::Range { until: Some(until) } => write!(f, " and all up to {until}"),
-            Hit::Range { until: None } => f.write_str(" and all behind it"),
+            DamageHit::Content => Ok(()),
+            DamageHit::Attribute => f.write_str(" (an extended attribute)"),
+            DamageHit::Range { until: Some(until) } => write!(f, " and all up to {until}"),
+            DamageHit::Range { until: None } => f.write_str(" and all behind it"),
         }
     }
 }
@@ -141,7 +141,7 @@ pub struct VerifyReport {
     /// Packs that no segment lists: an interrupted writer left them, and a later prune adopts them.
     pub orphan_packs: u64,
     /// The first [`LISTED_MAX`] findings.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<VerifyFinding>,
     pub findings_count: u64,
     /// The first [`LISTED_MAX`] affected paths, newest snapshot first.
     pub affected: Vec<AffectedPath>,
@@ -167,7 +167,7 @@ impl VerifyReport {
     ) {
         self.findings_count += 1;
         if self.findings.len() < LISTED_MAX {
-            self.findings.push(Finding {
+            self.findings.push(VerifyFinding {
                 object: object.to_string(),
                 kind,
                 what: what.to_string(),

@@ -1,8 +1,8 @@
 //! Check by structure alone whether one snapshot can be restored. For callers about to rely on that
 //! snapshot.
 
-use super::damage::{Damage, PackDamage};
-use super::reach::Reach;
+use super::damage::{FoundDamage, PackDamage};
+use super::reach::ReachedChunks;
 use crate::Error;
 use crate::index::{Index, PackState};
 use crate::ops::Cancel;
@@ -27,7 +27,7 @@ pub(crate) fn missing(
 
         let damage = absent_packs(repo)?;
         let reader = ChunkReader::new(repo, CACHE_BYTES);
-        let reach = Reach::run(&reader, std::slice::from_ref(found), &damage, cancel)?;
+        let reach = ReachedChunks::run(&reader, std::slice::from_ref(found), &damage, cancel)?;
         if repo.index().generation() != generation {
             continue;
         }
@@ -58,9 +58,9 @@ pub(crate) fn missing(
 }
 
 /// Returns the held packs that are missing from the store or have the wrong size there.
-fn absent_packs(repo: &Repository) -> Result<Damage, Error> {
+fn absent_packs(repo: &Repository) -> Result<FoundDamage, Error> {
     let mut listed = ListedPacks::list(repo)?;
-    let mut damage = Damage::default();
+    let mut damage = FoundDamage::default();
     for pack in repo.ask_index(Index::packs)? {
         let is_held = pack.added && pack.state != PackState::Dropped;
         if is_held && listed.take(repo, &pack.id)? != Some(pack.size) {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::*;
 use crate::ErrorKind;
 use crate::observe::Recording;
-use crate::ops::list::{What, cat};
+use crate::ops::list::{ListedPath, cat};
 use crate::ops::repair::{repair_config, repair_index};
 use crate::ops::testing::{Lab, noise, write};
 use crate::repo::HostChoice;
-use crate::store::{Copy, HookedStore, KeyKind, ObjectKey, Operation, Store};
+use crate::store::{HookedStore, KeyKind, ObjectKey, Replica, Store, StoreOperation};
 use crate::types::{PackId, RelPath};
 
 fn run(lab: &Lab, options: &VerifyOptions) -> Result<VerifyReport, Error> {
@@ -94,7 +94,7 @@ fn what_is_stored_meanwhile_is_not_missing() {
     };
     let store = Arc::new(HookedStore::behind(
         lab.store.clone(),
-        Operation::List,
+        StoreOperation::List,
         KeyKind::Pack,
         Box::new(hook),
     ));
@@ -301,7 +301,7 @@ fn what_is_gone_is_missed_by_name() {
     repair_index(&repo, "host", &Recording::default(), &Cancel::new()).expect("repaired");
 
     let mut out = Vec::new();
-    let what = What {
+    let what = ListedPath {
         snapshot: "latest".into(),
         hosts: HostChoice::Any,
         source: Some("db".into()),
@@ -379,7 +379,7 @@ fn affected_paths_are_those_of_the_frame() {
                 .expect("opens")
                 .frames
                 .iter()
-                .any(|frame| frame.class == crate::types::Class::Data)
+                .any(|frame| frame.class == crate::types::ChunkClass::Data)
         });
     let pack = pack.expect("a pack with data");
     let size = lab.store.stat(&ObjectKey::Pack(pack)).expect("there").size;
@@ -387,7 +387,7 @@ fn affected_paths_are_those_of_the_frame() {
 
     let data = frames
         .iter()
-        .find(|frame| frame.class == crate::types::Class::Data)
+        .find(|frame| frame.class == crate::types::ChunkClass::Data)
         .expect("data");
 
     let report = run(
@@ -406,7 +406,7 @@ fn affected_paths_are_those_of_the_frame() {
         report.affected[0].snapshot, last,
         "the newest no longer has it"
     );
-    assert_eq!(report.affected[0].hit, Hit::Content);
+    assert_eq!(report.affected[0].hit, DamageHit::Content);
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn late_and_vanished_snapshots_are_told() {
     lab.store
         .put(
             &key,
-            crate::store::Body::Bytes(&bytes),
+            crate::store::ObjectBody::Bytes(&bytes),
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
@@ -599,10 +599,10 @@ fn a_slots_good_copy_opens_and_mends_the_bad_one() {
             [key.to_string()]
         );
 
-        let twin = if *copy == Copy::First {
-            Copy::Second
+        let twin = if *copy == Replica::First {
+            Replica::Second
         } else {
-            Copy::First
+            Replica::First
         };
         let twin = ObjectKey::KeySlot(name.clone(), twin);
         assert_eq!(
@@ -620,8 +620,8 @@ fn a_slot_of_which_neither_copy_is_whole_is_not_for_the_repair_of_copies() {
         ObjectKey::KeySlot(name, _) => Some(name),
         _ => None,
     });
-    let other = ObjectKey::KeySlot(name.expect("a slot").replace(|_| true, "a"), Copy::First);
-    let junk = crate::store::Body::Bytes(b"junk");
+    let other = ObjectKey::KeySlot(name.expect("a slot").replace(|_| true, "a"), Replica::First);
+    let junk = crate::store::ObjectBody::Bytes(b"junk");
     lab.store
         .put(&other, junk, crate::store::PutMode::CreateOnly)
         .expect("put");

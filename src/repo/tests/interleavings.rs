@@ -9,10 +9,10 @@ use super::{Fixture, lease, snapshot, store_chunks, take_lease};
 use crate::format::{ObjectKind, encode_segment};
 use crate::index::PackState;
 use crate::store::{
-    Body, HookedStore, KeyKind, LocalStore, ObjectDir, ObjectKey, Operation, PutMode, SharedStore,
-    Store, list_all,
+    HookedStore, KeyKind, LocalStore, ObjectBody, ObjectDir, ObjectKey, PutMode, SharedStore,
+    Store, StoreOperation, list_all,
 };
-use crate::types::{ChunkId, Class, LeaseId, PackId, SegmentBody, SegmentId};
+use crate::types::{ChunkClass, ChunkId, LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Puts a segment as another client would. Our own index loads it with the next sync.
 pub fn publish(repo: &Repository, body: &SegmentBody) -> SegmentId {
@@ -27,7 +27,7 @@ pub fn publish(repo: &Repository, body: &SegmentBody) -> SegmentId {
     repo.store()
         .put(
             &ObjectKey::Segment(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("puts");
@@ -51,7 +51,7 @@ fn packs_stored(store: &dyn Store) -> usize {
 }
 
 fn read(repo: &Repository, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
-    ChunkReader::new(repo, 0).chunk(Class::Data, id)
+    ChunkReader::new(repo, 0).chunk(ChunkClass::Data, id)
 }
 
 /// A chunk in a condemned pack is stored again. It is read from the new pack; from the condemned
@@ -321,7 +321,7 @@ fn i4_two_copies_of_one_repository_in_turn() {
         let repo = open(at);
         repo.sync().expect("syncs");
         for text in [b"both".as_slice(), b"here", b"one", b"two", b"three"] {
-            let id = repo.keys().chunk_id(Class::Data, text);
+            let id = repo.keys().chunk_id(ChunkClass::Data, text);
             assert_eq!(read(&repo, &id).expect("reads"), text, "{}", at.display());
         }
     }
@@ -525,7 +525,7 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
 
     let store = HookedStore::behind(
         fixture.store(),
-        Operation::List,
+        StoreOperation::List,
         KeyKind::Segment,
         Box::new(act),
     );

@@ -8,8 +8,8 @@ use crate::chunk::{Argon2Cost, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 use crate::repo::unlock::unlock;
 use crate::store::{
-    Body, Copy, Effect, Fault, FaultyStore, HookedStore, KeyKind, ObjectDir, ObjectKey, Operation,
-    PutMode, RecordingStore, Store, Trouble, list_all,
+    Fault, FaultEffect, FaultyStore, HookedStore, InjectedError, KeyKind, ObjectBody, ObjectDir,
+    ObjectKey, PutMode, RecordingStore, Replica, Store, StoreOperation, list_all,
 };
 use crate::sys::now;
 
@@ -32,7 +32,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
     // A power cut between a slot's two copies, and then a mistyped passphrase: this used to be
     // reported as damage to the key store.
     let fixture = Fixture::new();
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let keys = slot_keys(&*fixture.memory);
         let key = keys
             .iter()
@@ -49,7 +49,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
         fixture.open("a");
         fixture
             .memory
-            .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
 
@@ -72,7 +72,7 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
         fixture
             .memory
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
     fixture.open("a");
@@ -90,7 +90,7 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
         fixture
             .memory
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
     assert!(wrong(&fixture).is_damage());
@@ -100,11 +100,11 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
 fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::Config(copy);
         let good = fixture.memory.get(&key, 1 << 16).expect("read");
         // Every byte of the first copy, but only some of the second, which is read in the same way.
-        let step = if copy == Copy::First { 1 } else { 13 };
+        let step = if copy == Replica::First { 1 } else { 13 };
         for at in (0..good.len()).step_by(step) {
             let bit = 1 << (at % 7);
             fixture
@@ -151,7 +151,7 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
     fixture
         .memory
-        .damage(&ObjectKey::Config(Copy::Second), |bytes| {
+        .damage(&ObjectKey::Config(Replica::Second), |bytes| {
             *bytes = other.clone()
         });
     let repo = fixture.open("a");
@@ -170,7 +170,7 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
     fixture
         .memory
-        .damage(&ObjectKey::Config(Copy::Second), |bytes| {
+        .damage(&ObjectKey::Config(Replica::Second), |bytes| {
             *bytes = other.clone()
         });
     let refused = fixture
@@ -187,11 +187,15 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
     let fixture = Fixture::new();
     for kind in [KeyKind::Config, KeyKind::KeySlot] {
         for nth in [1, 2] {
-            for trouble in [Trouble::Medium, Trouble::TimedOut, Trouble::Denied] {
+            for trouble in [
+                InjectedError::Medium,
+                InjectedError::TimedOut,
+                InjectedError::Denied,
+            ] {
                 let faulty = FaultyStore::new(fixture.store());
-                let effect = Effect::ErrorBefore(trouble);
+                let effect = FaultEffect::ErrorBefore(trouble);
                 faulty.plan(Fault {
-                    operation: Operation::Get,
+                    operation: StoreOperation::Get,
                     kind: Some(kind),
                     nth,
                     effect,
@@ -210,9 +214,9 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
     for (kind, gets) in [(KeyKind::Config, 2), (KeyKind::KeySlot, 2)] {
         let faulty = FaultyStore::new(fixture.store());
         for nth in 1..=gets {
-            let effect = Effect::ErrorBefore(Trouble::Medium);
+            let effect = FaultEffect::ErrorBefore(InjectedError::Medium);
             faulty.plan(Fault {
-                operation: Operation::Get,
+                operation: StoreOperation::Get,
                 kind: Some(kind),
                 nth,
                 effect,
@@ -231,13 +235,13 @@ fn plant(fixture: &Fixture, name: &str, change: impl FnOnce(&mut KeySlot)) {
     let mut slot =
         decode_key_slot(&fixture.memory.get(&keys[0], 1 << 16).expect("read")).expect("a slot");
     change(&mut slot);
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::KeySlot(name.into(), copy);
         fixture
             .memory
             .put(
                 &key,
-                Body::Bytes(&encode_key_slot(&slot)),
+                ObjectBody::Bytes(&encode_key_slot(&slot)),
                 PutMode::CreateOnly,
             )
             .expect("put");
@@ -298,13 +302,13 @@ fn plant_costly(fixture: &Fixture, name: &str, secret: &[u8], cost: Argon2Cost) 
     slot.check = master.check_value();
     let key = wrap_key(secret, &slot.salt, cost).expect("derived");
     slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
-    for copy in [Copy::First, Copy::Second] {
+    for copy in [Replica::First, Replica::Second] {
         let key = ObjectKey::KeySlot(name.into(), copy);
         fixture
             .memory
             .put(
                 &key,
-                Body::Bytes(&encode_key_slot(&slot)),
+                ObjectBody::Bytes(&encode_key_slot(&slot)),
                 PutMode::CreateOnly,
             )
             .expect("put");
@@ -388,11 +392,11 @@ fn many_slots_of_moderate_cost_are_bounded_together() {
     let store = Arc::new(RecordingStore::new(fixture.store()));
     fixture.open_on(store.clone(), "a").expect("opens");
     assert_eq!(
-        store.count(Operation::Get, KeyKind::KeySlot),
+        store.count(StoreOperation::Get, KeyKind::KeySlot),
         2,
         "the slot that opened last is read first"
     );
-    assert_eq!(store.count(Operation::List, KeyKind::KeySlot), 0);
+    assert_eq!(store.count(StoreOperation::List, KeyKind::KeySlot), 0);
 }
 
 #[test]
@@ -439,7 +443,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
     // Another process removes the other slot while this one deletes its own.
     let gone = second.clone();
     let hook = move |store: &dyn Store| {
-        for copy in [Copy::First, Copy::Second] {
+        for copy in [Replica::First, Replica::Second] {
             store
                 .delete(&ObjectKey::KeySlot(gone.clone(), copy))
                 .expect("deleted");
@@ -447,7 +451,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
     };
     let hooked = HookedStore::behind(
         fixture.store(),
-        Operation::Delete,
+        StoreOperation::Delete,
         KeyKind::KeySlot,
         Box::new(hook),
     );
@@ -472,7 +476,7 @@ fn a_slot_of_another_repository_is_not_counted_as_the_one_that_stays() {
         let bytes = strange.memory.get(&key, 1 << 16).expect("read");
         fixture
             .memory
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
     plant(&fixture, "f00d", |slot| slot.check[0] ^= 1);

@@ -7,8 +7,8 @@ use super::{Fixture, lease, snapshot, take_lease};
 use crate::format::{LeaseBody, LeaseKind, SnapshotState};
 use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
 use crate::store::{
-    Body, Clock, Effect, Fault, FaultyStore, KeyKind, ModelWorld, ObjectDir, ObjectKey, Operation,
-    PutMode, SharedStore, Store, Trouble, list_all,
+    Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ModelWorld, ObjectBody, ObjectDir,
+    ObjectKey, PutMode, SharedStore, Store, StoreOperation, TestClock, list_all,
 };
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
@@ -21,7 +21,7 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
     let other = ObjectKey::Lease(LeaseId::new([7; 16]));
     fixture
         .memory
-        .put(&other, Body::Bytes(b"no lease"), PutMode::CreateOnly)
+        .put(&other, ObjectBody::Bytes(b"no lease"), PutMode::CreateOnly)
         .expect("put");
 
     let found = repo.leases().expect("lists");
@@ -162,9 +162,9 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
             .expect("lists")
             .len()
     };
-    assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
+    assert_eq!(left(ModelWorld::new(&TestClock::default(), 1)), 2);
     assert_eq!(
-        left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()),
+        left(ModelWorld::new(&TestClock::default(), 1).with_strong_listing()),
         0
     );
 }
@@ -270,7 +270,7 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
         .memory
         .put(
             &ObjectKey::Lease(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("put");
@@ -286,7 +286,11 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
     // only one.
     fixture
         .memory
-        .put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::Replace)
+        .put(
+            &ObjectKey::Lease(id),
+            ObjectBody::Bytes(&bytes),
+            PutMode::Replace,
+        )
         .expect("put");
     assert_eq!(orphans(&one), [false]);
 }
@@ -302,7 +306,7 @@ fn a_lease_that_somebody_else_writes_is_lost() {
     let bytes = fixture.memory.get(&key, 1 << 20).expect("there");
     fixture
         .memory
-        .put(&key, Body::Bytes(&bytes), PutMode::Replace)
+        .put(&key, ObjectBody::Bytes(&bytes), PutMode::Replace)
         .expect("put");
     let err = held.refresh(Duration::ZERO).expect_err("not ours alone");
     assert!(
@@ -335,10 +339,10 @@ fn a_lease_of_many_parents_is_read() {
 #[test]
 fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
     let full = Fault {
-        operation: Operation::Put,
+        operation: StoreOperation::Put,
         kind: Some(KeyKind::Lease),
         nth: 1,
-        effect: Effect::ErrorBefore(Trouble::Full),
+        effect: FaultEffect::ErrorBefore(InjectedError::Full),
     };
     for (kind, is_taken) in [(LeaseKind::Repair, true), (LeaseKind::Backup, false)] {
         let fixture = Fixture::new();

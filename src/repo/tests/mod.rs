@@ -9,13 +9,13 @@ mod writer;
 use std::sync::Arc;
 
 use super::{
-    Claims, FrameWriter, Lease, LeaseTimes, Packed, Packer, PackerOptions, RepoError, Repository,
-    Secret,
+    Claims, FrameWriter, Lease, LeaseTimes, PackedSource, Packer, PackerOptions, RepoError,
+    Repository, Secret,
 };
 use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState};
 use crate::observe::Recording;
 use crate::store::{MemoryStore, SharedStore};
-use crate::types::{ChunkId, Class, LeaseId, SnapshotId, Timestamp};
+use crate::types::{ChunkClass, ChunkId, LeaseId, SnapshotId, Timestamp};
 
 /// An in-memory repository and the directory of its caches.
 struct Fixture {
@@ -68,13 +68,13 @@ fn pack<T>(
     lease: Option<&Lease>,
     options: PackerOptions,
     work: impl FnOnce(&mut FrameWriter<'_>, &mut FrameWriter<'_>) -> Result<T, RepoError>,
-) -> Result<(T, Packed), RepoError> {
+) -> Result<(T, PackedSource), RepoError> {
     let claims = Claims::new(repo.index())?;
     let observer = Recording::default();
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, &observer)?;
-        let mut data = packer.writer(Class::Data);
-        let mut metadata = packer.writer(Class::Metadata);
+        let mut data = packer.writer(ChunkClass::Data);
+        let mut metadata = packer.writer(ChunkClass::Metadata);
         let run = || {
             let out = work(&mut data, &mut metadata)?;
             data.flush()?;

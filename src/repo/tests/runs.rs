@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::run_writer::RunShape;
 use super::super::{
-    ChunkReader, Mention, MergedRuns, PutChunk, RepoError, Repository, RunWriter, Streams,
+    ChunkReader, EntryMention, MergedRuns, PutChunk, RepoError, Repository, RunStreams, RunWriter,
     merged_into, tiers_to_merge,
 };
 use super::{Fixture, OPTIONS, lease, pack};
@@ -15,7 +15,8 @@ use crate::format::{PageRef, RunRef, decode_node, decode_root};
 use crate::repo::Lease;
 use crate::store::ObjectKey;
 use crate::types::{
-    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, PackId, RelPath, Timestamp,
+    ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, Node, PackId, RelPath,
+    Timestamp,
 };
 
 /// A few entries per page and a few pages per node, so that small trees have many of both.
@@ -120,7 +121,7 @@ fn apply(model: &mut Model, edit: &Edit) {
 /// Returns the mentions that a backup writes for the change from `before` to `now`, exactly as
 /// [R8](docs/protocol.md#r8) requires. Paths for which `again` is true are mentioned even if
 /// unchanged.
-fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
+fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<EntryMention> {
     let mut out = Vec::new();
     let is_directory =
         |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_directory());
@@ -135,7 +136,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
                 if new.is_directory() && !was_directory {
                     entry.flags = EntryFlags::COVER;
                 }
-                out.push(Mention {
+                out.push(EntryMention {
                     entry,
                     in_directories: new.is_directory() || was_directory,
                 });
@@ -151,7 +152,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
                     flags: EntryFlags::empty(),
                     node: Node::Removed,
                 };
-                out.push(Mention {
+                out.push(EntryMention {
                     entry,
                     in_directories: was_directory,
                 });
@@ -206,13 +207,13 @@ impl World {
 
     fn write(
         &self,
-        new: &[Mention],
+        new: &[EntryMention],
         old: &[RunRef],
         includes_oldest: bool,
     ) -> Result<Option<RunRef>, RepoError> {
         let work = |put: &mut PutChunk<'_>| {
             let reader = ChunkReader::new(&self.repo, 1 << 20);
-            let old = MergedRuns::open(&reader, old, Streams::All, false)?;
+            let old = MergedRuns::open(&reader, old, RunStreams::All, false)?;
             let mut new = new.iter().cloned();
             let mut put = |bytes: &[u8]| put(bytes);
             merged_into(
@@ -235,7 +236,7 @@ impl World {
             .collect()
     }
 
-    fn read(&self, which: Streams) -> Result<Vec<Entry>, RepoError> {
+    fn read(&self, which: RunStreams) -> Result<Vec<Entry>, RepoError> {
         let reader = ChunkReader::new(&self.repo, 1 << 20);
         let mut merged = MergedRuns::open(&reader, &self.runs, which, false)?;
         let mut out = Vec::new();
@@ -246,8 +247,8 @@ impl World {
     }
 
     fn check(&self) {
-        assert_eq!(self.read(Streams::All).expect("reads"), self.expected());
-        let shown = self.read(Streams::Directories).expect("reads");
+        assert_eq!(self.read(RunStreams::All).expect("reads"), self.expected());
+        let shown = self.read(RunStreams::Directories).expect("reads");
         let (directories, others): (Vec<_>, Vec<_>) =
             shown.into_iter().partition(Entry::is_directory);
         let expected: Vec<Entry> = self
@@ -270,7 +271,7 @@ impl World {
 
     /// Seeks from the start, after `steps` entries and after each other seek. The entries after a
     /// seek must be those that skipping would show.
-    fn check_seeks(&self, which: Streams, steps: usize, keys: &[Vec<u8>]) {
+    fn check_seeks(&self, which: RunStreams, steps: usize, keys: &[Vec<u8>]) {
         let all = self.read(which).expect("reads");
         let reader = ChunkReader::new(&self.repo, 1 << 20);
         let mut merged = MergedRuns::open(&reader, &self.runs, which, false).expect("opens");
@@ -354,10 +355,10 @@ proptest! {
             world.check();
             let mut keys: Vec<Vec<u8>> = step.seeks.iter().map(|path| path.key().to_vec()).collect();
             keys.extend(step.seeks.iter().filter_map(RelPath::after_subtree));
-            world.check_seeks(Streams::All, step.steps, &keys);
+            world.check_seeks(RunStreams::All, step.steps, &keys);
             keys.sort();
-            world.check_seeks(Streams::Directories, step.steps, &keys);
-            world.check_seeks(Streams::All, step.steps, &keys);
+            world.check_seeks(RunStreams::Directories, step.steps, &keys);
+            world.check_seeks(RunStreams::All, step.steps, &keys);
         }
     }
 }
@@ -490,7 +491,7 @@ fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
         &no_more,
     );
     world.backup(&[put("a", Thing::File(2))], Some(0), &no_more);
-    for which in [Streams::All, Streams::Directories] {
+    for which in [RunStreams::All, RunStreams::Directories] {
         world.check_seeks(which, 0, &[path("a/b").key().to_vec()]);
         world.check_seeks(
             which,
@@ -508,7 +509,7 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
                 out.push(page);
                 continue;
             }
-            let bytes = reader.chunk(Class::Metadata, &page.id).expect("reads");
+            let bytes = reader.chunk(ChunkClass::Metadata, &page.id).expect("reads");
             below(
                 reader,
                 level - 1,
@@ -521,7 +522,7 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     let root = decode_root(
         &reader
-            .chunk(Class::Metadata, &world.runs[0].root)
+            .chunk(ChunkClass::Metadata, &world.runs[0].root)
             .expect("reads"),
     )
     .expect("decodes");
@@ -557,7 +558,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
 
         let mut strict =
-            MergedRuns::open(&reader, &runs, Streams::All, false).expect("the root is whole");
+            MergedRuns::open(&reader, &runs, RunStreams::All, false).expect("the root is whole");
         let failure = loop {
             match strict.next_entry() {
                 Ok(Some(_)) => {}
@@ -567,7 +568,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         };
         assert!(failure.is_damage(), "{failure}");
 
-        let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");
+        let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
         let mut shown = Vec::new();
         while let Some(entry) = tolerant.next_entry().expect("goes on") {
             shown.push(uncovered(entry));
@@ -609,11 +610,11 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     };
     let runs = [gone, world.runs[0].clone()];
     assert!(
-        MergedRuns::open(&reader, &runs, Streams::All, false)
+        MergedRuns::open(&reader, &runs, RunStreams::All, false)
             .expect_err("strict")
             .is_damage()
     );
-    let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");
+    let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
     assert!(tolerant.next_entry().expect("goes on").is_some());
     let uncertain = tolerant.take_uncertain();
     assert_eq!(
@@ -639,7 +640,9 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
                 }
                 continue;
             }
-            let bytes = reader.chunk(Class::Metadata, &below.id).expect("reads");
+            let bytes = reader
+                .chunk(ChunkClass::Metadata, &below.id)
+                .expect("reads");
             let node = decode_node(&bytes, tree.level - 1).expect("decodes");
             let node = replaced(reader, put, node, page, by);
             below.id = put(&encode_node(&node)).expect("puts");
@@ -650,7 +653,7 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     let mut root = decode_root(
         &reader
-            .chunk(Class::Metadata, &world.runs[0].root)
+            .chunk(ChunkClass::Metadata, &world.runs[0].root)
             .expect("reads"),
     )
     .expect("decodes");
@@ -698,7 +701,7 @@ fn runs_of_very_long_paths_can_be_read_again() {
     .expect("packs");
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     let mut merged =
-        MergedRuns::open(&reader, &[run.expect("a run")], Streams::All, false).expect("opens");
+        MergedRuns::open(&reader, &[run.expect("a run")], RunStreams::All, false).expect("opens");
     for expected in &entries {
         assert_eq!(merged.next_entry().expect("reads").as_ref(), Some(expected));
     }
@@ -714,7 +717,7 @@ fn an_entry_too_long_for_a_page_is_refused() {
         unreachable!("a file")
     };
     meta.xattrs = (0..200)
-        .map(|n| crate::types::Xattr {
+        .map(|n| crate::types::ExtendedAttribute {
             name: format!("user.{n:04}").into_bytes(),
             value: crate::types::XattrValue::Inline(vec![7; 4096]),
         })
@@ -745,5 +748,10 @@ fn a_damaged_pack_under_a_run_is_damage() {
             .memory
             .damage(&ObjectKey::Pack(pack), |bytes| bytes[100] ^= 1);
     }
-    assert!(world.read(Streams::All).expect_err("damaged").is_damage());
+    assert!(
+        world
+            .read(RunStreams::All)
+            .expect_err("damaged")
+            .is_damage()
+    );
 }

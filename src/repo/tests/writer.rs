@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Claim, Claims, LeaseTimes, RepoError};
+use super::super::{ChunkClaim, Claims, LeaseTimes, RepoError};
 use super::{Fixture, OPTIONS, PackerOptions, lease, pack, snapshot, store_chunks, take_lease};
 use crate::index::{IndexError, PackState};
 use crate::observe::{Counter, Recording};
 use crate::repo::{ChunkReader, Packer, Repository};
 use crate::store::{
-    Call, Effect, Fault, FaultyStore, KeyKind, ObjectDir, ObjectKey, Operation, RecordingStore,
-    SharedStore, Store, Trouble, list_all,
+    Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ObjectDir, ObjectKey, RecordedCall,
+    RecordingStore, SharedStore, Store, StoreOperation, list_all,
 };
-use crate::types::{Class, SnapshotId};
+use crate::types::{ChunkClass, SnapshotId};
 
 /// Makes a small but complete backup: a lease, three chunks, a commit.
 fn back_up(repo: &Repository, text: &str) -> Result<SnapshotId, RepoError> {
@@ -44,9 +44,9 @@ fn assert_sound(fixture: &Fixture) {
     back_up(&repo, "after").expect("the next backup");
     let reader = ChunkReader::new(&repo, 0);
     for text in ["shared by all", "after"] {
-        let id = repo.keys().chunk_id(Class::Data, text.as_bytes());
+        let id = repo.keys().chunk_id(ChunkClass::Data, text.as_bytes());
         assert_eq!(
-            reader.chunk(Class::Data, &id).expect("reads"),
+            reader.chunk(ChunkClass::Data, &id).expect("reads"),
             text.as_bytes()
         );
     }
@@ -60,17 +60,17 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
     recording.take();
     back_up(&repo, "one").expect("a backup");
 
-    let calls: Vec<(Operation, Option<KeyKind>)> = recording
+    let calls: Vec<(StoreOperation, Option<KeyKind>)> = recording
         .take()
         .into_iter()
         .filter(|call| call.operation.is_write())
         .map(
-            |Call {
+            |RecordedCall {
                  operation, kind, ..
              }| (operation, kind),
         )
         .collect();
-    let put = |kind| (Operation::Put, Some(kind));
+    let put = |kind| (StoreOperation::Put, Some(kind));
     assert_eq!(
         calls,
         [
@@ -78,15 +78,15 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
             put(KeyKind::Pack),
             put(KeyKind::Segment),
             put(KeyKind::Snapshot),
-            (Operation::Delete, Some(KeyKind::Lease)),
+            (StoreOperation::Delete, Some(KeyKind::Lease)),
         ]
     );
 
     // The same backup again stores no chunk: no pack, no segment.
     back_up(&repo, "one").expect("a backup");
-    assert_eq!(recording.count(Operation::Put, KeyKind::Pack), 0);
-    assert_eq!(recording.count(Operation::Put, KeyKind::Segment), 0);
-    assert_eq!(recording.count(Operation::Put, KeyKind::Snapshot), 1);
+    assert_eq!(recording.count(StoreOperation::Put, KeyKind::Pack), 0);
+    assert_eq!(recording.count(StoreOperation::Put, KeyKind::Segment), 0);
+    assert_eq!(recording.count(StoreOperation::Put, KeyKind::Snapshot), 1);
 }
 
 /// A pack whose segment could not be put must not be in the index. It would be deduplicated
@@ -96,9 +96,9 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
     let fixture = Fixture::new();
     let faulty = Arc::new(FaultyStore::new(fixture.store()));
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
-    let effect = Effect::ErrorBefore(Trouble::Full);
+    let effect = FaultEffect::ErrorBefore(InjectedError::Full);
     faulty.plan(Fault {
-        operation: Operation::Put,
+        operation: StoreOperation::Put,
         kind: Some(KeyKind::Segment),
         nth: 1,
         effect,
@@ -166,12 +166,12 @@ fn of_many_threads_one_claims_a_chunk() {
     let repo = fixture.open("a");
     let claims = Claims::new(repo.index()).expect("claims");
     let ids: Vec<_> = (0..200u32)
-        .map(|n| repo.keys().chunk_id(Class::Data, &n.to_le_bytes()))
+        .map(|n| repo.keys().chunk_id(ChunkClass::Data, &n.to_le_bytes()))
         .collect();
     let new: usize = std::thread::scope(|scope| {
         let claim = || {
             ids.iter()
-                .filter(|id| claims.claim(id).expect("claims") == Claim::New)
+                .filter(|id| claims.claim(id).expect("claims") == ChunkClaim::New)
                 .count()
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(claim)).collect();
@@ -221,14 +221,14 @@ fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
         KeyKind::Snapshot,
     ] {
         for effect in [
-            Effect::ErrorBefore(Trouble::Full),
-            Effect::ErrorAfter(Trouble::Unreachable),
+            FaultEffect::ErrorBefore(InjectedError::Full),
+            FaultEffect::ErrorAfter(InjectedError::Unreachable),
         ] {
             let fixture = Fixture::new();
             let faulty = Arc::new(FaultyStore::new(fixture.store()));
             let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
             faulty.plan(Fault {
-                operation: Operation::Put,
+                operation: StoreOperation::Put,
                 kind: Some(kind),
                 nth: 1,
                 effect,
@@ -252,9 +252,9 @@ fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
     let fixture = Fixture::new();
     let faulty = Arc::new(FaultyStore::new(fixture.store()));
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
-    let effect = Effect::ErrorBefore(Trouble::Io);
+    let effect = FaultEffect::ErrorBefore(InjectedError::Io);
     faulty.plan(Fault {
-        operation: Operation::Stat,
+        operation: StoreOperation::Stat,
         kind: Some(KeyKind::Snapshot),
         nth: 1,
         effect,
@@ -265,13 +265,13 @@ fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
 
     // If the withdrawal fails too, the error says that the snapshot is still listed.
     faulty.plan(Fault {
-        operation: Operation::Stat,
+        operation: StoreOperation::Stat,
         kind: Some(KeyKind::Snapshot),
         nth: 1,
         effect,
     });
     faulty.plan(Fault {
-        operation: Operation::Delete,
+        operation: StoreOperation::Delete,
         kind: Some(KeyKind::Snapshot),
         nth: 1,
         effect,
@@ -294,7 +294,7 @@ fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
     let first = commit().expect("the parent is there").id;
 
     let store: SharedStore = fixture.store();
-    let body = crate::store::Body::Bytes(&bytes);
+    let body = crate::store::ObjectBody::Bytes(&bytes);
     store
         .put(
             &ObjectKey::Forgotten(parent),
@@ -340,7 +340,7 @@ fn a_dry_run_stores_nothing_and_counts() {
     };
     let packed = std::thread::scope(|scope| {
         let packer = Packer::start(scope, &repo, None, &claims, options, &observer)?;
-        let mut data = packer.writer(Class::Data);
+        let mut data = packer.writer(ChunkClass::Data);
         data.add(&[1; 3000])?;
         data.add(&[1; 3000])?;
         data.flush()?;
@@ -459,7 +459,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
         repo.frame_row(&place.pack, place.frame + 1).expect("asks"),
         None
     );
-    let chunk = ChunkReader::new(&repo, 0).chunk(Class::Data, &id);
+    let chunk = ChunkReader::new(&repo, 0).chunk(ChunkClass::Data, &id);
     assert_eq!(chunk.expect("reads"), b"chunk");
 }
 
@@ -481,7 +481,7 @@ fn what_was_given_is_published_while_others_go_on() {
             // Two threads each add the same chunks.
             let (feed, repo) = (packer.feed(), &repo);
             writing.push(scope.spawn(move || {
-                let mut writer = feed.writer(Class::Data);
+                let mut writer = feed.writer(ChunkClass::Data);
                 for n in 0..300 {
                     let id = writer.add(&text(thread, n)).expect("added");
                     if n % 50 == 7 {
@@ -501,7 +501,7 @@ fn what_was_given_is_published_while_others_go_on() {
             .into_iter()
             .for_each(|thread| thread.join().expect("no panic"));
         packer.feed().publish().expect("published");
-        let last = repo.keys().chunk_id(Class::Data, &text(1, 299));
+        let last = repo.keys().chunk_id(ChunkClass::Data, &text(1, 299));
         assert!(repo.index().lookup_one(&last).expect("asked").is_some());
         packer.finish().expect("finished");
     });
@@ -521,11 +521,11 @@ fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer)
             .expect("started");
-        let mut left = packer.writer(Class::Metadata);
+        let mut left = packer.writer(ChunkClass::Metadata);
         let id = left.add(b"a page").expect("added");
         drop(left);
 
-        let mut again = packer.writer(Class::Metadata);
+        let mut again = packer.writer(ChunkClass::Metadata);
         assert_eq!(again.add(b"a page").expect("added"), id);
         again.flush().expect("flushed");
         drop(again);
@@ -544,10 +544,10 @@ fn publish_to_a_failing_store(late: Duration) {
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
     let lease = lease(&repo);
     let fault = Fault {
-        operation: Operation::Put,
+        operation: StoreOperation::Put,
         kind: Some(KeyKind::Pack),
         nth: 1,
-        effect: Effect::ErrorBefore(Trouble::Unreachable),
+        effect: FaultEffect::ErrorBefore(InjectedError::Unreachable),
     };
     faulty.plan(fault);
 
@@ -556,7 +556,7 @@ fn publish_to_a_failing_store(late: Duration) {
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer)
             .expect("started");
-        let mut writer = packer.writer(Class::Data);
+        let mut writer = packer.writer(ChunkClass::Data);
         writer.add(b"a chunk").expect("added");
         let (tell, told) = std::sync::mpsc::channel();
         let feed = packer.feed();
@@ -622,10 +622,10 @@ fn a_dry_run_does_not_remember_all_that_is_new() {
         crate::types::ChunkId::new(bytes)
     };
     let claim = |n| claims.claim(&id(n)).expect("claims");
-    assert!((0..1_000_000).all(|n| claim(n) == Claim::New));
+    assert!((0..1_000_000).all(|n| claim(n) == ChunkClaim::New));
     assert_eq!(
         (claim(999_999), claim(0)),
-        (Claim::Held, Claim::New),
+        (ChunkClaim::Held, ChunkClaim::New),
         "what came lately is known"
     );
     assert!(claims.in_flight() < 1_000_000);

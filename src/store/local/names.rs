@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::{DIRECTORIES, reserve};
-use crate::store::{Copy, ObjectDir, ObjectKey};
+use crate::store::{ObjectDir, ObjectKey, Replica};
 use crate::sys::{Dir, FileKind, PathError, TEMP_PREFIX};
 
 /// Names that operating systems, file servers and file managers create in the root of a disk or
@@ -43,7 +43,7 @@ pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
         root.stat(name)
             .is_ok_and(|stat| stat.kind == FileKind::File)
     };
-    if [Copy::First, Copy::Second]
+    if [Replica::First, Replica::Second]
         .iter()
         .any(|copy| has(&ObjectKey::Config(*copy).to_string()))
     {
@@ -113,7 +113,7 @@ pub fn is_foreign(name: &[u8]) -> bool {
     let Some(name) = std::ffi::OsStr::from_bytes(name).to_str() else {
         return true;
     };
-    let is_config = [Copy::First, Copy::Second]
+    let is_config = [Replica::First, Replica::Second]
         .iter()
         .any(|copy| ObjectKey::Config(*copy).to_string() == name);
     let is_directory = ObjectDir::ALL

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::FILE_MODE;
-use crate::sys::{Dir, Existing, PathContext, PathError, TempFile, random_bytes};
+use crate::sys::{Dir, ExistingFile, PathContext, PathError, TempFile, random_bytes};
 
 pub(super) const NAME: &str = ".reserve";
 /// The sizes to try, in bytes: on a nearly full disk a smaller reserve is better than none.
@@ -42,7 +42,7 @@ fn write(root: &Arc<Dir>, bytes: usize) -> Result<(), PathError> {
             random_bytes().context("read", "the system's random source")?;
         file.write_all(&noise)?;
     }
-    file.publish(root, NAME, Existing::Refuse)
+    file.publish(root, NAME, ExistingFile::Refuse)
 }
 
 fn is_full(error: &PathError) -> bool {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
-use crate::store::{Copy, list_all, suite};
+use crate::store::{Replica, list_all, suite};
 use crate::types::{LeaseId, SegmentId};
 
 fn pack(number: u8) -> ObjectKey {
@@ -14,7 +14,7 @@ fn pack(number: u8) -> ObjectKey {
 
 fn put(store: &dyn Store, key: &ObjectKey) {
     store
-        .put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+        .put(key, ObjectBody::Bytes(b"bytes"), PutMode::CreateOnly)
         .expect("put");
 }
 
@@ -85,8 +85,8 @@ fn an_empty_directory_is_a_store_too() {
 fn names_and_modes_are_the_formats() {
     let (_root, store) = new_store();
     let keys = [
-        ObjectKey::Config(Copy::Second),
-        ObjectKey::KeySlot("a".to_owned(), Copy::First),
+        ObjectKey::Config(Replica::Second),
+        ObjectKey::KeySlot("a".to_owned(), Replica::First),
         pack(0xab),
         ObjectKey::Lease(LeaseId::new([1; 16])),
     ];
@@ -118,19 +118,19 @@ fn an_error_or_a_dropped_spool_leaves_no_temporary_file() {
     put(&store, &pack(1));
     assert!(
         store
-            .put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly)
+            .put(&pack(1), ObjectBody::Bytes(b"x"), PutMode::CreateOnly)
             .is_err()
     );
     let mut spool = store.spool().expect("spool");
     spool.append(b"x").expect("append");
     drop(spool);
     // A directory in the object's place makes the rename fail.
-    fs::create_dir(path_of(&store, &ObjectKey::Config(Copy::First))).expect("create");
+    fs::create_dir(path_of(&store, &ObjectKey::Config(Replica::First))).expect("create");
     assert!(
         store
             .put(
-                &ObjectKey::Config(Copy::First),
-                Body::Bytes(b"x"),
+                &ObjectKey::Config(Replica::First),
+                ObjectBody::Bytes(b"x"),
                 PutMode::Replace
             )
             .is_err()
@@ -206,12 +206,12 @@ fn symlinks_lead_nowhere() {
     assert!(store.read_at(&segment, 0, &mut [0]).is_err());
     assert!(
         store
-            .put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly)
+            .put(&pack(1), ObjectBody::Bytes(b"x"), PutMode::CreateOnly)
             .is_err()
     );
     assert!(
         store
-            .put(&segment, Body::Bytes(b"x"), PutMode::CreateOnly)
+            .put(&segment, ObjectBody::Bytes(b"x"), PutMode::CreateOnly)
             .is_err()
     );
     assert_eq!(
@@ -220,7 +220,7 @@ fn symlinks_lead_nowhere() {
         "nothing was written outside"
     );
 
-    let slot = ObjectKey::KeySlot("../../outside/secret".to_owned(), Copy::First);
+    let slot = ObjectKey::KeySlot("../../outside/secret".to_owned(), Replica::First);
     assert!(matches!(store.get(&slot, 99), Err(StoreError::Io { .. })));
 }
 
@@ -333,19 +333,19 @@ fn a_full_disk_gets_its_room_back() {
     for _ in 0..3 {
         let mut spool = store.spool().expect("spool");
         assert!(full((0..64).try_for_each(|_| spool.append(&piece))));
-        let error = store.put(&pack(2), Body::Spooled(spool), PutMode::CreateOnly);
+        let error = store.put(&pack(2), ObjectBody::Spooled(spool), PutMode::CreateOnly);
         assert!(error.is_err(), "a spool that failed is spent");
         let large = vec![1; 64 << 20];
         assert!(full(store.put(
             &pack(1),
-            Body::Bytes(&large),
+            ObjectBody::Bytes(&large),
             PutMode::CreateOnly
         )));
         assert_eq!(list_all(&store, ObjectDir::Packs).expect("list"), []);
     }
 
     store
-        .put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly)
+        .put(&pack(1), ObjectBody::Bytes(&piece), PutMode::CreateOnly)
         .expect("there is room again");
 }
 
@@ -404,7 +404,7 @@ fn a_directory_that_refuses_writes_is_read_only() {
     assert!(locked.properties().read_only);
     assert_eq!(locked.get(&pack(1), 9).expect("get"), b"bytes");
     let error = locked
-        .put(&pack(2), Body::Bytes(b"x"), PutMode::CreateOnly)
+        .put(&pack(2), ObjectBody::Bytes(b"x"), PutMode::CreateOnly)
         .expect_err("refused");
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     fs::set_permissions(store.address(), fs::Permissions::from_mode(0o700)).expect("chmod");

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use icecore::format::SnapshotState;
 use icecore::ops::backup::SourceSpec;
-use icecore::store::{Lag, ObjectDir, ObjectKey, list_all};
-use icecore::types::Class;
+use icecore::store::{ListingLag, ObjectDir, ObjectKey, list_all};
+use icecore::types::ChunkClass;
 
 use super::seeds;
 use super::segments::with_history;
@@ -141,7 +141,7 @@ fn a_chunk_is_lost_and_healed() {
         let frames = gone
             .iter()
             .flat_map(|info| &info.frames)
-            .filter(|frame| frame.class == Class::Data);
+            .filter(|frame| frame.class == ChunkClass::Data);
         let mut chunks: Vec<_> = frames
             .flat_map(|frame| &frame.chunks)
             .map(|chunk| chunk.id)
@@ -234,7 +234,7 @@ fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
         scene.hosts[TWO]
             .tree
             .put("needed", Thing::File(noise(seed, 60_000)));
-        let listed_late = Lag::of(LAG);
+        let listed_late = ListingLag::of(LAG);
         let slow = super::writers::SlowBackup::begin(&scene, TWO);
 
         scene.prune(ONE);
@@ -249,7 +249,7 @@ fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
 
         assert!(scene.kept.contains_key(&id));
         scene.check();
-        scene.world.set_lag(Lag::default());
+        scene.world.set_lag(ListingLag::default());
         scene.prune_for_days(ONE, 3);
         scene.check();
     }

@@ -1,7 +1,7 @@
 //! Interleavings of segments and the index: I1, I3, I4, I8, I9, I13, I14.
 
 use icecore::index::PackState;
-use icecore::store::{Lag, ObjectDir, ObjectKey, SharedStore, list_all};
+use icecore::store::{ListingLag, ObjectDir, ObjectKey, SharedStore, list_all};
 use icecore::types::{PackId, SegmentId};
 
 use super::seeds;
@@ -61,7 +61,7 @@ fn i01_two_mergers_race_a_prune() {
         // Neither sees the other's lease.
         scene
             .world
-            .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
+            .set_directory_lag(ObjectDir::Leases, ListingLag::of(LAG));
 
         let watcher = scene.open_true("watcher");
         watcher.sync().expect("syncs");
@@ -75,7 +75,7 @@ fn i01_two_mergers_race_a_prune() {
             scene.pass(26 * HOUR);
         }
 
-        scene.world.set_lag(Lag::default());
+        scene.world.set_lag(ListingLag::default());
         scene.prune_for_days(ONE, 2);
         scene.check();
         watcher.sync().expect("syncs");
@@ -151,7 +151,7 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         let mut scene = Scene::new(seed);
         scene
             .world
-            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
+            .set_directory_lag(ObjectDir::Index, ListingLag::of(LAG));
 
         let shared = noise(seed, 200_000);
         let mut first = Vec::new();
@@ -176,7 +176,7 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         scene.pass(2 * DAY);
         scene
             .world
-            .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
+            .set_directory_lag(ObjectDir::Leases, ListingLag::of(LAG));
 
         for call in [8, 14, 18, 22] {
             let one = scene.until(ONE, call, Work::Prune { now: false });
@@ -234,7 +234,7 @@ fn i09_repack_then_sweep_then_lookup() {
 fn i13_a_listing_hides_the_merged_segment() {
     for seed in seeds() {
         let mut scene = with_history(seed);
-        scene.world.set_lag(Lag::default());
+        scene.world.set_lag(ListingLag::default());
         scene.pass_lag();
         let repo = scene.open(ONE);
         repo.sync().expect("syncs");
@@ -247,7 +247,7 @@ fn i13_a_listing_hides_the_merged_segment() {
             .collect();
         scene
             .world
-            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
+            .set_directory_lag(ObjectDir::Index, ListingLag::of(LAG));
 
         scene.publish(ONE, |merged| {
             merged.packs = bodies.iter().flat_map(|body| body.packs.clone()).collect();
@@ -255,7 +255,7 @@ fn i13_a_listing_hides_the_merged_segment() {
         });
         scene
             .world
-            .set_directory_lag(ObjectDir::Index, Lag::default());
+            .set_directory_lag(ObjectDir::Index, ListingLag::default());
         small
             .iter()
             .for_each(|id| scene.lose(&ObjectKey::Segment(*id)));

@@ -8,7 +8,7 @@ use icecore::observe::Recording;
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupReport, backup};
 use icecore::repo::{LeaseTimes, RepoError};
-use icecore::store::{KeyKind, Lag, ObjectDir, ObjectKey, SharedStore, Store, list_all};
+use icecore::store::{KeyKind, ListingLag, ObjectDir, ObjectKey, SharedStore, Store, list_all};
 use icecore::types::SnapshotId;
 
 use super::seeds;
@@ -155,7 +155,7 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         scene.prune(ONE);
         scene
             .world
-            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
+            .set_directory_lag(ObjectDir::Index, ListingLag::of(LAG));
         let child = scene.try_backup(TWO);
         scene.prune_for_days(ONE, 3);
         scene.check();
@@ -164,7 +164,7 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         // Within the allowed lag: forgotten a moment ago, and still listed.
         let parent = scene.backup(TWO);
         scene.pass_lag();
-        scene.world.set_lag(Lag::of(LAG));
+        scene.world.set_lag(ListingLag::of(LAG));
         scene.forget(ONE, parent);
         scene.prune(ONE);
         scene.backup(TWO);
@@ -327,7 +327,7 @@ fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     scene.open(TWO).read_snapshot(&checkpoint).expect("reads");
     scene
         .world
-        .set_directory_lag(ObjectDir::Snapshots, Lag::of(LAG));
+        .set_directory_lag(ObjectDir::Snapshots, ListingLag::of(LAG));
     scene.lose(&ObjectKey::Snapshot(checkpoint));
     let id = scene.backup(TWO);
     scene.check();

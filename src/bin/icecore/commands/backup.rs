@@ -13,7 +13,7 @@ use icecore::types::{ByteSize, SnapshotId};
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
-use crate::job::{self, Begin};
+use crate::job::{self, BackupRequest};
 use crate::parse::{self, NamedCommand, NamedPath};
 
 /// Capture file trees and streams as one snapshot
@@ -36,7 +36,7 @@ use crate::parse::{self, NamedCommand, NamedPath};
   mysqldump app | icecore backup --stdin app.sql
   icecore backup /home --exclude '*.tmp' --exclude-caches --one-file-system
   icecore backup --immutable blocks=/var/lib/ipfs/blocks")]
-pub struct Args {
+pub struct BackupArgs {
     /// Trees to capture: PATH or NAME=PATH
     #[arg(value_name = "[NAME=]PATH", value_parser = OsStringValueParser::new().try_map(|s| parse::named_path(&s)))]
     paths: Vec<NamedPath>,
@@ -130,10 +130,10 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &BackupArgs) -> Result<Outcome, CliError> {
     let from_config = args.names_no_source() && !context.config()?.sources.is_empty();
     args.check(from_config)?;
-    let begin = Begin {
+    let begin = BackupRequest {
         init: args.init,
         parity: args.parity,
         dry_run: args.dry_run,
@@ -153,7 +153,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     })
 }
 
-impl Args {
+impl BackupArgs {
     fn names_no_source(&self) -> bool {
         self.paths.is_empty() && self.stdin.is_none() && self.command.is_empty()
     }
@@ -328,7 +328,7 @@ mod tests {
     use crate::args::Cli;
     use crate::commands::Command;
 
-    fn parsed(words: &[&str]) -> Args {
+    fn parsed(words: &[&str]) -> BackupArgs {
         let cli =
             Cli::try_parse_from(["icecore", "backup"].iter().chain(words)).expect("good words");
         match cli.command {

@@ -14,7 +14,7 @@ use crate::parse::{self, SnapPath};
   icecore cat latest:db | psql
   icecore cat latest:etc/fstab
   icecore cat latest:home/projects | tar -t")]
-pub struct Args {
+pub struct CatArgs {
     /// Snapshot, source and path
     #[arg(value_name = "SNAP:SOURCE[/PATH]",
           value_parser = OsStringValueParser::new().try_map(|s| parse::snap_path(&s)))]
@@ -23,7 +23,7 @@ pub struct Args {
     hosts: HostArgs,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &CatArgs) -> Result<Outcome, CliError> {
     if args.what.source.is_none() {
         let hint = format!(
             "write {snap}:SOURCE; 'icecore ls {snap}' lists the sources",

@@ -13,11 +13,11 @@ use crate::exit::{CliError, Outcome};
   icecore completions bash > /etc/bash_completion.d/icecore
   icecore completions zsh > ~/.zfunc/_icecore
   icecore completions fish > ~/.config/fish/completions/icecore.fish")]
-pub struct Args {
+pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &CompletionsArgs) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "icecore", &mut script);

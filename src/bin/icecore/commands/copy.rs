@@ -32,7 +32,7 @@ use crate::ui::{Ui, text};
 
 The passphrase of the other repository comes from --to-passphrase-file, --to-passphrase-command, the environment
 (ICECORE_TO_PASSPHRASE, ICECORE_TO_PASSPHRASE_FILE, ICECORE_TO_PASSPHRASE_COMMAND), its key file, or the terminal.")]
-pub struct Args {
+pub struct CopyArgs {
     /// Snapshots to copy: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["tag", "source"])]
     snaps: Vec<String>,
@@ -81,7 +81,7 @@ pub struct Args {
 /// One snapshot, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "copy")]
-struct Record<'a> {
+struct CopyRecord<'a> {
     snapshot: String,
     /// `copied`, `there`, `wanted` or `failed`.
     outcome: &'static str,
@@ -92,7 +92,7 @@ struct Record<'a> {
     why: Option<&'a str>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> CopyRecord<'a> {
     fn new(item: &'a CopyItem) -> Self {
         let (outcome, copy, why) = match &item.outcome {
             CopyOutcome::Copied(id) => ("copied", Some(id.to_string()), None),
@@ -124,7 +124,7 @@ impl<'a> Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct CopySummary {
     dry_run: bool,
     copied: u64,
     there: u64,
@@ -133,7 +133,7 @@ struct Summary {
     stored_bytes: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> {
     let (from, mut meter, cancel) = context.begin()?;
 
     // The other repository has its own address and secrets; all else is the same.
@@ -182,14 +182,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     meter.end();
     let mut out = context.ui.data()?;
     for item in &report.items {
-        out.record(&Record::new(item), || Record::line(item))?;
+        out.record(&CopyRecord::new(item), || CopyRecord::line(item))?;
     }
     out.finish()?;
 
     let count = |is: fn(&CopyOutcome) -> bool| {
         report.items.iter().filter(|item| is(&item.outcome)).count() as u64
     };
-    let summary = Summary {
+    let summary = CopySummary {
         dry_run: args.dry_run,
         copied: count(|one| matches!(one, CopyOutcome::Copied(_) | CopyOutcome::Wanted)),
         there: count(|one| matches!(one, CopyOutcome::There(_))),
@@ -227,7 +227,7 @@ fn no_other(error: CliError) -> CliError {
     }
 }
 
-impl Summary {
+impl CopySummary {
     fn line(&self) -> String {
         let copied = text::counted(self.copied, "snapshot", "snapshots");
         let verb = if self.dry_run {

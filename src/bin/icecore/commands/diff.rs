@@ -1,9 +1,9 @@
 //! `icecore diff`
 
-use icecore::ops::diff::{Change, Changed, diff};
+use icecore::ops::diff::{ChangedParts, PathChange, diff};
 use serde::Serialize;
 
-use super::Relay;
+use super::CallbackError;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -16,7 +16,7 @@ use crate::ui::json;
 #[command(after_help = "Examples:
   icecore diff 4f1c latest
   icecore diff 4f1c 77ab --json")]
-pub struct Args {
+pub struct DiffArgs {
     /// Older snapshot
     #[arg(value_name = "SNAP", value_parser = parse::snap)]
     old: String,
@@ -29,7 +29,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "difference")]
-struct Record<'a> {
+struct DiffRecord<'a> {
     /// `added`, `removed`, `kind`, `content` or `metadata`.
     change: &'static str,
     source: &'a str,
@@ -41,12 +41,12 @@ struct Record<'a> {
     new_size: Option<u64>,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &DiffArgs) -> Result<Outcome, CliError> {
     let hosts = args.hosts.choice(context)?;
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
 
     let mut out = context.ui.data()?;
-    let mut relay = Relay::default();
+    let mut relay = CallbackError::default();
     let compared = diff(
         &repository,
         &args.old,
@@ -56,15 +56,15 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         &cancel,
         &mut |item| {
             let (change, mark) = match item.change {
-                Change::Added => ("added", '+'),
-                Change::Removed => ("removed", '-'),
-                Change::Changed(Changed::Kind) => ("kind", 'T'),
-                Change::Changed(Changed::Content) => ("content", 'M'),
-                Change::Changed(Changed::Metadata) => ("metadata", 'm'),
+                PathChange::Added => ("added", '+'),
+                PathChange::Removed => ("removed", '-'),
+                PathChange::Changed(ChangedParts::Kind) => ("kind", 'T'),
+                PathChange::Changed(ChangedParts::Content) => ("content", 'M'),
+                PathChange::Changed(ChangedParts::Metadata) => ("metadata", 'm'),
             };
             let source = item.source;
             let path = item.path;
-            let record = Record {
+            let record = DiffRecord {
                 change,
                 source,
                 path: json::PathField::new(&path.to_slashed()),

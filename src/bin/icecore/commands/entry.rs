@@ -8,7 +8,7 @@ use crate::ui::{json, text};
 /// An entry as JSON. Fields that do not apply to its kind are absent.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "entry")]
-pub struct Record {
+pub struct EntryRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
     source: String,
@@ -43,7 +43,7 @@ pub struct Record {
     reason: Option<String>,
 }
 
-impl Record {
+impl EntryRecord {
     /// Creates the record of an entry. `snapshot` is set if there may be several.
     pub fn new(snapshot: Option<String>, source: &str, entry: &Entry) -> Self {
         let meta = entry.meta();
@@ -221,7 +221,7 @@ mod tests {
                 reason: "denied".to_owned(),
             },
         );
-        let value = serde_json::to_value(Record::new(None, "home", &failed)).expect("JSON");
+        let value = serde_json::to_value(EntryRecord::new(None, "home", &failed)).expect("JSON");
         let expected = serde_json::json!({
             "type": "entry", "source": "home", "path": "a\u{fffd}", "path_hex": "61ff", "kind": "failed",
             "reason": "denied",
@@ -233,7 +233,7 @@ mod tests {
                 meta: Metadata::default(),
                 target: target.to_vec(),
             };
-            serde_json::to_value(Record::new(
+            serde_json::to_value(EntryRecord::new(
                 None,
                 "home",
                 &entry(b"l", EntryFlags::empty(), node),

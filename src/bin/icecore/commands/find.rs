@@ -6,7 +6,7 @@ use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
 
 use super::nothing::tell_nothing;
-use super::{Relay, entry};
+use super::{CallbackError, entry};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -20,7 +20,7 @@ use crate::parse;
   icecore find '*.pem'
   icecore find '/projects/*/notes.txt' --source home
   icecore find passwd --host web1 --json")]
-pub struct Args {
+pub struct FindArgs {
     /// Pattern
     glob: OsString,
     /// Search only snapshots of this host
@@ -34,7 +34,7 @@ pub struct Args {
     source: Option<String>,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let filter = SnapshotFilter {
         host: args.host.clone(),
@@ -43,7 +43,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
 
     let mut out = context.ui.data()?;
-    let mut relay = Relay::default();
+    let mut relay = CallbackError::default();
     let found = find(
         &repository,
         &args.glob,
@@ -52,7 +52,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         &cancel,
         &mut |item| {
             let id = item.snapshot.id;
-            let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
+            let record = entry::EntryRecord::new(Some(id.to_string()), item.source, item.entry);
             relay.pass(out.record(&record, || {
                 format!("{}:{}", id.short(), entry::short(item.source, item.entry))
             }))

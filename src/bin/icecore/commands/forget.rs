@@ -7,8 +7,8 @@ use icecore::Error;
 use icecore::observe::Severity;
 use icecore::ops::Cancel;
 use icecore::ops::forget::{
-    Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy,
-    forget_named,
+    ForgetDecision, ForgetOptions, ForgetReport, GroupBy, Period, PeriodSlots, Policy,
+    forget_by_policy, forget_named,
 };
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
@@ -46,13 +46,13 @@ use crate::ui::{Meter, json, text};
   icecore forget --keep-within 30d --keep-within-monthly 1y --keep-tag release --host web1
   icecore forget --keep-daily 14 --keep-monthly all --prune
   icecore forget 4f1c9a02 b77e01d3")]
-pub struct Args {
+pub struct ForgetArgs {
     /// Forget these snapshots: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["rules", "group_by", "tag", "source", "force"])]
     snaps: Vec<String>,
 
     #[command(flatten)]
-    keep: Keep,
+    keep: KeepOptions,
 
     /// Judge only snapshots of this host (default: all hosts, or with [retention] of icecore.toml
     /// only its own host); with SNAP: the host that 'latest' refers to
@@ -91,25 +91,25 @@ pub struct Args {
 #[command(
     next_help_heading = "What is kept (N is a number or 'all'; SPAN is for example 36h, 30d, 8w, 6mo or 1y)"
 )]
-struct Keep {
+struct KeepOptions {
     /// The newest N
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_last: Option<Slots>,
+    keep_last: Option<PeriodSlots>,
     /// The newest of each of the last N hours that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_hourly: Option<Slots>,
+    keep_hourly: Option<PeriodSlots>,
     /// The newest of each of the last N days that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_daily: Option<Slots>,
+    keep_daily: Option<PeriodSlots>,
     /// The newest of each of the last N weeks (Monday to Sunday) that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_weekly: Option<Slots>,
+    keep_weekly: Option<PeriodSlots>,
     /// The newest of each of the last N months that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_monthly: Option<Slots>,
+    keep_monthly: Option<PeriodSlots>,
     /// The newest of each of the last N years that have a snapshot
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
-    keep_yearly: Option<Slots>,
+    keep_yearly: Option<PeriodSlots>,
     /// All that are less than SPAN older than the newest complete one
     #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within: Option<Duration>,
@@ -163,10 +163,10 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-impl Keep {
+impl KeepOptions {
     fn policy(&self) -> Policy {
         // As in restic, a rule of zero is not set.
-        let set = |slots: Option<Slots>| slots.filter(|&slots| slots != Slots::Some(0));
+        let set = |slots: Option<PeriodSlots>| slots.filter(|&slots| slots != PeriodSlots::Some(0));
         let span = |span: Option<Duration>| span.filter(|span| !span.is_zero());
 
         let counted = [
@@ -202,7 +202,7 @@ impl Keep {
     }
 }
 
-impl Args {
+impl ForgetArgs {
     /// Runs a prune after the snapshots are forgotten, if --prune was given. Returns `None` for a
     /// dry run: it has forgotten nothing, so a prune would have nothing to report about it.
     fn prune_now(
@@ -225,7 +225,7 @@ impl Args {
 /// A snapshot and the decision about it, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "decision")]
-struct Record<'a> {
+struct DecisionRecord<'a> {
     id: String,
     host: &'a str,
     sources: Vec<&'a str>,
@@ -238,7 +238,7 @@ struct Record<'a> {
     reasons: Vec<String>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> DecisionRecord<'a> {
     fn new(found: &'a StoredSnapshot, action: &'static str, reasons: Vec<String>) -> Self {
         Self {
             id: found.id.to_string(),
@@ -259,7 +259,7 @@ impl<'a> Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct ForgetSummary {
     dry_run: bool,
     kept: u64,
     /// Snapshots that were forgotten, or in a dry run would be.
@@ -268,10 +268,10 @@ struct Summary {
     refused: u64,
     /// The summary of --prune.
     #[serde(skip_serializing_if = "Option::is_none")]
-    prune: Option<prune::Summary>,
+    prune: Option<prune::PruneSummary>,
 }
 
-impl Summary {
+impl ForgetSummary {
     /// Returns the lines for people. `comes_back`: a forgotten snapshot can be brought back over
     /// this store.
     fn lines(&self, comes_back: bool) -> Vec<String> {
@@ -298,7 +298,7 @@ impl Summary {
     }
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError> {
     let given = args.keep.policy();
     // Rules on the command line replace all rules of the configuration. The latter apply only to
     // the file's own host: another host that shares the repository has its own file, and perhaps
@@ -358,7 +358,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     )
 }
 
-fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+fn named(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let hosts = HostArgs {
         host: args.host.clone(),
@@ -381,14 +381,14 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     if context.ui.json {
         for one in &found {
-            out.object(&Record::new(one, "drop", vec!["named".to_owned()]))?;
+            out.object(&DecisionRecord::new(one, "drop", vec!["named".to_owned()]))?;
         }
     }
     out.finish()?;
 
     let dropped = found.len() as u64;
-    let prune = pruned.as_ref().map(prune::Summary::new);
-    let summary = Summary {
+    let prune = pruned.as_ref().map(prune::PruneSummary::new);
+    let summary = ForgetSummary {
         dry_run: args.dry_run,
         kept: 0,
         dropped,
@@ -419,7 +419,7 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
 fn by_policy(
     context: &Context<'_>,
-    args: &Args,
+    args: &ForgetArgs,
     options: ForgetOptions,
 ) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
@@ -433,12 +433,12 @@ fn by_policy(
     meter.end();
     tell(context, &report)?;
 
-    let summary = Summary {
+    let summary = ForgetSummary {
         dry_run: args.dry_run,
         kept: report.kept,
         dropped: report.dropped,
         refused: report.refused.len() as u64,
-        prune: pruned.as_ref().map(prune::Summary::new),
+        prune: pruned.as_ref().map(prune::PruneSummary::new),
     };
 
     // Refused groups are an error. The rest was done, so print the summary first.
@@ -485,7 +485,7 @@ fn refused(report: &ForgetReport) -> Option<Error> {
 
 fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
-    let reasons = |one: &Decision| {
+    let reasons = |one: &ForgetDecision| {
         one.reasons
             .iter()
             .map(ToString::to_string)
@@ -498,10 +498,10 @@ fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
         } else {
             "drop"
         };
-        let action = |one: &Decision| if one.keep { "keep" } else { dropped };
+        let action = |one: &ForgetDecision| if one.keep { "keep" } else { dropped };
         if context.ui.json {
             for one in &group.decisions {
-                out.object(&Record::new(&one.found, action(one), reasons(one)))?;
+                out.object(&DecisionRecord::new(&one.found, action(one), reasons(one)))?;
             }
             continue;
         }
@@ -534,10 +534,10 @@ mod tests {
     #[derive(clap::Parser)]
     struct Words {
         #[command(flatten)]
-        args: Args,
+        args: ForgetArgs,
     }
 
-    fn args(words: &[&str]) -> Result<Args, clap::Error> {
+    fn args(words: &[&str]) -> Result<ForgetArgs, clap::Error> {
         Words::try_parse_from([&["forget"], words].concat()).map(|words| words.args)
     }
 
@@ -555,8 +555,8 @@ mod tests {
         ];
         let policy = args(&words).expect("good words").keep.policy();
 
-        assert_eq!(policy.last, Some(Slots::Some(3)));
-        assert_eq!(policy.periods, [(Period::Day, Slots::All)]);
+        assert_eq!(policy.last, Some(PeriodSlots::Some(3)));
+        assert_eq!(policy.periods, [(Period::Day, PeriodSlots::All)]);
         assert_eq!(policy.within, Some(Duration::from_secs(86_400)));
 
         let year = args(&["--keep-within-yearly", "2y"])
@@ -591,7 +591,10 @@ mod tests {
             .policy();
         assert_eq!(
             (all.last, all.periods),
-            (Some(Slots::All), vec![(Period::Day, Slots::All)])
+            (
+                Some(PeriodSlots::All),
+                vec![(Period::Day, PeriodSlots::All)]
+            )
         );
     }
 

@@ -18,7 +18,7 @@ use crate::parse;
   icecore init -r /srv/repo --passphrase-file /root/passphrase
   icecore init -r /mnt/backup/repo --parity 5
   icecore init -r /srv/public --no-passphrase")]
-pub struct Args {
+pub struct InitArgs {
     /// Add recovery data to each pack, as a percentage of its size (1 to 100), from which 'repair
     /// packs' heals bit rot
     #[arg(long, value_name = "PERCENT", value_parser = parse::whole_percent)]
@@ -26,14 +26,14 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct InitSummary {
     repository: String,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &InitArgs) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     let id = context.init(args.parity)?;
-    let summary = Summary {
+    let summary = InitSummary {
         repository: id.to_string(),
     };
     Ok(meter.finish("init", Outcome::Done, &summary, || {

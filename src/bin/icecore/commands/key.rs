@@ -26,15 +26,15 @@ const GIVE_NEW: &str = "use --new-passphrase-file, --new-passphrase-command or -
   icecore key change
   icecore key remove 3f9a
   icecore key export /media/usb/icecore-key")]
-pub struct Args {
+pub struct KeyArgs {
     #[command(subcommand)]
-    action: Action,
+    action: KeyCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum KeyCommand {
     /// Add a passphrase
-    Add(New),
+    Add(NewPassphrase),
     /// List the slots
     List,
     /// Remove a slot; the last one cannot be removed
@@ -43,7 +43,7 @@ enum Action {
         slot: String,
     },
     /// Replace the passphrase that opened the repository
-    Change(New),
+    Change(NewPassphrase),
     /// Write a new slot to a file, to be stored apart from the repository
     ///
     /// Copied back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if
@@ -53,13 +53,13 @@ enum Action {
         #[arg(value_parser = parse::paths())]
         file: PathBuf,
         #[command(flatten)]
-        new: New,
+        new: NewPassphrase,
     },
 }
 
 /// The source of the new passphrase (default: the terminal).
 #[derive(Debug, clap::Args)]
-struct New {
+struct NewPassphrase {
     /// Read the new passphrase from this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["new_passphrase_command", "new_key_file"])]
     #[arg(value_parser = parse::paths())]
@@ -78,7 +78,7 @@ struct New {
 /// A slot as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "key")]
-struct Record<'a> {
+struct KeyRecord<'a> {
     slot: &'a str,
     label: &'a str,
     created: Option<String>,
@@ -88,14 +88,14 @@ struct Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary<'a> {
+struct KeySummary<'a> {
     slot: &'a str,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &KeyArgs) -> Result<Outcome, CliError> {
     match &args.action {
-        Action::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
-        Action::Change(new) => {
+        KeyCommand::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
+        KeyCommand::Change(new) => {
             let done = write_slot(
                 context,
                 new,
@@ -108,8 +108,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             }
             done
         }
-        Action::List => list(context),
-        Action::Remove { slot } => {
+        KeyCommand::List => list(context),
+        KeyCommand::Remove { slot } => {
             let (repository, meter, _cancel) = context.begin()?;
             // If the slot in use is removed, the key file that opened it is of no use.
             let current = repository
@@ -121,13 +121,18 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
                 retire_key_file(context);
             }
             let line = || vec![format!("slot {slot} removed")];
-            Ok(meter.finish("key remove", Outcome::Done, &Summary { slot: &slot }, line))
+            Ok(meter.finish(
+                "key remove",
+                Outcome::Done,
+                &KeySummary { slot: &slot },
+                line,
+            ))
         }
-        Action::Export { file, new } => export(context, file, new),
+        KeyCommand::Export { file, new } => export(context, file, new),
     }
 }
 
-impl New {
+impl NewPassphrase {
     /// Returns the new passphrase.
     fn secret(&self, context: &Context<'_>) -> Result<Secret, CliError> {
         if let Some(path) = &self.new_passphrase_file {
@@ -168,7 +173,7 @@ type SlotWriter = fn(&Repository, &Secret, &str) -> Result<String, RepoError>;
 
 fn write_slot(
     context: &Context<'_>,
-    new: &New,
+    new: &NewPassphrase,
     command: &'static str,
     done: &str,
     write: SlotWriter,
@@ -176,7 +181,7 @@ fn write_slot(
     let (repository, meter, _cancel) = context.begin()?;
     let slot = write(&repository, &new.secret(context)?, &new.label())?;
     let line = || vec![format!("slot {slot} {done}")];
-    Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
+    Ok(meter.finish(command, Outcome::Done, &KeySummary { slot: &slot }, line))
 }
 
 /// Renames the key file that opened the repository, whose slot is gone. Otherwise the key file
@@ -218,7 +223,7 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     {
         let damage = damage.as_deref();
         if context.ui.json {
-            out.object(&Record {
+            out.object(&KeyRecord {
                 slot: name,
                 label,
                 created: json::time(*created),
@@ -251,7 +256,7 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     }))
 }
 
-fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliError> {
+fn export(context: &Context<'_>, file: &Path, new: &NewPassphrase) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
     let slot = repository.export_key(&new.secret(context)?, &new.label())?;
     if file.as_os_str() == "-" {

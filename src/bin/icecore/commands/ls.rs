@@ -6,7 +6,7 @@ use icecore::ops::list::{LsItem, ls, missing};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
-use super::{Relay, entry, what};
+use super::{CallbackError, entry, what};
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -19,7 +19,7 @@ use crate::ui::{json, text};
   icecore ls latest:home/projects -l
   icecore ls 4f1c:etc --recursive --json
   icecore ls latest --missing")]
-pub struct Args {
+pub struct LsArgs {
     /// Snapshot, source and path
     #[arg(value_name = "SNAP[:SOURCE[/PATH]]",
           value_parser = OsStringValueParser::new().try_map(|s| parse::snap_path(&s)))]
@@ -40,7 +40,7 @@ pub struct Args {
 /// A source of the snapshot, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "source")]
-struct Source<'a> {
+struct SourceLine<'a> {
     name: &'a str,
     /// `tree` or `stream`.
     kind: &'static str,
@@ -57,22 +57,22 @@ struct Source<'a> {
     partial: Option<u64>,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let mut out = context.ui.data()?;
-    let mut relay = Relay::default();
+    let mut relay = CallbackError::default();
     let asked = what(context, &args.what, &args.hosts)?;
 
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;
         relay.pass(match item {
-            LsItem::Source { source, time } => out.record(&Source::new(source, time), || {
+            LsItem::Source { source, time } => out.record(&SourceLine::new(source, time), || {
                 source_line(source, time, args.long)
             }),
             LsItem::Entry {
                 source,
                 entry: found,
-            } => out.record(&entry::Record::new(None, source, found), || {
+            } => out.record(&entry::EntryRecord::new(None, source, found), || {
                 if args.long {
                     entry::long(source, found)
                 } else if args.missing {
@@ -94,7 +94,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceLine<'a> {
     fn new(source: &'a SourceRecord, at: Timestamp) -> Self {
         let (kind, size) = match &source.kind {
             SourceKind::Tree { .. } => ("tree", None),

@@ -13,13 +13,13 @@ use crate::parse;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore man /usr/local/share/man/man1")]
-pub struct Args {
+pub struct ManArgs {
     /// Directory; created if it does not exist
     #[arg(value_name = "DIR", value_parser = parse::paths())]
     directory: PathBuf,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &ManArgs) -> Result<Outcome, CliError> {
     let directory = args.directory.display();
     std::fs::create_dir_all(&args.directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.directory))

@@ -26,7 +26,7 @@ mod verify;
 
 use clap::Subcommand;
 use icecore::Error;
-use icecore::ops::list::What;
+use icecore::ops::list::ListedPath;
 
 use crate::args::Cli;
 use crate::context::{Context, HostArgs};
@@ -36,27 +36,27 @@ use crate::parse::SnapPath;
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Init(init::Args),
-    Backup(Box<backup::Args>),
-    Snapshots(snapshots::Args),
-    Ls(ls::Args),
-    Find(find::Args),
-    Cat(cat::Args),
-    Diff(diff::Args),
-    Stats(stats::Args),
-    Restore(restore::Args),
-    Verify(verify::Args),
-    Copy(Box<copy::Args>),
-    Status(status::Args),
-    Forget(Box<forget::Args>),
-    Undelete(undelete::Args),
-    Tag(tag::Args),
-    Prune(prune::Args),
-    Repair(repair::Args),
-    Key(key::Args),
-    Node(Box<node::Args>),
-    Completions(completions::Args),
-    Man(man::Args),
+    Init(init::InitArgs),
+    Backup(Box<backup::BackupArgs>),
+    Snapshots(snapshots::SnapshotListArgs),
+    Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    Cat(cat::CatArgs),
+    Diff(diff::DiffArgs),
+    Stats(stats::StatsArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Copy(Box<copy::CopyArgs>),
+    Status(status::StatusArgs),
+    Forget(Box<forget::ForgetArgs>),
+    Undelete(undelete::UndeleteArgs),
+    Tag(tag::TagArgs),
+    Prune(prune::PruneArgs),
+    Repair(repair::RepairArgs),
+    Key(key::KeyArgs),
+    Node(Box<node::NodeArgs>),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Runs the command.
@@ -94,9 +94,13 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
 }
 
 /// Converts a selection for the library.
-fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<What, CliError> {
+fn what(
+    context: &Context<'_>,
+    selected: &SnapPath,
+    hosts: &HostArgs,
+) -> Result<ListedPath, CliError> {
     let SnapPath { snap, source, path } = selected.clone();
-    Ok(What {
+    Ok(ListedPath {
         snapshot: snap,
         hosts: hosts.choice(context)?,
         source,
@@ -106,9 +110,9 @@ fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<
 
 /// Keeps an error of the binary while the library operation that called it ends.
 #[derive(Default)]
-struct Relay(Option<CliError>);
+struct CallbackError(Option<CliError>);
 
-impl Relay {
+impl CallbackError {
     /// Ends the operation if the result is an error.
     fn pass(&mut self, result: Result<(), CliError>) -> Result<(), Error> {
         result.map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icecore::ops::prune::{Amount, CopyStop, PruneOptions, PruneReport, Waiting, prune};
+use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
 use icecore::types::ByteSize;
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ use crate::ui::{json, text};
   icecore prune --now
   icecore prune --dry-run
   icecore prune --max-repack 2GiB --max-time 30m")]
-pub struct Args {
+pub struct PruneArgs {
     /// Delete at once if no other client is active
     #[arg(long)]
     now: bool,
@@ -44,14 +44,14 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-pub struct Packs {
+pub struct PackAmountRecord {
     packs: u64,
     /// Stored bytes.
     bytes: u64,
 }
 
-impl From<Amount> for Packs {
-    fn from(amount: Amount) -> Self {
+impl From<PackAmount> for PackAmountRecord {
+    fn from(amount: PackAmount) -> Self {
         Self {
             packs: amount.packs,
             bytes: amount.bytes,
@@ -61,7 +61,7 @@ impl From<Amount> for Packs {
 
 /// The report as JSON.
 #[derive(Serialize)]
-pub struct Summary {
+pub struct PruneSummary {
     dry_run: bool,
     /// Another prune is running. Nothing was done.
     other_prune: bool,
@@ -69,33 +69,33 @@ pub struct Summary {
     roots: u64,
     chunks: u64,
     /// Packs with any needed data, and the needed share of their bytes.
-    live: Packs,
+    live: PackAmountRecord,
     /// Packs without needed data, and the unneeded share of all packs' bytes.
-    dead: Packs,
-    adopted: Packs,
-    condemned: Packs,
-    copied: Packs,
+    dead: PackAmountRecord,
+    adopted: PackAmountRecord,
+    condemned: PackAmountRecord,
+    copied: PackAmountRecord,
     /// `full`, `max-repack` or `max-time`.
     #[serde(skip_serializing_if = "Option::is_none")]
     copy_stopped: Option<&'static str>,
-    dropped: Packs,
+    dropped: PackAmountRecord,
     freed_bytes: u64,
-    pending: Packs,
+    pending: PackAmountRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_until: Option<String>,
     /// Why the pending packs wait.
     waiting: Vec<String>,
     /// Kept for snapshots in quarantine that cannot be read, and for snapshots that vanished
     /// without being forgotten.
-    held: Packs,
+    held: PackAmountRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<String>,
     /// The number of snapshots of each kind.
     unreadable_quarantined: u64,
     vanished: u64,
     /// Objects deleted from quarantine, and left there.
-    quarantine_deleted: Packs,
-    quarantined: Packs,
+    quarantine_deleted: PackAmountRecord,
+    quarantined: PackAmountRecord,
     segments_merged: u64,
     segments_deleted: u64,
     leases_swept: u64,
@@ -104,7 +104,7 @@ pub struct Summary {
     unfinished_deleted: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let mut options = options(context.config()?);
     options.now = args.now;
@@ -115,7 +115,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let report = prune(&repository, &options, &meter, &cancel)?;
     meter.end();
     let elapsed = text::span(meter.elapsed());
-    let summary = Summary::new(&report);
+    let summary = PruneSummary::new(&report);
     Ok(meter.finish("prune", Outcome::Done, &summary, || {
         lines(&report, &elapsed)
     }))
@@ -131,7 +131,7 @@ pub fn options(config: &Config) -> PruneOptions {
     options
 }
 
-impl Summary {
+impl PruneSummary {
     pub fn new(report: &PruneReport) -> Self {
         Self {
             dry_run: report.dry_run,
@@ -174,7 +174,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
     if report.other_prune {
         return vec!["another prune is at work: nothing was done".to_owned()];
     }
-    let packs = |amount: Amount| text::counted(amount.packs, "pack", "packs");
+    let packs = |amount: PackAmount| text::counted(amount.packs, "pack", "packs");
     let would = if report.dry_run { "would be " } else { "" };
     let mut lines = vec![format!(
         "needed: {} in {} by {}; not needed: {} ({elapsed})",
@@ -263,7 +263,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
 
 fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    let objects = |amount: Amount| {
+    let objects = |amount: PackAmount| {
         format!(
             "{} ({})",
             text::counted(amount.packs, "object", "objects"),
@@ -317,22 +317,22 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
 }
 
 /// Describes for people why something waits.
-fn waiting(why: &Waiting) -> String {
+fn waiting(why: &WaitReason) -> String {
     match why {
-        Waiting::Grace => "the grace has not passed: others may still be reading or using it".to_owned(),
-        Waiting::Lease { id, host, kind, started } => {
+        WaitReason::Grace => "the grace has not passed: others may still be reading or using it".to_owned(),
+        WaitReason::Lease { id, host, kind, started } => {
             let kind = kind.map_or("command".to_owned(), |kind| format!("{kind:?}").to_lowercase());
             let host = if host.is_empty() { "an unknown machine" } else { host };
             let since = text::when(*started);
             format!("a {kind} on {} has been at work since {since} (lease {})", text::clean(host), id.short())
         }
-        Waiting::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
-        Waiting::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
-        Waiting::Unknown => {
+        WaitReason::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
+        WaitReason::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
+        WaitReason::Unknown => {
             "a snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may need it"
                 .to_owned()
         }
-        Waiting::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
+        WaitReason::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
     }
 }
 
@@ -350,19 +350,19 @@ mod tests {
     #[test]
     fn a_report_tells_what_waits_and_why() {
         let report = PruneReport {
-            live: Amount {
+            live: PackAmount {
                 packs: 2,
                 bytes: 3 << 20,
             },
-            condemned: Amount {
+            condemned: PackAmount {
                 packs: 1,
                 bytes: 1 << 20,
             },
-            pending: Amount {
+            pending: PackAmount {
                 packs: 1,
                 bytes: 1 << 20,
             },
-            kept_waiting: vec![Waiting::Grace],
+            kept_waiting: vec![WaitReason::Grace],
             ..PruneReport::default()
         };
 

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use icecore::observe::Counters;
 use icecore::ops::repair::{
-    Fate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, Replaced, repair_config,
-    repair_index, repair_packs, repair_snapshots,
+    PackFate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, ReplacedSnapshot,
+    repair_config, repair_index, repair_packs, repair_snapshots,
 };
 use serde::Serialize;
 
@@ -20,13 +20,13 @@ use crate::ui::text;
   icecore repair packs
   icecore repair packs --quick --dry-run
   icecore repair snapshots")]
-pub struct Args {
+pub struct RepairArgs {
     #[command(subcommand)]
-    what: What,
+    what: RepairCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum RepairCommand {
     /// Publish index segments again from the packs' own directories, and rebuild the local index
     Index,
     /// Restore a damaged or missing copy of the configuration or of a key slot from the other copy
@@ -168,12 +168,12 @@ struct SnapshotsSummary {
     set_aside: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &RepairArgs) -> Result<Outcome, CliError> {
     match &args.what {
-        What::Index => index(context),
-        What::Config => config(context),
-        What::Packs(args) => packs(context, args),
-        What::Snapshots(args) => snapshots(context, args),
+        RepairCommand::Index => index(context),
+        RepairCommand::Config => config(context),
+        RepairCommand::Packs(args) => packs(context, args),
+        RepairCommand::Snapshots(args) => snapshots(context, args),
     }
 }
 
@@ -238,12 +238,12 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     for pack in &report.damaged {
         let fate = match pack.fate {
-            Fate::Healed => "healed",
-            Fate::Saved => "saved",
-            Fate::Lost => "lost",
-            Fate::LostForNow => "lost for now",
-            Fate::Unreadable => "cannot be read now",
-            Fate::Foreign => "not a pack, set aside",
+            PackFate::Healed => "healed",
+            PackFate::Saved => "saved",
+            PackFate::Lost => "lost",
+            PackFate::LostForNow => "lost for now",
+            PackFate::Unreadable => "cannot be read now",
+            PackFate::Foreign => "not a pack, set aside",
         };
         let record = PackRecord {
             pack: pack.id.to_string(),
@@ -365,7 +365,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     meter.end();
 
     let mut out = context.ui.data()?;
-    let mut tell = |what: &str, replaced: &Replaced| {
+    let mut tell = |what: &str, replaced: &ReplacedSnapshot| {
         let new = replaced.new.map(|id| id.to_string());
         let lost = text::counted(replaced.lost, "path lacks", "paths lack");
         let by = replaced

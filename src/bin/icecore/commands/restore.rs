@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::restore::{
-    Overwrite, RestoreOptions, RestoreReport, Target, UnmatchedInclude, What, restore,
+    OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, UnmatchedInclude,
+    restore,
 };
 use icecore::repo::HostChoice;
-use icecore::target::{OwnerPolicy, Protection};
+use icecore::target::{OwnerPolicy, ProtectedDirs};
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
@@ -30,7 +31,7 @@ use crate::ui::{Meter, json, text};
   icecore restore latest:home /home --overwrite if-changed
   icecore restore latest:home/notes.txt .
   icecore restore latest:db - | psql")]
-pub struct Args {
+pub struct RestoreArgs {
     /// Snapshot, source and path
     #[arg(value_name = "SNAP[:SOURCE[/PATH]]",
           value_parser = OsStringValueParser::new().try_map(|s| parse::snap_path(&s)))]
@@ -46,8 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<OsString>,
     /// What to do with existing files
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::IfChanged)]
-    overwrite: When,
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = OverwriteChoice::IfChanged)]
+    overwrite: OverwriteChoice,
     /// Delete entries that did not exist when it was backed up, only below restored directories
     ///
     /// Names that a rule, an error or another file system kept out of the backup are left alone. So
@@ -78,7 +79,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum When {
+enum OverwriteChoice {
     /// Write every file again
     Always,
     /// Write files whose size or modification time differs (contents are not compared; --verify
@@ -92,7 +93,7 @@ enum When {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct RestoreSummary {
     snapshot: String,
     dry_run: bool,
     entries: u64,
@@ -143,7 +144,7 @@ impl PatternField {
     }
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliError> {
     let to_stdout = args.target == Path::new("-");
 
     // Refuse options that make no sense for standard output.
@@ -166,7 +167,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
 
     let (repository, meter, cancel) = context.begin()?;
-    let what = What {
+    let what = SnapshotPath {
         snapshot: args.what.snap.clone(),
         source: args.what.source.clone(),
         path: args.what.path.clone(),
@@ -178,7 +179,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         let report = restore(
             &repository,
             &what,
-            Target::Stdout(&mut out),
+            RestoreTarget::Stdout(&mut out),
             &options,
             &meter,
             &cancel,
@@ -186,7 +187,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         out.finish()?;
         report
     } else {
-        let target = Target::Directory(args.target.clone());
+        let target = RestoreTarget::Directory(args.target.clone());
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
 
@@ -200,13 +201,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
 
     let elapsed = text::span(meter.elapsed());
-    let summary = Summary::new(&report, args.dry_run);
+    let summary = RestoreSummary::new(&report, args.dry_run);
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
 /// Reports the include patterns that matched nothing, or that the patterns together select nothing.
 /// Returns true if it reported anything.
-fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
+fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> bool {
     let tell = |message: String, hint: String| {
         meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
     };
@@ -253,15 +254,15 @@ fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
     true
 }
 
-fn options(args: &Args, host: HostChoice, protect: Protection) -> RestoreOptions {
+fn options(args: &RestoreArgs, host: HostChoice, protect: ProtectedDirs) -> RestoreOptions {
     RestoreOptions {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         overwrite: match args.overwrite {
-            When::Always => Overwrite::Always,
-            When::IfChanged => Overwrite::IfChanged,
-            When::IfNewer => Overwrite::IfNewer,
-            When::Never => Overwrite::Never,
+            OverwriteChoice::Always => OverwriteRule::Always,
+            OverwriteChoice::IfChanged => OverwriteRule::IfChanged,
+            OverwriteChoice::IfNewer => OverwriteRule::IfNewer,
+            OverwriteChoice::Never => OverwriteRule::Never,
         },
         delete: args.delete,
         delete_excluded: args.delete_excluded,
@@ -278,7 +279,7 @@ fn options(args: &Args, host: HostChoice, protect: Protection) -> RestoreOptions
     }
 }
 
-impl Summary {
+impl RestoreSummary {
     fn new(report: &RestoreReport, dry_run: bool) -> Self {
         Self {
             snapshot: report.snapshot.to_string(),

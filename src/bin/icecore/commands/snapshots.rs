@@ -3,7 +3,7 @@
 use icecore::format::{self, LeaseKind, SourceKind};
 use icecore::observe::Severity;
 use icecore::ops::forget::restorable;
-use icecore::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
+use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
 use icecore::ops::{Cancel, reading_lease, sync_until};
 use icecore::repo::{Repository, StoredSnapshot};
 use icecore::types::Timestamp;
@@ -13,7 +13,7 @@ use super::nothing::{tell_nothing, tell_nothing_of};
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::lacking::Missing;
+use crate::ui::lacking::LackingLines;
 use crate::ui::{Meter, json, text};
 
 /// List the snapshots
@@ -30,7 +30,7 @@ use crate::ui::{Meter, json, text};
   icecore snapshots --host web1 --tag nightly
   icecore snapshots --forgotten
   icecore snapshots --json")]
-pub struct Args {
+pub struct SnapshotListArgs {
     /// List only snapshots of this host
     #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
@@ -48,7 +48,7 @@ pub struct Args {
 /// One snapshot as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "snapshot")]
-struct Record<'a> {
+struct SnapshotRecord<'a> {
     id: String,
     host: &'a str,
     /// `started`, or the time of the commit by the store's clock if they are more than a day apart.
@@ -69,15 +69,15 @@ struct Record<'a> {
     /// When it was forgotten; absent unless it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
-    sources: Vec<SourceRecord<'a>>,
+    sources: Vec<SnapshotSourceRecord<'a>>,
     /// The images that the node's services ran with; absent if none was recorded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    images: Vec<Image<'a>>,
+    images: Vec<ImageRecord<'a>>,
 }
 
 /// The image of a service. `digest` is its digest in its registry, absent if it is in none.
 #[derive(Serialize)]
-struct Image<'a> {
+struct ImageRecord<'a> {
     service: &'a str,
     image: &'a str,
     id: &'a str,
@@ -87,7 +87,7 @@ struct Image<'a> {
     sources: &'a [String],
 }
 
-impl<'a> Image<'a> {
+impl<'a> ImageRecord<'a> {
     fn new(image: &'a format::ServiceImage) -> Self {
         Self {
             service: &image.service,
@@ -101,7 +101,7 @@ impl<'a> Image<'a> {
 
 /// One source of a snapshot. A tree has a `path`, a stream has a `command` and a `size`.
 #[derive(Serialize)]
-struct SourceRecord<'a> {
+struct SnapshotSourceRecord<'a> {
     name: &'a str,
     kind: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -117,20 +117,23 @@ struct SourceRecord<'a> {
     suspect: Option<&'a str>,
     /// The parts of it that the snapshot lacks; absent if nothing is known to be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    missing: Option<Missing<'a>>,
+    missing: Option<LackingLines<'a>>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> SnapshotRecord<'a> {
     /// Creates the record. `lacking`: the missing paths of each source, where they were listed.
     fn new(
         stored: &'a StoredSnapshot,
         forgotten: Option<Timestamp>,
-        lacking: &'a [Option<Lacking>],
+        lacking: &'a [Option<LackingReport>],
     ) -> Self {
         let snapshot = &stored.snapshot;
         let source = |(number, source)| {
             let lacking = lacking.get(number).and_then(Option::as_ref);
-            SourceRecord::new(source, Missing::new(&Lacks::of(stored, source), lacking))
+            SnapshotSourceRecord::new(
+                source,
+                LackingLines::new(&SourceLacks::of(stored, source), lacking),
+            )
         };
         Self {
             id: stored.id.to_string(),
@@ -145,13 +148,13 @@ impl<'a> Record<'a> {
             original: snapshot.original.map(|id| id.to_string()),
             forgotten: forgotten.and_then(json::time),
             sources: snapshot.sources.iter().enumerate().map(source).collect(),
-            images: snapshot.images.iter().map(Image::new).collect(),
+            images: snapshot.images.iter().map(ImageRecord::new).collect(),
         }
     }
 }
 
-impl<'a> SourceRecord<'a> {
-    fn new(source: &'a format::SourceRecord, missing: Option<Missing<'a>>) -> Self {
+impl<'a> SnapshotSourceRecord<'a> {
+    fn new(source: &'a format::SourceRecord, missing: Option<LackingLines<'a>>) -> Self {
         let (kind, path, command, size) = match &source.kind {
             SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
             SourceKind::Stream { command, content } => (
@@ -174,7 +177,7 @@ impl<'a> SourceRecord<'a> {
     }
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &SnapshotListArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let filter = SnapshotFilter {
         host: args.host.clone(),
@@ -211,7 +214,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     if context.ui.json {
         for ((stored, forgotten), lacking) in list.iter().zip(&lacking) {
-            out.object(&Record::new(stored, *forgotten, lacking))?;
+            out.object(&SnapshotRecord::new(stored, *forgotten, lacking))?;
         }
     } else {
         for line in table(&list, args.forgotten).lines() {
@@ -229,14 +232,14 @@ fn list_missing(
     list: &[Row],
     meter: &Meter,
     cancel: &Cancel,
-) -> Result<Vec<Vec<Option<Lacking>>>, CliError> {
-    let mut out: Vec<Vec<Option<Lacking>>> = vec![Vec::new(); list.len()];
+) -> Result<Vec<Vec<Option<LackingReport>>>, CliError> {
+    let mut out: Vec<Vec<Option<LackingReport>>> = vec![Vec::new(); list.len()];
     let lacks = |found: &StoredSnapshot| {
         found
             .snapshot
             .sources
             .iter()
-            .any(|source| !Lacks::of(found, source).is_nothing())
+            .any(|source| !SourceLacks::of(found, source).is_nothing())
     };
 
     let listed: Vec<usize> = (0..list.len())

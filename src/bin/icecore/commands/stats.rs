@@ -1,6 +1,6 @@
 //! `icecore stats`
 
-use icecore::ops::list::{Stats, stats};
+use icecore::ops::list::{RepoStats, stats};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -12,11 +12,11 @@ use crate::ui::text;
 #[command(after_help = "Examples:
   icecore stats
   icecore stats --json")]
-pub struct Args {}
+pub struct StatsArgs {}
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "stats")]
-struct Record {
+struct StatsRecord {
     snapshots: u64,
     checkpoints: u64,
     segments: u64,
@@ -37,9 +37,9 @@ struct Record {
     cache_bytes: u64,
 }
 
-pub fn run(context: &Context<'_>, _args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, _args: &StatsArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel, _lease) = context.begin_reading()?;
-    let record = Record::new(&stats(&repository, &meter, &cancel)?);
+    let record = StatsRecord::new(&stats(&repository, &meter, &cancel)?);
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
@@ -53,8 +53,8 @@ pub fn run(context: &Context<'_>, _args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-impl Record {
-    fn new(stats: &Stats) -> Self {
+impl StatsRecord {
+    fn new(stats: &RepoStats) -> Self {
         Self {
             snapshots: stats.snapshots,
             checkpoints: stats.checkpoints,

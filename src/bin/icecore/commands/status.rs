@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use icecore::observe::Severity;
 use icecore::ops::list::SnapshotFilter;
-use icecore::ops::status::{Capture, SourceStatus, Status, StatusOptions, status};
+use icecore::ops::status::{CaptureStatus, RepoStatus, SourceStatus, StatusOptions, status};
 use serde::Serialize;
 
 use super::nothing::tell_nothing;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::lacking::{Missing, how_much};
+use crate::ui::lacking::{LackingLines, how_much};
 use crate::ui::prometheus::Metrics;
 use crate::ui::{json, text};
 
@@ -30,7 +30,7 @@ use crate::ui::{json, text};
   icecore status
   icecore status --max-age 2h --host web1
   icecore status --prometheus /var/lib/node_exporter/textfile/icecore.prom")]
-pub struct Args {
+pub struct StatusArgs {
     /// Fail if a last good backup is older than this (exit code 3)
     #[arg(long, value_name = "SPAN", value_parser = parse::some_time)]
     max_age: Option<Duration>,
@@ -48,7 +48,7 @@ pub struct Args {
 /// One source as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "source")]
-struct SourceRecord<'a> {
+struct StatusSourceRecord<'a> {
     host: &'a str,
     source: &'a str,
     /// The recorded path of its root; absent for a stream.
@@ -66,7 +66,7 @@ struct SourceRecord<'a> {
     suspect: Option<&'a str>,
     /// The parts that the newest lacks; absent if nothing is known to be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    missing: Option<Missing<'a>>,
+    missing: Option<LackingLines<'a>>,
 }
 
 /// Returns the state of a source's newest backup.
@@ -88,7 +88,7 @@ struct CaptureRecord {
 }
 
 impl CaptureRecord {
-    fn new(status: &Status, capture: &Capture) -> Self {
+    fn new(status: &RepoStatus, capture: &CaptureStatus) -> Self {
         Self {
             snapshot: capture.snapshot.to_string(),
             time: json::time(capture.committed),
@@ -99,7 +99,7 @@ impl CaptureRecord {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct StatusSummary {
     sources: u64,
     packs: u64,
     stored_bytes: u64,
@@ -118,7 +118,7 @@ struct Summary {
     vanished: Vec<String>,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
     let options = StatusOptions {
         host: host_name(),
@@ -142,13 +142,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             path,
             text.as_bytes(),
             0o644,
-            icecore::sys::Existing::Replace,
+            icecore::sys::ExistingFile::Replace,
         )
         .map_err(|e| CliError::failed("cannot write the metrics", e))?;
     }
 
     tell(context, &status)?;
-    let summary = Summary {
+    let summary = StatusSummary {
         sources: status.sources.len() as u64,
         packs: status.packs,
         stored_bytes: status.stored_bytes,
@@ -165,11 +165,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
 }
 
-fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
+fn tell(context: &Context<'_>, status: &RepoStatus) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     if context.ui.json {
         for one in &status.sources {
-            out.object(&SourceRecord {
+            out.object(&StatusSourceRecord {
                 host: &one.host,
                 source: &one.source,
                 path: one.path.as_deref().map(json::PathField::new),
@@ -181,7 +181,7 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
                 newest: CaptureRecord::new(status, &one.newest),
                 state: state(one),
                 suspect: one.suspect.as_deref(),
-                missing: Missing::new(&one.lacks, one.lacking.as_ref()),
+                missing: LackingLines::new(&one.lacks, one.lacking.as_ref()),
             })?;
         }
         return out.finish();
@@ -206,7 +206,7 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
     out.finish()
 }
 
-fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
+fn row(status: &RepoStatus, one: &SourceStatus) -> [String; 7] {
     let (good, age) = match &one.good {
         Some(good) => (
             format!("{} {}", good.snapshot.short(), text::when(good.committed)),
@@ -234,7 +234,7 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
     ]
 }
 
-fn lines(status: &Status) -> Vec<String> {
+fn lines(status: &RepoStatus) -> Vec<String> {
     let mut lines = vec![format!(
         "{} in {}",
         text::size(status.stored_bytes),
@@ -285,7 +285,7 @@ fn lines(status: &Status) -> Vec<String> {
 }
 
 /// Returns the ids of the vanished snapshots, each once.
-fn vanished(status: &Status) -> Vec<String> {
+fn vanished(status: &RepoStatus) -> Vec<String> {
     let mut ids: Vec<String> = status
         .vanished
         .iter()
@@ -304,7 +304,7 @@ fn path_label(one: &SourceStatus) -> String {
     path_hex.map_or(path, |hex| format!("hex:{hex}"))
 }
 
-fn metrics(status: &Status) -> Metrics {
+fn metrics(status: &RepoStatus) -> Metrics {
     let mut out = Metrics::default();
     let each =
         |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {

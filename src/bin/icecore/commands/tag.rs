@@ -1,6 +1,6 @@
 //! `icecore tag`
 
-use icecore::ops::tag::{Retagged, TagChange, retag};
+use icecore::ops::tag::{RetaggedSnapshot, TagChange, retag};
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs, host_name};
@@ -18,7 +18,7 @@ use crate::ui::text;
   icecore tag 4f1c9a02 b77e01d3 --remove nightly
   icecore tag 4f1c9a02 --unprotect")]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
-pub struct Args {
+pub struct TagArgs {
     /// Snapshots to change: ids, prefixes of ids, or 'latest'
     #[arg(value_name = "SNAP", required = true, value_parser = parse::snap)]
     snaps: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Args {
 /// One snapshot, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "tagged")]
-struct Record<'a> {
+struct TagRecord<'a> {
     /// Its id after the change.
     id: String,
     /// Its previous id; absent if nothing changed.
@@ -55,12 +55,12 @@ struct Record<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct TagSummary {
     changed: u64,
     unchanged: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
     let set = args
         .set
         .as_ref()
@@ -95,7 +95,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     if context.ui.json {
         let mut out = context.ui.data()?;
         for one in &done {
-            out.object(&Record {
+            out.object(&TagRecord {
                 id: one.id.unwrap_or(one.from).to_string(),
                 replaces: one.id.map(|_| one.from.to_string()),
                 tags: &one.tags,
@@ -106,7 +106,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
 
     let changed = done.iter().filter(|one| one.id.is_some()).count() as u64;
-    let summary = Summary {
+    let summary = TagSummary {
         changed,
         unchanged: done.len() as u64 - changed,
     };
@@ -115,7 +115,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-fn line(one: &Retagged) -> String {
+fn line(one: &RetaggedSnapshot) -> String {
     let tags = if one.tags.is_empty() {
         "no tags".to_owned()
     } else {

@@ -15,7 +15,7 @@ use crate::parse;
 #[command(after_help = "Examples:
   icecore snapshots --forgotten
   icecore undelete 4f1c9a02")]
-pub struct Args {
+pub struct UndeleteArgs {
     /// Id, or its first digits, as 'snapshots --forgotten' shows it
     #[arg(value_name = "SNAP", value_parser = id)]
     snap: String,
@@ -29,16 +29,16 @@ fn id(text: &str) -> Result<String, String> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct UndeleteSummary {
     /// The snapshot's id from now on.
     snapshot: String,
     forgotten: String,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let done = undelete(&repository, &args.snap, &host_name(), &meter, &cancel)?;
-    let summary = Summary {
+    let summary = UndeleteSummary {
         snapshot: done.id.to_string(),
         forgotten: done.from.to_string(),
     };

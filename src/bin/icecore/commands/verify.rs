@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icecore::ops::verify::{FindingKind, Hit, VerifyOptions, VerifyReport, verify};
+use icecore::ops::verify::{DamageHit, FindingKind, VerifyOptions, VerifyReport, verify};
 use icecore::types::ByteSize;
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ use crate::ui::{json, text};
   icecore verify --read-data
   icecore verify --sample 5%
   icecore verify --max-time 10m --max-bytes 10GiB")]
-pub struct Args {
+pub struct VerifyArgs {
     /// Read the data and check it
     #[arg(long)]
     read_data: bool,
@@ -61,7 +61,7 @@ struct AffectedRecord<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct VerifySummary {
     snapshots: u64,
     segments: u64,
     packs: u64,
@@ -78,7 +78,7 @@ struct Summary {
     affected: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let said = &context.config()?.verify;
     // Options of the command line replace all of the configuration's.
@@ -112,7 +112,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         Outcome::Damage
     };
 
-    let summary = Summary {
+    let summary = VerifySummary {
         snapshots: report.snapshots,
         segments: report.segments,
         packs: report.packs_listed,
@@ -199,9 +199,9 @@ fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
             source: &path.source,
             path: json::PathField::new(&path.path.to_slashed()),
             hit: match path.hit {
-                Hit::Content => "content",
-                Hit::Attribute => "attribute",
-                Hit::Range { .. } => "range",
+                DamageHit::Content => "content",
+                DamageHit::Attribute => "attribute",
+                DamageHit::Range { .. } => "range",
             },
         };
         out.record(&record, || format!("affected: {path}"))?;
@@ -209,7 +209,7 @@ fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
     out.finish()
 }
 
-impl Summary {
+impl VerifySummary {
     fn lines(&self, read_data: bool, elapsed: &str) -> Vec<String> {
         let mut lines = vec![format!(
             "{}, {} and {} checked in {elapsed}",

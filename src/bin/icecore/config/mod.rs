@@ -10,8 +10,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use icecore::node::profile::Profile;
-use icecore::ops::forget::{Period, Policy, Slots};
+use icecore::node::profile::NodeLayout;
+use icecore::ops::forget::{Period, PeriodSlots, Policy};
 use icecore::source::StreamCommand;
 use icecore::types::{ByteSize, RepoId};
 use toml::de::DeTable;
@@ -19,8 +19,8 @@ use toml::de::DeTable;
 use crate::exit::CliError;
 use crate::parse;
 pub use section::ConfigError;
-use section::{Section, Text};
-pub use sources::{Capture, Source};
+use section::{ConfigSection, ConfigText};
+pub use sources::{SourceConfig, SourceKindConfig};
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -40,18 +40,18 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// The host name of snapshots.
     pub host: Option<String>,
-    pub backup: Backup,
-    pub sources: Vec<Source>,
+    pub backup: BackupSettings,
+    pub sources: Vec<SourceConfig>,
     pub retention: Policy,
-    pub prune: Prune,
-    pub verify: Verify,
-    pub hooks: Hooks,
-    pub node: Profile,
+    pub prune: PruneSettings,
+    pub verify: VerifySettings,
+    pub hooks: HookSettings,
+    pub node: NodeLayout,
 }
 
 /// `[backup]`
 #[derive(Debug, Default)]
-pub struct Backup {
+pub struct BackupSettings {
     pub tags: Vec<String>,
     pub level: Option<i32>,
     pub memory: Option<ByteSize>,
@@ -61,7 +61,7 @@ pub struct Backup {
 
 /// `[prune]`
 #[derive(Debug, Default)]
-pub struct Prune {
+pub struct PruneSettings {
     pub grace: Option<Duration>,
     pub max_repack: Option<ByteSize>,
     pub max_time: Option<Duration>,
@@ -69,7 +69,7 @@ pub struct Prune {
 
 /// `[verify]`
 #[derive(Debug, Default)]
-pub struct Verify {
+pub struct VerifySettings {
     pub read_data: bool,
     pub sample: Option<f64>,
     pub max_time: Option<Duration>,
@@ -78,7 +78,7 @@ pub struct Verify {
 
 /// `[hooks]`: commands around a whole backup.
 #[derive(Debug, Default)]
-pub struct Hooks {
+pub struct HookSettings {
     pub before: Vec<StreamCommand>,
     pub after: Vec<StreamCommand>,
     pub on_failure: Vec<StreamCommand>,
@@ -107,10 +107,10 @@ impl Config {
 
     /// Parses the text of a configuration file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let text = Text { file, text };
+        let text = ConfigText { file, text };
         let table = DeTable::parse(text.text)
             .map_err(|err| text.error(&err.span().unwrap_or_default(), "", err.message()))?;
-        let top = Section::top(&text, &table);
+        let top = ConfigSection::top(&text, &table);
 
         let mut config = Self {
             file: file.to_owned(),
@@ -174,7 +174,7 @@ impl Config {
 
 /// Reads the repository's address. A relative path starts at the file's directory, like all paths
 /// of the file.
-fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
+fn repository(top: &ConfigSection<'_>) -> Result<Option<OsString>, ConfigError> {
     let address = top.parsed("repository", |text| match text {
         "" => Err("an empty address".to_owned()),
         // `sftp://…`, `s3://…`, `user@host:/path`
@@ -189,7 +189,7 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
 }
 
 /// Reads the ids that are accepted: one, or those of media that take turns at the address.
-fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
+fn repository_ids(top: &ConfigSection<'_>) -> Result<Vec<RepoId>, ConfigError> {
     let ids = top
         .texts("repository_id")?
         .into_iter()
@@ -198,7 +198,7 @@ fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
         .map_err(|why| top.error("repository_id", why))
 }
 
-fn tags(section: &Section<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
+fn tags(section: &ConfigSection<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
     let tags = section
         .texts(key)?
         .into_iter()
@@ -211,12 +211,12 @@ fn size(text: &str) -> Result<ByteSize, String> {
     text.parse()
 }
 
-fn backup(section: &Section<'_>) -> Result<Backup, ConfigError> {
+fn backup(section: &ConfigSection<'_>) -> Result<BackupSettings, ConfigError> {
     let checkpoint_every = section.parsed("checkpoint_every", parse::duration)?;
     if checkpoint_every.is_some_and(|every| every.is_zero()) {
         return Err(section.error("checkpoint_every", "it must be a span above 0"));
     }
-    let backup = Backup {
+    let backup = BackupSettings {
         tags: tags(section, "tags")?,
         level: section.number("level", 1..=19)?.map(|n| n as i32),
         memory: section.parsed("memory", parse::memory)?,
@@ -227,10 +227,10 @@ fn backup(section: &Section<'_>) -> Result<Backup, ConfigError> {
     Ok(backup)
 }
 
-fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
+fn retention(section: &ConfigSection<'_>) -> Result<Policy, ConfigError> {
     let slots = |key| {
         let slots = section.number_or_text(key, parse::slots)?;
-        Ok(slots.filter(|&slots| slots != Slots::Some(0)))
+        Ok(slots.filter(|&slots| slots != PeriodSlots::Some(0)))
     };
     let span = |key| {
         let span = section.parsed(key, parse::retention_span)?;
@@ -272,8 +272,8 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
     Ok(policy)
 }
 
-fn prune(section: &Section<'_>) -> Result<Prune, ConfigError> {
-    let prune = Prune {
+fn prune(section: &ConfigSection<'_>) -> Result<PruneSettings, ConfigError> {
+    let prune = PruneSettings {
         grace: section.parsed("grace", parse::duration)?,
         max_repack: section.parsed("max_repack", size)?,
         max_time: section.parsed("max_time", parse::duration)?,
@@ -282,8 +282,8 @@ fn prune(section: &Section<'_>) -> Result<Prune, ConfigError> {
     Ok(prune)
 }
 
-fn verify(section: &Section<'_>) -> Result<Verify, ConfigError> {
-    let verify = Verify {
+fn verify(section: &ConfigSection<'_>) -> Result<VerifySettings, ConfigError> {
+    let verify = VerifySettings {
         read_data: section.flag("read_data")?,
         sample: section.parsed("sample", parse::percentage)?,
         max_time: section.parsed("max_time", parse::some_time)?,
@@ -293,8 +293,8 @@ fn verify(section: &Section<'_>) -> Result<Verify, ConfigError> {
     Ok(verify)
 }
 
-fn hooks(section: &Section<'_>) -> Result<Hooks, ConfigError> {
-    let hooks = Hooks {
+fn hooks(section: &ConfigSection<'_>) -> Result<HookSettings, ConfigError> {
+    let hooks = HookSettings {
         before: section.commands("before")?,
         after: section.commands("after")?,
         on_failure: section.commands("on_failure")?,

@@ -38,12 +38,12 @@ impl std::error::Error for ConfigError {}
 
 /// The text of a configuration file.
 #[derive(Debug)]
-pub struct Text<'a> {
+pub struct ConfigText<'a> {
     pub file: &'a Path,
     pub text: &'a str,
 }
 
-impl Text<'_> {
+impl ConfigText<'_> {
     /// Creates an error at this position of the text.
     pub fn error(&self, span: &Range<usize>, key: &str, why: impl fmt::Display) -> ConfigError {
         let before = self
@@ -73,8 +73,8 @@ impl Text<'_> {
 }
 
 /// A table that is being read.
-pub struct Section<'a> {
-    pub text: &'a Text<'a>,
+pub struct ConfigSection<'a> {
+    pub text: &'a ConfigText<'a>,
     /// For messages: `[retention]`, `source 'db'`; empty for the top-level table.
     pub title: String,
     table: &'a DeTable<'a>,
@@ -84,9 +84,9 @@ pub struct Section<'a> {
 
 type Value<'a> = &'a Spanned<DeValue<'a>>;
 
-impl<'a> Section<'a> {
+impl<'a> ConfigSection<'a> {
     /// Opens the top-level table of the file.
-    pub fn top(text: &'a Text<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
+    pub fn top(text: &'a ConfigText<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
         let span = table.span();
         let table = table.get_ref();
         Self {

@@ -1,10 +1,12 @@
 //! `[[source]]` and `[node]`: the sources to capture, and their roles in a node.
 
-use icecore::node::profile::{Access, Database, Part, Place, Profile, Server};
+use icecore::node::profile::{
+    DatabaseServer, NodeDatabase, NodeLayout, NodeSource, ServerAccess, SourceLocation,
+};
 use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
-use icecore::types::Profile as Cutting;
+use icecore::types::ChunkProfile as Cutting;
 
-use super::section::{ConfigError, Section};
+use super::section::{ConfigError, ConfigSection};
 use crate::parse;
 
 /// A dump smaller than this share of the last good one is suspect.
@@ -12,9 +14,9 @@ const SMALLEST_DEFAULT: f64 = 0.5;
 
 /// One `[[source]]`.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceConfig {
     pub name: String,
-    pub capture: Capture,
+    pub capture: SourceKindConfig,
     /// Commands that run before and after the source is captured.
     pub before: Vec<StreamCommand>,
     pub after: Vec<StreamCommand>,
@@ -22,9 +24,9 @@ pub struct Source {
 
 /// How a source is captured.
 #[derive(Debug)]
-pub enum Capture {
+pub enum SourceKindConfig {
     Tree {
-        place: Place,
+        place: SourceLocation,
         immutable: bool,
         /// A file that changed or is gone is an alarm.
         unchanged: bool,
@@ -41,14 +43,14 @@ pub enum Capture {
         profile: Cutting,
     },
     Postgres {
-        server: Server,
+        server: DatabaseServer,
         smallest: f64,
     },
 }
 
 /// Reads all sources, in their order.
-pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
-    let mut sources: Vec<Source> = Vec::new();
+pub fn sources(top: &ConfigSection<'_>) -> Result<Vec<SourceConfig>, ConfigError> {
+    let mut sources: Vec<SourceConfig> = Vec::new();
     for mut section in top.sections("source")? {
         let name = section.needed("name")?;
         let name = parse::source_name(&name).map_err(|why| section.error("name", why))?;
@@ -65,7 +67,7 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
         let capture = match kind.as_str() {
             "tree" => tree(&section, &sources)?,
             "command" => command(&section)?,
-            "postgresql" => Capture::Postgres {
+            "postgresql" => SourceKindConfig::Postgres {
                 server: server(&section)?,
                 smallest: smallest(&section)?,
             },
@@ -76,7 +78,7 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
         };
 
         section.finish()?;
-        sources.push(Source {
+        sources.push(SourceConfig {
             name,
             capture,
             before,
@@ -89,10 +91,13 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
 /// The kinds of sources, for messages.
 const KINDS: &str = "\"tree\", \"command\", \"postgresql\"";
 
-fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigError> {
+fn tree(
+    section: &ConfigSection<'_>,
+    earlier: &[SourceConfig],
+) -> Result<SourceKindConfig, ConfigError> {
     let place = match (section.path("path")?, section.text("volume")?) {
-        (Some(path), None) => Place::Path(path),
-        (None, Some(volume)) if !volume.is_empty() => Place::Volume(volume),
+        (Some(path), None) => SourceLocation::Path(path),
+        (None, Some(volume)) if !volume.is_empty() => SourceLocation::Volume(volume),
         (Some(_), Some(_)) => return Err(section.error("volume", "it does not go with 'path'")),
         _ => return Err(section.error("path", "a tree needs a 'path' or a 'volume'")),
     };
@@ -149,7 +154,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
         Some(FilesFrom::parse(list.as_bytes()).map_err(|why| section.error("only", why))?)
     };
 
-    Ok(Capture::Tree {
+    Ok(SourceKindConfig::Tree {
         place,
         immutable: section.flag("immutable")?,
         unchanged,
@@ -158,7 +163,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     })
 }
 
-fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
+fn command(section: &ConfigSection<'_>) -> Result<SourceKindConfig, ConfigError> {
     section.needed("command")?;
     let command = section.parsed("command", |text| {
         StreamCommand::parse(text).map_err(|e| e.to_string())
@@ -176,7 +181,7 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
         )),
     })?;
     let profile = profile.unwrap_or(Cutting::Stream);
-    Ok(Capture::Command {
+    Ok(SourceKindConfig::Command {
         command,
         ends_with: section.text("ends_with")?,
         smallest,
@@ -184,7 +189,7 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
     })
 }
 
-fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
+fn server(section: &ConfigSection<'_>) -> Result<DatabaseServer, ConfigError> {
     let container = section.text("container")?;
     let address = section.text("address")?;
     let port = section.number("port", 1..=65535)?.map(|port| port as u16);
@@ -200,21 +205,21 @@ fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
                     return Err(section.error(key, "it does not go with 'container'"));
                 }
             }
-            Access::Docker { container }
+            ServerAccess::Docker { container }
         }
-        None => Access::Direct {
+        None => ServerAccess::Direct {
             address,
             port,
             password_file,
         },
     };
-    Ok(Server {
+    Ok(DatabaseServer {
         access,
         user: section.text("user")?,
     })
 }
 
-fn smallest(section: &Section<'_>) -> Result<f64, ConfigError> {
+fn smallest(section: &ConfigSection<'_>) -> Result<f64, ConfigError> {
     let share = section.parsed("smallest", |text| {
         match text.trim_end_matches('%').trim().parse::<f64>() {
             Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
@@ -227,8 +232,11 @@ fn smallest(section: &Section<'_>) -> Result<f64, ConfigError> {
 }
 
 /// Reads the roles of the sources in the node.
-pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, ConfigError> {
-    let named = |key: &'static str| -> Result<Option<&Source>, ConfigError> {
+pub fn profile(
+    section: &ConfigSection<'_>,
+    sources: &[SourceConfig],
+) -> Result<NodeLayout, ConfigError> {
+    let named = |key: &'static str| -> Result<Option<&SourceConfig>, ConfigError> {
         let Some(name) = section.text(key)? else {
             return Ok(None);
         };
@@ -237,14 +245,14 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
             .map(Some)
             .ok_or_else(|| section.error(key, format!("there is no source '{name}'")))
     };
-    let part = |key: &'static str| -> Result<Option<Part>, ConfigError> {
+    let part = |key: &'static str| -> Result<Option<NodeSource>, ConfigError> {
         match named(key)? {
             None => Ok(None),
-            Some(Source {
+            Some(SourceConfig {
                 name,
-                capture: Capture::Tree { place, .. },
+                capture: SourceKindConfig::Tree { place, .. },
                 ..
-            }) => Ok(Some(Part {
+            }) => Ok(Some(NodeSource {
                 source: name.clone(),
                 place: place.clone(),
             })),
@@ -254,11 +262,11 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
 
     let database = match named("database")? {
         None => None,
-        Some(Source {
+        Some(SourceConfig {
             name,
-            capture: Capture::Postgres { server, .. },
+            capture: SourceKindConfig::Postgres { server, .. },
             ..
-        }) => Some(Database {
+        }) => Some(NodeDatabase {
             source: name.clone(),
             server: server.clone(),
         }),
@@ -268,7 +276,7 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
         }
     };
 
-    let profile = Profile {
+    let profile = NodeLayout {
         database,
         local_storage: part("local_storage")?,
         ipfs: part("ipfs")?,

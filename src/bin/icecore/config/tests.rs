@@ -1,6 +1,6 @@
 //! Tests of configurations that are accepted, and of the messages for mistakes.
 
-use icecore::node::profile::Place;
+use icecore::node::profile::SourceLocation;
 
 use super::*;
 
@@ -63,11 +63,11 @@ fn a_nodes_configuration_is_read() {
     assert_eq!(names, ["db", "local-storage", "keys"]);
 
     assert!(
-        matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5)
+        matches!(&config.sources[0].capture, SourceKindConfig::Postgres { smallest, .. } if *smallest == 0.5)
     );
     assert!(matches!(
         &config.sources[1].capture,
-        Capture::Tree {
+        SourceKindConfig::Tree {
             immutable: true,
             unchanged: false,
             ..
@@ -75,14 +75,14 @@ fn a_nodes_configuration_is_read() {
     ));
     assert!(matches!(
         &config.sources[2].capture,
-        Capture::Tree {
+        SourceKindConfig::Tree {
             unchanged: true,
             ..
         }
     ));
 
-    let Capture::Tree {
-        place: Place::Path(path),
+    let SourceKindConfig::Tree {
+        place: SourceLocation::Path(path),
         ..
     } = &config.sources[2].capture
     else {
@@ -94,7 +94,10 @@ fn a_nodes_configuration_is_read() {
 
     assert_eq!(
         config.retention.periods,
-        [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]
+        [
+            (Period::Hour, PeriodSlots::Some(48)),
+            (Period::Month, PeriodSlots::All)
+        ]
     );
     assert_eq!(config.hooks.on_failure[0].words()[2], "it failed");
     assert_eq!(
@@ -118,13 +121,13 @@ fn numbers_are_read_in_their_base() {
     let all = parse("[retention]\nkeep_last = -1\nkeep_within = \"0d\"")
         .expect("as in restic and borg")
         .retention;
-    assert_eq!((all.last, all.within), (Some(Slots::All), None));
+    assert_eq!((all.last, all.within), (Some(PeriodSlots::All), None));
     let text = "[retention]\nkeep_hourly = 0x30\nkeep_daily = 1_0\nkeep_weekly = 0b11";
     let periods = parse(text).expect("numbers").retention.periods;
     let expected = [(Period::Hour, 48), (Period::Day, 10), (Period::Week, 3)];
     assert_eq!(
         periods,
-        expected.map(|(period, slots)| (period, Slots::Some(slots)))
+        expected.map(|(period, slots)| (period, PeriodSlots::Some(slots)))
     );
 }
 
@@ -274,8 +277,8 @@ fn a_tilde_is_the_home_directory() {
     assert_eq!(config.repository, Some(home.join("repo").into_os_string()));
     assert_eq!(config.passphrase_file, Some(home.join("p")));
     assert_eq!(config.cache_dir, Some(home.clone()));
-    let Capture::Tree {
-        place: Place::Path(path),
+    let SourceKindConfig::Tree {
+        place: SourceLocation::Path(path),
         ..
     } = &config.sources[0].capture
     else {
@@ -308,7 +311,7 @@ fn shares_and_addresses() {
     for (share, value) in [("0%", 0.0), ("50", 0.5), ("100%", 1.0)] {
         let config = postgres(share).expect("a share");
         assert!(
-            matches!(config.sources[0].capture, Capture::Postgres { smallest, .. } if smallest == value),
+            matches!(config.sources[0].capture, SourceKindConfig::Postgres { smallest, .. } if smallest == value),
             "{share}"
         );
     }

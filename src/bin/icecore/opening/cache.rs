@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use icecore::repo::{Cache, Unlocked};
+use icecore::repo::{RepoCache, UnlockedRepo};
 
 use crate::context::Context;
 use crate::exit::CliError;
@@ -29,9 +29,9 @@ pub struct TemporaryCache(PathBuf);
 impl Context<'_> {
     pub(super) fn open_cache(
         &self,
-        unlocked: &Unlocked,
+        unlocked: &UnlockedRepo,
         need: CacheNeed,
-    ) -> Result<Cache, CliError> {
+    ) -> Result<RepoCache, CliError> {
         let root = self.cache_root()?;
         let error = match unlocked.open_cache(&root) {
             Err(error) if error.is_read_only_cache() => error,

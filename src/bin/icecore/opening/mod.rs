@@ -14,15 +14,15 @@ use std::path::Path;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
 use icecore::repo::{RepoError, Repository, Secret};
-use icecore::store::{Location, SharedStore};
+use icecore::store::{SharedStore, StoreLocation};
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
 pub use self::cache::{CacheNeed, TemporaryCache};
-use self::pins::{Address, Known, Pin, Remembered};
+use self::pins::{KnownRepository, Pin, PinAddress, RememberedPin};
 use crate::context::{Context, host_name};
 use crate::exit::CliError;
-use crate::secret::{self, Said};
+use crate::secret::{self, PassphraseChoice};
 use crate::signals::Interrupts;
 use crate::ui::text;
 
@@ -37,21 +37,21 @@ enum NewSecret {
 
 /// The address of the repository, and everything known about it before the store is read.
 #[derive(Clone)]
-struct Place {
-    location: Location,
+struct NamedRepository {
+    location: StoreLocation,
     /// Its addresses, as typed first, each with its record in the state directory. Empty if the
     /// location cannot be resolved; then nothing is recorded.
-    remembered: Vec<Remembered>,
+    remembered: Vec<RememberedPin>,
     /// The repositories that icecore.toml names for this address. Empty: any.
     named: Vec<RepoId>,
     /// The configuration applies to this address.
     own_config: bool,
 }
 
-impl Place {
+impl NamedRepository {
     /// Returns the pins of all addresses.
     fn pins(&self) -> impl Iterator<Item = Pin> {
-        self.remembered.iter().filter_map(Remembered::pin)
+        self.remembered.iter().filter_map(RememberedPin::pin)
     }
 
     /// Returns true if the repository was opened with a secret before, at any of the addresses.
@@ -157,16 +157,16 @@ impl Context<'_> {
     }
 
     /// Returns the repository that was used at this address before, if that is recorded.
-    pub fn remembered(&self, location: &Location) -> Option<RepoId> {
-        let remembered = Remembered::load(self.state(), Address::all_of(location).ok()?);
+    pub fn remembered(&self, location: &StoreLocation) -> Option<RepoId> {
+        let remembered = RememberedPin::load(self.state(), PinAddress::all_of(location).ok()?);
         remembered
             .iter()
-            .find_map(Remembered::pin)
+            .find_map(RememberedPin::pin)
             .map(|pin| pin.repository)
     }
 
     /// Prints how a configuration file about this repository can name it.
-    fn advise_naming(&self, place: &Place, id: RepoId) {
+    fn advise_naming(&self, place: &NamedRepository, id: RepoId) {
         let Ok(config) = self.config() else { return };
         if config.repository.is_some() && place.own_config {
             let file = config.file.display().to_string();
@@ -178,18 +178,18 @@ impl Context<'_> {
         }
     }
 
-    fn place(&self) -> Result<Place, CliError> {
+    fn place(&self) -> Result<NamedRepository, CliError> {
         let location = self.location()?;
-        let addresses = Address::all_of(&location).unwrap_or_else(|why| {
+        let addresses = PinAddress::all_of(&location).unwrap_or_else(|why| {
             self.ui
                 .warn(format_args!("warning: cannot resolve {location}: {why}"));
             Vec::new()
         });
         let resolved = addresses.last().cloned();
-        let remembered = Remembered::load(self.state(), addresses);
+        let remembered = RememberedPin::load(self.state(), addresses);
 
-        for Remembered { address, known } in &remembered {
-            if let Known::Damaged(why) | Known::Unreadable(why) = known {
+        for RememberedPin { address, known } in &remembered {
+            if let KnownRepository::Damaged(why) | KnownRepository::Unreadable(why) = known {
                 let what = format!(
                     "what is remembered of the repository at {address} cannot be read: {why}"
                 );
@@ -204,14 +204,14 @@ impl Context<'_> {
         let own = match &config.repository {
             None => true,
             Some(own) => {
-                Location::parse(own)
+                StoreLocation::parse(own)
                     .ok()
-                    .and_then(|own| Address::of(&own).ok())
+                    .and_then(|own| PinAddress::of(&own).ok())
                     == resolved
             }
         };
 
-        Ok(Place {
+        Ok(NamedRepository {
             location,
             remembered,
             named: if own {
@@ -224,7 +224,7 @@ impl Context<'_> {
     }
 
     /// Chooses the repository that is meant among the ids that the store shows, or refuses.
-    fn meant(&self, place: &Place, ids: &[RepoId]) -> Result<RepoId, CliError> {
+    fn meant(&self, place: &NamedRepository, ids: &[RepoId]) -> Result<RepoId, CliError> {
         let shown = ids.first().map(ToString::to_string).unwrap_or_default();
         let refused = |message: String, hint: String| {
             Err(CliError::Locked {
@@ -300,7 +300,7 @@ impl Context<'_> {
 
     fn open_at(
         &self,
-        place: &Place,
+        place: &NamedRepository,
         store: SharedStore,
         need: CacheNeed,
         observer: &dyn Observer,
@@ -335,7 +335,7 @@ impl Context<'_> {
     }
 
     /// Records which repository is at the address, if that is new.
-    fn remember(&self, place: &Place, pin: Pin) -> Result<(), CliError> {
+    fn remember(&self, place: &NamedRepository, pin: Pin) -> Result<(), CliError> {
         let Some(state) = self.state() else {
             return Ok(());
         };
@@ -351,19 +351,19 @@ impl Context<'_> {
             ));
         }
 
-        let is_new = |one: &&Remembered| {
-            !matches!(one.known, Known::Unreadable(_)) && one.pin() != Some(pin)
+        let is_new = |one: &&RememberedPin| {
+            !matches!(one.known, KnownRepository::Unreadable(_)) && one.pin() != Some(pin)
         };
-        for Remembered { address, known } in place.remembered.iter().filter(is_new) {
+        for RememberedPin { address, known } in place.remembered.iter().filter(is_new) {
             match pin.store(state, address, known) {
                 Ok(()) => {}
                 // Another process was first. It may have found another repository.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    let now = Remembered {
+                    let now = RememberedPin {
                         address: address.clone(),
                         known: Pin::load(state, address),
                     };
-                    let now = Place {
+                    let now = NamedRepository {
                         remembered: vec![now],
                         ..place.clone()
                     };
@@ -388,7 +388,7 @@ impl Context<'_> {
 
     fn init_at(
         &self,
-        place: &Place,
+        place: &NamedRepository,
         otherwise: NewSecret,
         parity: Option<u8>,
     ) -> Result<(SharedStore, RepoId), CliError> {
@@ -407,8 +407,8 @@ impl Context<'_> {
 
         let id = new_id()?;
         let (secret, key_file) = match (self.said(place)?, otherwise) {
-            (Some(Said::Passphrase(given)), _) => (self.new_secret(given), None),
-            (Some(Said::NoPassphrase), _) => (Secret::empty(), None),
+            (Some(PassphraseChoice::Passphrase(given)), _) => (self.new_secret(given), None),
+            (Some(PassphraseChoice::NoPassphrase), _) => (Secret::empty(), None),
             (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => {
                 (Secret::passphrase(secret::ask_new()?), None)
             }

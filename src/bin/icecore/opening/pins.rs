@@ -13,8 +13,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use icecore::store::Location;
-use icecore::sys::{Existing, PathError, StateDir};
+use icecore::store::StoreLocation;
+use icecore::sys::{ExistingFile, PathError, StateDir};
 use icecore::types::RepoId;
 use serde::{Deserialize, Serialize};
 
@@ -28,13 +28,13 @@ const LINKS_MAX: usize = 40;
 
 /// One address of a repository: a path without `.` and repeated slashes, or a remote location.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(Vec<u8>);
+pub struct PinAddress(Vec<u8>);
 
 /// An address and its record in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    pub address: Address,
-    pub known: Known,
+pub struct RememberedPin {
+    pub address: PinAddress,
+    pub known: KnownRepository,
 }
 
 /// The repository recorded for an address.
@@ -47,7 +47,7 @@ pub struct Pin {
 
 /// The result of looking up an address in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownRepository {
     Nothing,
     Pinned(Pin),
     /// The file is unusable, for this reason. It is set aside before another takes its place.
@@ -58,7 +58,7 @@ pub enum Known {
 
 /// The contents of a pin file.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct PinRecord {
     /// For people, and as a check: the file name is derived from it.
     address: String,
     /// The address's bytes in hex if they are not UTF-8.
@@ -71,22 +71,24 @@ struct Record {
     repository: String,
 }
 
-impl Address {
+impl PinAddress {
     /// Returns the address of a location. Links of a local path are followed, even if their target
     /// does not exist at the moment: an unmounted disk has the same address as when it is mounted.
-    pub fn of(location: &Location) -> io::Result<Self> {
+    pub fn of(location: &StoreLocation) -> io::Result<Self> {
         match location {
-            Location::Local(path) => Ok(Self::of_path(resolved(path)?)),
+            StoreLocation::Local(path) => Ok(Self::of_path(resolved(path)?)),
             remote => Ok(Self(remote.to_string().into_bytes())),
         }
     }
 
     /// Returns every address that leads to a location: the path as typed, the path after each link
-    /// on the way, and last the address of [`Address::of`]. A link can be set to another target, so
+    /// on the way, and last the address of [`PinAddress::of`]. A link can be set to another target, so
     /// the final path alone does not identify the repository that the user means.
-    pub fn all_of(location: &Location) -> io::Result<Vec<Self>> {
+    pub fn all_of(location: &StoreLocation) -> io::Result<Vec<Self>> {
         match location {
-            Location::Local(path) => Ok(spellings(path)?.into_iter().map(Self::of_path).collect()),
+            StoreLocation::Local(path) => {
+                Ok(spellings(path)?.into_iter().map(Self::of_path).collect())
+            }
             remote => Ok(vec![Self(remote.to_string().into_bytes())]),
         }
     }
@@ -100,17 +102,17 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for PinAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
-impl Remembered {
+impl RememberedPin {
     /// Looks up each of these addresses.
-    pub fn load(state: Option<&StateDir>, addresses: Vec<Address>) -> Vec<Self> {
+    pub fn load(state: Option<&StateDir>, addresses: Vec<PinAddress>) -> Vec<Self> {
         let with_known = |address| {
-            let known = state.map_or(Known::Nothing, |state| Pin::load(state, &address));
+            let known = state.map_or(KnownRepository::Nothing, |state| Pin::load(state, &address));
             Self { address, known }
         };
         addresses.into_iter().map(with_known).collect()
@@ -119,7 +121,7 @@ impl Remembered {
     /// Returns the pin, if there is one.
     pub fn pin(&self) -> Option<Pin> {
         match self.known {
-            Known::Pinned(pin) => Some(pin),
+            KnownRepository::Pinned(pin) => Some(pin),
             _ => None,
         }
     }
@@ -127,23 +129,23 @@ impl Remembered {
 
 impl Pin {
     /// Looks up an address.
-    pub fn load(state: &StateDir, address: &Address) -> Known {
+    pub fn load(state: &StateDir, address: &PinAddress) -> KnownRepository {
         let name = address.file_name();
         let read = match existing(state) {
             Ok(Some(pins)) => pins.read(&name, FILE_BYTES_MAX),
-            Ok(None) => return Known::Nothing,
+            Ok(None) => return KnownRepository::Nothing,
             Err(error) => Err(error),
         };
         match read {
-            Ok(None) => Known::Nothing,
+            Ok(None) => KnownRepository::Nothing,
             Ok(Some(bytes)) => match Self::decode(&bytes, address) {
-                Ok(pin) => Known::Pinned(pin),
-                Err(why) => Known::Damaged(why),
+                Ok(pin) => KnownRepository::Pinned(pin),
+                Err(why) => KnownRepository::Damaged(why),
             },
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Known::Damaged("it is longer than any that icecore writes".to_owned())
+                KnownRepository::Damaged("it is longer than any that icecore writes".to_owned())
             }
-            Err(error) => Known::Unreadable(format!("{error}: {}", error.source)),
+            Err(error) => KnownRepository::Unreadable(format!("{error}: {}", error.source)),
         }
     }
 
@@ -156,25 +158,25 @@ impl Pin {
     pub fn store(
         self,
         state: &StateDir,
-        address: &Address,
-        before: &Known,
+        address: &PinAddress,
+        before: &KnownRepository,
     ) -> Result<(), PathError> {
         let pins = state.sub(DIRECTORY)?;
         let name = address.file_name();
         let existing = match before {
-            Known::Pinned(_) => Existing::Replace,
-            Known::Damaged(_) => {
+            KnownRepository::Pinned(_) => ExistingFile::Replace,
+            KnownRepository::Damaged(_) => {
                 pins.set_aside(&name)?;
-                Existing::Refuse
+                ExistingFile::Refuse
             }
-            Known::Nothing | Known::Unreadable(_) => Existing::Refuse,
+            KnownRepository::Nothing | KnownRepository::Unreadable(_) => ExistingFile::Refuse,
         };
         pins.write(&name, &self.encode(address), existing)
     }
 
-    fn encode(self, address: &Address) -> Vec<u8> {
+    fn encode(self, address: &PinAddress) -> Vec<u8> {
         let text = std::str::from_utf8(&address.0);
-        let record = Record {
+        let record = PinRecord {
             address: address.to_string(),
             address_hex: text.is_err().then(|| hex(&address.0)),
             check: Some(self.check(address)),
@@ -186,8 +188,8 @@ impl Pin {
         bytes
     }
 
-    fn decode(bytes: &[u8], address: &Address) -> Result<Self, String> {
-        let record: Record = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    fn decode(bytes: &[u8], address: &PinAddress) -> Result<Self, String> {
+        let record: PinRecord = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let same = match &record.address_hex {
             Some(digits) => *digits == hex(&address.0),
             None => record.address.as_bytes() == address.0,
@@ -216,7 +218,7 @@ impl Pin {
 
     /// Returns a hash of the pin, which detects damage. It is no protection against an attacker
     /// with write access to the file.
-    fn check(self, address: &Address) -> String {
+    fn check(self, address: &PinAddress) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.to_string().as_bytes());
         hasher.update(&[u8::from(self.sealed)]);
@@ -312,8 +314,8 @@ mod tests {
     const ONE: RepoId = RepoId::new([1; 16]);
     const TWO: RepoId = RepoId::new([2; 16]);
 
-    fn address(path: impl AsRef<OsStr>) -> Address {
-        Address::of(&Location::Local(path.as_ref().into())).expect("resolves")
+    fn address(path: impl AsRef<OsStr>) -> PinAddress {
+        PinAddress::of(&StoreLocation::Local(path.as_ref().into())).expect("resolves")
     }
 
     #[test]
@@ -322,7 +324,7 @@ mod tests {
         let state = StateDir::open(root.path()).expect("opens");
         let here = address("/srv/a");
         let there = address("/srv/b");
-        assert_eq!(Pin::load(&state, &here), Known::Nothing);
+        assert_eq!(Pin::load(&state, &here), KnownRepository::Nothing);
         assert!(
             !root.path().join(DIRECTORY).exists(),
             "reading creates nothing"
@@ -332,24 +334,25 @@ mod tests {
             repository: ONE,
             sealed: true,
         };
-        pin.store(&state, &here, &Known::Nothing).expect("stored");
-        assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
-        assert_eq!(Pin::load(&state, &there), Known::Nothing);
+        pin.store(&state, &here, &KnownRepository::Nothing)
+            .expect("stored");
+        assert_eq!(Pin::load(&state, &here), KnownRepository::Pinned(pin));
+        assert_eq!(Pin::load(&state, &there), KnownRepository::Nothing);
 
         let other = Pin {
             repository: TWO,
             sealed: false,
         };
         let raced = other
-            .store(&state, &here, &Known::Nothing)
+            .store(&state, &here, &KnownRepository::Nothing)
             .expect_err("another process was first");
         assert_eq!(raced.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+        assert_eq!(Pin::load(&state, &here), KnownRepository::Pinned(pin));
 
         other
-            .store(&state, &here, &Known::Pinned(pin))
+            .store(&state, &here, &KnownRepository::Pinned(pin))
             .expect("moved");
-        assert_eq!(Pin::load(&state, &here), Known::Pinned(other));
+        assert_eq!(Pin::load(&state, &here), KnownRepository::Pinned(other));
     }
 
     #[test]
@@ -366,8 +369,12 @@ mod tests {
                 repository: RepoId::new([number as u8; 16]),
                 sealed: true,
             };
-            pin.store(&state, &address(OsStr::from_bytes(name)), &Known::Nothing)
-                .expect("stored");
+            pin.store(
+                &state,
+                &address(OsStr::from_bytes(name)),
+                &KnownRepository::Nothing,
+            )
+            .expect("stored");
         }
         for (number, name) in names.into_iter().enumerate() {
             let pin = Pin {
@@ -376,7 +383,7 @@ mod tests {
             };
             assert_eq!(
                 Pin::load(&state, &address(OsStr::from_bytes(name))),
-                Known::Pinned(pin)
+                KnownRepository::Pinned(pin)
             );
         }
     }
@@ -405,9 +412,12 @@ mod tests {
                 .expect("stored");
             fs::write(&file, junk).expect("damaged");
             let known = Pin::load(&state, &here);
-            assert!(matches!(known, Known::Damaged(_)), "{junk:.20}: {known:?}");
+            assert!(
+                matches!(known, KnownRepository::Damaged(_)),
+                "{junk:.20}: {known:?}"
+            );
             pin.store(&state, &here, &known).expect("stored anew");
-            assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+            assert_eq!(Pin::load(&state, &here), KnownRepository::Pinned(pin));
             let aside = fs::read_dir(file.parent().expect("a parent"))
                 .expect("list")
                 .count()
@@ -486,9 +496,9 @@ mod tests {
             );
         }
         assert!(resolved(&top.join("loop/repo")).is_err());
-        let remote = Location::parse("me@Host:/srv/repo/").expect("a location");
+        let remote = StoreLocation::parse("me@Host:/srv/repo/").expect("a location");
         assert_eq!(
-            Address::of(&remote).expect("remote").to_string(),
+            PinAddress::of(&remote).expect("remote").to_string(),
             "sftp://me@host/srv/repo"
         );
     }

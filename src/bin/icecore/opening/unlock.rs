@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use icecore::repo::{RepoError, Secret, Unlocked};
+use icecore::repo::{RepoError, Secret, UnlockedRepo};
 use icecore::store::SharedStore;
 use icecore::types::RepoId;
 
-use super::{Place, listen};
+use super::{NamedRepository, listen};
 use crate::context::Context;
 use crate::exit::CliError;
-use crate::secret::{self, Given, Said};
+use crate::secret::{self, GivenPassphrase, PassphraseChoice};
 use crate::signals::Interrupts;
 use crate::ui::text;
 
 impl Context<'_> {
     /// Converts a passphrase for a new key slot to a secret. Warns about anything odd in it.
-    pub fn new_secret(&self, given: Given) -> Secret {
+    pub fn new_secret(&self, given: GivenPassphrase) -> Secret {
         self.warn_of(&given);
         if let Some(oddity) = given.oddity() {
             self.ui
@@ -24,7 +24,7 @@ impl Context<'_> {
         Secret::passphrase(given.bytes)
     }
 
-    fn warn_of(&self, given: &Given) {
+    fn warn_of(&self, given: &GivenPassphrase) {
         if let Some(warning) = &given.warning {
             self.ui
                 .warn(format_args!("warning: {}", text::clean(warning)));
@@ -33,44 +33,47 @@ impl Context<'_> {
 
     /// Returns the statement about the passphrase on the command line, in the environment or in the
     /// configuration.
-    pub(super) fn said(&self, place: &Place) -> Result<Option<Said>, CliError> {
+    pub(super) fn said(
+        &self,
+        place: &NamedRepository,
+    ) -> Result<Option<PassphraseChoice>, CliError> {
         let said = match secret::said(self.global, &self.env)? {
             Some(said) => Some(said),
             None => self.configured(place)?,
         };
-        if let Some(Said::Passphrase(given)) = &said {
+        if let Some(PassphraseChoice::Passphrase(given)) = &said {
             self.warn_of(given);
         }
         Ok(said)
     }
 
     /// Returns the configuration's statement about the passphrase.
-    fn configured(&self, place: &Place) -> Result<Option<Said>, CliError> {
+    fn configured(&self, place: &NamedRepository) -> Result<Option<PassphraseChoice>, CliError> {
         let config = self.config()?;
         if place.own_config && config.no_passphrase {
-            return Ok(Some(Said::NoPassphrase));
+            return Ok(Some(PassphraseChoice::NoPassphrase));
         }
         if let Some(file) = &config.passphrase_file {
-            return secret::from_file(file).map(|given| Some(Said::Passphrase(given)));
+            return secret::from_file(file).map(|given| Some(PassphraseChoice::Passphrase(given)));
         }
         let command = config
             .passphrase_command
             .as_deref()
             .map(secret::from_command)
             .transpose()?;
-        Ok(command.map(Said::Passphrase))
+        Ok(command.map(PassphraseChoice::Passphrase))
     }
 
     /// Unlocks the repository. The `bool` is true if that took a secret.
     pub(super) fn unlock(
         &self,
-        place: &Place,
+        place: &NamedRepository,
         store: SharedStore,
         id: RepoId,
-    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         match self.said(place)? {
-            Some(Said::Passphrase(given)) => return self.unlock_given(store, &given),
-            Some(Said::NoPassphrase) => return self.unlock_unsealed(place, store, id),
+            Some(PassphraseChoice::Passphrase(given)) => return self.unlock_given(store, &given),
+            Some(PassphraseChoice::NoPassphrase) => return self.unlock_unsealed(place, store, id),
             None => {}
         }
 
@@ -108,7 +111,7 @@ impl Context<'_> {
         store: SharedStore,
         path: PathBuf,
         key: secret::Bytes,
-    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         // With a terminal, a prompt may follow, at which Ctrl-C must have its usual effect. Do not
         // listen to signals before it.
         let terminal = secret::has_terminal();
@@ -143,10 +146,10 @@ impl Context<'_> {
     /// Opens a repository that should have no passphrase.
     fn unlock_unsealed(
         &self,
-        place: &Place,
+        place: &NamedRepository,
         store: SharedStore,
         id: RepoId,
-    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         let was_sealed = place.was_sealed(id);
         let accepted = self.global.accept_repository == Some(id);
         let interrupts = listen()?;
@@ -171,7 +174,7 @@ impl Context<'_> {
 
     /// Returns the error for a repository that opens without a passphrase although nothing states
     /// that it should.
-    fn unexpectedly_open(&self, place: &Place, id: RepoId) -> CliError {
+    fn unexpectedly_open(&self, place: &NamedRepository, id: RepoId) -> CliError {
         let prefix = self.option_prefix;
         let was_sealed = place.was_sealed(id);
         let (why, hint) = if was_sealed {
@@ -197,8 +200,8 @@ impl Context<'_> {
     fn unlock_given(
         &self,
         store: SharedStore,
-        given: &Given,
-    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        given: &GivenPassphrase,
+    ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         let interrupts = listen()?;
         match self.try_secret(store, Secret::passphrase(given.bytes.clone())) {
             Ok(unlocked) => Ok((unlocked, true, interrupts)),
@@ -216,7 +219,10 @@ impl Context<'_> {
     }
 
     /// Asks for the passphrase on the terminal and opens the repository with it.
-    fn unlock_asked(&self, store: SharedStore) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    fn unlock_asked(
+        &self,
+        store: SharedStore,
+    ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         let secret = Secret::passphrase(secret::ask()?);
         let interrupts = listen()?;
         Ok((self.try_secret(store, secret)?, true, interrupts))
@@ -224,13 +230,13 @@ impl Context<'_> {
 
     /// Tries a secret on the key slots, first on the one that opened last time according to the
     /// cache.
-    fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<Unlocked, RepoError> {
+    fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<UnlockedRepo, RepoError> {
         let secret = if self.global.costly_key {
             secret.even_if_costly()
         } else {
             secret
         };
-        Unlocked::unlock_near(store, &secret, self.cache_root().ok().as_deref())
+        UnlockedRepo::unlock_near(store, &secret, self.cache_root().ok().as_deref())
     }
 }
 

@@ -11,11 +11,11 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use icecore::observe::{Planned, PlannedVerb};
+use icecore::observe::{PlannedChange, PlannedVerb};
 use icecore::types::{RelPath, Timestamp};
 use serde::Serialize;
 
-use crate::exit::Told;
+use crate::exit::ErrorReport;
 
 /// The progress of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,12 +33,12 @@ pub struct ProgressEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<&'static str>,
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: CountsRecord,
 }
 
 /// The counts so far; part of `progress` and of summaries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct CountsRecord {
     pub entries: u64,
     pub files_new: u64,
     pub files_changed: u64,
@@ -94,7 +94,7 @@ pub struct PlannedEvent {
 
 impl PlannedEvent {
     /// Creates the event. Its path starts with the source's name.
-    pub fn new(planned: &Planned<'_>) -> Self {
+    pub fn new(planned: &PlannedChange<'_>) -> Self {
         Self {
             action: match planned.verb {
                 PlannedVerb::Write => "write",
@@ -146,7 +146,7 @@ pub struct ErrorEvent<'a> {
 
 impl<'a> ErrorEvent<'a> {
     /// Creates the event of an error as printed for people.
-    pub fn new(told: &'a Told) -> Self {
+    pub fn new(told: &'a ErrorReport) -> Self {
         Self {
             exit_code: told.code,
             message: &told.message,
@@ -273,7 +273,7 @@ mod tests {
             "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\\\\\u{fffd}\",\"subject_hex\":\"615cff\"}\n"
         );
 
-        let told = Told {
+        let told = ErrorReport {
             code: 10,
             message: "no repository".to_owned(),
             hint: None,
@@ -292,9 +292,9 @@ mod tests {
             done: Some(1),
             total: Some(2),
             unit: Some("bytes"),
-            counts: Counts {
+            counts: CountsRecord {
                 entries: 3,
-                ..Counts::default()
+                ..CountsRecord::default()
             },
         };
         let value: serde_json::Value = serde_json::from_str(&line(&event)).expect("JSON");

@@ -1,13 +1,13 @@
 //! Formats the parts of a source that a snapshot lacks, as JSON and as text.
 
-use icecore::ops::list::{Lacking, LackingPath, Lacks};
+use icecore::ops::list::{LackingPath, LackingReport, SourceLacks};
 use serde::Serialize;
 
 use super::{json, text};
 
 /// The parts of a source that a snapshot lacks.
 #[derive(Debug, Serialize)]
-pub struct Missing<'a> {
+pub struct LackingLines<'a> {
     /// Entries that are failed, stale or torn.
     incomplete: u64,
     /// Directories with missing names; absent if that is not known.
@@ -35,10 +35,10 @@ struct MissingPath<'a> {
     reason: Option<&'a str>,
 }
 
-impl<'a> Missing<'a> {
+impl<'a> LackingLines<'a> {
     /// Returns `None` if nothing is known to be missing. `lacking` is `None` if no paths were
     /// listed.
-    pub fn new(lacks: &Lacks, lacking: Option<&'a Lacking>) -> Option<Self> {
+    pub fn new(lacks: &SourceLacks, lacking: Option<&'a LackingReport>) -> Option<Self> {
         if lacks.is_nothing() {
             return None;
         }
@@ -66,7 +66,7 @@ impl<'a> MissingPath<'a> {
 
 /// Describes how much is missing, except for names that the rules of the backup left out. Returns
 /// `None` if that is nothing.
-pub fn how_much(lacks: &Lacks) -> Option<String> {
+pub fn how_much(lacks: &SourceLacks) -> Option<String> {
     let lost = lacks.lost + u64::from(lacks.lost == 0 && lacks.is_lost_cut);
     let parts = [
         (
@@ -102,23 +102,23 @@ mod tests {
 
     #[test]
     fn what_the_rules_left_out_is_no_news() {
-        let lacks = Lacks {
+        let lacks = SourceLacks {
             partial: Some(3),
             unseen: Some(0),
-            ..Lacks::default()
+            ..SourceLacks::default()
         };
         assert_eq!(how_much(&lacks), None);
-        let value = serde_json::to_value(Missing::new(&lacks, None)).expect("JSON");
+        let value = serde_json::to_value(LackingLines::new(&lacks, None)).expect("JSON");
         let expected = serde_json::json!({
             "incomplete": 0, "partial": 3, "unseen": 0, "lost": 0, "paths": [], "cut": true,
         });
         assert_eq!(value, expected);
-        assert!(Missing::new(&Lacks::default(), None).is_none());
+        assert!(LackingLines::new(&SourceLacks::default(), None).is_none());
     }
 
     #[test]
     fn each_kind_is_counted() {
-        let lacks = Lacks {
+        let lacks = SourceLacks {
             incomplete: 1,
             partial: Some(3),
             unseen: Some(2),
@@ -130,9 +130,9 @@ mod tests {
             told,
             "1 entry, names in 2 directories, 4 paths since a repair"
         );
-        let lacks = Lacks {
+        let lacks = SourceLacks {
             is_lost_cut: true,
-            ..Lacks::default()
+            ..SourceLacks::default()
         };
         assert_eq!(
             how_much(&lacks).as_deref(),

@@ -51,12 +51,12 @@ impl Ui {
     }
 
     /// Opens standard output for data.
-    pub fn data(self) -> Result<Data, CliError> {
+    pub fn data(self) -> Result<DataWriter, CliError> {
         let out = io::stdout()
             .as_fd()
             .try_clone_to_owned()
             .map_err(CliError::output)?;
-        Ok(Data {
+        Ok(DataWriter {
             out: File::from(out),
             buffer: Vec::with_capacity(2 * BUFFER_BYTES),
             json: self.json,
@@ -72,7 +72,7 @@ impl Ui {
 /// Buffered standard output. Whole records are written at once, so that events of other threads
 /// appear between lines and never inside them. A reader that closes the pipe ends a listing without
 /// an error.
-pub struct Data {
+pub struct DataWriter {
     /// A separate handle: the shared one is line-buffered, which is slow for contents of files.
     out: File,
     buffer: Vec<u8>,
@@ -82,7 +82,7 @@ pub struct Data {
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-impl Data {
+impl DataWriter {
     /// Writes a record: one line of text, or with `--json` one object.
     pub fn record<T: Serialize>(
         &mut self,
@@ -125,7 +125,7 @@ impl Data {
 }
 
 /// Writes raw bytes, for contents of files.
-impl Write for Data {
+impl Write for DataWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         self.spill()?;

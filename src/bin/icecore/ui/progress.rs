@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use icecore::observe::{
-    Counter, Counters, Observer, Phase, Planned, PlannedVerb, Problem, Severity, Subject,
+    Counter, Counters, Observer, Phase, PlannedChange, PlannedVerb, Problem, Severity, Subject,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -30,17 +30,17 @@ const RATE_SAMPLES: usize = 25;
 
 /// Receives an operation's events, shows its progress, and records the worst severity reported.
 pub struct Meter {
-    state: Arc<State>,
+    state: Arc<MeterState>,
     /// Dropped to end the drawing thread.
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct State {
+struct MeterState {
     ui: Ui,
     started: Instant,
     counters: Counters,
-    stage: Mutex<Stage>,
+    stage: Mutex<MeterStage>,
     worst: AtomicU8,
     /// The first lines of problems that are worse than a note.
     reported: Mutex<String>,
@@ -50,7 +50,7 @@ struct State {
 }
 
 /// The current phase.
-struct Stage {
+struct MeterStage {
     text: String,
     started: Instant,
     /// The value of [`Counter::Done`] when the phase began.
@@ -60,9 +60,9 @@ struct Stage {
 
 /// The values of a line of progress.
 #[derive(Debug, Clone, Default)]
-struct View {
+struct MeterView {
     phase: String,
-    counts: json::Counts,
+    counts: json::CountsRecord,
     /// Plain bytes per second over the last draws.
     rate: u64,
     done: u64,
@@ -82,11 +82,11 @@ impl Meter {
             bar
         });
 
-        let state = Arc::new(State {
+        let state = Arc::new(MeterState {
             ui,
             started: Instant::now(),
             counters: Counters::default(),
-            stage: Mutex::new(Stage {
+            stage: Mutex::new(MeterStage {
                 text: String::new(),
                 started: Instant::now(),
                 done_before: 0,
@@ -111,7 +111,7 @@ impl Meter {
         let thread = every.and_then(|every| {
             let state = Arc::clone(&state);
             let draw = move || {
-                let mut rate = Rate::default();
+                let mut rate = ByteRate::default();
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                     state.show(&mut rate);
                 }
@@ -131,7 +131,7 @@ impl Meter {
     }
 
     /// Returns the counts so far.
-    pub fn counts(&self) -> json::Counts {
+    pub fn counts(&self) -> json::CountsRecord {
         self.state.counts()
     }
 
@@ -208,14 +208,14 @@ impl Drop for Meter {
     }
 }
 
-impl State {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+impl MeterState {
+    fn stage(&self) -> MutexGuard<'_, MeterStage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn counts(&self) -> json::Counts {
+    fn counts(&self) -> json::CountsRecord {
         let get = |counter| self.counters.get(counter);
-        json::Counts {
+        json::CountsRecord {
             entries: get(Counter::Entries),
             files_new: get(Counter::FilesNew),
             files_changed: get(Counter::FilesChanged),
@@ -233,10 +233,10 @@ impl State {
         }
     }
 
-    fn view(&self, rate: &mut Rate) -> View {
+    fn view(&self, rate: &mut ByteRate) -> MeterView {
         let counts = self.counts();
         let stage = self.stage();
-        View {
+        MeterView {
             phase: stage.text.clone(),
             counts,
             rate: rate.next(Instant::now(), counts.bytes_read),
@@ -249,7 +249,7 @@ impl State {
         }
     }
 
-    fn show(&self, rate: &mut Rate) {
+    fn show(&self, rate: &mut ByteRate) {
         if !self.begun.load(Ordering::Relaxed) {
             return;
         }
@@ -356,7 +356,7 @@ impl Observer for Meter {
         }
     }
 
-    fn planned(&self, planned: &Planned<'_>) {
+    fn planned(&self, planned: &PlannedChange<'_>) {
         if self.state.ui.json {
             json::emit(&json::PlannedEvent::new(planned));
             return;
@@ -378,7 +378,7 @@ impl Observer for Meter {
 }
 
 /// Describes the planned action of a dry run on one path.
-fn planned_line(planned: &Planned<'_>) -> String {
+fn planned_line(planned: &PlannedChange<'_>) -> String {
     let here = match planned.here {
         Some(here) if planned.verb == PlannedVerb::Overwrite => {
             let newer = if planned.is_newer {
@@ -405,9 +405,9 @@ fn planned_line(planned: &Planned<'_>) -> String {
 
 /// Bytes per second over the last draws.
 #[derive(Default)]
-struct Rate(VecDeque<(Instant, u64)>);
+struct ByteRate(VecDeque<(Instant, u64)>);
 
-impl Rate {
+impl ByteRate {
     fn next(&mut self, now: Instant, bytes: u64) -> u64 {
         self.0.push_back((now, bytes));
         if self.0.len() > RATE_SAMPLES {
@@ -436,7 +436,7 @@ fn style(with_total: bool) -> ProgressStyle {
     style.tick_chars("|/-\\ ").progress_chars("=> ")
 }
 
-fn draw(bar: &ProgressBar, view: &View) {
+fn draw(bar: &ProgressBar, view: &MeterView) {
     match view.total {
         Some((total, _)) => {
             if bar.length() != Some(total) {
@@ -458,7 +458,7 @@ fn draw(bar: &ProgressBar, view: &View) {
 
 /// Formats a line of progress: phase, entries, bytes read, new data, failures, rate and time left.
 /// Values of zero are left out.
-fn line(view: &View) -> String {
+fn line(view: &MeterView) -> String {
     let counts = &view.counts;
     let mut parts = vec![view.phase.clone()];
     if counts.entries > 0 {
@@ -488,7 +488,7 @@ fn line(view: &View) -> String {
 
 /// Estimates the time left from the phase's average pace so far. Returns `None` if there is no
 /// total or no pace yet.
-fn time_left(view: &View) -> Option<Duration> {
+fn time_left(view: &MeterView) -> Option<Duration> {
     let (total, _) = view.total?;
     let left = total.checked_sub(view.done)?;
     // The pace of the first second means little.
@@ -498,7 +498,7 @@ fn time_left(view: &View) -> Option<Duration> {
     Duration::try_from_secs_f64(view.elapsed.as_secs_f64() * left as f64 / view.done as f64).ok()
 }
 
-fn event(view: &View, since: Duration) -> json::ProgressEvent {
+fn event(view: &MeterView, since: Duration) -> json::ProgressEvent {
     json::ProgressEvent {
         phase: view.phase.clone(),
         seconds: since.as_secs_f64(),
@@ -523,18 +523,18 @@ mod tests {
 
     #[test]
     fn a_line_tells_what_there_is_to_tell() {
-        let mut view = View {
+        let mut view = MeterView {
             phase: "backing up home".to_owned(),
-            ..View::default()
+            ..MeterView::default()
         };
         assert_eq!(line(&view), "backing up home");
-        view.counts = json::Counts {
+        view.counts = json::CountsRecord {
             entries: 1200,
             files_new: 3,
             files_changed: 1,
             bytes_read: 3 << 20,
             bytes_new: 1 << 20,
-            ..json::Counts::default()
+            ..json::CountsRecord::default()
         };
         view.rate = 2 << 20;
         (view.done, view.total, view.elapsed) = (50, Some((200, true)), Duration::from_secs(20));
@@ -546,7 +546,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_looks() {
-        let mut rate = Rate::default();
+        let mut rate = ByteRate::default();
         let start = Instant::now();
         assert_eq!(rate.next(start, 0), 0);
         assert_eq!(rate.next(start + Duration::from_secs(2), 200), 100);
@@ -574,7 +574,7 @@ mod tests {
         meter.phase(&Phase::Data);
         meter.expect(10, true);
         meter.add(Counter::Done, 3);
-        let view = meter.state.view(&mut Rate::default());
+        let view = meter.state.view(&mut ByteRate::default());
         assert_eq!((view.done, view.total), (3, Some((10, true))));
         let event = event(&view, Duration::ZERO);
         assert_eq!(

@@ -8,7 +8,7 @@ use crate::format::LeaseKind;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::SnapshotsReport;
 use crate::repo::Lease;
-use crate::store::{Body, KeyKind, Operation, PutMode, RecordingStore, Store};
+use crate::store::{KeyKind, ObjectBody, PutMode, RecordingStore, Store, StoreOperation};
 
 /// Copies objects that `to` does not have, like `rsync -r`.
 fn merge_into(to: &Lab, from: &Lab) {
@@ -16,7 +16,7 @@ fn merge_into(to: &Lab, from: &Lab) {
         let bytes = from.store.get(&meta.key, 1 << 30).expect("there");
         match to
             .store
-            .put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&meta.key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
         {
             Ok(()) | Err(crate::store::StoreError::Exists { .. }) => {}
             Err(err) => panic!("{}: {err}", meta.key),
@@ -242,7 +242,7 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
 
     for (key, bytes) in &away {
         lab.store
-            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
             .expect("put back");
     }
 
@@ -375,7 +375,9 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
 
     let_go(&copy, ids[0]);
     for (key, bytes) in &all {
-        let _ = copy.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly);
+        let _ = copy
+            .store
+            .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly);
     }
     let dropped = dropped_and_there(&copy);
     assert!(!dropped.is_empty());
@@ -393,7 +395,7 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     let is_read = |key: &ObjectKey| {
         recording.calls().iter().any(|call| {
             call.kind == Some(KeyKind::Pack)
-                && matches!(call.operation, Operation::Get | Operation::ReadAt)
+                && matches!(call.operation, StoreOperation::Get | StoreOperation::ReadAt)
                 && call.key.as_ref() == Some(key)
         })
     };

@@ -2,34 +2,39 @@
 
 use super::unreadable::contents_by_first;
 use super::*;
-use crate::store::{Effect, Fault, Operation, Store, Trouble};
+use crate::store::{Fault, FaultEffect, InjectedError, Store, StoreOperation};
 
 /// Possible faults of a call, by operation.
-fn effects(operation: Operation) -> &'static [Effect] {
+fn effects(operation: StoreOperation) -> &'static [FaultEffect] {
     match operation {
-        Operation::Get | Operation::ReadAt => &[
-            Effect::ErrorBefore(Trouble::Medium),
-            Effect::ErrorBefore(Trouble::TimedOut),
-            Effect::Torn(3),
-            Effect::Short(3),
+        StoreOperation::Get | StoreOperation::ReadAt => &[
+            FaultEffect::ErrorBefore(InjectedError::Medium),
+            FaultEffect::ErrorBefore(InjectedError::TimedOut),
+            FaultEffect::Torn(3),
+            FaultEffect::Short(3),
         ],
-        Operation::Stat | Operation::List => &[Effect::ErrorBefore(Trouble::Medium)],
-        Operation::Put | Operation::Delete | Operation::Rename | Operation::Spool => &[
-            Effect::ErrorBefore(Trouble::Io),
-            Effect::ErrorAfter(Trouble::TimedOut),
+        StoreOperation::Stat | StoreOperation::List => {
+            &[FaultEffect::ErrorBefore(InjectedError::Medium)]
+        }
+        StoreOperation::Put
+        | StoreOperation::Delete
+        | StoreOperation::Rename
+        | StoreOperation::Spool => &[
+            FaultEffect::ErrorBefore(InjectedError::Io),
+            FaultEffect::ErrorAfter(InjectedError::TimedOut),
         ],
     }
 }
 
-const OPERATIONS: [Operation; 8] = [
-    Operation::Get,
-    Operation::ReadAt,
-    Operation::Stat,
-    Operation::List,
-    Operation::Put,
-    Operation::Delete,
-    Operation::Rename,
-    Operation::Spool,
+const OPERATIONS: [StoreOperation; 8] = [
+    StoreOperation::Get,
+    StoreOperation::ReadAt,
+    StoreOperation::Stat,
+    StoreOperation::List,
+    StoreOperation::Put,
+    StoreOperation::Delete,
+    StoreOperation::Rename,
+    StoreOperation::Spool,
 ];
 
 /// Repairs a fork of `lab` with one fault. Returns true if there were enough calls to trigger it.
@@ -140,7 +145,7 @@ fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
     lab.store
         .put(
             &junk,
-            crate::store::Body::Bytes(&noise(9, 300)),
+            crate::store::ObjectBody::Bytes(&noise(9, 300)),
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");

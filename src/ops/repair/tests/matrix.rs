@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::ops::prune::{PruneOptions, prune};
 use crate::repo::{Lease, RepoError};
-use crate::store::{Body, Copy, PutMode, Store};
+use crate::store::{ObjectBody, PutMode, Replica, Store};
 use crate::types::{LeaseId, SegmentId};
 
 /// A kind of damage.
@@ -82,8 +82,8 @@ enum Kind {
 impl Kind {
     fn of(key: &ObjectKey) -> Option<Self> {
         Some(match key {
-            ObjectKey::Config(Copy::First) => Self::Config,
-            ObjectKey::KeySlot(_, Copy::First) => Self::KeySlot,
+            ObjectKey::Config(Replica::First) => Self::Config,
+            ObjectKey::KeySlot(_, Replica::First) => Self::KeySlot,
             ObjectKey::Pack(_) => Self::Pack,
             ObjectKey::Segment(_) => Self::Segment,
             ObjectKey::Snapshot(_) => Self::Snapshot,
@@ -159,7 +159,7 @@ fn base(parity: bool) -> (Lab, Vec<u8>) {
         let bytes = lab.store.get(&key, 1 << 20).expect("there");
         Lease::release(lease).expect("released");
         lab.store
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put back");
     }
     (lab, stream)
@@ -202,7 +202,7 @@ fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
                 return false;
             };
             lab.store
-                .put(&name, Body::Bytes(&bytes), PutMode::CreateOnly)
+                .put(&name, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
                 .expect("put");
         }
     }
@@ -237,7 +237,7 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
             panic!()
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let Ok(mut merged) = MergedRuns::open(&reader, runs, Streams::All, false) else {
+        let Ok(mut merged) = MergedRuns::open(&reader, runs, RunStreams::All, false) else {
             continue;
         };
         while let Ok(Some(entry)) = merged.next_entry() {
@@ -430,7 +430,7 @@ fn backs_up(lab: &Lab, fork: &Lab, stream: &[u8], on_disk: &BTreeMap<String, Vec
         panic!()
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    if MergedRuns::open(&reader, runs, Streams::All, false).is_ok()
+    if MergedRuns::open(&reader, runs, RunStreams::All, false).is_ok()
         && check(fork).affected.is_empty()
     {
         assert!(files_of(&repo, &found) == *on_disk, "{cell}: the new files");

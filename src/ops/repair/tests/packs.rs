@@ -1,7 +1,7 @@
 //! Tests of damaged packs without recovery data.
 
 use super::*;
-use crate::ops::repair::Fate;
+use crate::ops::repair::PackFate;
 use crate::store::Store;
 
 fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
@@ -54,7 +54,7 @@ fn every_region_of_a_pack_can_be_hit() {
         }
     }
     assert!(
-        fates[&Fate::Saved] >= 3 && fates[&Fate::Lost] >= 20,
+        fates[&PackFate::Saved] >= 3 && fates[&PackFate::Lost] >= 20,
         "{fates:?}"
     );
 }
@@ -129,7 +129,7 @@ fn a_pack_that_comes_back_gives_back_what_was_lost() {
 
         let report = repair(&fork.open()).expect("repaired");
         assert!(report.lost_chunks > 0 && !check(&fork).is_clean());
-        let body = crate::store::Body::Bytes(&bytes);
+        let body = crate::store::ObjectBody::Bytes(&bytes);
         fork.store
             .put(&back, body, crate::store::PutMode::CreateOnly)
             .expect("put back");

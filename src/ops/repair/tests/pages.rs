@@ -4,11 +4,11 @@
 use super::*;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::repair::{RepairSnapshotsOptions, repair_snapshots};
-use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{commit_as, lease};
 use crate::repo::{Claims, Lease, Packer, PackerOptions, RunWriter};
 use crate::store::Store;
-use crate::types::{ChunkId, Class, Entry, EntryFlags, MissingNames, RelPath};
+use crate::types::{ChunkClass, ChunkId, Entry, EntryFlags, MissingNames, RelPath};
 
 const FILES: u64 = 1400;
 
@@ -44,7 +44,7 @@ fn entries(repo: &Repository, id: SnapshotId) -> Vec<Entry> {
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     std::iter::from_fn(|| merged.next_entry().expect("read")).collect()
 }
 
@@ -66,7 +66,7 @@ fn store<T>(
         let packer =
             Packer::start(scope, repo, Some(held), &claims, options, &observer).expect("started");
 
-        let mut writer = packer.writer(Class::Metadata);
+        let mut writer = packer.writer(ChunkClass::Metadata);
         let done = work(&mut |bytes| {
             let id = writer.add(bytes)?;
             writer.flush()?;
@@ -136,7 +136,7 @@ fn paged(runs: u64) -> Paged {
 
 /// Returns the number of names that `restore --delete` deletes from the tree, or would delete.
 fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
-    let what = What {
+    let what = SnapshotPath {
         snapshot: id.to_string(),
         source: Some("tree".into()),
         path: RelPath::root(),
@@ -148,7 +148,7 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
         ..RestoreOptions::default()
     };
     let observer = Recording::default();
-    let target = Target::Directory(lab.tree());
+    let target = RestoreTarget::Directory(lab.tree());
     match restore(repo, &what, target, &options, &observer, &Cancel::new()) {
         Ok(report) => report.deleted,
         // The root of the only run was lost.
@@ -188,7 +188,7 @@ fn lose_each(paged: &Paged, comes_back: bool) {
         let had = entries(&repo, listed(&repo)[0].id);
 
         let bytes = ChunkReader::new(&repo, 1 << 20)
-            .chunk(Class::Metadata, chunk)
+            .chunk(ChunkClass::Metadata, chunk)
             .expect("read");
         let place = repo.locate(chunk).expect("asked").expect("there");
         let frame = repo

@@ -1,9 +1,9 @@
 //! Tests of packs with recovery data.
 
 use super::*;
-use crate::ops::repair::Fate;
+use crate::ops::repair::PackFate;
 use crate::ops::verify::FindingKind;
-use crate::store::{Body, PutMode, Store};
+use crate::store::{ObjectBody, PutMode, Store};
 
 const PERCENT: u8 = 10;
 
@@ -20,8 +20,8 @@ fn objects(lab: &Lab) -> BTreeMap<ObjectKey, Vec<u8>> {
 /// Runs a repair and checks that every object is as it was before the damage.
 fn healed(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>, what: &str) {
     let report = repair(&lab.open()).expect("repaired");
-    let fates: Vec<Fate> = report.damaged.iter().map(|one| one.fate).collect();
-    assert_eq!(fates, [Fate::Healed], "{what}: {report:?}");
+    let fates: Vec<PackFate> = report.damaged.iter().map(|one| one.fate).collect();
+    assert_eq!(fates, [PackFate::Healed], "{what}: {report:?}");
     assert!(objects(lab) == *before, "{what}: all is as it was");
 }
 
@@ -96,7 +96,10 @@ fn beyond_the_percentage_what_opens_is_saved() {
         bytes[8192..8192 + (shards + 1) * 4096].fill(0)
     });
     let report = repair(&lab.open()).expect("repaired");
-    assert!(matches!(report.damaged[0].fate, Fate::Lost), "{report:?}");
+    assert!(
+        matches!(report.damaged[0].fate, PackFate::Lost),
+        "{report:?}"
+    );
     assert!(report.saved_chunks > 0);
     // The new packs have recovery data too.
     for (id, _) in packs(&lab) {
@@ -182,7 +185,7 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     lab.store
         .damage(&ObjectKey::Pack(first), |bytes| bytes[5000] ^= 1);
     let report = repair(&lab.open()).expect("repaired");
-    assert_ne!(report.damaged[0].fate, Fate::Healed, "{report:?}");
+    assert_ne!(report.damaged[0].fate, PackFate::Healed, "{report:?}");
 }
 
 /// Interrupts a heal after each write. The next repair must complete it. Returns the number of cuts.
@@ -245,7 +248,7 @@ fn the_only_intact_copy_in_quarantine_survives_a_cut_anywhere() {
     lab.store
         .put(
             &ObjectKey::QuarantinedPack(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("put");
@@ -272,7 +275,7 @@ fn two_damaged_copies_survive_a_cut_anywhere() {
     lab.store
         .put(
             &ObjectKey::QuarantinedPack(id),
-            Body::Bytes(&bytes),
+            ObjectBody::Bytes(&bytes),
             PutMode::CreateOnly,
         )
         .expect("put");
@@ -293,7 +296,7 @@ fn a_pack_that_lies_whole_in_quarantine_is_put_back() {
     lab.store
         .put(
             &ObjectKey::QuarantinedPack(id),
-            Body::Bytes(bytes),
+            ObjectBody::Bytes(bytes),
             PutMode::CreateOnly,
         )
         .expect("put");

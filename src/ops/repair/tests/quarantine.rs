@@ -7,7 +7,7 @@ use crate::ops::forget::forget_named;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::repair_index;
 use crate::repo::HostChoice;
-use crate::store::{Body, ObjectDir, PutMode, Store, list_all};
+use crate::store::{ObjectBody, ObjectDir, PutMode, Store, list_all};
 use crate::types::SegmentId;
 
 const DAY: i64 = 24 * 3600;
@@ -177,7 +177,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
             bytes[..61].copy_from_slice(&ours[..61]);
         }
         lab.store
-            .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
 
@@ -193,7 +193,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         if round == 0 {
             for key in &junk {
                 lab.store
-                    .put(key, Body::Bytes(b"other bytes"), PutMode::CreateOnly)
+                    .put(key, ObjectBody::Bytes(b"other bytes"), PutMode::CreateOnly)
                     .expect("put");
             }
         }
@@ -309,7 +309,7 @@ fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
         assert_eq!(report.held_until.is_some(), days < 30, "{days}: {report:?}");
 
         lab.store
-            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
         repair(&lab);
         let left = contents_by_first(&lab);

@@ -5,7 +5,9 @@ use crate::format::SnapshotState;
 use crate::ops::repair::{RepairSnapshotsOptions, SnapshotsReport, repair_snapshots};
 use crate::ops::testing::{commit, lease, marks, tree_kind, write_runs};
 use crate::store::Store;
-use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath};
+use crate::types::{
+    ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath,
+};
 
 fn mend(repo: &Repository) -> Result<SnapshotsReport, crate::Error> {
     repair_snapshots(
@@ -23,7 +25,7 @@ fn aside(lab: &Lab) -> Vec<ObjectKey> {
 }
 
 /// Returns all frames of all packs: pack, offset, class.
-fn frames(lab: &Lab) -> Vec<(PackId, u64, Class)> {
+fn frames(lab: &Lab) -> Vec<(PackId, u64, ChunkClass)> {
     let repo = lab.open();
     repo.sync().expect("synced");
     let mut out = Vec::new();
@@ -114,7 +116,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
 
             assert_eq!(new.snapshot.state, SnapshotState::Incomplete);
             assert!(lost.count > 0 && lost.paths.len() as u64 == lost.count);
-            if class == Class::Data {
+            if class == ChunkClass::Data {
                 assert_eq!(files.len(), old_files.len());
                 for (path, bytes) in &files {
                     let is_told = lost.paths.iter().any(|one| one.path == path.as_bytes());
@@ -237,7 +239,7 @@ fn directories_above_what_is_lost_are_looked_at_again() {
         panic!()
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
     let mut marks = Vec::new();
     while let Some(entry) = merged.next_entry().expect("read") {
         marks.push((entry.path.to_string(), entry.flags));
@@ -296,7 +298,7 @@ fn metadata_that_nobody_tried_to_save_is_not_given_up() {
     let (lab, _) = sample();
     let (pack, offset, _) = frames(&lab)
         .into_iter()
-        .find(|frame| frame.2 == Class::Metadata)
+        .find(|frame| frame.2 == ChunkClass::Metadata)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
         bytes[offset as usize + 3] ^= 1
@@ -336,7 +338,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
     lab.backup(&lab.open(), &stream);
     let (pack, offset, _) = frames(&lab)
         .into_iter()
-        .find(|frame| frame.2 == Class::Data)
+        .find(|frame| frame.2 == ChunkClass::Data)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
         bytes[offset as usize + 3] ^= 1
@@ -414,7 +416,7 @@ fn a_repaired_snapshot_says_what_the_original_lacks() {
 
     let (pack, offset, _) = frames(&lab)
         .into_iter()
-        .find(|frame| frame.2 == Class::Data)
+        .find(|frame| frame.2 == ChunkClass::Data)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
         bytes[offset as usize + 3] ^= 1

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::ops::prune::{PruneOptions, prune};
-use crate::ops::repair::{Fate, repair_index};
+use crate::ops::repair::{PackFate, repair_index};
 use crate::ops::verify::FindingKind;
-use crate::store::{Copy, ObjectDir, Store, Trouble, list_all};
+use crate::store::{InjectedError, ObjectDir, Replica, Store, list_all};
 
-const TROUBLES: [Trouble; 3] = [Trouble::Medium, Trouble::TimedOut, Trouble::Denied];
+const TROUBLES: [InjectedError; 3] = [
+    InjectedError::Medium,
+    InjectedError::TimedOut,
+    InjectedError::Denied,
+];
 
 /// Reads every snapshot and compares it with its contents before.
 fn all_equal(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, what: &str) {
@@ -79,7 +83,7 @@ fn prunes(lab: &Lab, what: &str) {
 fn comes_back(
     lab: &Lab,
     key: &ObjectKey,
-    trouble: Trouble,
+    trouble: InjectedError,
     renames: bool,
     before: &BTreeMap<SnapshotId, Content>,
 ) {
@@ -132,7 +136,7 @@ fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
         let before = contents_by_first(&lab);
         let keys = lab.store.objects().into_iter().map(|meta| meta.key);
         for (n, key) in keys
-            .filter(|key| !matches!(key, ObjectKey::Config(Copy::Second)))
+            .filter(|key| !matches!(key, ObjectKey::Config(Replica::Second)))
             .enumerate()
         {
             // Skip key slots: an unreadable copy is written again from the copy that opened.
@@ -157,7 +161,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
-    faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
+    faulty.make_unreadable(&ObjectKey::Pack(id), InjectedError::Medium);
 
     let options = VerifyOptions {
         read_data: true,
@@ -179,7 +183,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
             .iter()
             .map(|one| one.fate)
             .collect::<Vec<_>>(),
-        [Fate::LostForNow],
+        [PackFate::LostForNow],
         "{report:?}"
     );
     assert!(
@@ -220,7 +224,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
-    faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
+    faulty.make_unreadable(&ObjectKey::Pack(id), InjectedError::Medium);
 
     let options = RepairPacksOptions {
         set_aside_unreadable: true,
@@ -234,7 +238,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
             .iter()
             .map(|one| one.fate)
             .collect::<Vec<_>>(),
-        [Fate::Lost],
+        [PackFate::Lost],
         "{report:?}"
     );
     assert!(
@@ -278,7 +282,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
     let broken = on_faulty(&lab, &faulty, &cache);
     broken.sync().expect("synced");
     for (id, _) in packs(&lab) {
-        faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
+        faulty.make_unreadable(&ObjectKey::Pack(id), InjectedError::Medium);
     }
 
     let before = lab.store.objects().len();
@@ -287,7 +291,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
         report
             .damaged
             .iter()
-            .all(|one| one.fate == Fate::Unreadable),
+            .all(|one| one.fate == PackFate::Unreadable),
         "{report:?}"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
-use crate::job::{self, Begin};
+use crate::job::{self, BackupRequest};
 
 /// Capture the node as one snapshot: database first, then files, then keys
 ///
@@ -16,7 +16,7 @@ use crate::job::{self, Begin};
   icecore node backup
   icecore node backup --accept keys        # the keys were changed on purpose
   icecore node backup --dry-run")]
-pub struct Args {
+pub struct NodeBackupArgs {
     /// Create the repository if it does not exist, with a random key file if no passphrase is given
     #[arg(long)]
     init: bool,
@@ -37,7 +37,7 @@ pub struct Args {
 /// Niceness of this job. Its I/O priority follows from it.
 const NICENESS: i32 = 15;
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &NodeBackupArgs) -> Result<Outcome, CliError> {
     let config = context.config()?;
     if config.sources.is_empty() {
         return Err(CliError::usage(
@@ -47,7 +47,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
     // Run at low priority on a live node. If that is not allowed, the job still runs.
     let _ = rustix::process::setpriority_process(None, NICENESS);
-    let begin = Begin {
+    let begin = BackupRequest {
         init: args.init,
         parity: None,
         dry_run: args.dry_run,

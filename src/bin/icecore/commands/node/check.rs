@@ -6,18 +6,18 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use icecore::node::check::{
-    Against, CheckReport, Finding, FindingKind, LiveDirectories, PlaceReport, check,
+    CheckReport, CheckTarget, FileFinding, FileFindingKind, LiveDirectories, PlaceReport, check,
 };
 use icecore::node::docker::Docker;
 use icecore::node::dump::PinKind;
 use serde::Serialize;
 
-use crate::commands::Relay;
+use crate::commands::CallbackError;
 use crate::context::{Context, HostArgs};
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{Data, text};
+use crate::ui::{DataWriter, text};
 
 /// Check that the files that a node's database refers to exist
 ///
@@ -34,7 +34,7 @@ use crate::ui::{Data, text};
   icecore node check 4f1c --list missing.txt
   icecore node check --live
   icecore node check --live --quick")]
-pub struct Args {
+pub struct NodeCheckArgs {
     /// Snapshot: an id, a prefix of one, or 'latest'
     #[arg(value_name = "SNAP", default_value = "latest", value_parser = parse::snap)]
     snap: String,
@@ -74,7 +74,7 @@ struct FileRecord<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct NodeCheckSummary {
     snapshot: String,
     /// The directories of this machine were checked.
     live: bool,
@@ -87,13 +87,13 @@ struct Summary {
     missing: u64,
     /// Stored files that do not match their name or row.
     mismatches: u64,
-    local_storage: Place,
-    ipfs: Place,
+    local_storage: CheckedPlace,
+    ipfs: CheckedPlace,
 }
 
 /// Counts of local storage or of kubo's blocks.
 #[derive(Serialize)]
-struct Place {
+struct CheckedPlace {
     stored: u64,
     wanted: u64,
     missing: u64,
@@ -105,7 +105,7 @@ struct Place {
     vanished: u64,
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliError> {
     let profile = &context.config()?.node;
     if profile.database.is_none() {
         return Err(
@@ -116,12 +116,12 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
     let against = if args.live {
         let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
-        Against::Live {
+        CheckTarget::Live {
             directories: LiveDirectories::find(profile, &docker)?,
             quick: args.quick,
         }
     } else {
-        Against::Snapshot
+        CheckTarget::Snapshot
     };
 
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
@@ -134,8 +134,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     )?;
     icecore::ops::sync_until(&repository, &meter, &cancel)?;
 
-    let mut list = List::open(context, args)?;
-    let mut relay = Relay::default();
+    let mut list = FileList::open(context, args)?;
+    let mut relay = CallbackError::default();
     let checked = check(
         &repository,
         &found,
@@ -154,7 +154,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         (0, true) => Outcome::Done,
     };
 
-    let summary = Summary::new(found.id.to_string(), args.live, &report);
+    let summary = NodeCheckSummary::new(found.id.to_string(), args.live, &report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node check", outcome, &summary, || {
         summary.lines(&elapsed, shortened)
@@ -162,8 +162,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 /// Receives findings: the first ones go to standard output, all of them to a file.
-struct List<'a> {
-    out: Data,
+struct FileList<'a> {
+    out: DataWriter,
     left: u64,
     /// Findings that were not shown.
     hidden: u64,
@@ -172,8 +172,8 @@ struct List<'a> {
     is_all: bool,
 }
 
-impl<'a> List<'a> {
-    fn open(context: &Context<'_>, args: &'a Args) -> Result<Self, CliError> {
+impl<'a> FileList<'a> {
+    fn open(context: &Context<'_>, args: &'a NodeCheckArgs) -> Result<Self, CliError> {
         let is_all = args.list.as_deref() == Some(Path::new("-"));
         let file = match &args.list {
             Some(path) if !is_all => {
@@ -193,7 +193,7 @@ impl<'a> List<'a> {
         })
     }
 
-    fn put(&mut self, finding: &Finding<'_>) -> Result<(), CliError> {
+    fn put(&mut self, finding: &FileFinding<'_>) -> Result<(), CliError> {
         if let Some((path, file)) = &mut self.file {
             let written = writeln!(file, "{finding}");
             written.map_err(|e| CliError::failed(format!("cannot write {}", path.display()), e))?;
@@ -227,8 +227,8 @@ impl<'a> List<'a> {
 }
 
 /// Formats a finding for people.
-fn line(finding: &Finding<'_>) -> String {
-    let Finding {
+fn line(finding: &FileFinding<'_>) -> String {
+    let FileFinding {
         source,
         path,
         hash,
@@ -236,10 +236,10 @@ fn line(finding: &Finding<'_>) -> String {
         ..
     } = finding;
     let what = match finding.kind {
-        FindingKind::Missing => "missing".to_owned(),
-        FindingKind::WrongName => "not what its name says".to_owned(),
-        FindingKind::Torn => "changed while it was captured".to_owned(),
-        FindingKind::WrongSize { stored, expected } => {
+        FileFindingKind::Missing => "missing".to_owned(),
+        FileFindingKind::WrongName => "not what its name says".to_owned(),
+        FileFindingKind::Torn => "changed while it was captured".to_owned(),
+        FileFindingKind::WrongSize { stored, expected } => {
             format!(
                 "{} bytes where its row says {}",
                 text::number(stored),
@@ -264,9 +264,9 @@ fn line(finding: &Finding<'_>) -> String {
 }
 
 impl<'a> FileRecord<'a> {
-    fn new(finding: &'a Finding<'_>) -> Self {
+    fn new(finding: &'a FileFinding<'_>) -> Self {
         let (stored, expected) = match finding.kind {
-            FindingKind::WrongSize { stored, expected } => (Some(stored), Some(expected)),
+            FileFindingKind::WrongSize { stored, expected } => (Some(stored), Some(expected)),
             _ => (None, None),
         };
         Self {
@@ -281,7 +281,7 @@ impl<'a> FileRecord<'a> {
     }
 }
 
-impl Place {
+impl CheckedPlace {
     fn new(report: &PlaceReport) -> Self {
         let by_pin = PinKind::ALL.into_iter().zip(report.missing_by_kind);
         Self {
@@ -327,7 +327,7 @@ impl Place {
     }
 }
 
-impl Summary {
+impl NodeCheckSummary {
     fn new(snapshot: String, live: bool, report: &CheckReport) -> Self {
         Self {
             snapshot,
@@ -337,8 +337,8 @@ impl Summary {
             pinned: report.pinned,
             missing: report.missing,
             mismatches: report.mismatches(),
-            local_storage: Place::new(&report.local),
-            ipfs: Place::new(&report.ipfs),
+            local_storage: CheckedPlace::new(&report.local),
+            ipfs: CheckedPlace::new(&report.ipfs),
         }
     }
 
@@ -374,12 +374,12 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use icecore::node::dump::Pins;
+    use icecore::node::dump::PinRows;
 
     use super::*;
 
-    fn finding(kind: FindingKind, pins: Pins, path: &str) -> Finding<'static> {
-        Finding {
+    fn finding(kind: FileFindingKind, pins: PinRows, path: &str) -> FileFinding<'static> {
+        FileFinding {
             kind,
             hash: "Qm1".into(),
             pins,
@@ -390,8 +390,8 @@ mod tests {
 
     #[test]
     fn findings_are_told_in_a_line() {
-        let pins = Pins::default().with(PinKind::Tx).with(PinKind::Content);
-        let missing = finding(FindingKind::Missing, pins, "blocks/AB/CIQ.data");
+        let pins = PinRows::default().with(PinKind::Tx).with(PinKind::Content);
+        let missing = finding(FileFindingKind::Missing, pins, "blocks/AB/CIQ.data");
         assert_eq!(
             line(&missing),
             "files/blocks/AB/CIQ.data of Qm1: missing (pinned: content,tx)"
@@ -400,11 +400,11 @@ mod tests {
             missing.to_string(),
             "missing\tQm1\tcontent,tx\tfiles/blocks/AB/CIQ.data"
         );
-        let size = FindingKind::WrongSize {
+        let size = FileFindingKind::WrongSize {
             stored: 1000,
             expected: 2,
         };
-        let size = finding(size, Pins::default(), "Qm1");
+        let size = finding(size, PinRows::default(), "Qm1");
         assert_eq!(line(&size), "files/Qm1: 1,000 bytes where its row says 2");
         let value = serde_json::to_value(FileRecord::new(&size)).expect("JSON");
         let expected = serde_json::json!({
@@ -427,7 +427,7 @@ mod tests {
             ..PlaceReport::default()
         };
 
-        let summary = Summary::new("4f".into(), false, &report);
+        let summary = NodeCheckSummary::new("4f".into(), false, &report);
         assert_eq!(
             summary.lines("2s", 0),
             [
@@ -440,7 +440,7 @@ mod tests {
 
         (report.missing, report.ipfs.missing, report.ipfs.wrong_name) = (1, 1, 2);
         report.ipfs.missing_by_kind[PinKind::Message as usize] = 1;
-        let lines = Summary::new("4f".into(), false, &report).lines("2s", 3);
+        let lines = NodeCheckSummary::new("4f".into(), false, &report).lines("2s", 3);
         assert_eq!(lines[0], "and 3 more; --list FILE writes them all");
         assert_eq!(
             lines[3],

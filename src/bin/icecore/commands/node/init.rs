@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use icecore::node::compose::{self, Request};
-use icecore::node::discover::{Discovery, FoundFiles, FoundTree, discover};
+use icecore::node::compose::{self, ComposeRequest};
+use icecore::node::discover::{FoundFiles, FoundTree, NodeDiscovery, discover};
 use icecore::node::docker::Docker;
-use icecore::node::profile::Place;
-use icecore::node::template::{Settings, render};
-use icecore::store::Location;
-use icecore::sys::{Dir, Existing, write_file};
+use icecore::node::profile::SourceLocation;
+use icecore::node::template::{TemplateSettings, render};
+use icecore::store::StoreLocation;
+use icecore::sys::{Dir, ExistingFile, write_file};
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
@@ -30,7 +30,7 @@ use crate::ui::text;
   icecore node init
   icecore node init -r /mnt/backup/node /opt/pyaleph/docker-compose.yml
   icecore node init --project pyaleph --output ./icecore.toml")]
-pub struct Args {
+pub struct NodeInitArgs {
     /// The compose file, or its directory (default: the current directory)
     #[arg(value_parser = parse::paths())]
     compose_file: Option<PathBuf>,
@@ -46,26 +46,26 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Summary<'a> {
+struct NodeInitSummary<'a> {
     file: String,
     project: &'a str,
     compose_files: Vec<String>,
     /// Absent if the engine answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_engine: Option<&'a str>,
-    database: Option<Database<'a>>,
-    local_storage: Option<Tree<'a>>,
-    ipfs: Option<Tree<'a>>,
-    keys: Option<Tree<'a>>,
-    config: Option<Files<'a>>,
-    compose: Option<Files<'a>>,
+    database: Option<InitDatabase<'a>>,
+    local_storage: Option<InitTree<'a>>,
+    ipfs: Option<InitTree<'a>>,
+    keys: Option<InitTree<'a>>,
+    config: Option<InitFiles<'a>>,
+    compose: Option<InitFiles<'a>>,
     writers: &'a [String],
     notes: &'a [String],
     repository: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Database<'a> {
+struct InitDatabase<'a> {
     service: &'a str,
     container: &'a str,
     state: Option<&'a str>,
@@ -74,19 +74,19 @@ struct Database<'a> {
 }
 
 #[derive(Serialize)]
-struct Tree<'a> {
+struct InitTree<'a> {
     service: Option<&'a str>,
     volume: Option<&'a str>,
     path: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Files<'a> {
+struct InitFiles<'a> {
     path: String,
     only: &'a [String],
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliError> {
     let mut meter = context.ui.meter();
     let file = output(context, args)?;
     // Check before the work is done. `write` checks again.
@@ -97,7 +97,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let settings = settings(context)?;
     let path = absolute(args.compose_file.as_deref().unwrap_or(Path::new(".")))?;
     let environment = Env::variables();
-    let request = Request {
+    let request = ComposeRequest {
         path: &path,
         environment: &environment,
         project: args.project.as_deref(),
@@ -146,7 +146,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 /// Returns the path of the file to write.
-fn output(context: &Context<'_>, args: &Args) -> Result<PathBuf, CliError> {
+fn output(context: &Context<'_>, args: &NodeInitArgs) -> Result<PathBuf, CliError> {
     let named = args
         .output
         .as_ref()
@@ -168,7 +168,7 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 
 /// Returns the settings of the command line and the environment that belong in the file. A
 /// passphrase itself is never among them.
-fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
+fn settings(context: &Context<'_>) -> Result<TemplateSettings, CliError> {
     let text = |path: PathBuf| {
         let path = path.into_os_string().into_string();
         path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
@@ -179,7 +179,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         .repo
         .as_ref()
         .or(env.repo.as_ref())
-        .map(Location::parse)
+        .map(StoreLocation::parse)
         .transpose();
     let location = location.map_err(|why| CliError::usage(why.to_string()))?;
 
@@ -189,7 +189,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
 
     let repository = match location {
         None => None,
-        Some(Location::Local(path)) => Some(text(absolute(&path)?)?),
+        Some(StoreLocation::Local(path)) => Some(text(absolute(&path)?)?),
         Some(remote) => Some(remote.to_string()),
     };
 
@@ -202,7 +202,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
     };
     let passphrase_file = file.map(|file| absolute(file).and_then(text)).transpose()?;
 
-    Ok(Settings {
+    Ok(TemplateSettings {
         repository,
         repository_id: repository_id.map(|id| id.to_string()),
         passphrase_file,
@@ -223,9 +223,9 @@ fn taken(file: &Path) -> CliError {
 
 fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
     let existing = if force {
-        Existing::Replace
+        ExistingFile::Replace
     } else {
-        Existing::Refuse
+        ExistingFile::Refuse
     };
     let directory = file.parent().unwrap_or(Path::new("/"));
     let written = Dir::create_all(directory, 0o700)
@@ -237,7 +237,7 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
 }
 
 /// Prints the parts that were found and those that were not on standard output.
-fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
+fn list(context: &Context<'_>, node: &NodeDiscovery) -> Result<(), CliError> {
     let mut table = text::Table::new(&["part", "what was found"]);
     let mut row = |part: &str, found: Option<String>| {
         table.row([
@@ -294,11 +294,11 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
 
 fn tree_text(found: &FoundTree) -> String {
     match (&found.place, &found.directory) {
-        (Place::Volume(name), Some(directory)) => {
+        (SourceLocation::Volume(name), Some(directory)) => {
             format!("volume {name} ({})", directory.display())
         }
-        (Place::Volume(name), None) => format!("volume {name}"),
-        (Place::Path(path), _) => path.display().to_string(),
+        (SourceLocation::Volume(name), None) => format!("volume {name}"),
+        (SourceLocation::Path(path), _) => path.display().to_string(),
     }
 }
 
@@ -307,7 +307,12 @@ fn files_text(found: &FoundFiles) -> String {
 }
 
 /// Returns the lines that name the next steps.
-fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool) -> Vec<String> {
+fn last_lines(
+    context: &Context<'_>,
+    file: &Path,
+    settings: &TemplateSettings,
+    all: bool,
+) -> Vec<String> {
     let mut lines = vec![format!("written to {}", file.display())];
     if settings.repository.is_none() {
         lines.push("fill in 'repository' there: where the backups go".to_owned());
@@ -332,8 +337,12 @@ fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool
     lines
 }
 
-fn summary<'a>(node: &'a Discovery, file: &Path, settings: &'a Settings) -> Summary<'a> {
-    Summary {
+fn summary<'a>(
+    node: &'a NodeDiscovery,
+    file: &Path,
+    settings: &'a TemplateSettings,
+) -> NodeInitSummary<'a> {
+    NodeInitSummary {
         file: file.display().to_string(),
         project: &node.project,
         compose_files: node
@@ -342,7 +351,7 @@ fn summary<'a>(node: &'a Discovery, file: &Path, settings: &'a Settings) -> Summ
             .map(|file| file.display().to_string())
             .collect(),
         no_engine: node.no_engine.as_deref(),
-        database: node.database.as_ref().map(|found| Database {
+        database: node.database.as_ref().map(|found| InitDatabase {
             service: &found.service,
             container: &found.container,
             state: found.state.as_deref(),
@@ -360,24 +369,24 @@ fn summary<'a>(node: &'a Discovery, file: &Path, settings: &'a Settings) -> Summ
     }
 }
 
-fn tree(found: &FoundTree) -> Tree<'_> {
+fn tree(found: &FoundTree) -> InitTree<'_> {
     let volume = match &found.place {
-        Place::Volume(name) => Some(name.as_str()),
-        Place::Path(_) => None,
+        SourceLocation::Volume(name) => Some(name.as_str()),
+        SourceLocation::Path(_) => None,
     };
     let path = found
         .directory
         .as_ref()
         .map(|directory| directory.display().to_string());
-    Tree {
+    InitTree {
         service: found.service.as_deref(),
         volume,
         path,
     }
 }
 
-fn files(found: &FoundFiles) -> Files<'_> {
-    Files {
+fn files(found: &FoundFiles) -> InitFiles<'_> {
+    InitFiles {
         path: found.directory.display().to_string(),
         only: &found.names,
     }
@@ -390,19 +399,19 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn node() -> Discovery {
+    fn node() -> NodeDiscovery {
         let volume = |name: &str| FoundTree {
-            place: Place::Volume(name.into()),
+            place: SourceLocation::Volume(name.into()),
             service: None,
             directory: None,
         };
         let directory = |path: &str| FoundTree {
-            place: Place::Path(path.into()),
+            place: SourceLocation::Path(path.into()),
             service: None,
             directory: None,
         };
 
-        Discovery {
+        NodeDiscovery {
             project: "node".into(),
             directory: "/opt/node".into(),
             database: Some(FoundDatabase {
@@ -425,11 +434,11 @@ mod tests {
                 ],
             }),
             writers: vec!["node-pyaleph-1".into()],
-            ..Discovery::default()
+            ..NodeDiscovery::default()
         }
     }
 
-    fn accepted(node: &Discovery, settings: &Settings) -> Config {
+    fn accepted(node: &NodeDiscovery, settings: &TemplateSettings) -> Config {
         let text = render(node, settings);
         Config::parse(Path::new("/etc/icecore/icecore.toml"), &text)
             .unwrap_or_else(|err| panic!("{err}\n{text}"))
@@ -437,7 +446,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_accepted() {
-        let settings = Settings {
+        let settings = TemplateSettings {
             host: "node-1".into(),
             repository_id: Some("07".repeat(16)),
             repository: Some("/mnt/backup".into()),
@@ -462,7 +471,7 @@ mod tests {
 
         assert_eq!(
             config.node.ipfs.map(|part| part.place),
-            Some(Place::Path("/srv/ip \"fs\"".into()))
+            Some(SourceLocation::Path("/srv/ip \"fs\"".into()))
         );
         assert_eq!(
             config.node.database.map(|part| part.source).as_deref(),
@@ -483,13 +492,13 @@ mod tests {
                 3 => node.keys = None,
                 4 => node.config = None,
                 _ => {
-                    node = Discovery {
+                    node = NodeDiscovery {
                         project: "p".into(),
-                        ..Discovery::default()
+                        ..NodeDiscovery::default()
                     }
                 }
             }
-            accepted(&node, &Settings::default());
+            accepted(&node, &TemplateSettings::default());
         }
     }
 
@@ -497,11 +506,11 @@ mod tests {
     #[test]
     fn what_is_to_be_filled_in_is_accepted_when_it_is() {
         let text = render(
-            &Discovery {
+            &NodeDiscovery {
                 project: "p".into(),
-                ..Discovery::default()
+                ..NodeDiscovery::default()
             },
-            &Settings::default(),
+            &TemplateSettings::default(),
         );
         let is_setting = |line: &str| {
             line == "[[source]]"

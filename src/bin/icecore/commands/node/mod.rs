@@ -20,31 +20,31 @@ use crate::exit::{CliError, Outcome};
   icecore node backup
   icecore node check
   icecore node restore latest --dry-run")]
-pub struct Args {
+pub struct NodeArgs {
     #[command(subcommand)]
-    command: Command,
+    command: NodeCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Init(init::Args),
-    Backup(backup::Args),
-    Check(check::Args),
-    Restore(Box<restore::Args>),
+enum NodeCommand {
+    Init(init::NodeInitArgs),
+    Backup(backup::NodeBackupArgs),
+    Check(check::NodeCheckArgs),
+    Restore(Box<restore::NodeRestoreArgs>),
 }
 
-impl Args {
+impl NodeArgs {
     /// Returns true for the command that writes a configuration file.
     pub fn makes_config(&self) -> bool {
-        matches!(self.command, Command::Init(_))
+        matches!(self.command, NodeCommand::Init(_))
     }
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &NodeArgs) -> Result<Outcome, CliError> {
     match &args.command {
-        Command::Init(args) => init::run(context, args),
-        Command::Backup(args) => backup::run(context, args),
-        Command::Check(args) => check::run(context, args),
-        Command::Restore(args) => restore::run(context, args),
+        NodeCommand::Init(args) => init::run(context, args),
+        NodeCommand::Backup(args) => backup::run(context, args),
+        NodeCommand::Check(args) => check::run(context, args),
+        NodeCommand::Restore(args) => restore::run(context, args),
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use icecore::node::docker::Docker;
 use icecore::node::restore::{
-    ImageCheck, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared,
-    Preview, Scope, Spot, Verdict, Writer, prepare,
+    ImageCheck, ImageVerdict, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport,
+    PlaceWriter, PlacedPart, PreparedRestore, ResolvedLocation, RestorePreview, RestoreScope,
+    prepare,
 };
 use icecore::observe::Observer;
 use icecore::ops::memory;
@@ -15,7 +16,7 @@ use crate::context::{Context, HostArgs};
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{Data, text};
+use crate::ui::{DataWriter, text};
 
 /// How long to wait for the database server.
 const WAIT: Duration = Duration::from_secs(60);
@@ -42,10 +43,10 @@ const WAIT: Duration = Duration::from_secs(60);
   icecore node restore latest 4f1c:db
   icecore node restore latest:config latest:keys
   icecore node restore latest --minimal && icecore node restore latest --files")]
-pub struct Args {
+pub struct NodeRestoreArgs {
     /// Snapshot, or one source of a snapshot
     #[arg(value_name = "SNAP[:SOURCE]", required = true, value_parser = asked)]
-    what: Vec<Asked>,
+    what: Vec<RequestedParts>,
     /// Restore only the parts that the node needs to start: keys, configuration, database, pinned
     /// files of local storage, and kubo's repository without its blocks
     #[arg(long, conflicts_with = "files")]
@@ -68,26 +69,26 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct RequestedParts {
     snapshot: String,
     source: Option<String>,
 }
 
-fn asked(text: &str) -> Result<Asked, String> {
+fn asked(text: &str) -> Result<RequestedParts, String> {
     if text.contains(':') {
         let (snapshot, source) = parse::snap_source(text)?;
-        return Ok(Asked {
+        return Ok(RequestedParts {
             snapshot,
             source: Some(source),
         });
     }
-    Ok(Asked {
+    Ok(RequestedParts {
         snapshot: parse::snap(text)?,
         source: None,
     })
 }
 
-pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, CliError> {
     let profile = &context.config()?.node;
     if NodePart::ALL
         .into_iter()
@@ -102,9 +103,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     let options = NodeRestoreOptions {
         scope: match (args.minimal, args.files) {
-            (true, _) => Scope::Minimal,
-            (_, true) => Scope::Files,
-            _ => Scope::All,
+            (true, _) => RestoreScope::Minimal,
+            (_, true) => RestoreScope::Files,
+            _ => RestoreScope::All,
         },
         replace: args.replace,
         wait: if args.no_wait { Duration::ZERO } else { WAIT },
@@ -162,7 +163,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         (false, true) => Outcome::Done,
     };
 
-    let summary = Summary::new(&report);
+    let summary = NodeRestoreSummary::new(&report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node restore", outcome, &summary, || {
         summary.lines(&elapsed)
@@ -232,14 +233,14 @@ enum PlanRecord {
     },
 }
 
-fn show(prepared: &Prepared<'_>, out: &mut Data) -> Result<(), CliError> {
+fn show(prepared: &PreparedRestore<'_>, out: &mut DataWriter) -> Result<(), CliError> {
     for record in records(prepared) {
         out.record(&record, || record.line())?;
     }
     Ok(())
 }
 
-fn records(prepared: &Prepared<'_>) -> Vec<PlanRecord> {
+fn records(prepared: &PreparedRestore<'_>) -> Vec<PlanRecord> {
     let mut records: Vec<PlanRecord> = prepared.steps.iter().map(PlanRecord::step).collect();
     records.extend(prepared.writers.iter().map(PlanRecord::container));
     records.extend(prepared.images.iter().map(PlanRecord::image));
@@ -257,7 +258,7 @@ fn records(prepared: &Prepared<'_>) -> Vec<PlanRecord> {
 }
 
 impl PlanRecord {
-    fn step(placed: &Placed) -> Self {
+    fn step(placed: &PlacedPart) -> Self {
         let step = &placed.step;
         Self::Step {
             part: step.part.name(),
@@ -273,7 +274,7 @@ impl PlanRecord {
                 .unwrap_or_default(),
             is_new: matches!(
                 placed.spot,
-                Some(Spot::Volume {
+                Some(ResolvedLocation::Volume {
                     directory: None,
                     ..
                 })
@@ -281,7 +282,7 @@ impl PlanRecord {
         }
     }
 
-    fn container(writer: &Writer) -> Self {
+    fn container(writer: &PlaceWriter) -> Self {
         Self::Container {
             name: writer.name.clone(),
             state: writer.state.clone(),
@@ -291,10 +292,10 @@ impl PlanRecord {
 
     fn image(check: &ImageCheck) -> Self {
         let (state, why) = match &check.verdict {
-            Verdict::Same => ("same", None),
-            Verdict::Other => ("other", None),
-            Verdict::NotHere => ("not-here", None),
-            Verdict::Unknown(why) => ("unknown", Some(why.clone())),
+            ImageVerdict::Same => ("same", None),
+            ImageVerdict::Other => ("other", None),
+            ImageVerdict::NotHere => ("not-here", None),
+            ImageVerdict::Unknown(why) => ("unknown", Some(why.clone())),
         };
         Self::Image {
             service: check.was.service.clone(),
@@ -311,7 +312,7 @@ impl PlanRecord {
     }
 
     /// Returns the databases that the dump brings, each with the existing one that it replaces.
-    fn databases(preview: &Preview) -> Vec<Self> {
+    fn databases(preview: &RestorePreview) -> Vec<Self> {
         let there = |name: &str| preview.there.iter().find(|there| there.name == name);
         let names = preview
             .brings
@@ -436,14 +437,14 @@ impl PlanRecord {
 // -------------------------------------------------------------------------------------- the report
 
 #[derive(Serialize)]
-struct Summary {
-    parts: Vec<Part>,
+struct NodeRestoreSummary {
+    parts: Vec<PartName>,
     /// Files that the network must bring back, as far as the restore knows.
     refill: u64,
 }
 
 #[derive(Serialize)]
-struct Part {
+struct PartName {
     part: &'static str,
     source: String,
     snapshot: String,
@@ -463,7 +464,7 @@ struct Part {
     uncertain: u64,
 }
 
-impl Summary {
+impl NodeRestoreSummary {
     fn new(report: &NodeRestoreReport) -> Self {
         let files = report
             .parts
@@ -473,12 +474,12 @@ impl Summary {
             refill: files
                 .map(|part| part.failed + part.incomplete + part.left_out)
                 .sum(),
-            parts: report.parts.iter().map(Part::new).collect(),
+            parts: report.parts.iter().map(PartName::new).collect(),
         }
     }
 
     fn lines(&self, elapsed: &str) -> Vec<String> {
-        let mut lines: Vec<String> = self.parts.iter().map(Part::line).collect();
+        let mut lines: Vec<String> = self.parts.iter().map(PartName::line).collect();
         if self.refill > 0 {
             let files = text::counted(self.refill, "file", "files");
             lines.push(format!("the network must refill {files}"));
@@ -488,7 +489,7 @@ impl Summary {
     }
 }
 
-impl Part {
+impl PartName {
     fn new(report: &PartReport) -> Self {
         Self {
             part: report.part.name(),
