@@ -101,7 +101,7 @@ impl RepoError {
     }
 
     /// Returns true if the cache cannot be created or written: no permission, a read-only file
-    /// system, or a file in its place. For errors of [`super::Unlocked::open_cache`].
+    /// system, or a file in its place. For errors of [`super::UnlockedRepo::open_cache`].
     pub fn is_read_only_cache(&self) -> bool {
         match self {
             Self::Path(error) => error.is_read_only(),

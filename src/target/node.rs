@@ -13,7 +13,7 @@ use crate::types::{DeviceNumber, EntryKind};
 /// Special files are first created for their owner alone; the entry's mode is set after its owner.
 const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Each method replaces an existing path, as far as the handle's [`Replace`](super::Replace) allows
+/// Each method replaces an existing path, as far as the handle's [`ReplaceRule`](super::ReplaceRule) allows
 /// it.
 ///
 /// # Errors

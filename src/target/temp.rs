@@ -271,7 +271,7 @@ impl DestTempFile {
 
     /// Gives the file its name like [`persist`](Self::persist), but a crash never leaves an
     /// incomplete file that looks finished. Where files are synced together, the file gets its time
-    /// by [`DestDir::settle`] after [`Tree::sync`](super::Tree::sync). Elsewhere it is synced before it
+    /// by [`DestDir::settle`] after [`DestTree::sync`](super::DestTree::sync). Elsewhere it is synced before it
     /// gets its name, and `None` is returned.
     pub fn persist_unsettled(
         self,
@@ -286,7 +286,7 @@ impl DestTempFile {
     }
 
     /// Sets all metadata but keeps the temporary name, until
-    /// [`Tree::sync_files`](super::Tree::sync_files) has made the content durable. For files that
+    /// [`DestTree::sync_files`](super::DestTree::sync_files) has made the content durable. For files that
     /// are trusted by their name, regardless of their time.
     pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
         let before = MetadataBefore::New {
