@@ -249,7 +249,7 @@ impl Index {
         self.write("load a segment", |change| change.load(id, body))
     }
 
-    /// Moves the claims of `old` to `to` and forgets `old` (R3).
+    /// Moves the claims of `old` to `to` and forgets `old` ([R3](docs/protocol.md#r3)).
     ///
     /// The result is as if `to` were a merge of both: packs that `to` drops are no longer added on
     /// behalf of `old`. If `old` is not loaded, nothing changes. If `to` is not loaded, returns
@@ -368,8 +368,8 @@ impl Index {
         Ok(packs)
     }
 
-    /// Returns the end of the used chunk numbers: every `ChunkLocation::number` is below it. Numbers of
-    /// packs that are gone are not reused.
+    /// Returns the end of the used chunk numbers: every `ChunkLocation::number` is below it.
+    /// Numbers of packs that are gone are not reused.
     pub fn chunk_numbers_end(&self) -> Result<u64, IndexError> {
         self.read(|now| Ok(now.view.meta.next_base))
     }
@@ -505,7 +505,7 @@ impl IndexMoment<'_> {
         let mut statement = chunks::find_statement(self.conn)
             .map_err(|source| IndexError::sqlite(self.path, "look up a chunk", source))?;
         chunks::find(&mut statement, self.view, self.path, id, |copy| {
-            copies.push(copy)
+            copies.push(copy);
         })?;
         copies.sort_unstable_by_key(|copy| (copy.state, copy.pack));
         Ok(copies)

@@ -10,7 +10,7 @@ pub const BUDGET_DEFAULT: ByteSize = ByteSize(256 * MIB);
 pub const BUDGET_MIN: ByteSize = ByteSize(96 * MIB);
 
 /// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: needed by
-/// every backup, independent of its number of workers (PROTOCOL R24).
+/// every backup, independent of its number of workers ([R24](docs/protocol.md#r24)).
 const FIXED: u64 = 72 * MIB;
 /// Needed by a pair of reading and compressing workers: a read window of 4 MiB, a frame being
 /// filled, one being compressed with its worst-case output, two queued before it and two after it.

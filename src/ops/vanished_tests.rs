@@ -425,7 +425,7 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
 
     lab.store.clock().advance(60);
     let hook = Box::new(move |store: &dyn Store| {
-        store.delete(&ObjectKey::Snapshot(gone)).expect("deleted")
+        store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
     });
     let hooked = HookedStore::behind(lab.store.clone(), StoreOperation::Put, KeyKind::Pack, hook);
     let hooked = std::sync::Arc::new(hooked);

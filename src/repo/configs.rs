@@ -60,7 +60,7 @@ impl ConfigCopies {
                     }
                 },
                 Err(StoreError::NotFound { .. }) => {
-                    configs.trouble.push((copy, format!("{key} is missing")))
+                    configs.trouble.push((copy, format!("{key} is missing")));
                 }
                 Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
                     configs
@@ -99,7 +99,7 @@ impl ConfigCopies {
         for stored in &self.found {
             match check_version(&stored.config) {
                 Ok(()) if !ids.contains(&stored.config.repository) => {
-                    ids.push(stored.config.repository)
+                    ids.push(stored.config.repository);
                 }
                 Ok(()) => {}
                 Err(err) => refused = refused.or(Some(err)),

@@ -137,7 +137,7 @@ impl Repository {
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_damage() => out.unreadable.push((id, err.to_string())),
                 Err(err) if err.is_unreadable_now() => {
-                    out.unreadable_now.push((id, err.to_string()))
+                    out.unreadable_now.push((id, err.to_string()));
                 }
                 Err(err) => return Err(err),
             }

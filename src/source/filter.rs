@@ -131,9 +131,9 @@ pub(super) fn shown(pattern: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(pattern).chars() {
         if c.is_control() {
-            text.extend(c.escape_default())
+            text.extend(c.escape_default());
         } else {
-            text.push(c)
+            text.push(c);
         }
     }
     text
@@ -761,7 +761,7 @@ mod tests {
                 options.never = vec![DirectoryId {
                     device: 1,
                     inode: 2,
-                }]
+                }];
             }),
             with(|options| options.excludes = vec!["a\npattern \"b\"".into()]),
         ];

@@ -334,7 +334,7 @@ mod tests {
         let put = || {
             store
                 .put(&lease, ObjectBody::Bytes(b"x"), PutMode::Replace)
-                .expect("put")
+                .expect("put");
         };
         let time = || store.stat(&lease).expect("stat").modified;
         put();

@@ -101,7 +101,7 @@ fn marks_that_did_not_change_cost_nothing() {
         let spec = || TreeSpec {
             immutable,
             ..with(&world, |filter| {
-                filter.excludes = vec!["*.log".into(), "/b/c/".into()]
+                filter.excludes = vec!["*.log".into(), "/b/c/".into()];
             })
         };
 

@@ -3,6 +3,7 @@
 //! `docs/architecture.md`. `samples` tries each rule on a sample that breaks it.
 
 mod lexer;
+mod links;
 mod paths;
 mod rules;
 mod samples;

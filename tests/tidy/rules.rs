@@ -243,7 +243,7 @@ pub(crate) fn check(
                 say(named.line, "only the binary writes to the terminal".into());
             }
             ["crate", "*", ..] if !binary => {
-                say(named.line, "`crate::*` hides what is used".into())
+                say(named.line, "`crate::*` hides what is used".into());
             }
             ["crate", other, ..] if !binary && layer != "root" => {
                 if let Some(reason) = forbidden(layer, other) {

@@ -236,7 +236,7 @@ impl DumpLexer {
             LexerState::Normal => self.normal(byte),
             LexerState::Dash | LexerState::Slash => self.second(byte),
             LexerState::LineComment | LexerState::Meta if byte == b'\n' => {
-                self.state = LexerState::Normal
+                self.state = LexerState::Normal;
             }
             LexerState::LineComment | LexerState::Meta => {}
             LexerState::Block { depth, last } => self.in_block(depth, last, byte),

@@ -473,14 +473,14 @@ impl FoundLacks {
                 ServerDirectory::Missing => self.add(what("is not there"), make),
                 ServerDirectory::AnotherKind => self.add(what("is no directory"), make),
                 ServerDirectory::NotOwned => {
-                    self.add(what("is not owned by the server's user"), make)
+                    self.add(what("is not owned by the server's user"), make);
                 }
                 // The restore drops the tablespace in it before it creates the new one.
                 ServerDirectory::Used
                     if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
                 ServerDirectory::Used => self.add(what("holds another server's tablespace"), make),
                 ServerDirectory::Unreadable(why) => {
-                    self.add(what(&format!("cannot be used: {why}")), make)
+                    self.add(what(&format!("cannot be used: {why}")), make);
                 }
             }
         }

@@ -282,7 +282,7 @@ fn what_is_merely_doubtful_is_taken_if_it_is_named() {
     let base = good(1, 1000);
     for source in ["db", "keys"] {
         let doubtful = spoil(good(1, 1000), source, |record| {
-            record.suspect = Some("half its size".into())
+            record.suspect = Some("half its size".into());
         });
 
         let (why, hint) = refusal(plan(
@@ -330,7 +330,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     for source in ["db", "keys"] {
         let spoilt = [
             spoil(good(3, 3000), source, |record| {
-                record.suspect = Some("half its size".into())
+                record.suspect = Some("half its size".into());
             }),
             spoil(good(3, 3000), source, |record| record.counts.incomplete = 2),
             {
@@ -452,7 +452,7 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
 #[test]
 fn file_storage_that_is_not_whole_is_told_and_taken() {
     let bad = spoil(good(1, 1000), "local", |record| {
-        record.counts.incomplete = 1
+        record.counts.incomplete = 1;
     });
     let made = plan(&profile(), &picks(&[(&bad, None)]), RestoreScope::All, &[]).expect("a plan");
     assert_eq!(made.steps.len(), 5);

@@ -140,7 +140,7 @@ impl RestorePreview {
             out.push(NodeError::Refused {
                 why,
                 hint: hint.to_owned(),
-            })
+            });
         };
 
         if self.is_standby {

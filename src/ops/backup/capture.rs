@@ -244,7 +244,7 @@ impl<'a> TreeShared<'a> {
         }
 
         // A name that could not be checked is read once more, even if its directory keeps its times
-        // (PROTOCOL R19).
+        // ([R19](docs/protocol.md#r19)).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
         let again = EntryFlags::RACY
@@ -468,8 +468,8 @@ impl<'a> TreeShared<'a> {
     }
 
     /// Records a failure in this snapshot and in all that follow until the path can be read
-    /// (PROTOCOL R7). The previous entry is kept as stale. Without one, a new entry gives the
-    /// reason why there is none.
+    /// ([R7](docs/protocol.md#r7)). The previous entry is kept as stale. Without one, a new entry
+    /// gives the reason why there is none.
     pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;
         self.observer.add(Counter::Failed, 1);

@@ -1,5 +1,5 @@
 //! Checkpoints: snapshots of the sources that a running backup has captured so far, from which an
-//! interrupted backup resumes (PROTOCOL section 2).
+//! interrupted backup resumes (docs/protocol.md).
 //!
 //! Every few minutes: cut the entries captured so far → write them as a run in front of the others
 //! → store everything given to the packer, durable and published → snapshot of state `checkpoint` →

@@ -1,5 +1,5 @@
-//! Healing: finds the files that must be read again because one of their chunks is lost (PROTOCOL
-//! R22).
+//! Healing: finds the files that must be read again because one of their chunks is lost
+//! ([R22](docs/protocol.md#r22)).
 
 use std::collections::{BTreeSet, HashSet};
 

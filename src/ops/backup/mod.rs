@@ -2,7 +2,7 @@
 //!
 //! Lease → list snapshots → sync the index → for each source: scan ⋈ previous snapshot → read, cut,
 //! hash → known? → frame → compress, seal → pack → store → new run. Then the commit: packs durable
-//! → segment → snapshot → did it land within the lease? → the lease ends (PROTOCOL section 2). A
+//! → segment → snapshot → did it land within the lease? → the lease ends (docs/protocol.md). A
 //! crash before the snapshot leaves packs and segments that the next backup deduplicates against;
 //! committed data does not change.
 

@@ -1,4 +1,4 @@
-//! Chooses the snapshot that a source builds on (PROTOCOL R18).
+//! Chooses the snapshot that a source builds on ([R18](docs/protocol.md#r18)).
 
 use std::collections::BTreeMap;
 

@@ -63,7 +63,8 @@ struct EntryPen<'p, 'a> {
 }
 
 impl TreeShared<'_> {
-    /// Reads the content (PROTOCOL R17). A file that changes during the reading is read again:
+    /// Reads the content ([R17](docs/protocol.md#r17)). A file that changes during the reading is
+    /// read again:
     ///
     /// - If it grew, and the second reading of the original length gives the same bytes, the
     ///   content is consistent: between the two readings the file began with these bytes. This is

@@ -31,9 +31,9 @@ impl RunStack {
         }
     }
 
-    /// Adds a part of the new run, merged by tiers (PROTOCOL R9) with the newest of our own runs
-    /// that have at most `limit` entries together: a checkpoint must not take long. The previous
-    /// snapshot's runs stay as they are until the end.
+    /// Adds a part of the new run, merged by tiers ([R9](docs/protocol.md#r9)) with the newest of
+    /// our own runs that have at most `limit` entries together: a checkpoint must not take long.
+    /// The previous snapshot's runs stay as they are until the end.
     pub fn add_part(
         &mut self,
         feed: &PackerHandle<'_>,

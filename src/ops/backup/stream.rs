@@ -16,8 +16,8 @@ use crate::source::{ChildEnding, CommandError, RunningCommand, SpawnOptions, wat
 use crate::sys::{masked_output, now};
 use crate::types::{ByteSize, ChunkClass, ChunkProfile, Content};
 
-/// The last line of a dump is searched in this many bytes (PROTOCOL R29): it is near the end, but
-/// not always last.
+/// The last line of a dump is searched in this many bytes ([R29](docs/protocol.md#r29)): it is near
+/// the end, but not always last.
 const TAIL_BYTES: usize = 4096;
 /// Bytes of the output that are quoted to explain a failure.
 const EXPLANATION_BYTES: usize = 512;

@@ -32,7 +32,8 @@ use crate::source::{DirectoryId, FilesFrom, Filter, OwnerNames, SourceDir, Sourc
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
 use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp};
 
-/// Increased whenever the capture rules change. The next walk then skips nothing (PROTOCOL R17).
+/// Increased whenever the capture rules change. The next walk then skips nothing
+/// ([R17](docs/protocol.md#r17)).
 const RULES_VERSION: u32 = 3;
 
 /// A tree source whose root is open: it exists and can be listed.

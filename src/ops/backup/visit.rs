@@ -165,7 +165,7 @@ impl Scan<'_, '_> {
         self.observe_entry();
         let is_racy = stat.is_racy(clock, self.windows.seconds(&stat));
         // An ordinary name may change in place, which the times of its directory do not show
-        // (PROTOCOL R19).
+        // ([R19](docs/protocol.md#r19)).
         if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
         }

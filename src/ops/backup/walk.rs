@@ -37,7 +37,7 @@ const OPEN_LEVELS: usize = 48;
 #[derive(Debug)]
 pub(super) enum WalkError {
     /// The runs of the previous snapshot cannot be read: the source is captured again without them
-    /// (PROTOCOL R10).
+    /// ([R10](docs/protocol.md#r10)).
     Parent(RepoError),
     Other(Error),
 }
@@ -397,7 +397,7 @@ impl Scan<'_, '_> {
     }
 
     /// Returns true for an unchanged directory of an immutable source, which is not listed
-    /// (PROTOCOL R7, R19).
+    /// ([R7](docs/protocol.md#r7), [R19](docs/protocol.md#r19)).
     pub(super) fn may_skip(&self, stat: &SourceStat, parent: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
@@ -701,7 +701,7 @@ pub(super) enum ScanStep {
 }
 
 /// Returns true if a name of an immutable source need not be looked at: its hash was checked, or it
-/// is settled, and the inode and type are the same (PROTOCOL R19).
+/// is settled, and the inode and type are the same ([R19](docs/protocol.md#r19)).
 fn is_settled(parent: &Entry, name: &ListedName) -> bool {
     let open = EntryFlags::RACY
         .with(EntryFlags::STALE)

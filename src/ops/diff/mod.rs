@@ -1,9 +1,9 @@
 //! Compares two snapshots.
 //!
 //! Only the runs that the two do not share are read in full, and every path that they mention is
-//! looked up in both states (PROTOCOL R29). No other path can differ: a path that these runs do not
-//! mention, and that is not below a path which one of them covers, comes from the shared runs on
-//! both sides. If no run is shared, both states are walked in step.
+//! looked up in both states ([R29](docs/protocol.md#r29)). No other path can differ: a path that
+//! these runs do not mention, and that is not below a path which one of them covers, comes from the
+//! shared runs on both sides. If no run is shared, both states are walked in step.
 
 #[cfg(test)]
 mod tests;

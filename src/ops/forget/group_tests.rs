@@ -50,7 +50,7 @@ fn left(kinds: &[SourceKind], change: impl Fn(&mut ForgetOptions)) -> Vec<usize>
         .map(|kind| {
             lab.store.clock().advance(DAY / 4);
             add(&lab, &repo, |snapshot| {
-                snapshot.sources = vec![record("data", kind.clone())]
+                snapshot.sources = vec![record("data", kind.clone())];
             })
         })
         .collect();
@@ -142,7 +142,7 @@ fn a_moved_source_of_the_configuration_is_named() {
     ] {
         lab.store.clock().advance(DAY);
         add(&lab, &repo, |snapshot| {
-            snapshot.sources = vec![record("data", tree(path))]
+            snapshot.sources = vec![record("data", tree(path))];
         });
     }
 

@@ -297,7 +297,7 @@ fn the_store_s_time_overrules_a_lying_clock() {
     for claimed in [0, 20 * year, -20 * year, 0] {
         lab.store.clock().advance(DAY);
         made.push(add(&lab, &repo, |snapshot| {
-            snapshot.started = snapshot.started.plus_seconds(claimed)
+            snapshot.started = snapshot.started.plus_seconds(claimed);
         }));
     }
 
@@ -571,7 +571,7 @@ fn what_has_lost_its_data_stays_forgotten() {
         // Deleted outside icecore.
         &|fork| {
             all.iter()
-                .for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted"))
+                .for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
         },
     ];
     for case in cases {
@@ -740,7 +740,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
     tag(&copy.open(), id, &protect(true)).expect("whole");
 
     let checkpoint = add(&lab, &repo, |snapshot| {
-        snapshot.state = SnapshotState::Checkpoint
+        snapshot.state = SnapshotState::Checkpoint;
     });
     assert!(matches!(
         tag(&repo, checkpoint, &protect(true)),

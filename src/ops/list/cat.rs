@@ -66,7 +66,7 @@ pub fn cat(
                     write_content(&reader, content, out, cancel, observer)?;
                 }
                 Node::Directory { .. } => {
-                    write_tar(&reader, &mut walk, &entry, out, observer, cancel)?
+                    write_tar(&reader, &mut walk, &entry, out, observer, cancel)?;
                 }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);

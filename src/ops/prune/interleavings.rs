@@ -385,7 +385,7 @@ fn a_rogue_condemns_and_drops_everything() {
     let (_, second) = two_backups(&lab, &repo);
     let all = packs(&*lab.store);
     publish(&repo, |body| {
-        (body.condemned, body.dropped) = (all.clone(), all.clone())
+        (body.condemned, body.dropped) = (all.clone(), all.clone());
     });
     for now in [false, true] {
         lab.store.clock().advance(2 * DAY);

@@ -119,7 +119,7 @@ impl RootSnapshots {
                 // A repair put it back after the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_unavailable() => {
-                    roots.unknown.push((meta, err.is_unreadable_now()))
+                    roots.unknown.push((meta, err.is_unreadable_now()));
                 }
                 Err(err) => return Err(err.into()),
             }
@@ -175,7 +175,7 @@ impl RootSnapshots {
             }),
             Err(RepoError::Store(err)) if err.is_not_found() => {}
             Err(err) if err.is_unavailable() => {
-                self.unreadable.push((key.to_string(), err.to_string()))
+                self.unreadable.push((key.to_string(), err.to_string()));
             }
             Err(err) => return Err(err.into()),
         }

@@ -91,7 +91,7 @@ impl RunMender<'_, '_> {
                 }
                 Extent::Hole { len } => out.hole += len,
                 Extent::Chunk { .. } | Extent::Literal(_) => {
-                    out.push(extent.clone(), &mut self.writers)?
+                    out.push(extent.clone(), &mut self.writers)?;
                 }
                 Extent::List { id, len, depth } => match self.list(id, *len, *depth)? {
                     Some(below) => self.extents(&below, out)?,

@@ -56,7 +56,7 @@ fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
         snapshot
             .sources
             .iter_mut()
-            .for_each(|source| source.counts.partial = None)
+            .for_each(|source| source.counts.partial = None);
     });
     let (is_there, report, seen) = restored(&world, &deleting());
     assert!(is_there);

@@ -289,7 +289,7 @@ impl WindowWriter<'_> {
             match named {
                 Ok(()) => self.written(&path, size, true),
                 Err(err) => {
-                    self.came_to_nothing(&path, leader.as_deref(), self.trouble(&path, err))?
+                    self.came_to_nothing(&path, leader.as_deref(), self.trouble(&path, err))?;
                 }
             }
         }

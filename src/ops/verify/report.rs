@@ -41,9 +41,10 @@ pub enum FindingKind {
     KeySlotDamaged,
     /// Both copies of a key slot are missing or damaged.
     KeySlotLost,
-    /// A snapshot landed after its lease had expired (PROTOCOL R18).
+    /// A snapshot landed after its lease had expired ([R18](docs/protocol.md#r18)).
     LateSnapshot,
-    /// A snapshot that this machine saw is missing and was not forgotten (PROTOCOL R26).
+    /// A snapshot that this machine saw is missing and was not forgotten
+    /// ([R26](docs/protocol.md#r26)).
     SnapshotVanished,
 }
 

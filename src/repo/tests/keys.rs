@@ -152,7 +152,7 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     fixture
         .memory
         .damage(&ObjectKey::Config(Replica::Second), |bytes| {
-            *bytes = other.clone()
+            *bytes = other.clone();
         });
     let repo = fixture.open("a");
     assert_eq!(repo.config().parity, None);
@@ -171,7 +171,7 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     fixture
         .memory
         .damage(&ObjectKey::Config(Replica::Second), |bytes| {
-            *bytes = other.clone()
+            *bytes = other.clone();
         });
     let refused = fixture
         .open_on(fixture.store(), "a")
@@ -262,7 +262,7 @@ fn a_slot_that_costs_too_much_is_not_tried_unasked() {
     .enumerate()
     {
         plant(&fixture, &format!("{n:016}"), |slot| {
-            (slot.memory_kib, slot.passes) = (memory_kib, passes)
+            (slot.memory_kib, slot.passes) = (memory_kib, passes);
         });
     }
 

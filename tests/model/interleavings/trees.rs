@@ -110,7 +110,7 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
                 panic!("a pack")
             };
             assert!(scene.memory().damage(&pack.key, |bytes| {
-                bytes.iter_mut().for_each(|byte| *byte ^= 1)
+                bytes.iter_mut().for_each(|byte| *byte ^= 1);
             }));
         }
 

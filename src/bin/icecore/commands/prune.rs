@@ -212,10 +212,10 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
             );
         }
         Some(CopyStop::MaxRepack) => {
-            lines.push("more could be copied: --max-repack was reached".to_owned())
+            lines.push("more could be copied: --max-repack was reached".to_owned());
         }
         Some(CopyStop::MaxTime) => {
-            lines.push("more could be copied: --max-time was reached".to_owned())
+            lines.push("more could be copied: --max-time was reached".to_owned());
         }
         None => {}
     }

@@ -77,7 +77,7 @@ fn one_hit_frame_loses_its_chunks_alone() {
         .expect("asked")
         .expect("there");
     lab.store.damage(&ObjectKey::Pack(row.id), |bytes| {
-        bytes[frame.offset as usize + 5] ^= 1
+        bytes[frame.offset as usize + 5] ^= 1;
     });
     let report = repair(&repo).expect("repaired");
     assert_eq!(report.lost_chunks, u64::from(frame.chunks));
@@ -203,7 +203,7 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
     lab.backup(&lab.open(), &stream);
     for (n, (id, size)) in packs(&lab).into_iter().enumerate() {
         lab.store.damage(&ObjectKey::Pack(id), |bytes| {
-            bytes[size as usize / (2 + n)] ^= 1
+            bytes[size as usize / (2 + n)] ^= 1;
         });
     }
 
@@ -311,10 +311,10 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
         .collect();
 
     lab.store.damage(&ObjectKey::Pack(all[0].0), |held| {
-        held.clone_from(&bytes[1])
+        held.clone_from(&bytes[1]);
     });
     lab.store.damage(&ObjectKey::Pack(all[1].0), |held| {
-        held.clone_from(&bytes[0])
+        held.clone_from(&bytes[0]);
     });
 
     assert_eq!(check(&lab).affected.len(), 2);

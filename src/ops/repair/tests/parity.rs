@@ -93,7 +93,7 @@ fn beyond_the_percentage_what_opens_is_saved() {
         .expect("one");
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
     lab.store.damage(&ObjectKey::Pack(id), |bytes| {
-        bytes[8192..8192 + (shards + 1) * 4096].fill(0)
+        bytes[8192..8192 + (shards + 1) * 4096].fill(0);
     });
     let report = repair(&lab.open()).expect("repaired");
     assert!(
@@ -243,7 +243,7 @@ fn the_only_intact_copy_in_quarantine_survives_a_cut_anywhere() {
     let bytes = before[&ObjectKey::Pack(id)].clone();
     // Recovery data does not suffice for this much damage.
     lab.store.damage(&ObjectKey::Pack(id), |bytes| {
-        bytes[..size as usize / 2].fill(0)
+        bytes[..size as usize / 2].fill(0);
     });
     lab.store
         .put(

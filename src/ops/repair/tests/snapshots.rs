@@ -84,7 +84,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
     for (pack, offset, class) in frames(&lab) {
         let fork = lab.fork();
         fork.store.damage(&ObjectKey::Pack(pack), |bytes| {
-            bytes[offset as usize + 3] ^= 1
+            bytes[offset as usize + 3] ^= 1;
         });
         let repo = fork.open();
         assert!(repair(&repo).expect("repaired").lost_chunks > 0);
@@ -219,7 +219,7 @@ fn directories_above_what_is_lost_are_looked_at_again() {
         .expect("asked")
         .expect("there");
     lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
-        bytes[frame.offset as usize + 3] ^= 1
+        bytes[frame.offset as usize + 3] ^= 1;
     });
 
     repair(&repo).expect("repaired");
@@ -301,7 +301,7 @@ fn metadata_that_nobody_tried_to_save_is_not_given_up() {
         .find(|frame| frame.2 == ChunkClass::Metadata)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
-        bytes[offset as usize + 3] ^= 1
+        bytes[offset as usize + 3] ^= 1;
     });
     let before = lab.store.objects();
     let err = mend(&lab.open()).expect_err("refused");
@@ -314,7 +314,7 @@ fn a_dry_run_of_snapshots_writes_nothing() {
     let (lab, _) = history();
     let (pack, offset, _) = frames(&lab)[0];
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
-        bytes[offset as usize + 3] ^= 1
+        bytes[offset as usize + 3] ^= 1;
     });
     let repo = lab.open();
     repair(&repo).expect("repaired");
@@ -341,7 +341,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
         .find(|frame| frame.2 == ChunkClass::Data)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
-        bytes[offset as usize + 3] ^= 1
+        bytes[offset as usize + 3] ^= 1;
     });
     repair(&lab.open()).expect("repaired");
 
@@ -419,7 +419,7 @@ fn a_repaired_snapshot_says_what_the_original_lacks() {
         .find(|frame| frame.2 == ChunkClass::Data)
         .expect("one");
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
-        bytes[offset as usize + 3] ^= 1
+        bytes[offset as usize + 3] ^= 1;
     });
 
     repair(&repo).expect("repaired");
