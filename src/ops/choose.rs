@@ -1,7 +1,7 @@
 //! Finds the snapshot that a name refers to, and reports if it should not be relied on.
 //!
 //! `latest` is the newest snapshot in any state, and `latest:SOURCE` the newest one with that
-//! source. A suspect capture (docs/decisions/0009-doubtful-captures-do-not-count.md) is neither
+//! source. A suspect capture (docs/decisions/0009-suspect-captures-do-not-count.md) is neither
 //! hidden nor skipped: it is reported, together with the last good one.
 
 use crate::Error;

@@ -1,5 +1,5 @@
 //! Refuses to forget by policy, unless forced, if too much would be lost
-//! (docs/decisions/0012-most-of-the-time-covered.md).
+//! (docs/decisions/0012-forget-guard-counts-time.md).
 //!
 //! This guards against a wrong policy or a wrong clock. Both show in the time that the kept
 //! snapshots cover. The number of dropped snapshots means little, since policies exist to thin out
