@@ -399,7 +399,7 @@ def bars(name: str, tools: dict) -> list[str]:
             bar("unchanged with --immutable", median(immutable, "unchanged", "wall"), 0.3, "s")
         bar("5,000 new blocks add", added(ours), 4, "MB")
     if name == "dump" and "restic" in tools:
-        bar("the second dump adds a tenth of what it adds to restic's", added(ours), added(tools["restic"]) / 10, "MB")
+        bar("the second dump adds at most a tenth of restic's bytes", added(ours), added(tools["restic"]) / 10, "MB")
     return lines
 
 
