@@ -116,18 +116,16 @@ impl Error {
                     )
                 }
                 RepoError::NotFound { .. } | RepoError::Store(StoreError::Unreachable { .. }) => {
-                    Some(
-                        "check the address given with --repo; 'icecore init' makes a new repository",
-                    )
+                    Some("check the address given with --repo; 'icecore init' creates a repository")
                 }
                 RepoError::AlreadyThere { .. } => {
                     Some("choose another directory, or use this repository as it is")
                 }
                 RepoError::Store(StoreError::Occupied { .. }) => Some(
-                    "give the repository a directory of its own, such as a new one below: --repo DIRECTORY/icecore",
+                    "give the repository a separate directory, such as --repo DIRECTORY/icecore",
                 ),
                 RepoError::WrongKey { costly: 1.., .. } => Some(
-                    "give the right passphrase; --costly-key tries those too, with up to 1 GiB of memory and minutes of time each",
+                    "give the right passphrase; --costly-key also tries the skipped slots, with up to 1 GiB of memory and minutes of time each",
                 ),
                 RepoError::WrongKey { .. } => Some(
                     "give the right passphrase with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE",
@@ -136,10 +134,10 @@ impl Error {
                     Some("install a newer icecore")
                 }
                 RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
-                    Some("run it again: what was stored is kept and will not be stored twice")
+                    Some("run it again: data that is already stored is not stored again")
                 }
                 RepoError::NotWithdrawn { .. } => Some(
-                    "run it again: verify names that snapshot, no backup builds on it, and it can be deleted or forgotten",
+                    "run it again: 'icecore verify' names that snapshot, no backup uses it as a parent, and it can be deleted or forgotten",
                 ),
                 RepoError::Store(StoreError::Full { .. }) => {
                     Some("free space and run it again; the repository is intact")
@@ -152,23 +150,23 @@ impl Error {
                 ),
                 RepoError::Index(_) => Some("the cache directory can be deleted at any time"),
                 RepoError::NoSuchSnapshot { text, .. } if text.starts_with("latest") => Some(
-                    "'icecore snapshots' lists ids, hosts and sources; --host HOST or --any-host says whose 'latest' is meant",
+                    "'icecore snapshots' lists ids, hosts and sources; choose whose 'latest' with --host HOST or --any-host",
                 ),
                 RepoError::NoSuchSnapshot { .. } => Some(
                     "'icecore snapshots' lists the ids, 'icecore snapshots --forgotten' those that 'undelete' brings back",
                 ),
                 RepoError::LatestDamaged { .. } => Some(
-                    "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
+                    "to restore the previous snapshot, give its id; 'icecore verify' lists further damage",
                 ),
                 RepoError::Damaged { object, .. }
                     if object.starts_with(ObjectDir::Snapshots.name()) =>
                 {
                     Some(
-                        "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",
+                        "'icecore repair snapshots' moves unreadable snapshots to quarantine, and heals those that a cache has",
                     )
                 }
                 err if err.is_damage() => {
-                    Some("run 'icecore verify --read-data' to learn what is affected")
+                    Some("run 'icecore verify --read-data' to list the affected files")
                 }
                 // The error itself names the alternative.
                 RepoError::Store(StoreError::Io { source, .. })
@@ -178,22 +176,22 @@ impl Error {
                 }
                 RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
                     Some(
-                        "it may be whole: check the disk, its cable or the mount, then run it again",
+                        "the data may be intact: check the disk, its cable or the mount, then run it again",
                     )
                 }
                 _ => None,
             },
             Self::NotDurable(_) => Some(
-                "check the disk and its free space, then run it again: files that may not be whole are written again",
+                "check the disk and its free space, then run it again: files that may be incomplete are written again",
             ),
             Self::Refused { hint, .. } => Some(hint),
             Self::Unresolved { .. } => Some(
-                "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
+                "'icecore verify' lists the affected files; run 'icecore repair packs', then 'icecore repair snapshots'",
             ),
             Self::Empty { .. } => Some(
-                "nothing was stored; if an empty source is right, run it again with --allow-empty",
+                "nothing was stored; if the source is meant to be empty, run it again with --allow-empty",
             ),
-            Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
+            Self::Source { .. } => Some("nothing was stored; existing snapshots are unchanged"),
             _ => None,
         }
     }
@@ -214,13 +212,13 @@ impl fmt::Display for Error {
             Self::Unresolved { count: 1, example } => {
                 write!(
                     f,
-                    "nothing was let go, for snapshots need what cannot be had: {example}"
+                    "cannot prune: snapshots reference missing data: {example}"
                 )
             }
             Self::Unresolved { count, example } => {
                 write!(
                     f,
-                    "nothing was let go, for snapshots need {count} things that cannot be had, such as {example}"
+                    "cannot prune: snapshots reference {count} missing objects, such as {example}"
                 )
             }
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),

@@ -105,8 +105,8 @@ fn a_path_that_is_not_there_is_told_why() {
     for (source, path, why) in [
         ("tree", "a/link/1.txt", "'a/link' is a symbolic link"),
         ("tree", "a/y/z/deeper", "'a/y' is not a directory"),
-        ("tree", "a/nope/deeper", ":tree/a' lists what there is"),
-        ("tree", "nope", ":tree' lists what there is"),
+        ("tree", "a/nope/deeper", ":tree/a' lists the existing paths"),
+        ("tree", "nope", ":tree' lists the existing paths"),
         ("db", "x", "it is a stream"),
     ] {
         let what = what(source, path);
@@ -640,7 +640,11 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     );
     assert_eq!(error.kind(), crate::ErrorKind::Damage);
     assert!(error.to_string().ends_with(&made[1].short()), "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("by its id")));
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("give its id"))
+    );
 
     let forget = |name: String| {
         crate::ops::forget::forget_named(
