@@ -302,7 +302,7 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
         assert_eq!(state, SnapshotState::Incomplete);
         assert_eq!(
             suspect.as_deref(),
-            Some("the last good state cannot be read to compare")
+            Some("the last good state cannot be read for comparison")
         );
     }
 
@@ -313,7 +313,7 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
         panic!("{report:?}")
     };
     assert!(
-        why.contains("is empty, and what the last snapshot has of it cannot be read"),
+        why.contains("is empty, and its content in the last snapshot cannot be read"),
         "{why}"
     );
 
@@ -430,7 +430,7 @@ fn what_is_listed_and_not_there_is_missing() {
     let Err(Error::Source { why, .. }) = state else {
         panic!("{state:?}")
     };
-    assert!(why.contains("nothing of what is listed"), "{why}");
+    assert!(why.contains("none of the listed paths"), "{why}");
     assert_eq!(
         world.repo().listed_snapshots().expect("lists").len(),
         before
@@ -546,7 +546,7 @@ fn two_backups_at_once_do_not_share_a_service() {
             panic!("{second:?}")
         };
         assert!(
-            name == "a" && why.contains("another backup of it is at work"),
+            name == "a" && why.contains("another backup of it is running"),
             "{why}"
         );
         first.join().expect("joined").expect("committed");

@@ -39,7 +39,7 @@ pub(super) fn run<T>(
         backup.cancel.check()?;
         ran.map_err(|err| Error::Source {
             name: source.to_owned(),
-            why: format!("before it: {err}"),
+            why: format!("'before' command: {err}"),
         })?;
     }
 
@@ -81,7 +81,7 @@ fn alone(repo: &Repository, source: &str, around: &SourceHooks) -> Result<Option
     )?;
 
     if !lock.try_lock()? {
-        let why = "another backup of it is at work, and would have its service stopped and started under it";
+        let why = "another backup of it is running; this one would stop and start its service";
         return Err(Error::Source {
             name: source.to_owned(),
             why: why.to_owned(),
@@ -102,7 +102,7 @@ impl Drop for AfterCommands<'_> {
     fn drop(&mut self) {
         for command in self.after {
             if let Err(err) = once(command, &self.backup.options.env_remove, &|| false) {
-                let message = format!("after it: {err}");
+                let message = format!("'after' command: {err}");
                 self.backup.observer.problem(&Problem::new(
                     Severity::Missing,
                     self.source,

@@ -261,12 +261,11 @@ impl<'a> TreeShared<'a> {
             self.sink.count_incomplete();
             self.problem(
                 &job.path,
-                "changed while it was read, twice; what was read last is kept",
+                "changed while it was read, twice; the last version read is kept",
             );
         }
         if flags.contains(EntryFlags::PROVISIONAL) {
-            let message =
-                "its content does not match its name; kept, and looked at again next time";
+            let message = "its content does not match its name; kept, and checked again next time";
             let subject = Subject::captured(self.source, &job.path);
             self.observer
                 .problem(&Problem::new(Severity::Note, subject, message));
@@ -344,7 +343,7 @@ impl<'a> TreeShared<'a> {
     /// then.
     fn vanished(&self, job: &FileJob) -> Result<(), Error> {
         if job.path.is_root() {
-            self.refuse_emptiness("it was there, and is gone")?;
+            self.refuse_emptiness("it existed before, and is gone")?;
         }
         self.count(&self.counts.vanished, Counter::Vanished);
         if let Some(node) = &job.node {
@@ -448,7 +447,7 @@ impl<'a> TreeShared<'a> {
             format!("{gone} files")
         };
         self.refuse_emptiness(&format!(
-            "nothing but directories is left of it, or its rules leave out all else; the last snapshot has {files} of it"
+            "only directories are left of it, or its rules exclude everything else; the last snapshot has {files} of it"
         ))
     }
 
@@ -457,7 +456,7 @@ impl<'a> TreeShared<'a> {
     pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
-        self.problem(path, &format!("{why}; all else of it is captured"));
+        self.problem(path, &format!("{why}; the rest of it is captured"));
     }
 
     fn failed(&self, job: &FileJob, why: &str) -> Result<(), Error> {
@@ -479,7 +478,7 @@ impl<'a> TreeShared<'a> {
         let message = match usable {
             Some(_) => {
                 self.alarm(path, "cannot be read");
-                format!("{why}; the last version that could be read is kept")
+                format!("{why}; the last readable version is kept")
             }
             None => why.to_owned(),
         };

@@ -44,7 +44,7 @@ pub(super) fn cut_off(head: &[u8], tail: &[u8]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "it begins as a dump of {program} and lacks the line with which one ends: the program that wrote it may have failed; the snapshot does not count until --accept takes it"
+        "it begins like a dump of {program}, but the line that ends one is missing: the program that wrote it may have failed; the snapshot does not count until accepted with --accept"
     ))
 }
 

@@ -302,7 +302,7 @@ fn look_at_trees(
         match tree::open(repo, spec) {
             Ok(_) => {}
             Err(Error::Source { name, why }) if is_prepared => {
-                let why = format!("{why} (a dry run does not run what is to run before it)");
+                let why = format!("{why} (a dry run does not run its 'before' commands)");
                 return Err(Error::Source { name, why });
             }
             Err(Error::Source { name, why }) if options.keeps(spec) => {
@@ -379,7 +379,7 @@ const NO_GOOD_ONE: &str =
 fn check(options: &BackupOptions) -> Result<(), Error> {
     if options.sources.is_empty() {
         return Err(Error::Usage(
-            "there is nothing to back up: name a path, --stdin or --command".into(),
+            "nothing to back up: give a path, --stdin or --command".into(),
         ));
     }
     if !(1..=19).contains(&options.level) {
@@ -393,7 +393,7 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
     names.sort_unstable();
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
         return Err(Error::Usage(format!(
-            "'{bad}' is no source name: 1 to 64 bytes without '/', ':' and '='"
+            "invalid source name '{bad}': use 1 to 64 bytes without '/', ':' and '='"
         )));
     }
 
@@ -579,7 +579,8 @@ impl<'e> CaptureContext<'e> {
                 } else {
                     Severity::Missing
                 };
-                let message = format!("{why}; the snapshot does not count until --accept takes it");
+                let message =
+                    format!("{why}; the snapshot does not count until accepted with --accept");
                 self.observer
                     .problem(&Problem::new(severity, &name, message));
                 captured.0.suspect = Some(why.clone());
@@ -595,7 +596,7 @@ impl<'e> CaptureContext<'e> {
     /// Returns the last good capture of a tree that is missing and in which nothing may change. The
     /// capture is suspect and reported as an alarm.
     fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
-        let reason = format!("{why}; what the last good snapshot has of it is kept");
+        let reason = format!("{why}; its state in the last good snapshot is kept");
         self.observer
             .problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
 

@@ -33,18 +33,18 @@ pub(super) fn look(
         }
 
         let was = format!(
-            "it was {before} in snapshot {} and is {now} now",
+            "it was {before} in snapshot {} and is now {now}",
             one.id.short()
         );
 
         let message = match source {
-            _ if before.fits(&now) => format!("{was}, which is taken for the same"),
+            _ if before.fits(&now) => format!("{was}, which is treated as the same"),
             SourceSpec::Tree(spec)
                 if spec.is_name_derived && !options.moved && spec.parent.is_none() =>
             {
                 return Err(Error::Usage(format!(
                     "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
-                     moved, say --moved"
+                     moved, use --moved"
                 )));
             }
             _ => format!("{was}; its history continues"),

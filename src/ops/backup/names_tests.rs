@@ -128,7 +128,7 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
     assert!(
         observer.problems()[0]
             .to_string()
-            .contains("taken for the same")
+            .contains("treated as the same")
     );
     lab.store.clock().advance(60);
     run().expect("absolute now");

@@ -113,7 +113,7 @@ impl<'a> PreviousChooser<'a> {
         let is_whole = resolves(self.reader, one, self.cancel)?;
         self.judged.insert(one.id, is_whole);
         if !is_whole {
-            let message = "it landed after its lease had expired, and what it needs is gone: nothing builds on it";
+            let message = "it landed after its lease had expired, and data that it needs is gone: no backup uses it as a parent";
             self.observer.problem(&Problem::new(
                 Severity::Note,
                 ObjectKey::Snapshot(one.id),
@@ -130,10 +130,10 @@ impl<'a> PreviousChooser<'a> {
         match one.map(|one| self.is_usable(one)).transpose()? {
             Some(false) => Err(Error::Refused {
                 why: format!(
-                    "snapshot {} lacks chunks: nothing can build on it",
+                    "snapshot {} lacks chunks and cannot be a parent",
                     snapshot.short()
                 ),
-                hint: "without --parent the newest one that is whole is taken",
+                hint: "without --parent, the newest intact snapshot is used",
             }),
             _ => Ok(parent),
         }
@@ -197,7 +197,7 @@ fn named(
     match record.kind {
         SourceKind::Tree { .. } => Ok(ParentSource::new(one, record)),
         SourceKind::Stream { .. } => Err(Error::Usage(format!(
-            "'{source}' is a stream, which is no parent"
+            "'{source}' is a stream, which cannot be a parent"
         ))),
     }
 }

@@ -58,8 +58,8 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
         .iter()
         .filter(|row| row.state == PackState::Known)
         .collect();
-    let advice = "what it held is stored again as far as the sources still have it; 'icecore repair packs' \
-                  tells what older snapshots have lost";
+    let advice = "its data is stored again as far as the sources still have it; 'icecore repair packs' \
+                  lists the losses of older snapshots";
     for row in known.iter().take(NAMED_MAX) {
         let what = format!("it is missing or cut short; {advice}");
         observer.problem(&Problem::new(
@@ -91,7 +91,7 @@ pub(super) fn check_own(repo: &Repository, packed: &PackedSource) -> Result<(), 
 pub(super) fn check_stored(repo: &Repository, packs: &[(PackId, u64)]) -> Result<(), Error> {
     for (id, size) in packs {
         if stat_pack(repo, id)?.is_none_or(|meta| meta.size != *size) {
-            let what = "it was stored by this backup and is not there; nothing was committed";
+            let what = "it was stored by this backup and is missing; nothing was committed";
             return Err(RepoError::damaged(ObjectKey::Pack(*id), what).into());
         }
     }

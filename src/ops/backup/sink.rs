@@ -202,7 +202,7 @@ impl SortedEntries {
         let bad = || {
             RepoError::damaged(
                 "a scratch file",
-                "an entry reads back otherwise than it was written",
+                "an entry reads back differently than it was written",
             )
         };
         let (flag, page) = value.split_first().ok_or_else(bad)?;

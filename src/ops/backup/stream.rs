@@ -115,7 +115,7 @@ fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     };
     ((size as f64) < last as f64 * smallest).then(|| {
         format!(
-            "{} is much less than the {} of the last good one; the snapshot does not count until --accept takes it",
+            "{} is much less than the {} of the last good one; the snapshot does not count until accepted with --accept",
             ByteSize(size),
             ByteSize(last)
         )
@@ -179,13 +179,13 @@ impl<'e> CaptureContext<'e> {
                     tail: &mut tail,
                 };
                 let content = self.cut(packer, &name, profile, &mut tapped)?;
-                self.refuse_emptiness(&name, &content, &tail, "nothing came on standard input")?;
+                self.refuse_emptiness(&name, &content, &tail, "standard input was empty")?;
                 let shrunk = || baseline.and_then(|last| shrunk(content.size, last, None));
                 let suspect = self.cut_off(&name, &tail).or_else(shrunk);
                 (name, Vec::new(), content, profile, suspect)
             }
             SourceSpec::Tree(tree) => {
-                return Err(Error::Usage(format!("'{}' is no stream", tree.name)));
+                return Err(Error::Usage(format!("'{}' is not a stream", tree.name)));
             }
         };
 
@@ -253,9 +253,7 @@ impl<'e> CaptureContext<'e> {
         let why = match empty_file(&sample) {
             _ if content.size == 0 => why.to_owned(),
             Some(kind) => {
-                format!(
-                    "it is a {kind} that holds nothing: did the command before the last one fail?"
-                )
+                format!("it is an empty {kind}: did an earlier command of the pipeline fail?")
             }
             None => return Ok(()),
         };

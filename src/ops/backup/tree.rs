@@ -138,7 +138,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                 let path = spec.path.display();
                 let advice = match stat.kind {
                     StatKind::Symlink => {
-                        "it is a link to something else than a directory: give what it leads to (readlink -f)"
+                        "it is a link to something other than a directory: give its target (readlink -f)"
                     }
                     StatKind::Fifo => {
                         "it is a pipe: give it as standard input (--stdin NAME), or its command (--command NAME=…)"
@@ -279,18 +279,18 @@ impl<'e> CaptureContext<'e> {
     ) -> Result<(SourceRecord, SourceReport), Error> {
         let is_doubtful = self.is_watched(tree.spec);
         let doubt = if is_doubtful {
-            ", and does not count until --accept takes it"
+            ", and does not count until accepted with --accept"
         } else {
             ""
         };
         let subject = format!("the parent of {}", tree.spec.name);
-        let message = format!("{err}; the source is captured anew without it{doubt}");
+        let message = format!("{err}; the source is captured in full without it{doubt}");
         self.observer
             .problem(&Problem::new(Severity::Damage, subject, message));
         self.checkpoints.disown(&tree.spec.name);
         let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
         if is_doubtful {
-            record.suspect = Some("the last good state cannot be read to compare".to_owned());
+            record.suspect = Some("the last good state cannot be read for comparison".to_owned());
         }
         Ok((record, report))
     }
@@ -517,7 +517,7 @@ impl<'e> CaptureContext<'e> {
             return Ok(());
         }
         let why = format!(
-            "nothing of what is listed is in {}; if that is right, say --allow-empty",
+            "none of the listed paths is in {}; if that is intended, use --allow-empty",
             tree.spec.path.display()
         );
         Err(WalkError::Other(Error::Source {
@@ -537,8 +537,9 @@ impl<'e> CaptureContext<'e> {
             1 => "1 unfinished file of a restore (.icecore-…) was left out".to_owned(),
             count => format!("{count} unfinished files of a restore (.icecore-…) were left out"),
         };
-        let what =
-            format!("{what}; the next restore into that directory removes what a killed one left");
+        let what = format!(
+            "{what}; the next restore into that directory removes the files that a killed one left"
+        );
         self.observer
             .problem(&Problem::new(Severity::Note, shared.source, what));
     }
@@ -553,7 +554,7 @@ impl<'e> CaptureContext<'e> {
             shared.check()?;
             shared.sink.count_incomplete();
             self.observer.add(Counter::Failed, 1);
-            shared.problem(path, &reason("find what is listed", &err));
+            shared.problem(path, &reason("find this listed path", &err));
             Ok::<(), Error>(())
         });
         Ok(told?)
@@ -567,7 +568,8 @@ impl<'e> CaptureContext<'e> {
             .unwrap_or_else(PoisonError::into_inner)
             .told();
         if let Some(named) = named {
-            let message = format!("not entered, since the kernel makes what is in them: {named}");
+            let message =
+                format!("not entered, since the kernel generates their contents: {named}");
             self.observer
                 .problem(&Problem::new(Severity::Note, shared.source, message));
         }

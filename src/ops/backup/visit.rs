@@ -267,13 +267,11 @@ impl Scan<'_, '_> {
                 } else {
                     format!("{count} names")
                 };
-                format!(
-                    "with {names} that are not the repository's, such as '{first}': move them elsewhere"
-                )
+                format!("with {names} not part of it, such as '{first}': move them elsewhere")
             }
             Ok(None) => return,
             Err(err) => format!(
-                "and what else is there is not known: {}",
+                "and its other contents are unknown: {}",
                 reason("list it", &err)
             ),
         };
@@ -306,7 +304,7 @@ impl Scan<'_, '_> {
             return self.fail(
                 &path,
                 parent.as_ref(),
-                "it stands for memory of the kernel, not for a file",
+                "it represents kernel memory, not a file",
             );
         }
 

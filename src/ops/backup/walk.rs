@@ -371,8 +371,8 @@ impl Scan<'_, '_> {
         path: &RelPath,
         node: &DirectoryNode,
     ) -> Result<ScanMode, WalkError> {
-        let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
-                   it, or say --allow-empty";
+        let why = "it is empty, and no longer a mount point as at the last backup; its previous content is kept: mount \
+                   it, or use --allow-empty";
         self.shared.problem(path, why);
         self.shared.observer.add(Counter::Failed, 1);
         node.mark_stale();
@@ -389,7 +389,7 @@ impl Scan<'_, '_> {
             None => false,
         };
         let why = match (self.rules.parent_unreadable, had_names) {
-            (true, _) => "it is empty, and what the last snapshot has of it cannot be read",
+            (true, _) => "it is empty, and its content in the last snapshot cannot be read",
             (false, true) => "it is empty, and was not in the last snapshot",
             (false, false) => return Ok(()),
         };
@@ -431,7 +431,7 @@ impl Scan<'_, '_> {
         let way = done.directory.as_ref().map_or_else(
             || {
                 Err(std::io::Error::other(
-                    "a directory below it was moved meanwhile",
+                    "a directory below it was moved during the scan",
                 ))
             },
             |directory| directory.reopen_parent(above.id),

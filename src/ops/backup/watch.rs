@@ -41,7 +41,7 @@ impl ImmutableWatch {
     /// Reports a path that changed or vanished. `what` is `changed`, `is missing` or the like.
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
         let message = format!(
-            "{what}, which must never be; the snapshot does not count until --accept takes it"
+            "{what}, which must never happen; the snapshot does not count until accepted with --accept"
         );
         observer.problem(&Problem::new(
             Severity::Alarm,

@@ -20,7 +20,7 @@ mkdir -p "$T/data/repo/lost+found"
 R=$T/data/repo
 setup ice -q -r "$R" init
 ice -r "$R" backup data="$T/data" >"$T/out" 2>&1 || wrong "a backup around the repository: exit code $?"
-! grep -q "not the repository's" "$T/out" || wrong "lost+found is taken for somebody's file"
+! grep -q "not part of it" "$T/out" || wrong "lost+found is taken for somebody's file"
 echo precious >"$R/notes"
 ice -r "$R" backup data="$T/data" >"$T/out" 2>&1; rc=$?
 [ $rc = 0 ] && grep -q "^warning: data:repo: .*'notes'" "$T/out" || wrong "a file in the repository's directory is not named (exit code $rc)"
