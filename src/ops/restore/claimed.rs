@@ -21,7 +21,7 @@ const PROBES: u64 = 6;
 const LISTINGS_MAX: u64 = 10_000;
 
 /// Why a path whose name is taken cannot be restored.
-pub(super) const NAME_TAKEN: &str = "its name is taken: this file system takes it for the name of another path of this restore, or another program is writing here";
+pub(super) const NAME_TAKEN: &str = "its name is taken: this file system treats it as the name of another path of this restore, or another program is writing here";
 
 /// Directory, device and inode of each file that this restore has found or put under a name.
 pub(super) struct ClaimedNames {

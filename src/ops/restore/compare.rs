@@ -39,7 +39,7 @@ impl RestoreWalk<'_> {
             self.fail(
                 Severity::Missing,
                 path,
-                "it differs from the snapshot's, and was left as it is",
+                "it differs from the snapshot's, and was left unchanged",
             );
         } else {
             self.job.tally.unchanged();

@@ -27,12 +27,10 @@ pub(super) fn blindness(
     source: &SourceRecord,
 ) -> Option<&'static str> {
     match source.kind {
-        _ if is_checkpoint => {
-            Some("the snapshot is a checkpoint of a backup that did not come to its end")
-        }
-        _ if is_repaired => Some("the snapshot lacks something since a repair"),
+        _ if is_checkpoint => Some("the snapshot is a checkpoint of a backup that did not finish"),
+        _ if is_repaired => Some("the snapshot lacks data since a repair"),
         SourceKind::Tree { .. } if source.counts.partial.is_none() => Some(
-            "the snapshot does not say which directories it holds whole: it is of an older icecore, or the source could not be looked at",
+            "the snapshot does not record which directories are complete: it is from an older icecore, or the source could not be read",
         ),
         _ => None,
     }

@@ -122,7 +122,7 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
         .restore_as(what(Some("tree"), ""), inside, &options, None)
         .expect_err("refused");
     assert!(
-        refused.to_string().contains("lies in the keys"),
+        refused.to_string().contains("is inside, the keys"),
         "{refused}"
     );
     assert!(

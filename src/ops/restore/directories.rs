@@ -15,10 +15,10 @@ use crate::target::InUse;
 use crate::types::{Entry, EntryFlags, EntryKind, Metadata, Node, RelPath};
 
 /// Anything else at the place of a directory is left alone.
-const IN_THE_WAY: &str = "something that is no directory has its name";
+const IN_THE_WAY: &str = "something that is not a directory has its name";
 
 const NEWER_IN_THE_WAY: &str =
-    "something that is no directory has its name, and the snapshot's directory is not newer";
+    "something that is not a directory has its name, and the snapshot's directory is not newer";
 
 impl RestoreWalk<'_> {
     /// Leaves the directories that do not contain `path`.

@@ -213,7 +213,7 @@ impl WindowWriter<'_> {
             let trouble = |err: io::Error| {
                 ItemError::Item(
                     Severity::Missing,
-                    format!("what is there cannot be compared: {err}"),
+                    format!("the existing file cannot be compared: {err}"),
                 )
             };
             let file = dir.open_existing_file(name).map_err(trouble)?;
@@ -236,7 +236,7 @@ impl WindowWriter<'_> {
     fn differs(&self, item: &WindowItem) -> Result<(), ItemError> {
         self.job.tally.differs();
         if item.action == ItemAction::Look {
-            let why = "its content differs from the snapshot's, and it was left as it is";
+            let why = "its content differs from the snapshot's, and it was left unchanged";
             return Err(ItemError::Item(Severity::Missing, why.into()));
         }
 
@@ -394,7 +394,7 @@ impl WindowWriter<'_> {
             if len != bytes.len() || back != bytes {
                 return Err(ItemError::Item(
                     Severity::Missing,
-                    "what was written reads back differently".into(),
+                    "the written data reads back differently".into(),
                 ));
             }
         }
@@ -412,7 +412,10 @@ impl WindowWriter<'_> {
         };
         // Every other thread has dropped its handle: `left` is counted down after the last write.
         let temp = Arc::into_inner(temp).ok_or_else(|| {
-            ItemError::Item(Severity::Missing, "another thread still writes it".into())
+            ItemError::Item(
+                Severity::Missing,
+                "another thread is still writing it".into(),
+            )
         })?;
 
         for (at, bytes) in &item.literals {
@@ -624,7 +627,7 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&DestDir>, name: &[u8]) -
         return NAME_TAKEN.to_owned();
     }
     if err.kind() == io::ErrorKind::ResourceBusy {
-        return format!("something is mounted on it, or a program holds it: {err}");
+        return format!("something is mounted on it, or a program is using it: {err}");
     }
 
     if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
@@ -633,14 +636,16 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&DestDir>, name: &[u8]) -
         let what = if is_dir {
             "its directory"
         } else {
-            "what is there"
+            "the existing file"
         };
         let flag_name = if flag == 'i' {
             "immutable"
         } else {
             "append-only"
         };
-        return format!("{what} is {flag_name} (chattr +{flag}); 'chattr -{flag}' lifts that");
+        return format!(
+            "the {flag_name} flag (chattr +{flag}) is set on {what}; clear it with 'chattr -{flag}'"
+        );
     }
 
     err.to_string()

@@ -131,15 +131,13 @@ impl<'a> KeptDirectories<'a> {
         self.told += 1;
         let why = match doubt {
             KeptReason::Excluded => {
-                "the rules of the backup left out names of this directory (--delete-excluded deletes them)"
+                "the rules of the backup excluded names in this directory (--delete-excluded deletes them)"
             }
-            KeptReason::Unseen => "the backup did not see all that this directory held",
+            KeptReason::Unseen => "the backup did not see everything in this directory",
             KeptReason::Mounted => {
-                "something is mounted on this directory that was not there for the backup"
+                "something is mounted on this directory that was not mounted during the backup"
             }
-            KeptReason::Stale | KeptReason::Source => {
-                "the backup could not look into this directory"
-            }
+            KeptReason::Stale | KeptReason::Source => "the backup could not read this directory",
         };
         let subject = Subject::within(self.source, directory);
         let message = format!(

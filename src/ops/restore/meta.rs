@@ -70,10 +70,9 @@ impl WindowWriter<'_> {
                 MetaPart::Xattr(name) => format!("attribute {}", name.escape_ascii()),
             };
             let error = io::Error::from_raw_os_error(refusal.errno);
-            self.job.tally.refused(
-                self.subject(path),
-                &format!("{what} could not be set: {error}"),
-            );
+            self.job
+                .tally
+                .refused(self.subject(path), &format!("cannot set {what}: {error}"));
         }
     }
 }

@@ -72,7 +72,7 @@ impl TargetRoot {
         if is_special(target) {
             let target = target.display();
             return Err(Error::Usage(format!(
-                "{target} is no file; write '-' for standard output"
+                "{target} is not a file; use '-' for standard output"
             )));
         }
 
@@ -180,8 +180,8 @@ fn check_around(target: &Path, job: &RestoreJob<'_>) -> Result<(), Error> {
     let target = target.display();
     match InUse::of(&err) {
         Some(InUse { what }) => Err(Error::Refused {
-            why: format!("cannot restore into {target}: it is or lies in {what}"),
-            hint: "restore into another directory, and copy from there what you need",
+            why: format!("cannot restore into {target}: it is, or is inside, {what}"),
+            hint: "restore into another directory and copy the files from there",
         }),
         // Opening it gives a better error.
         None => Ok(()),
@@ -229,7 +229,7 @@ pub(super) fn refuse_above(
 
     Err(Error::Refused {
         why: format!(
-            "cannot delete in {}: the snapshot shows {}, and what lies beside it would be deleted",
+            "cannot delete in {}: the snapshot holds only {}, and everything beside it would be deleted",
             target.display(),
             shown.display()
         ),

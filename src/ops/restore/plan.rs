@@ -26,7 +26,7 @@ use crate::target::{DestDir, FoundEntry, InUse, KeptNames, ReplaceRule};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// Why an entry whose content does not match its name does not replace a file whose content does.
-const KEPT_WHOLE: &str = "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
+const KEPT_WHOLE: &str = "the snapshot's content does not match the name; the existing file's does, and was left unchanged";
 
 /// A directory above the walk's position.
 pub(super) struct RestoreLevel {
@@ -224,7 +224,7 @@ impl<'w> RestoreWalk<'w> {
             self.fail(
                 Severity::Damage,
                 &path,
-                "the snapshot has it below something that is no directory",
+                "the snapshot has it below something that is not a directory",
             );
             return Ok(());
         }
@@ -264,17 +264,13 @@ impl<'w> RestoreWalk<'w> {
         let incomplete = |why: &str| self.job.tally.incomplete(self.subject(&path), why);
 
         if self.job.is_repaired && flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN)) {
-            incomplete(
-                "a repair had to leave out some of it, or it could not be read whole when it was backed up",
-            );
+            incomplete("a repair left out part of it, or the backup could not read all of it");
         } else if flags.contains(EntryFlags::STALE) {
             incomplete(
-                "it, or attributes of it, could not be read when it was backed up: this is an older state, or lacks those",
+                "it or its attributes could not be read when it was backed up: this is an older state, or lacks the attributes",
             );
         } else if flags.contains(EntryFlags::TORN) {
-            incomplete(
-                "it changed while it was backed up: its content may never have been like this",
-            );
+            incomplete("it changed while it was backed up: it may never have had this content");
         }
 
         match node {

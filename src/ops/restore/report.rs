@@ -236,7 +236,7 @@ impl<'a> RestoreTally<'a> {
         };
         if let Some(owners) = counted(&self.owners, "owner was", "owners were") {
             say(format!(
-                "{owners} not set: not running as root (--no-owner says that this is meant)"
+                "{owners} not set: not running as root (use --no-owner if that is intended)"
             ));
         }
         if let Some(files) = counted(&self.leftovers, "unfinished file", "unfinished files") {
@@ -249,7 +249,7 @@ impl<'a> RestoreTally<'a> {
         }
         if let Some(files) = counted(&self.provisional, "file", "files") {
             say(format!(
-                "{files} restored whose content was not what the name says when it was backed up"
+                "{files} restored whose content did not match the name when it was backed up"
             ));
         }
     }
@@ -271,7 +271,7 @@ impl<'a> RestoreTally<'a> {
             Severity::Damage,
             source,
             format!(
-                "the list of files from '{}' up to {until} cannot be read ({}); what it told of these paths is not restored",
+                "the list of files from '{}' up to {until} cannot be read ({}); these paths are not restored",
                 lost.from, lost.why
             ),
         ));

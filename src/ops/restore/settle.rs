@@ -161,7 +161,7 @@ impl RestoreWalk<'_> {
 impl WindowWriter<'_> {
     fn not_durable(&self, err: io::Error) -> Error {
         Error::NotDurable(PathError {
-            action: "make durable what was restored to",
+            action: "sync the files restored to",
             path: self.place.path.clone(),
             source: err,
         })
@@ -220,12 +220,12 @@ impl WindowWriter<'_> {
             Ok(None) => return Ok(()),
             Ok(Some(refusal)) => {
                 let error = io::Error::from_raw_os_error(refusal.errno);
-                let why = format!("modification time could not be set: {error}");
+                let why = format!("cannot set modification time: {error}");
                 self.job.tally.refused(self.subject(path), &why);
                 return Ok(());
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                "another program replaced or removed it while it was restored".to_owned()
+                "another program replaced or removed it during the restore".to_owned()
             }
             Err(err) => format!("its modification time cannot be set: {err}"),
         };

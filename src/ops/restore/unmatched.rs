@@ -43,7 +43,7 @@ pub(super) fn refuse_misread(
 
         if !is_there {
             return Err(Error::Usage(format!(
-                "--exclude '{}' leaves out nothing: patterns begin at the source's root: write --exclude '{}'",
+                "--exclude '{}' matches nothing: patterns begin at the source's root: write --exclude '{}'",
                 pattern.to_string_lossy(),
                 meant.to_string_lossy()
             )));

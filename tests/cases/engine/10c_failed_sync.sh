@@ -11,7 +11,7 @@ for error in EIO ENOSPC; do
         rm -rf "$T/mnt/back"
         timeout 300 strace -f -qq -o /dev/null -e trace=syncfs -e inject=syncfs:error=$error:when=$when "$ICECORE" -r "$R" restore latest:src "$T/mnt/back" >"$T/o" 2>&1; rc=$?
         [ $rc = 1 ] || wrong "$error at sync $when: exit code $rc: $(cat "$T/o")"
-        grep -q "cannot make durable" "$T/o" && grep -q "^hint: " "$T/o" || wrong "$error at sync $when: it does not say so: $(cat "$T/o")"
+        grep -q "cannot sync" "$T/o" && grep -q "^hint: " "$T/o" || wrong "$error at sync $when: it does not say so: $(cat "$T/o")"
         if [ $when = 1 ]; then      # the bytes may be lost: none of these files may be taken for finished
             for f in f1 f2 f3; do printf 'lost' | dd of="$T/mnt/back/$f" bs=1 seek=100 conv=notrunc 2>/dev/null; done
         fi
