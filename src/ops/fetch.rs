@@ -357,7 +357,7 @@ impl<'a> Fetcher<'a> {
             let result = match self.reader.chunk(ChunkClass::Data, &want.id) {
                 Ok(bytes) if bytes.len() == want.len as usize => Ok(bytes),
                 Ok(_) => Err(format!(
-                    "chunk {} is not as long as its file says",
+                    "chunk {} has a different length than its file records",
                     want.id.short()
                 )),
                 Err(err) if is_of_one_object(&err) => Err(with_sources(&err)),

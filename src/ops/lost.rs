@@ -32,7 +32,7 @@ pub(super) fn tell_lost(
             Some(bytes) => {
                 format!("{bytes} bytes of it were lost before a repair and read as zeros")
             }
-            None => "it, or what was known of it, was lost before a repair".to_owned(),
+            None => "it or its metadata was lost before a repair".to_owned(),
         };
         let subject = match RelPath::from_slashed(&path.path) {
             Ok(path) => Subject::within(source, &path),
@@ -43,7 +43,7 @@ pub(super) fn tell_lost(
 
     let unnamed = lost.count.saturating_sub(lost.paths.len() as u64);
     if unnamed > 0 {
-        let what = format!("{unnamed} more paths of this snapshot lack something since a repair");
+        let what = format!("{unnamed} more paths of this snapshot lack data since a repair");
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }
 

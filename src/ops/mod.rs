@@ -74,8 +74,8 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
     for last in repo.newly_vanished() {
         let id = last.snapshot.short();
         let what = format!(
-            "the last snapshot of '{}' on host {} that this machine saw is gone, and nobody forgot it: was the \
-             repository put back to an older state? If that is right, 'icecore forget {id}' ends this warning",
+            "the last snapshot of '{}' on host {} that this machine saw is gone and was not forgotten: was the \
+             repository reverted to an older state? If that is intended, 'icecore forget {id}' ends this warning",
             last.source, last.host
         );
         observer.problem(&Problem::new(
@@ -110,7 +110,7 @@ pub fn sync_until(
     };
     report_vanished(repo, observer);
     for (id, why) in report.damaged {
-        let message = format!("{why}; 'repair index' learns from the packs what it told of");
+        let message = format!("{why}; 'icecore repair index' rebuilds its records from the packs");
         observer.problem(&Problem::new(
             Severity::Damage,
             format!("index segment {}", id.short()),
@@ -142,8 +142,8 @@ pub(crate) fn tell_times(repo: &Repository, all: &[StoredSnapshot], observer: &d
         count => format!("the stored and the sealed times of {count} snapshots differ: they"),
     };
     let message = format!(
-        "{what} landed after the writer's lease had ended, or the repository was copied without its files' times; \
-         the sealed times count"
+        "{what} landed after the writer's lease had ended, or the repository was copied without file times; \
+         the sealed times are used"
     );
     observer.problem(&Problem::new(Severity::Note, "snapshots", message));
 }

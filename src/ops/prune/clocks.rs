@@ -278,7 +278,7 @@ fn a_clock_far_ahead_ends_no_grace() {
                 .expect("listed")
                 .len(),
             witnesses,
-            "one tells enough"
+            "one file is enough"
         );
 
         // The clock is right again.

@@ -148,7 +148,7 @@ impl Pruner<'_> {
                 }
                 Err(Error::Repo(err)) if err.is_unavailable() => {
                     let what = format!(
-                        "{err}; it stays as it is, 'icecore verify --read-data' tells what it hits"
+                        "{err}; it is kept unchanged, 'icecore verify --read-data' lists the affected files"
                     );
                     self.observer.problem(&Problem::new(
                         Severity::Damage,
@@ -221,7 +221,7 @@ impl Pruner<'_> {
         // The directory comes from the pack, the index from the segments. If they disagree, keep
         // the pack.
         if found != pack.live {
-            let what = "its directory lacks chunks that the index segments tell of";
+            let what = "its directory lacks chunks that the index segments list";
             return Err(RepoError::damaged(ObjectKey::Pack(id), what).into());
         }
         Ok(info.chunk_count())

@@ -35,8 +35,8 @@ impl Pruner<'_> {
             .into_iter()
             .partition(|meta| spent.contains(&meta.key));
         for meta in needed {
-            let what = "it was dropped, and holds what a snapshot in quarantine lacks: 'icecore repair packs', then \
-                        'icecore repair snapshots', put that back";
+            let what = "it was dropped, and holds data that a snapshot in quarantine lacks: 'icecore repair packs', then \
+                        'icecore repair snapshots', restore it";
             self.observer
                 .problem(&Problem::new(Severity::Note, meta.key, what));
         }

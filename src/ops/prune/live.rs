@@ -257,7 +257,7 @@ impl ReachVisitor for LiveMarker<'_> {
             self.miss(*id);
             self.tell(
                 format!("chunk {}", id.short()),
-                "no held pack that is there has it".into(),
+                "no existing pack holds it".into(),
             );
         }
         Ok(all_there)

@@ -76,7 +76,7 @@ pub fn prune(
 
     let properties = repo.store().properties();
     if options.now && !properties.strong_listing {
-        let why = "listings of this store may lag behind, so that --now could miss a writer; prune without it";
+        let why = "listings of this store may lag, so --now could miss a writer; prune without it";
         return Err(Error::Usage(why.into()));
     }
 

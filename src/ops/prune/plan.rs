@@ -267,7 +267,7 @@ mod tests {
                 ..ANY
             }),
             ids(&[3]),
-            "only what came later"
+            "only later packs"
         );
     }
 

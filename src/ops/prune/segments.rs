@@ -106,8 +106,7 @@ impl Pruner<'_> {
                     lease.check()?;
                     self.report.segments_deleted += u64::from(self.delete(&listed[&old])?);
                 } else {
-                    let what =
-                        "it is said to be superseded by one that does not say the same; it stays";
+                    let what = "the segment that supersedes it has different content; it is kept";
                     self.observer.problem(&Problem::new(
                         Severity::Note,
                         ObjectKey::Segment(old),

@@ -176,7 +176,7 @@ impl Pruner<'_> {
             match self.repo.read_segment(&says.segment) {
                 Ok(body) => readable.extend(body.condemned),
                 Err(err) if err.is_unavailable() => {
-                    let what = format!("{err}; what it condemns is not let go");
+                    let what = format!("{err}; the packs that it condemns are kept");
                     let subject = ObjectKey::Segment(says.segment);
                     self.observer
                         .problem(&Problem::new(Severity::Damage, subject, what));

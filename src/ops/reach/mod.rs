@@ -121,7 +121,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                         self.unreadable(
                             ReachedPiece::Root,
                             &run.root,
-                            "it has not as many entries as its snapshot says",
+                            "it has a different number of entries than its snapshot records",
                         );
                     }
                     self.tree(&root.directories)?;
@@ -158,7 +158,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 Ok(_) => self.unreadable(
                     ReachedPiece::Node,
                     &page.id,
-                    "it holds other paths than its run says",
+                    "its paths differ from those that its run records",
                 ),
                 Err(err) => self.unreadable(ReachedPiece::Node, &page.id, err),
             }
@@ -186,7 +186,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
             self.unreadable(
                 ReachedPiece::Page,
                 &page.id,
-                "it holds other paths than its run says",
+                "its paths differ from those that its run records",
             );
         }
         entries.iter().try_for_each(|entry| self.entry(entry))

@@ -94,7 +94,7 @@ impl PackRepair<'_> {
 
         if stored > 0 {
             let what = format!(
-                "chunks that snapshots need were only in packs that were dropped, as after a merge of two copies of the \
+                "chunks that snapshots need were only in dropped packs, as after a merge of two copies of the \
                  repository: {stored} stored again"
             );
             self.observer

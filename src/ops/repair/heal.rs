@@ -118,7 +118,7 @@ impl PackRepair<'_> {
             self.packs.quarantined.retain(|holder| holder.id != id);
         }
         self.packs.listed.insert(id, size);
-        let what = format!("{}; it is whole again", bad.what);
+        let what = format!("{}; it is intact again", bad.what);
         self.observer
             .problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
         self.report.damaged.push(DamagedPack {
@@ -165,7 +165,7 @@ impl PackRepair<'_> {
             let size = spool.len();
             store.put(&aside, ObjectBody::Spooled(spool), PutMode::Replace)?;
             let Some(again) = self.copy_if_whole(&aside, size, &bad.row.id)? else {
-                let what = "the intact bytes that were put there do not read back";
+                let what = "the intact bytes that were written do not read back";
                 return Err(RepoError::damaged(&aside, what).into());
             };
             spool = again;

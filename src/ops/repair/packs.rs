@@ -324,7 +324,7 @@ impl PackRepair<'_> {
             bad.into_iter().partition(|bad| bad.now);
         for BadPack { row, what, .. } in unreadable {
             let message =
-                format!("cannot be read now, as many others: nothing was done with it: {what}");
+                format!("cannot be read now, like many others, and was left unchanged: {what}");
             self.observer.problem(&Problem::new(
                 Severity::Damage,
                 ObjectKey::Pack(row.id),
@@ -409,7 +409,7 @@ impl PackRepair<'_> {
 
             if size != row.size {
                 let what = format!(
-                    "it has {size} bytes in the store, {} by the index",
+                    "it has {size} bytes in the store, {} in the index",
                     row.size
                 );
                 bad.push(BadPack {
@@ -657,11 +657,11 @@ impl PackRepair<'_> {
             PackFate::Lost => (Severity::Damage, format!("{gone} of {all} chunks are lost")),
             PackFate::LostForNow => (
                 Severity::Damage,
-                format!("{gone} of {all} chunks are lost for now: the pack stays where it is"),
+                format!("{gone} of {all} chunks are lost for now: the pack stays in place"),
             ),
             _ => (
                 Severity::Note,
-                "nothing is lost: all that it held is stored elsewhere".to_owned(),
+                "nothing is lost: all of its chunks are stored elsewhere".to_owned(),
             ),
         };
 
@@ -706,14 +706,14 @@ impl PackRepair<'_> {
         let to = ObjectKey::QuarantinedPack(bad.row.id);
         let what = match set_aside(self.repo, &from, &to, self.cancel)? {
             SetAside::Done => None,
-            SetAside::Taken => Some(format!("{to} is there already, with other bytes")),
+            SetAside::Taken => Some(format!("{to} already exists with different content")),
             SetAside::Unreadable => {
                 Some("the store cannot rename it and it cannot be read".to_owned())
             }
         };
 
         if let Some(what) = what {
-            let what = format!("it was left where it is: {what}");
+            let what = format!("it was left in place: {what}");
             self.observer
                 .problem(&Problem::new(Severity::Note, from, what));
         }

@@ -122,7 +122,7 @@ impl RunMender<'_, '_> {
             Some(place) => {
                 let pack = ObjectKey::Pack(place.pack);
                 let why =
-                    format!("{pack} cannot be read whole: 'icecore repair packs' comes first");
+                    format!("{pack} cannot be read in full: run 'icecore repair packs' first");
                 Err(RepoError::Refused { why }.into())
             }
         }

@@ -179,8 +179,7 @@ impl SnapshotRepair<'_> {
 
         let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.cancel)?;
         if damage.any_missing() {
-            let why =
-                "packs are missing; 'icecore repair packs' notes what is lost with them first";
+            let why = "packs are missing: run 'icecore repair packs' first, which records the lost chunks";
             return Err(RepoError::Refused { why: why.into() }.into());
         }
         let ids: BTreeSet<SnapshotId> = suspects.iter().map(|&(id, _)| id).collect();
@@ -222,8 +221,8 @@ impl SnapshotRepair<'_> {
             return Ok(());
         }
         let why = format!(
-            "cannot repair snapshots yet: what they lack may be in packs that were dropped and are there, {} of them, such as \
-             {}; 'icecore repair packs' stores it again",
+            "cannot repair snapshots yet: the missing data may be in {} dropped packs that still exist, such as {}; \
+             'icecore repair packs' stores it again",
             dropped.len(),
             ObjectKey::Pack(*first)
         );
@@ -275,7 +274,7 @@ impl SnapshotRepair<'_> {
         let to = ObjectKey::QuarantinedSnapshot(*id);
         if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done
         {
-            return Err(RepoError::damaged(to, "it is there already, with other bytes").into());
+            return Err(RepoError::damaged(to, "it already exists with different content").into());
         }
         Ok(())
     }
@@ -410,8 +409,8 @@ impl SnapshotRepair<'_> {
         }
 
         let what = match replaced.lost {
-            0 => "all that it holds is there again".to_owned(),
-            lost => format!("{lost} of its paths lack something, fewer than before"),
+            0 => "all of its data is available again".to_owned(),
+            lost => format!("{lost} of its paths lack data, fewer than before"),
         };
         self.observer.problem(&Problem::new(
             Severity::Note,
@@ -463,7 +462,7 @@ impl SnapshotRepair<'_> {
             Err(Error::Repo(err @ RepoError::ChunkUnreadable { now: true, .. })) => {
                 self.report.unreadable_now += 1;
                 let what = format!(
-                    "{err}; the snapshot was left as it is: run this again once that can be read"
+                    "{err}; the snapshot was left unchanged: run this again once that is readable"
                 );
                 self.observer.problem(&Problem::new(
                     Severity::Damage,
@@ -492,7 +491,7 @@ impl SnapshotRepair<'_> {
             None => None,
         };
 
-        let what = format!("{count} of its paths lack something; the original is in quarantine");
+        let what = format!("{count} of its paths lack data; the original is in quarantine");
         self.observer.problem(&Problem::new(
             Severity::Damage,
             ObjectKey::Snapshot(found.id),

@@ -80,7 +80,7 @@ impl SnapshotRepair<'_> {
                 ),
                 PackVerdict::UnreadableNow(what) => {
                     self.report.unreadable_now += 1;
-                    let what = format!("it cannot be read now, and was left where it is: {what}");
+                    let what = format!("it cannot be read now, and was left in place: {what}");
                     self.observer
                         .problem(&Problem::new(Severity::Damage, key, what));
                     return Ok(None);
@@ -131,10 +131,10 @@ impl SnapshotRepair<'_> {
             let id = self.put_again(&one, snapshot)?;
             known = match id {
                 Some(id) => format!(
-                    "a whole copy of it was found and is snapshot {} now",
+                    "an intact copy was found and is now snapshot {}",
                     id.short()
                 ),
-                None => "a whole copy of it was found".into(),
+                None => "an intact copy was found".into(),
             };
         }
 
@@ -209,14 +209,14 @@ impl SnapshotRepair<'_> {
                 // A prune uses the object's store time to decide how long it keeps packs that only
                 // this snapshot may need.
                 self.repo.store().rename(&to, &one.key)?;
-                "its time cannot be set: run this as the user to whom it belongs".to_owned()
+                "its time cannot be set: run this as its owner".to_owned()
             }
-            SetAside::Taken => format!("{to} is there already, with other bytes"),
+            SetAside::Taken => format!("{to} already exists with different content"),
             SetAside::Unreadable => "the store cannot rename it and it cannot be read".to_owned(),
         };
 
         self.report.unreadable += 1;
-        let what = format!("{}; it was left where it is: {what}", one.what);
+        let what = format!("{}; it was left in place: {what}", one.what);
         self.observer
             .problem(&Problem::new(Severity::Damage, &one.key, what));
         Ok(false)

@@ -187,7 +187,7 @@ impl<'a> AffectedVisitor<'a> {
             AffectedReason::Unresolved(id) => (
                 FindingKind::ChunkUnresolved,
                 id,
-                "no held pack has it in the length that is needed".to_owned(),
+                "no usable pack holds it with the required length".to_owned(),
             ),
             AffectedReason::List(id, what) => (FindingKind::RunUnreadable, id, what),
         };

@@ -60,7 +60,7 @@ pub(super) fn read_packs(
         }
 
         if let Some(what) = check.parity {
-            let what = format!("{what}; 'repair packs' writes it anew");
+            let what = format!("{what}; 'icecore repair packs' writes it again");
             objects.report.find(
                 FindingKind::ParityDamaged,
                 ObjectKey::Parity(check.id),

@@ -100,7 +100,7 @@ pub fn verify(
         .is_some_and(|share| !(share > 0.0 && share <= 1.0))
     {
         return Err(Error::Usage(
-            "a sample is more than 0 % and at most 100 %".into(),
+            "a sample must be more than 0 % and at most 100 %".into(),
         ));
     }
 
@@ -156,7 +156,7 @@ pub fn verify(
 
     if reach.unresolved > 0 && report.affected_count == 0 {
         let what = format!(
-            "{} chunks of entries that no snapshot shows are not there",
+            "{} chunks of entries that no snapshot shows are missing",
             reach.unresolved
         );
         observer.problem(&Problem::new(Severity::Note, "runs", what));

@@ -64,7 +64,7 @@ impl ListedObjects {
             observer.problem(&Problem::new(
                 Severity::Note,
                 "the index",
-                "it was damaged and was built anew",
+                "it was damaged and has been rebuilt",
             ));
         }
         objects.check_segments(repo, cancel)?;
@@ -85,7 +85,7 @@ impl ListedObjects {
             self.report.find(
                 kind_of(&what, FindingKind::ConfigDamaged),
                 &key,
-                format!("{what}; 'repair config' puts it back from its twin"),
+                format!("{what}; 'icecore repair config' restores it from the other copy"),
             );
         }
         Ok(())
@@ -125,13 +125,13 @@ impl ListedObjects {
                     (
                         FindingKind::KeySlotLost,
                         format!(
-                            "{what}; neither copy is whole: 'icecore key remove {name}' removes the slot"
+                            "{what}; neither copy is intact: 'icecore key remove {name}' removes the slot"
                         ),
                     )
                 } else {
                     (
                         FindingKind::KeySlotDamaged,
-                        format!("{what}; 'repair config' puts it back from its twin"),
+                        format!("{what}; 'icecore repair config' restores it from the other copy"),
                     )
                 };
 
@@ -147,8 +147,8 @@ impl ListedObjects {
                 && first != second
             {
                 let key = ObjectKey::KeySlot(name, Replica::First);
-                let what = "its two copies differ: one of them does not open; 'repair config' mends the slot that \
-                            opened the repository, other slots are to be made anew";
+                let what = "its two copies differ: one of them does not open; 'icecore repair config' repairs the slot \
+                            that opened the repository; create other slots again";
                 self.report.find(FindingKind::KeySlotDamaged, key, what);
             }
         }
@@ -188,8 +188,8 @@ impl ListedObjects {
             .filter(|found| found.landed_late(&times))
         {
             if suspects.iter().any(|(id, _)| *id == found.id) {
-                let what = "it landed after its lease had expired: a prune may have deleted what it needs, and no \
-                            backup builds on it";
+                let what = "it landed after its lease had expired: a prune may have deleted data that it needs, and \
+                            no backup uses it as a parent";
                 self.report.find(
                     FindingKind::LateSnapshot,
                     ObjectKey::Snapshot(found.id),
@@ -250,8 +250,8 @@ impl ListedObjects {
         let _ = repo.newly_vanished();
         for last in repo.vanished() {
             let what = format!(
-                "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten; if that is right, \
-                 'icecore forget {}' ends this",
+                "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten; if that is intended, \
+                 'icecore forget {}' clears this",
                 last.source,
                 last.host,
                 last.snapshot.short()
@@ -293,7 +293,9 @@ impl ListedObjects {
                     .iter()
                     .for_each(|pack| self.note_pack(&key, pack)),
                 Err((kind, what)) => {
-                    let what = format!("{what}; 'repair index' learns from the packs what it told");
+                    let what = format!(
+                        "{what}; 'icecore repair index' rebuilds its records from the packs"
+                    );
                     self.report.find(kind, &key, what);
                 }
             }
@@ -306,7 +308,7 @@ impl ListedObjects {
         let told = *self.told.entry(pack.id).or_insert(digest);
         if told != digest {
             let what = format!(
-                "it tells otherwise of {} than another segment",
+                "its record of {} differs from another segment's",
                 ObjectKey::Pack(pack.id)
             );
             self.report
@@ -335,7 +337,7 @@ impl ListedObjects {
             Ok(_) => {
                 let what = match key {
                     ObjectKey::Segment(_) => {
-                        "its bytes do not hash to its name; 'repair index' learns from the packs what it told"
+                        "its bytes do not hash to its name; 'icecore repair index' rebuilds its records from the packs"
                     }
                     _ => "its bytes do not hash to its name; this snapshot cannot be restored",
                 };
@@ -444,7 +446,7 @@ impl ListedObjects {
         }
 
         let what = format!(
-            "it has {size} bytes in the store, {} by the index; {} of {} frames lie behind its end",
+            "it has {size} bytes in the store, {} in the index; {} of {} frames are past its end",
             pack.size,
             cut.frames.len(),
             pack.frames
@@ -460,8 +462,8 @@ impl ListedObjects {
     pub fn report_dropped(&self, observer: &dyn Observer) {
         if self.dropped_and_there > 0 {
             let what = format!(
-                "{} were dropped by a prune, perhaps in another copy of the repository, and are there: 'icecore repair packs' \
-                 stores again what snapshots need of them",
+                "{} were dropped by a prune, perhaps in another copy of the repository, and still exist: \
+                 'icecore repair packs' stores the chunks again that snapshots need",
                 self.dropped_and_there
             );
             observer.problem(&Problem::new(Severity::Note, ObjectDir::Packs.name(), what));
@@ -473,10 +475,7 @@ impl ListedObjects {
     pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         for found in &self.snapshots {
             if let Some(lost) = &found.snapshot.lost {
-                let what = format!(
-                    "it was repaired: {} of its paths lack something",
-                    lost.count
-                );
+                let what = format!("it was repaired: {} of its paths lack data", lost.count);
                 observer.problem(&Problem::new(
                     Severity::Note,
                     ObjectKey::Snapshot(found.id),
@@ -496,7 +495,7 @@ impl ListedObjects {
                 format!("{} objects were", aside.len())
             };
             let what = format!(
-                "{objects} set aside by repairs ({bytes}); 'icecore prune' deletes what nothing can be saved from any more"
+                "{objects} set aside by repairs ({bytes}); 'icecore prune' deletes those from which nothing more can be saved"
             );
             observer.problem(&Problem::new(
                 Severity::Note,
@@ -524,7 +523,8 @@ impl ListedObjects {
             .filter(|(pack, _)| pack.state == PackState::Known);
         let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
         if bare > 0 {
-            let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
+            let what =
+                format!("{bare} packs have no recovery data; 'icecore repair packs' writes it");
             observer.problem(&Problem::new(
                 Severity::Note,
                 ObjectDir::Parity.name(),
@@ -537,7 +537,7 @@ impl ListedObjects {
     pub fn tell_orphans(&self, observer: &dyn Observer) {
         if self.report.orphan_packs > 0 {
             let what = format!(
-                "{} are in no index segment: left by an interrupted writer or by one at work now",
+                "{} are in no index segment: left by an interrupted writer or written by an active one",
                 self.report.orphan_packs
             );
             observer.problem(&Problem::new(Severity::Note, "packs", what));

@@ -160,7 +160,7 @@ impl PackPass<'_> {
         self.hash_until(self.size)?;
         if PackId::from(self.hasher.finish()) != self.check.id {
             let rest = if broken.is_empty() && wrong.is_empty() {
-                "; its frames are whole all the same"
+                "; its frames are still intact"
             } else {
                 ""
             };
@@ -184,7 +184,7 @@ impl PackPass<'_> {
         }
 
         if !wrong.is_empty() {
-            let what = format!("chunk {} is not what its name says", enumerate(&wrong));
+            let what = format!("chunk {} does not match its name", enumerate(&wrong));
             self.find(FindingKind::ChunkMismatch, what);
         }
         Ok(())
@@ -236,7 +236,7 @@ impl PackPass<'_> {
                 let agrees = told.is_none_or(|told| *told == digest(&info))
                     && info.frames.len() == pack.frames as usize;
                 if !agrees {
-                    let what = "its directory tells otherwise of it than the index segments";
+                    let what = "its directory differs from the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
                     // Even if the frames open by the pack's own directory, readers use the
                     // positions in the segments.
@@ -277,10 +277,10 @@ impl PackPass<'_> {
     ) -> Result<Result<(), String>, Error> {
         let row = &frame.row;
         if row.offset < self.at || row.offset + u64::from(row.stored) > self.size {
-            return Ok(Err("it lies outside the pack or over another".into()));
+            return Ok(Err("it is outside the pack or overlaps another".into()));
         }
         if u64::from(row.stored) > FRAME_STORED_MAX {
-            return Ok(Err("it is longer than is legal".into()));
+            return Ok(Err("it is longer than allowed".into()));
         }
 
         self.hash_until(row.offset)?;

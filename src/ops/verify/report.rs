@@ -118,8 +118,8 @@ impl fmt::Display for AffectedPath {
         match &self.hit {
             DamageHit::Content => Ok(()),
             DamageHit::Attribute => f.write_str(" (an extended attribute)"),
-            DamageHit::Range { until: Some(until) } => write!(f, " and all up to {until}"),
-            DamageHit::Range { until: None } => f.write_str(" and all behind it"),
+            DamageHit::Range { until: Some(until) } => write!(f, " and everything up to {until}"),
+            DamageHit::Range { until: None } => f.write_str(" and everything after it"),
         }
     }
 }

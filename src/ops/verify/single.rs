@@ -50,7 +50,7 @@ pub(crate) fn missing(
         return Ok(Some(match reach.unreadable.first() {
             Some((what, why)) => format!("source {}: {what}: {why}", names.join(", ")),
             None => format!(
-                "source {}: chunks of its files are in no held pack",
+                "source {}: chunks of its files are in no usable pack",
                 names.join(", ")
             ),
         }));
