@@ -58,7 +58,7 @@ fn listed_by(snapshot: SnapshotId, source: &SourceRecord, path: &RelPath) -> Str
         format!("/{path}")
     };
     format!(
-        "'icecore ls {}:{}{below}' lists what there is",
+        "'icecore ls {}:{}{below}' lists the existing paths",
         snapshot.short(),
         source.name
     )

@@ -62,7 +62,7 @@ pub(crate) fn newest(
 
     if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
         let message = format!(
-            "this host, {host}, has none; it is of {}, the only host",
+            "this host, {host}, has none; it is from {}, the only host",
             found.snapshot.host
         );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));
@@ -70,7 +70,7 @@ pub(crate) fn newest(
 
     if let (Some(source), true) = (source, newest != found.id) {
         let message = format!(
-            "it is the newest with a source '{source}'; {}, the newest, has none",
+            "it is the newest with a source '{source}'; the newest snapshot, {}, has none",
             newest.short()
         );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));

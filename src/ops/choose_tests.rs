@@ -149,7 +149,7 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
     assert!(
         notes[0]
             .1
-            .contains("this host, new, has none; it is of old"),
+            .contains("this host, new, has none; it is from old"),
         "{notes:?}"
     );
 

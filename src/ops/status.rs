@@ -244,9 +244,9 @@ fn tell_suspects(status: &RepoStatus, is_judged: bool, observer: &dyn Observer) 
     for one in &status.sources {
         let Some(reason) = &one.suspect else { continue };
         let (severity, what) = match (one.is_alarm, is_judged) {
-            (true, _) => (Severity::Alarm, "an alarm stands"),
-            (false, true) => (Severity::Missing, "it is suspect"),
-            (false, false) => (Severity::Note, "it is suspect"),
+            (true, _) => (Severity::Alarm, "alarm"),
+            (false, true) => (Severity::Missing, "suspect"),
+            (false, false) => (Severity::Note, "suspect"),
         };
         let good = match &one.good {
             Some(good) => format!("the last good one is {}", good.snapshot.short()),
@@ -291,7 +291,7 @@ fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
     {
         tell(
             format!("snapshot {}", id.short()),
-            "it is gone, and nobody forgot it".into(),
+            "it is gone and was not forgotten".into(),
         );
     }
 
@@ -304,7 +304,7 @@ fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
                 tell(
                     subject,
                     format!(
-                        "the last good backup, {id}, is dated in the future: how old it is is not known"
+                        "the last good backup, {id}, is dated in the future: its age is unknown"
                     ),
                 );
             }

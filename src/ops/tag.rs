@@ -102,7 +102,7 @@ fn retag_one(
     let Some(found) = all.iter().find(|found| found.id == *id) else {
         let none = RepoError::NoSuchSnapshot {
             text: id.to_string(),
-            why: "it was forgotten meanwhile".into(),
+            why: "it was forgotten in the meantime".into(),
         };
         return Err(damage.unwrap_or(none).into());
     };
@@ -145,7 +145,7 @@ fn check(
     if found.snapshot.state == SnapshotState::Checkpoint {
         return refuse(
             format!("{id} is a checkpoint"),
-            "it goes when its backup is done",
+            "it is deleted when its backup is done",
         );
     }
 
@@ -154,9 +154,9 @@ fn check(
         let reader = ChunkReader::new(repo, CACHE_BYTES);
         if !resolves(&reader, found, cancel)? {
             let why = format!(
-                "snapshot {id} landed after its lease had expired, and what it needs is gone"
+                "snapshot {id} landed after its lease had expired, and data that it needs is gone"
             );
-            return refuse(why, "'icecore verify' names what is affected");
+            return refuse(why, "'icecore verify' lists the affected files");
         }
     }
 
@@ -165,8 +165,8 @@ fn check(
         .find(|other| other.snapshot.replaces == Some(found.id))
     {
         Some(by) => refuse(
-            format!("snapshot {} stands in the place of {id}", by.id.short()),
-            "name that one; 'icecore snapshots' lists it",
+            format!("{id} was replaced by snapshot {}", by.id.short()),
+            "give that id; 'icecore snapshots' lists it",
         ),
         None => Ok(()),
     }

@@ -215,10 +215,7 @@ fn wanted(
             )));
         }
         if !all.iter().any(|other| other.id == found.id) {
-            let what = format!(
-                "another snapshot stands in the place of {}",
-                found.id.short()
-            );
+            let what = format!("{} was replaced by another snapshot", found.id.short());
             return Err(Error::NotThere(what));
         }
         wanted.insert(found.id);

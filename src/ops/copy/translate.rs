@@ -187,7 +187,7 @@ impl Copier<'_> {
                     .chunk(ChunkClass::Metadata, id)
                     .map_err(CopyError::Source)?;
                 if bytes.len() as u64 != u64::from(*len) {
-                    let what = "an attribute has another length than its entry says";
+                    let what = "an attribute has a different length than its entry records";
                     return Err(CopyError::Source(RepoError::damaged(
                         format!("chunk {}", id.short()),
                         what,
@@ -243,7 +243,7 @@ impl Copier<'_> {
             return Ok(out);
         }
 
-        let what = format!("{} bytes were found, {} are stated", out.size, content.size);
+        let what = format!("{} bytes found, {} expected", out.size, content.size);
         Err(CopyError::Source(RepoError::damaged(
             "a list of extents",
             what,
@@ -261,7 +261,7 @@ impl Copier<'_> {
             .chunk(ChunkClass::Data, id)
             .map_err(CopyError::Source)?;
         if bytes.len() as u64 != u64::from(len) {
-            let what = format!("it has {} bytes, {len} are needed", bytes.len());
+            let what = format!("it has {} bytes, {len} expected", bytes.len());
             return Err(CopyError::Source(RepoError::damaged(
                 format!("chunk {}", id.short()),
                 what,

@@ -41,7 +41,7 @@ impl fmt::Display for GuardRefusal {
         let days = |seconds: f64| seconds / GUARDED_SECONDS;
         write!(
             f,
-            "{}: {} of {} would go",
+            "{}: {} of {} would be forgotten",
             self.key, self.dropped, self.judged
         )?;
         if let Some((child, parent)) = self.disorder {
@@ -54,7 +54,7 @@ impl fmt::Display for GuardRefusal {
         }
 
         if self.dropped == self.judged {
-            f.write_str(", none would stay")
+            f.write_str(", none would remain")
         } else {
             write!(
                 f,

@@ -52,7 +52,7 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     let told = report.refused[0].to_string();
     assert_eq!(
         told,
-        "host host, sources : 173 of 180 would go, the others cover 1.0 of 29.8 days"
+        "host host, sources : 173 of 180 would be forgotten, the others cover 1.0 of 29.8 days"
     );
     assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), all.len());
     assert_eq!(
@@ -148,7 +148,7 @@ fn no_policy_takes_the_last_of_a_group_unasked() {
     assert!(
         report.refused[0]
             .to_string()
-            .ends_with("1 of 1 would go, none would stay")
+            .ends_with("1 of 1 would be forgotten, none would remain")
     );
     assert_eq!(
         run(

@@ -149,7 +149,7 @@ mod tests {
             (why(2), why(3)),
             ("last good keys".into(), "last good db".into())
         );
-        assert_eq!(why(5), "doubtful, but nothing is newer, last 1");
+        assert_eq!(why(5), "suspect, but nothing is newer, last 1");
         let kept = [0, 2, 3, 5].map(|n| made[n]).into();
         assert_eq!(ids(repo.store(), ObjectDir::Snapshots), kept);
 

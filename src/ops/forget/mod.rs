@@ -114,7 +114,7 @@ pub fn forget_by_policy(
 ) -> Result<ForgetReport, Error> {
     if options.policy.is_empty() {
         return Err(Error::Usage(
-            "no rule says what to keep; without any, everything would go".into(),
+            "no rule says what to keep; everything would be forgotten".into(),
         ));
     }
 
@@ -152,7 +152,7 @@ pub fn forget_by_policy(
 
     for (host, name, things) in names.moved() {
         let message = format!(
-            "it was {}; judged as one, by its name",
+            "it was {}; treated as one source, by its name",
             things.join(", then ")
         );
         observer.problem(&Problem::new(
@@ -396,7 +396,7 @@ pub fn forget_named(
             let why = format!("snapshot {} is protected", one.id.short());
             return Err(Error::Refused {
                 why,
-                hint: "'icecore tag --unprotect' lets go of it",
+                hint: "'icecore tag --unprotect' removes the protection",
             });
         }
         if found.iter().all(|other| other.id != one.id) {
@@ -424,7 +424,7 @@ fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer:
     if !dry_run {
         repo.memory().forget_snapshot(id);
     }
-    let what = "it is gone from the repository, and is no longer missed";
+    let what = "it is gone from the repository, and is no longer reported as missing";
     observer.problem(&Problem::new(
         Severity::Note,
         format!("snapshot {}", id.short()),

@@ -154,7 +154,7 @@ impl fmt::Display for SnapshotRank {
         f.write_str(match self {
             Self::Complete => "complete",
             Self::Incomplete => "incomplete",
-            Self::Doubtful => "doubtful",
+            Self::Doubtful => "suspect",
         })
     }
 }

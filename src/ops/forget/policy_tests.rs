@@ -339,7 +339,7 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     );
     assert_eq!(
         told[249],
-        "doubtful, but nothing is newer, daily 1 of doubtful ones"
+        "suspect, but nothing is newer, daily 1 of suspect ones"
     );
     assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
 
@@ -351,7 +351,7 @@ fn doubtful_ones_push_no_incomplete_one_out() {
         ..Policy::default()
     };
     let newest =
-        ["incomplete", "doubtful"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
+        ["incomplete", "suspect"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
     assert_eq!(
         super::policy_tests::told(&last, &ones),
         ["last 2", "", &newest[0], &newest[1]]
@@ -359,7 +359,7 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     let seven = super::policy_tests::told(&seven, &ones);
     assert_eq!(
         (seven[1].as_str(), seven[3].as_str()),
-        ("", "doubtful, but nothing is newer")
+        ("", "suspect, but nothing is newer")
     );
 }
 

@@ -474,7 +474,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
         bring_back(&repo, old)
             .expect_err("once is enough")
             .to_string()
-            .contains("stands in its place")
+            .contains("it was replaced by")
     );
     assert!(
         bring_back(&repo, new)
@@ -505,7 +505,7 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
         Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
     let refused = bring_back(&repo, id).expect_err("refused").to_string();
     assert!(
-        refused.contains("prune is at work (from other)"),
+        refused.contains("prune is running (from other)"),
         "{refused}"
     );
     assert!(
@@ -613,7 +613,9 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let refused = bring_back(&repo, id).expect_err("refused");
     assert!(store.was_called());
     assert!(
-        refused.to_string().contains("what it needs is not there"),
+        refused
+            .to_string()
+            .contains("data that it needs is missing"),
         "{refused}"
     );
     assert!(

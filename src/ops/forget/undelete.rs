@@ -78,9 +78,9 @@ pub fn undelete(
 ) -> Result<UndeletedSnapshot, Error> {
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
-        let why = "this store lists objects with delay: whether a prune is at work cannot be known";
+        let why = "this store lists objects with delay: a running prune could go unnoticed";
         let hint =
-            "run it on the machine on whose disk the repository lies, not over a network mount";
+            "run it on the machine that has the repository on its disk, not over a network mount";
         return Err(Error::Refused {
             why: why.into(),
             hint,
@@ -151,7 +151,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
         PrefixMatch::One(id) => forgotten.into_iter().find(|one| one.found.id == id),
         PrefixMatch::Many(ids) => {
             return Err(none(format!(
-                "{} forgotten ones have ids that begin with it",
+                "{} forgotten snapshots have ids that begin with it",
                 ids.len()
             )));
         }
@@ -171,12 +171,12 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
 
     if one.found.snapshot.state == SnapshotState::Checkpoint {
         return Err(none(
-            "it is the checkpoint of a backup, which is not brought back".into(),
+            "it is the checkpoint of a backup, which cannot be undeleted".into(),
         ));
     }
 
     match successor(&listed, one.found.id) {
-        Some(by) => Err(none(format!("snapshot {} stands in its place", by.short()))),
+        Some(by) => Err(none(format!("it was replaced by snapshot {}", by.short()))),
         None => Ok(one.found),
     }
 }
@@ -203,10 +203,10 @@ fn successor(listed: &[StoredSnapshot], id: SnapshotId) -> Option<SnapshotId> {
 fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
     Error::Refused {
         why: format!(
-            "cannot bring back snapshot {}: what it needs is not there: {what}",
+            "cannot undelete snapshot {}: data that it needs is missing: {what}",
             wanted.id.short()
         ),
-        hint: "a prune may have deleted it, which is final; if not, 'icecore repair packs' tells what is missing. Other snapshots of the same source may hold the files",
+        hint: "a prune may have deleted it for good; if not, 'icecore repair packs' lists the missing packs. Other snapshots of the same source may hold the files",
     }
 }
 
@@ -233,7 +233,7 @@ fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoErro
                 .as_ref()
                 .map_or("an unknown host", |body| body.host.as_str());
             let why = format!(
-                "a prune is at work (from {host}); nothing was brought back, try again when it has ended"
+                "a prune is running (from {host}); nothing was undeleted, try again when it has ended"
             );
             Err(RepoError::Refused { why })
         }

@@ -140,7 +140,7 @@ pub fn ls(
 
     if let Some(lost) = &found.snapshot.lost {
         let message = format!(
-            "{} of its paths lack something since a repair; 'restore' names them",
+            "{} of its paths lack data since a repair; 'restore' lists them",
             lost.count
         );
         observer.problem(&Problem::new(
@@ -247,7 +247,7 @@ fn tell_uncertain(
     {
         let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
         let subject = format!("{}:{}", found.id.short(), source.name);
-        let message = format!("nothing is known of the paths from {from} to {until}: {why}");
+        let message = format!("the paths from {from} to {until} are unknown: {why}");
         observer.problem(&Problem::new(Severity::Damage, subject, message));
     }
 }

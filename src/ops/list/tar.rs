@@ -74,10 +74,10 @@ impl TarArchive<'_, '_> {
             Node::Fifo { meta } => (EntryType::Fifo, meta),
             Node::Char { meta, .. } => (EntryType::Char, meta),
             Node::Block { meta, .. } => (EntryType::Block, meta),
-            Node::Socket { .. } => return self.leave_out(entry, "a tar archive holds no sockets"),
+            Node::Socket { .. } => return self.leave_out(entry, "tar cannot hold sockets"),
             Node::Failed { reason } => return self.leave_out(entry, reason),
             Node::Unknown { .. } | Node::Removed => {
-                return self.leave_out(entry, "it is of a kind that this icecore does not know");
+                return self.leave_out(entry, "its kind needs a newer icecore");
             }
         };
 
@@ -276,7 +276,7 @@ impl TarArchive<'_, '_> {
             // The header holds the size: with another number of bytes, the archive would be misread
             // from here on.
             let what = format!(
-                "a file has {} bytes, its entry says {}",
+                "a file has {} bytes, its entry records {}",
                 out.written, content.size
             );
             return Err(crate::repo::RepoError::damaged("content", what).into());
