@@ -212,7 +212,7 @@ in_the_way() {
     local back=(env PATH="$into:$PATH" "$ICECORE" node restore latest)
     sql -d postgres -c 'alter database aleph allow_connections false'
     step 1 "restore over a database that lets nobody look" "${back[@]}"
-    says "aleph.*takes no connections" "is refused"
+    says "aleph.*accepts no connections" "is refused"
     # As a server leaves it that goes down while it drops it; older ones know no such state.
     sql -d postgres -c "update pg_database set datallowconn = true, datconnlimit = -2 where datname = 'aleph'"
     step 0 "restore over what is left of a database" "${back[@]}" --replace
@@ -222,7 +222,7 @@ in_the_way() {
     # Who is between us and psql may lose the end, and psql is content with what it got.
     fake psql <<<'case "$*" in *--command*) exec "$REAL" "$@" ;; esac; cat >"$0.in"; head -c 150000 "$0.in" | sed "\$d" | exec "$REAL" "$@"'
     step 1 "a dump whose end psql never saw" env PATH="$W/fake:$into:$PATH" "$ICECORE" node restore latest --replace
-    says "half restored.*did not come to the end" "is told"
+    says "half restored.*did not reach the end" "is told"
     rm "$W/fake/psql"
     step 0 "and again" "${back[@]}" --replace
 
@@ -232,7 +232,7 @@ in_the_way() {
     step 0 "a dump with a command for this machine" env PATH="$W/fake:$into:$PATH" "$ICECORE" node backup
     ice cat latest:db | grep -aF '\! touch' >/dev/null || fail "the dump has no such command"
     step 1 "its restore" "${back[@]}" --replace
-    says "a command of psql where none may be" "is refused"
+    says "a psql command where none is allowed" "is refused"
     everything >"$W/again" || fail "the database cannot be read"
     same_file "$W/after" "$W/again" "before anything is written"
     [[ ! -e $W/pwned ]] && pass "the command did not run" || fail "the command ran"

@@ -122,13 +122,13 @@ equal "$(into -d aleph -c "select count(*) from pg_extension where extname = 'pg
 
 fresh
 renamed "s/^(CREATE DATABASE aleph .*LOCALE = )'C'/\\1'xx_XX.utf8'/"
-refused "a locale that the machine does not have" "no locale 'xx_XX.utf8'" "make the locale"
+refused "a locale that the machine does not have" "no locale 'xx_XX.utf8'" "create the locale"
 plain
 
 fresh
 from -d aleph -c "create function lev(text, text) returns int language c strict as '\$libdir/fuzzystrmatch', 'levenshtein'"
 renamed 's/libdir.fuzzystrmatch/libdir\/gone/'
-refused "a library that is not there" "no library '\\\$libdir/gone'" "install what brings the library"
+refused "a library that is not there" "no library '\\\$libdir/gone'" "install the package of the library"
 plain
 restored "a library that is there"
 
@@ -141,7 +141,7 @@ plain
 fresh
 from -d aleph -c "create text search dictionary d (template = simple, stopwords = german)"
 renamed "s/stopwords = 'german'/stopwords = 'gone'/"
-refused "a dictionary's file that is not there" "no $share/tsearch_data/gone.stop" "put the file gone.stop there"
+refused "a dictionary's file that is not there" "no $share/tsearch_data/gone.stop" "copy the file gone.stop there"
 plain
 
 fresh
@@ -153,7 +153,7 @@ fresh
 renamed "s/^-- PostgreSQL database cluster dump complete/\\\\! touch pwned\\n&/"
 backup
 step 1 "a dump with a command for this machine" ice_new node restore latest --replace
-says "not what pg_dumpall writes: .*command of psql" "is refused"
+says "not the output of pg_dumpall: .*psql command" "is refused"
 equal "$(into -d aleph -c 'select count(*) from precious')" 1000 "what is there stays"
 plain
 
@@ -262,7 +262,7 @@ SH
 chmod 755 "$T/fake/psql"
 PATH=$T/fake:$PATH step 1 "a statement that the server refuses" ice_new node restore latest --replace
 says "half restored.*division by zero" "is told"
-says "hint: the same dump would end there again: .*icecore cat [0-9a-f]{8}:db \| psql" "and the way on"
+says "hint: the same dump would fail there again: .*icecore cat [0-9a-f]{8}:db \| psql" "and the way on"
 equal "$(into -d template1 -c "select count(*) from pg_database where datname like 'icecore%'")" 0 "no helper is left"
 restored "and after that it is whole"
 finish

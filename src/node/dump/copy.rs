@@ -61,7 +61,7 @@ impl fmt::Display for DumpError {
             Self::Row { table, number, why } => {
                 write!(f, "row {number} of its table public.{table}: {why}")
             }
-            Self::Cut => f.write_str("it ends in the middle"),
+            Self::Cut => f.write_str("it is truncated"),
             Self::Taker(error) => error.fmt(f),
         }
     }
@@ -259,10 +259,7 @@ impl<'a> CopyReader<'a> {
 
         self.fields.resize(active.columns.len(), None);
         if let Err((has, wants)) = decode(line, active, &mut self.fields) {
-            return Err(bad(
-                active.row,
-                format!("{has} columns where there are {wants}"),
-            ));
+            return Err(bad(active.row, format!("{has} columns instead of {wants}")));
         }
 
         let taken = (self.each)(active.table, &self.fields);

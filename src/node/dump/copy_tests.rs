@@ -169,7 +169,7 @@ fn what_is_not_such_a_dump_says_why() {
     );
     assert_eq!(
         why("COPY public.files (hash, size) FROM stdin;\na\t1\nb\n\\.\n"),
-        "row 2 of its table public.files: 1 columns where there are 2"
+        "row 2 of its table public.files: 1 columns instead of 2"
     );
     assert_eq!(
         why("COPY public.files (hash, size) FROM stdin CSV;\n\\.\n"),
@@ -187,7 +187,7 @@ fn what_is_not_such_a_dump_says_why() {
     let cut = "COPY public.files (hash, size) FROM stdin;\na\t1\n";
     assert_eq!(
         read(cut.as_bytes(), &[]).expect_err("cut").to_string(),
-        "it ends in the middle"
+        "it is truncated"
     );
 }
 

@@ -307,7 +307,7 @@ impl FileRows {
     /// Returns the next file; `None` at the end. Pins of a file without a row are skipped.
     #[expect(
         clippy::should_implement_trait,
-        reason = "an error ends it; Iterator would go on"
+        reason = "an error ends it; Iterator would continue"
     )]
     pub fn next(&mut self) -> Result<Option<FileRow>, PathError> {
         loop {
@@ -349,7 +349,7 @@ impl FileRows {
         let Some((hash, row)) = self.sorted.next()? else {
             return Ok(None);
         };
-        let row = CopiedRow::decode(row).expect("the sorter gives back what was put into it");
+        let row = CopiedRow::decode(row).expect("the sorter returns the records that were pushed");
         Ok(Some((hash.to_vec(), row)))
     }
 }
@@ -379,7 +379,7 @@ fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], CopiedRow),
             Ok((hash, CopiedRow::File { size, kind }))
         }
         [hash, kind] => Ok((hash, CopiedRow::Pin(PinKind::parse(kind)))),
-        _ => Err("it has other columns than were asked for".into()),
+        _ => Err("it has other columns than requested".into()),
     }
 }
 

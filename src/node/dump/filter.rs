@@ -101,7 +101,7 @@ impl<W: Write> RestoreFilter<W> {
         if !self.lexer.is_at_rest() || self.key.is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the dump ends in the middle",
+                "the dump is truncated",
             ));
         }
         if !self.put_off.is_empty() {
@@ -257,7 +257,7 @@ impl<W: Write> RestoreFilter<W> {
         {
             if name.is(role) {
                 return Ok(Some(
-                    b"-- It is the role that connects: it is there.\n".to_vec(),
+                    b"-- The role that connects exists already.\n".to_vec(),
                 ));
             }
             return Ok(attempt(
@@ -274,7 +274,7 @@ impl<W: Write> RestoreFilter<W> {
             self.put_off.extend_from_slice(statement);
             self.put_off.extend_from_slice(b";\n");
             return Ok(Some(
-                b"-- What the connected role may do is set at the end.\n".to_vec(),
+                b"-- The attributes of the connected role are set at the end.\n".to_vec(),
             ));
         }
 
@@ -327,7 +327,7 @@ fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<SqlName<'a>> {
 fn unexpected_command() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the dump holds a command of psql where none may be",
+        "the dump has a psql command where none is allowed",
     )
 }
 

@@ -56,11 +56,9 @@ impl DumpKind {
     pub fn what(self) -> String {
         match self {
             Self::Other => String::new(),
-            Self::Plain => ", but one of a single database that pg_dump writes".to_owned(),
-            Self::Archive => {
-                ", but one of a single database that pg_dump writes for pg_restore".to_owned()
-            }
-            Self::Packed(program) => format!(", but packed by {program}"),
+            Self::Plain => ", but a dump of one database by pg_dump".to_owned(),
+            Self::Archive => ", but a dump of one database by pg_dump, for pg_restore".to_owned(),
+            Self::Packed(program) => format!(", but compressed with {program}"),
         }
     }
 
@@ -69,11 +67,11 @@ impl DumpKind {
         match self {
             Self::Other => format!("icecore cat {name} writes it out"),
             Self::Plain => format!(
-                "icecore cat {name} | psql -d DATABASE, where DATABASE is there and empty (postgres, if the dump makes its database)"
+                "icecore cat {name} | psql -d DATABASE, where DATABASE exists and is empty (postgres, if the dump creates its database)"
             ),
             Self::Archive => {
                 format!(
-                    "icecore cat {name} | pg_restore -d DATABASE, where DATABASE is there and empty"
+                    "icecore cat {name} | pg_restore -d DATABASE, where DATABASE exists and is empty"
                 )
             }
             Self::Packed(program) => {

@@ -91,7 +91,7 @@ impl DumpShape {
     /// Checks bytes as they arrive.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if bytes.contains(&0) {
-            self.tear("it holds bytes of zero, which no dump has".to_owned());
+            self.tear("it contains NUL bytes, which no dump has".to_owned());
         }
     }
 
@@ -120,7 +120,7 @@ impl DumpShape {
             let found = self.separators + 1;
             let wanted = copy.columns.len();
             self.tear(format!(
-                "line {line}, a row of '{table}', has {found} columns of {wanted}"
+                "line {line}, a row of '{table}', has {found} columns instead of {wanted}"
             ));
         }
     }
@@ -166,7 +166,7 @@ impl DumpShape {
                 .saturating_sub(text.iter().filter(|&&byte| byte == b'\n').count() as u64)
                 + 1;
             self.tear(format!(
-                "line {at} is no statement: '{}'",
+                "line {at} is not a statement: '{}'",
                 quoted.trim_end()
             ));
         }
@@ -198,11 +198,11 @@ impl DumpShape {
             self.has_rows,
         ) {
             (false, ..) => partial(
-                "it holds roles and tablespaces and no database (pg_dumpall --globals-only)",
+                "it holds roles and tablespaces but no database (pg_dumpall --globals-only)",
             ),
-            (_, false, _, true) => partial("it holds rows and no tables (pg_dumpall --data-only)"),
+            (_, false, _, true) => partial("it holds rows but no tables (pg_dumpall --data-only)"),
             (_, _, true, false) => {
-                partial("it holds tables and no rows (pg_dumpall --schema-only)")
+                partial("it holds tables but no rows (pg_dumpall --schema-only)")
             }
             _ => None,
         }
@@ -211,7 +211,7 @@ impl DumpShape {
     /// Checks that a line between statements ends as the program wrote it.
     fn line_end(&mut self, text: &[u8]) {
         if text.ends_with(b"\r\n") {
-            let why = "its lines end with CR LF: it came through a terminal (docker exec -t) or an editor, and text in it is changed";
+            let why = "its lines end with CR LF: it came through a terminal (docker exec -t) or an editor, which changed text in it";
             self.tear(why.to_owned());
         }
     }

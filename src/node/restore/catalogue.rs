@@ -50,8 +50,8 @@ impl CatalogueQuery<'_> {
             .programs
             .output(query(self.programs, self.base, question))?;
         serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
-            why: format!("what the database server says of itself cannot be read: {err}"),
-            hint: "'icecore cat SNAP:SOURCE' writes the dump out, to be fed to psql by hand".into(),
+            why: format!("cannot parse the database server's answer: {err}"),
+            hint: "to feed the dump to psql by hand: icecore cat SNAP:SOURCE".into(),
         })
     }
 

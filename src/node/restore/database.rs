@@ -70,7 +70,7 @@ impl DatabaseRestore<'_> {
             let is = head.kind.what();
             return Err(NodeError::Refused {
                 why: format!(
-                    "'{}' is not the dump of a whole cluster that pg_dumpall writes{is}",
+                    "'{}' is not the dump of a whole cluster by pg_dumpall{is}",
                     self.source
                 ),
                 hint: format!(
@@ -196,9 +196,9 @@ impl DatabaseRestore<'_> {
         };
 
         ended.map_err(|why| NodeError::Refused {
-            why: format!("the dump '{}' is not what pg_dumpall writes: {why}", self.source),
+            why: format!("the dump '{}' is not the output of pg_dumpall: {why}", self.source),
             hint: format!(
-                "nothing was written; take another snapshot's, or look at it before you feed it to psql by hand: icecore cat {}",
+                "nothing was written; use another snapshot's, or check it before you feed it to psql by hand: icecore cat {}",
                 self.name
             ),
         })?;
@@ -206,7 +206,7 @@ impl DatabaseRestore<'_> {
         let needs = needs.into_needs();
         let by_hand = |before: &str| {
             format!(
-                "{before}, or look at it before you feed it to psql by hand: icecore cat {}",
+                "{before}, or check it before you feed it to psql by hand: icecore cat {}",
                 self.name
             )
         };
@@ -215,20 +215,17 @@ impl DatabaseRestore<'_> {
             None => Ok(needs),
             Some(ShapeError::Torn(why)) => Err(NodeError::Refused {
                 why: format!(
-                    "the dump '{}' is not whole as pg_dumpall writes it: {why}",
+                    "the dump '{}' is not complete output of pg_dumpall: {why}",
                     self.source
                 ),
                 hint: by_hand(
-                    "nothing was written; take another snapshot's ('icecore snapshots' lists them)",
+                    "nothing was written; use another snapshot's ('icecore snapshots' lists them)",
                 ),
             }),
             Some(ShapeError::Partial(why)) => Err(NodeError::Refused {
-                why: format!(
-                    "the dump '{}' does not bring a cluster back: {why}",
-                    self.source
-                ),
+                why: format!("the dump '{}' cannot restore a cluster: {why}", self.source),
                 hint: by_hand(
-                    "nothing was written; take another snapshot's ('icecore snapshots' lists them), and let a source of kind \"postgresql\" make the dump",
+                    "nothing was written; use another snapshot's ('icecore snapshots' lists them), and let a source of kind \"postgresql\" make the dump",
                 ),
             }),
         }
@@ -305,7 +302,7 @@ impl DatabaseRestore<'_> {
         // An interrupted restore may have left the server without `postgres`, or with half of it.
         let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
-            why: format!("what the database server says of itself cannot be read: {err}"),
+            why: format!("cannot parse the database server's answer: {err}"),
             hint: "is it PostgreSQL 10 or later?".into(),
         })?;
         Ok((about, base))
@@ -317,10 +314,10 @@ impl DatabaseRestore<'_> {
             .map_err(|err| self.told(err.into()))?;
         said.trim().parse().map_err(|_| NodeError::Refused {
             why: format!(
-                "the database server does not say how many tables '{database}' holds, but: {}",
+                "cannot count the tables of '{database}', the database server answered: {}",
                 said.trim()
             ),
-            hint: "it must let the configured user look into each of its databases".into(),
+            hint: "the configured user must be allowed to read each of its databases".into(),
         })
     }
 }
@@ -332,7 +329,7 @@ impl DatabaseRestore<'_> {
             NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
                 let said = said(&stderr_tail);
                 let hint = match &self.server.access {
-                    ServerAccess::Docker { .. } => "it must run, and let the configured user in; start it: docker compose up -d postgres".to_owned(),
+                    ServerAccess::Docker { .. } => "it must run and accept the configured user; start it: docker compose up -d postgres".to_owned(),
                     ServerAccess::Direct { password_file, .. } => unreachable_hint(&said, password_file.as_deref()),
                 };
                 let why = format!("the database server does not answer ({ending}): {said}");
@@ -340,7 +337,7 @@ impl DatabaseRestore<'_> {
             }
             NodeError::Docker(DockerError::NoContainer { name, .. }) => NodeError::Refused {
                 why: format!("there is no container '{name}' to restore the database into"),
-                hint: "bring keys and configuration back first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
+                hint: "restore keys and configuration first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
             },
             err => err,
         }
@@ -354,11 +351,11 @@ fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
         .any(|sign| said.contains(sign));
     match (is_password, password_file) {
         (true, Some(file)) => format!(
-            "the server must let the configured user in: {} must be there, with mode 0600, and hold a line HOST:PORT:*:USER:PASSWORD that fits 'address', 'port' and 'user' in icecore.toml",
+            "the server must accept the configured user: {} must exist, have mode 0600, and hold a line HOST:PORT:*:USER:PASSWORD that matches 'address', 'port' and 'user' in icecore.toml",
             file.display()
         ),
-        (true, None) => "the server must let the configured user in: name a 'password_file' in icecore.toml (in the form of .pgpass), and look at 'user' there".to_owned(),
-        (false, _) => "the server must run, where 'address' and 'port' in icecore.toml say, and let the configured 'user' in".to_owned(),
+        (true, None) => "the server must accept the configured user: set 'password_file' in icecore.toml (in the format of .pgpass), and check 'user' there".to_owned(),
+        (false, _) => "the server must run at the 'address' and 'port' of icecore.toml and accept the configured 'user'".to_owned(),
     }
 }
 

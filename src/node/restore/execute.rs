@@ -182,8 +182,9 @@ impl PreparedRestore<'_> {
             report.parts.push(done);
             if part == NodePart::Keys && !is_whole {
                 return Err(NodeError::Refused {
-                    why: "the keys could not be restored whole; nothing else was touched".into(),
-                    hint: "see what was said of them above, and run it again".into(),
+                    why: "the keys could not be restored completely; nothing else was touched"
+                        .into(),
+                    hint: "fix the problems reported above, and run it again".into(),
                 });
             }
         }
@@ -308,7 +309,7 @@ impl PreparedRestore<'_> {
     fn remember(&self, step: &RestoreStep, observer: &dyn Observer) {
         if let Err(err) = remember(self.options.state.as_ref(), self.profile, step) {
             let what = format!(
-                "it cannot be remembered that it was restored, and a later 'node restore' of other parts will not know how old it is: {err}: {}",
+                "cannot record that it was restored, so a later 'node restore' of other parts will not know how old it is: {err}: {}",
                 err.source
             );
             observer.problem(&Problem::new(
@@ -335,7 +336,7 @@ impl PreparedRestore<'_> {
             for view in database.restore(preview)? {
                 report.failed += 1;
                 let what = format!(
-                    "a materialized view stays empty: {view}; once its cause is gone, connect to that database as the application does and run: refresh materialized view NAME"
+                    "a materialized view stays empty: {view}; once the cause is fixed, connect to that database as the application does and run: refresh materialized view NAME"
                 );
                 observer.problem(&Problem::new(Severity::Missing, &report.source, what));
             }
@@ -349,7 +350,7 @@ impl PreparedRestore<'_> {
 fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Observer) {
     for path in paths {
         let what =
-            "its content is not what its name says; left out, so that the node fetches it again";
+            "its content does not match its name; left out, so that the node fetches it again";
         observer.problem(&Problem::new(
             Severity::Missing,
             format!("{source}/{path}"),
@@ -366,7 +367,7 @@ fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Obse
 /// Warns if kubo's own files are missing: blocks without them are not a repository.
 fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&directory.join("config")) {
-        let what = "there is no 'config' beside the blocks: kubo would begin with a new identity; restore it without --files first";
+        let what = "there is no 'config' beside the blocks: kubo would start with a new identity; restore it without --files first";
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }
 }
@@ -375,7 +376,7 @@ fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
 fn tell_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) {
     if let BlockStore::Database(kind) = blocks {
         let what = format!(
-            "this kubo stores blocks in a database ({kind}), of which --files restores nothing; stop kubo and restore it without --files"
+            "this kubo stores blocks in a database ({kind}), which --files does not restore; stop kubo and restore it without --files"
         );
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }

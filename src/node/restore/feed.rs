@@ -122,7 +122,7 @@ impl DatabaseRestore<'_> {
         match last_word {
             Some(word) if !said.lines().any(|line| line.trim_end() == word) => {
                 Err(Error::NotThere(format!(
-                    "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
+                    "psql succeeded, but did not reach the end of the dump '{}': the connection to it may have been cut",
                     self.source
                 )))
             }
@@ -161,10 +161,10 @@ fn created(database: &str, server_major: u32) -> String {
 /// Returns a hint for a database that is half restored. It does not suggest another attempt
 /// before the cause is removed. `name`: the dump on the command line.
 fn advice(err: &Error, name: &str) -> String {
-    let again = "then restore it again with --replace: what is there is replaced by the whole";
+    let again = "then restore it again with --replace, which replaces the incomplete data";
     match err {
         Error::Interrupted => {
-            "restore it again with --replace: what is there is replaced by the whole".into()
+            "restore it again with --replace, which replaces the incomplete data".into()
         }
         Error::Command(CommandError::Failed {
             ending,
@@ -177,7 +177,7 @@ fn advice(err: &Error, name: &str) -> String {
                 "could not extend file",
                 "disk full",
             ]) {
-                return format!("make room on the database server's disk, {again}");
+                return format!("free space on the database server's disk, {again}");
             }
             if says(&["out of memory", "out of shared memory"]) {
                 return format!(
@@ -187,18 +187,20 @@ fn advice(err: &Error, name: &str) -> String {
             if *ending != ChildEnding::Code(SQL_ERROR)
                 || says(&["server closed the connection", "terminating connection"])
             {
-                return format!("see in the database server's log why it went away, {again}");
+                return format!("find in the database server's log why it stopped, {again}");
             }
             format!(
-                "the same dump would end there again: remove what the server objects to, {again}; or take another snapshot's; or feed it to psql by hand, which goes on after an error: icecore cat {name} | psql -d postgres"
+                "the same dump would fail there again: remove the cause of the server's error, {again}; or use another snapshot's; or feed it to psql by hand, which continues after an error: icecore cat {name} | psql -d postgres"
             )
         }
         _ if err.kind() == ErrorKind::Damage => format!(
-            "the repository is damaged: 'icecore verify --read-data' says what else is; take the database of another snapshot (SNAP:{}) with --replace",
+            "the repository is damaged: 'icecore verify --read-data' shows what else is; use the database of another snapshot (SNAP:{}) with --replace",
             name.rsplit_once(':').map_or(name, |(_, source)| source)
         ),
-        Error::NotThere(_) => format!("see that the connection to the server holds, {again}"),
-        _ => format!("see that the repository can be read to the end, {again}"),
+        Error::NotThere(_) => {
+            format!("check the connection to the server, {again}")
+        }
+        _ => format!("make sure that the repository can be read, {again}"),
     }
 }
 

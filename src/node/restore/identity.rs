@@ -80,7 +80,7 @@ pub(super) fn obstacle(
             directory.display()
         ),
         hint:
-            "keep a copy of it, it may be nowhere else; then use --replace if the snapshot's is the right one"
+            "keep a copy of it, it may be the only one; then use --replace if the snapshot's is the right one"
                 .into(),
     }))
 }

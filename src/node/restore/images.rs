@@ -119,14 +119,16 @@ impl ImageCheck {
 
         let (severity, now) = match (&self.verdict, self.local_digest()) {
             (ImageVerdict::Same | ImageVerdict::Unknown(_), _) => return None,
-            (ImageVerdict::Other, Some(local)) => {
-                (Severity::Warning, format!("{name} is another image here ({local})"))
+            (ImageVerdict::Other, Some(local)) => (
+                Severity::Warning,
+                format!("{name} is another image here ({local})"),
+            ),
+            (ImageVerdict::Other, None) => {
+                (Severity::Warning, format!("the compose file names {name}"))
             }
-            (ImageVerdict::Other, None) => (Severity::Warning, format!("the compose file names {name}")),
             (ImageVerdict::NotHere, _) => (
                 Severity::Note,
-                "it is not on this machine, and what will be pulled under that name may be another one"
-                    .into(),
+                "it is not on this machine, and a pull of that name may fetch another one".into(),
             ),
         };
 
@@ -136,9 +138,9 @@ impl ImageCheck {
                 "another version of kubo may refuse the snapshot's settings, or migrate its repository"
             }
             ImageRole::Node => {
-                "another version may migrate the database, which the older one cannot use then"
+                "another version may migrate the database, which the older one can then not use"
             }
-            ImageRole::Other => "another version may not fit what the snapshot holds",
+            ImageRole::Other => "another version may not work with the snapshot's data",
         };
 
         let service = &self.was.service;
@@ -150,10 +152,10 @@ impl ImageCheck {
 
         Some(match &self.pin {
             Some(pin) => problem.with_hint(format!(
-                "to start what the snapshot ran with, write into the compose file after the restore, at service '{service}': {pin}"
+                "to run the snapshot's image, write into the compose file after the restore, at service '{service}': {pin}"
             )),
             None if answered => problem.with_hint(format!(
-                "{} was in no registry and is not here: bring it from where it is by docker save and docker load",
+                "{} was in no registry and is not here: copy it from where it is with docker save and docker load",
                 self.was.id
             )),
             None => problem,
@@ -192,7 +194,7 @@ fn verdict(
             }
         }
         (None, _) if reference.is_none() => {
-            ImageVerdict::Unknown(format!("'{name}' names no image"))
+            ImageVerdict::Unknown(format!("'{name}' is not an image name"))
         }
         (None, _) if reference != ImageReference::parse(&was.image) => ImageVerdict::Other,
         (None, Some(why)) => ImageVerdict::Unknown(why.to_owned()),
@@ -348,18 +350,17 @@ impl PreparedRestore<'_> {
             Some(Ok(project)) => return Ok(project),
             Some(Err(ComposeError::NoFile { .. })) | None => {}
             Some(Err(ComposeError::Path(err))) if err.kind() == std::io::ErrorKind::NotFound => {}
-            Some(Err(err)) => return Err(format!("the compose file cannot be read: {err}")),
+            Some(Err(err)) => return Err(format!("cannot read the compose file: {err}")),
         }
 
         let Some((directory, files)) = self.compose_files() else {
-            return Err("no compose file is known".into());
+            return Err("no compose file was found".into());
         };
 
         let mut environment = environment.clone();
         environment.insert("COMPOSE_FILE".into(), files);
         environment.insert("COMPOSE_PATH_SEPARATOR".into(), ",".into());
-        load(&directory, &environment)
-            .map_err(|err| format!("the compose file cannot be read: {err}"))
+        load(&directory, &environment).map_err(|err| format!("cannot read the compose file: {err}"))
     }
 
     /// Returns the directory and the compose files that the present containers were created from.

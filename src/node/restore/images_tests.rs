@@ -207,7 +207,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
         (&["keys", "config", "local"], "may migrate the database"),
         (&["local", "ipfs", "keys"], "may migrate the database"),
         (&["config", "db"], "another version of its server"),
-        (&[], "may not fit"),
+        (&[], "may not work"),
     ] {
         let problem = told(sources, true, &pulled);
         assert_eq!(
@@ -242,7 +242,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
     let absent = told(&["ipfs"], true, &[]);
     assert_eq!(absent.severity, Severity::Note, "the name is the same");
     assert!(
-        absent.message.contains("will be pulled") && absent.hint.is_some(),
+        absent.message.contains("a pull of that name") && absent.hint.is_some(),
         "{absent}"
     );
 

@@ -112,8 +112,8 @@ pub(super) fn lacks(
 
     if !facts.has_plpgsql {
         found.add(
-            "the language plpgsql in the database that is connected to first".into(),
-            "make it there: create extension plpgsql".into(),
+            "the database that psql connects to first has no language plpgsql".into(),
+            "create it there: create extension plpgsql".into(),
         );
     }
 
@@ -144,7 +144,7 @@ pub(super) fn kept(
         .filter(|name| there.contains(name.as_str()))
     {
         out.push(ServerLack {
-            what: format!("the database '{name}' is there, and the dump makes it without dropping it (pg_dumpall without --clean)"),
+            what: format!("the database '{name}' exists, and the dump creates it without dropping it (pg_dumpall without --clean)"),
             remedy: format!("if nothing in it is needed, drop it: drop database \"{}\"", name.replace('"', "\"\"")),
         });
     }
@@ -167,9 +167,9 @@ pub(super) fn kept(
         if facts.tablespaces.iter().any(|one| one.name == *name) {
             out.push(ServerLack {
                 what: format!(
-                    "the tablespace '{name}' is there, and the dump makes it without dropping it"
+                    "the tablespace '{name}' exists, and the dump creates it without dropping it"
                 ),
-                remedy: format!("drop the tablespace '{name}' where nothing is in it"),
+                remedy: format!("drop the tablespace '{name}' if it is empty"),
             });
         }
     }
@@ -182,19 +182,19 @@ pub(super) fn notes(needs: &DumpNeeds, facts: &ServerFacts) -> Vec<String> {
     let mut out = Vec::new();
     if !needs.subscriptions.is_empty() {
         out.push(format!(
-            "it has subscriptions ({}): they come back disabled and connect to nobody; enable them by hand, where no other server has the same one",
+            "it has subscriptions ({}): they are restored disabled and do not connect; enable them by hand, where no other server has the same one",
             listed(&needs.subscriptions)
         ));
     }
     if !needs.publications.is_empty() && facts.wal_level != WAL_LEVEL_LOGICAL {
         out.push(format!(
-            "it has publications ({}), and the server's wal_level is {}: nobody can subscribe until it is {WAL_LEVEL_LOGICAL}",
+            "it has publications ({}), and the server's wal_level is {}: no server can subscribe until it is {WAL_LEVEL_LOGICAL}",
             listed(&needs.publications),
             facts.wal_level
         ));
     }
     if needs.extensions.contains_key("timescaledb") {
-        out.push("it has the extension timescaledb, whose own tables want timescaledb_pre_restore() before the rows and timescaledb_post_restore() after them: try the restore on a server aside".into());
+        out.push("it has the extension timescaledb, whose own tables need timescaledb_pre_restore() before the rows and timescaledb_post_restore() after them: try the restore on a separate server".into());
     }
     out
 }
@@ -213,7 +213,7 @@ pub(super) fn refusal(lacks: &[ServerLack]) -> Option<NodeError> {
     }
     Some(NodeError::Refused {
         why: format!(
-            "the database server is not as the dump needs it, and nothing was written: {}",
+            "the database server does not meet the dump's needs, and nothing was written: {}",
             what.join("; ")
         ),
         hint: remedies.join("; "),
@@ -251,7 +251,7 @@ impl FoundLacks {
             if !held.subscriptions.is_empty() {
                 self.add(
                     format!(
-                        "the database '{database}' has subscriptions ({}), with which it cannot be dropped",
+                        "the database '{database}' has subscriptions ({}), so it cannot be dropped",
                         held.subscriptions.join(", ")
                     ),
                     "drop them in it: alter subscription NAME disable, alter subscription NAME set (slot_name = none), drop subscription NAME".into(),
@@ -264,7 +264,7 @@ impl FoundLacks {
                         "replication slots of the database '{database}' are in use ({})",
                         held.slots.join(", ")
                     ),
-                    "stop whoever replicates from it".into(),
+                    "stop the clients that replicate from it".into(),
                 );
             }
         }
@@ -343,12 +343,12 @@ impl FoundLacks {
                 )
             } else {
                 format!(
-                    "there is no library '{name}', in which functions lie{}",
+                    "there is no library '{name}', which functions use{}",
                     of(database)
                 )
             };
             let remedy = format!(
-                "install what brings the library '{name}' for PostgreSQL {} where the server runs",
+                "install the package of the library '{name}' for PostgreSQL {} where the server runs",
                 self.major
             );
             self.add(what, remedy);
@@ -362,7 +362,7 @@ impl FoundLacks {
                         "there is no {path} for a text search dictionary{}",
                         of(database)
                     ),
-                    format!("put the file {file} there, as the old server has it"),
+                    format!("copy the file {file} there from the old server"),
                 );
             }
         }
@@ -401,7 +401,7 @@ impl FoundLacks {
             if !server.has_locale(locale)? {
                 self.add(
                     format!("there is no locale '{locale}'{}", of(database)),
-                    format!("make the locale '{locale}' where the server runs (locale-gen, or localedef), and restart the server"),
+                    format!("create the locale '{locale}' where the server runs (locale-gen, or localedef), and restart the server"),
                 );
             }
         }
@@ -465,13 +465,13 @@ impl FoundLacks {
             }
 
             let make = format!(
-                "make the directory {place} where the server runs, empty and owned by the server's user: install -d -m 700 -o postgres {place}"
+                "create the directory {place} where the server runs, empty and owned by the server's user: install -d -m 700 -o postgres {place}"
             );
             let what = |is: &str| format!("the directory {place} of the tablespace '{name}' {is}");
             match server.directory(place)? {
                 ServerDirectory::Fit => {}
-                ServerDirectory::Missing => self.add(what("is not there"), make),
-                ServerDirectory::AnotherKind => self.add(what("is no directory"), make),
+                ServerDirectory::Missing => self.add(what("does not exist"), make),
+                ServerDirectory::AnotherKind => self.add(what("is not a directory"), make),
                 ServerDirectory::NotOwned => {
                     self.add(what("is not owned by the server's user"), make);
                 }
@@ -521,11 +521,11 @@ impl FoundLacks {
         for name in &unknown {
             self.add(
                 format!(
-                    "there is no role '{name}', which the dump names and does not make{}",
+                    "there is no role '{name}', which the dump uses and does not create{}",
                     of(needs.roles.get(name).map_or("", String::as_str))
                 ),
                 format!(
-                    "make the role: create role \"{}\"",
+                    "create the role: create role \"{}\"",
                     name.replace('"', "\"\"")
                 ),
             );

@@ -183,7 +183,7 @@ fn everything_that_lacks_is_told_at_once_with_what_to_do() {
     for part in [
         "there is no extension 'postgis' (database 'aleph')",
         "there is no locale 'de_DE.utf8'",
-        "the directory /ts/fast of the tablespace 'fast' is not there",
+        "the directory /ts/fast of the tablespace 'fast' does not exist",
         "PostgreSQL 15 has no setting 'old_snapshot_threshold'",
         "nothing was written",
         "install 'postgis' for PostgreSQL 15",
@@ -247,7 +247,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
     assert_eq!(told(&needs, &with(ServerDirectory::Fit)), "");
 
     for (directory, what) in [
-        (ServerDirectory::AnotherKind, "is no directory"),
+        (ServerDirectory::AnotherKind, "is not a directory"),
         (
             ServerDirectory::NotOwned,
             "is not owned by the server's user",
@@ -358,7 +358,7 @@ fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
         .collect();
 
     let starts = [
-        "the database 'aleph' is there",
+        "the database 'aleph' exists",
         "the database 'postgres' holds tables",
         "the tablespace 'fast'",
     ];

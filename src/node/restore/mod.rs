@@ -284,9 +284,9 @@ fn refill(
         Ok(report) if report.missing == 0 => Ok(None),
         Ok(report) => {
             let what = match report.missing {
-                1 => "1 pinned file is not in it: the network must refill it".to_owned(),
+                1 => "1 pinned file is not in it: the node must fetch it".to_owned(),
                 count => {
-                    format!("{count} pinned files are not in it: the network must refill them")
+                    format!("{count} pinned files are not in it: the node must fetch them")
                 }
             };
             Ok(Some(Problem::new(
@@ -341,9 +341,9 @@ fn at_work(writers: &[PlaceWriter]) -> Option<NodeError> {
         return None;
     }
     let why = match names.as_slice() {
-        [one] => format!("the container {one} is at work and would write to what is restored"),
+        [one] => format!("the container {one} is running and would write to the restored data"),
         all => format!(
-            "the containers {} are at work and would write to what is restored",
+            "the containers {} are running and would write to the restored data",
             all.join(", ")
         ),
     };

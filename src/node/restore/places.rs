@@ -67,7 +67,7 @@ impl std::fmt::Display for ResolvedLocation {
             Self::Volume {
                 name,
                 directory: None,
-            } => write!(f, "volume {name} (to be made)"),
+            } => write!(f, "volume {name} (to be created)"),
         }
     }
 }

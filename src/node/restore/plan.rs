@@ -234,9 +234,7 @@ pub fn plan(
     }
 
     if plan.steps.is_empty() {
-        return Err(
-            Error::NotThere("there is nothing of the node in what was asked for".into()).into(),
-        );
+        return Err(Error::NotThere("the selection has no part of the node".into()).into());
     }
 
     if let Some(base) = base {
@@ -278,12 +276,12 @@ fn base_of<'p>(
         {
             None => {
                 return usage(format!(
-                    "source '{source}' is no part of the node; 'icecore restore' puts it anywhere"
+                    "source '{source}' is not a part of the node; use 'icecore restore' for it"
                 ));
             }
             Some(part) if scope == RestoreScope::Files && !part.is_file_storage() => {
                 return usage(format!(
-                    "--files restores file storage alone, and '{source}' is the {}",
+                    "--files restores only file storage, and '{source}' is the {}",
                     part.name()
                 ));
             }
@@ -351,18 +349,18 @@ fn is_whole(
         };
         if must_be && !is_named {
             let why = format!(
-                "{}, the node's {}, is doubtful: {reason}",
+                "{}, the node's {}, is suspect: {reason}",
                 step.name(),
                 step.part.name()
             );
             let hint = instead(source, &step.snapshot, all);
             let hint = format!(
-                "{hint}; or name this one, to have it all the same: {}",
+                "{hint}; or name this one, to restore it anyway: {}",
                 step.name()
             );
             return Err(NodeError::Refused { why, hint });
         }
-        let what = format!("it is doubtful: {reason}");
+        let what = format!("it is suspect: {reason}");
         plan.warnings
             .push(Problem::new(Severity::Note, step.name(), what));
         return Ok(());
@@ -370,7 +368,7 @@ fn is_whole(
 
     if must_be {
         let why = format!(
-            "{}, the node's {}, is not whole: {fault}",
+            "{}, the node's {}, is incomplete: {fault}",
             step.name(),
             step.part.name()
         );
@@ -382,14 +380,14 @@ fn is_whole(
 
     plan.lacks_files |= step.part.is_file_storage();
     let refill = if step.part.is_file_storage() {
-        "; the network must refill what it lacks"
+        "; the node must fetch the rest from the network"
     } else {
         ""
     };
     plan.warnings.push(Problem::new(
         Severity::Note,
         step.name(),
-        format!("it is not whole: {fault}{refill}"),
+        format!("it is incomplete: {fault}{refill}"),
     ));
     Ok(())
 }
@@ -398,8 +396,8 @@ fn is_whole(
 fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
     if record.counts.incomplete > 0 {
         return Some(match record.counts.incomplete {
-            1 => "1 entry of it was not captured as it was".to_owned(),
-            count => format!("{count} entries of it were not captured as they were"),
+            1 => "1 entry was not captured completely".to_owned(),
+            count => format!("{count} entries were not captured completely"),
         });
     }
     let lost = snapshot.snapshot.lost.as_ref()?;
@@ -423,11 +421,11 @@ fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> S
     let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
     match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
         Some(good) => format!(
-            "name another capture of it beside the snapshot: {}:{source}",
+            "name another capture of it after the snapshot: {}:{source}",
             good.id.short()
         ),
         None => format!(
-            "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' takes out what there is, to be put back by hand"
+            "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' restores what there is, to be copied back by hand"
         ),
     }
 }
@@ -458,8 +456,7 @@ fn others(profile: &NodeLayout, snapshot: &StoredSnapshot, plan: &mut RestorePla
         .iter()
         .filter(|record| !is_part(&record.name))
     {
-        let what =
-            "it is no part of the node and stays in the repository; 'icecore restore' takes it out";
+        let what = "it is not a part of the node and is not restored; use 'icecore restore' for it";
         plan.warnings
             .push(Problem::new(Severity::Note, &record.name, what));
     }
@@ -481,7 +478,7 @@ fn settings(plan: &mut RestorePlan) {
         .collect();
     if !others.is_empty() {
         let what = format!(
-            "the compose file, the configuration and kubo's script in it are of another snapshot than {}: they may not fit",
+            "its compose file, configuration and kubo script are from another snapshot than {}: they may not match",
             others.join(" and ")
         );
         plan.warnings
@@ -519,7 +516,7 @@ pub(super) fn ages(
 
         let hint = match newest(&files.snapshot, all, fits) {
             Some(good) => format!(
-                "take younger files ({}:{source}), or an older database",
+                "use newer files ({}:{source}), or an older database",
                 good.id.short()
             ),
             None => older_database(files, &database.record().name, all),
@@ -545,11 +542,11 @@ fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -
     };
     match newest(&files.snapshot, all, fits) {
         Some(good) => format!(
-            "take the database of an older snapshot: {}:{database}",
+            "use the database of an older snapshot: {}:{database}",
             good.id.short()
         ),
         None => format!(
-            "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or take the files out by hand: icecore restore {} DIRECTORY",
+            "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or restore the files by hand: icecore restore {} DIRECTORY",
             files.name()
         ),
     }

@@ -428,7 +428,7 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
 
     let said = told(&[(&old, None), (&new, Some("ipfs"))]);
     let wanted = format!(
-        "of another snapshot than the IPFS of {}:ipfs:",
+        "from another snapshot than the IPFS of {}:ipfs:",
         new.id.short()
     );
     assert!(said.len() == 1 && said[0].contains(&wanted), "{said:?}");
@@ -631,7 +631,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
     assert_eq!(
         said(&all),
         format!(
-            "take the database of an older snapshot: {}:db",
+            "use the database of an older snapshot: {}:db",
             new.id.short()
         )
     );

@@ -73,7 +73,7 @@ impl ExistingDatabase {
         match self.tables {
             Some(tables) => format!("'{}' ({tables} tables)", self.name),
             None => format!(
-                "'{}' (it takes no connections: what it holds is unknown)",
+                "'{}' (it accepts no connections: its content is unknown)",
                 self.name
             ),
         }
@@ -124,8 +124,8 @@ impl RestorePreview {
     /// dump on the command line.
     pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
         let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
-            why: format!("its databases have encodings between which the server does not convert, and the part of '{database}' cannot be fed apart"),
-            hint: format!("feed it to psql by hand, which goes on after an error: icecore cat {name} | psql -d postgres"),
+            why: format!("the server cannot convert between the encodings of its databases, and the part of '{database}' cannot be fed separately"),
+            hint: format!("feed it to psql by hand, which continues after an error: icecore cat {name} | psql -d postgres"),
         });
         lacks::refusal(&self.compared.lacks)
             .into_iter()
@@ -145,7 +145,7 @@ impl RestorePreview {
 
         if self.is_standby {
             refuse(
-                "the database server is a standby: it takes no writes".into(),
+                "the database server is a standby: it accepts no writes".into(),
                 "restore into its primary",
             );
         }
@@ -153,10 +153,10 @@ impl RestorePreview {
         if !self.is_superuser {
             refuse(
                 format!(
-                    "the role {} is no superuser of the database server",
+                    "the role {} is not a superuser of the database server",
                     self.role
                 ),
-                "a whole cluster can be restored by a superuser alone",
+                "only a superuser can restore a whole cluster",
             );
         }
 
@@ -168,7 +168,7 @@ impl RestorePreview {
             let who = there.sessions.join(", ");
             refuse(
                 format!("the database '{}' is in use by {who}", there.name),
-                "stop what is connected to it: it cannot be replaced meanwhile",
+                "stop its clients: it cannot be replaced while it is in use",
             );
         }
 
@@ -178,10 +178,10 @@ impl RestorePreview {
         {
             refuse(
                 format!(
-                    "it was dumped from PostgreSQL {from}, and the server is {}: what that does not know would end the restore half-way",
+                    "it was dumped from PostgreSQL {from}, and the server is {}: the restore could fail half-way",
                     self.server_major()
                 ),
-                "restore into a server of that version or a newer one; 'icecore cat SNAP:SOURCE' writes the dump out, to be changed by hand",
+                "restore into a server of that version or a newer one; to change the dump by hand: icecore cat SNAP:SOURCE",
             );
         }
 
@@ -291,7 +291,7 @@ mod tests {
             said.len() == 1
                 && said[0]
                     .to_string()
-                    .contains("'aleph' (it takes no connections"),
+                    .contains("'aleph' (it accepts no connections"),
             "{said:?}"
         );
         assert!(closed.obstacles(true).is_empty());

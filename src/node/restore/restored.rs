@@ -96,7 +96,7 @@ pub(super) fn compare(
             NodeError::Refused { why, hint } => NodeError::Refused {
                 why: format!("{why}; that database was restored here"),
                 hint: format!(
-                    "{hint}, with its files in one command; if another database was put in its place since: rm {}",
+                    "{hint}, with its files in one command; if another database has replaced it since: rm {}",
                     path.display()
                 ),
             },
@@ -108,7 +108,7 @@ pub(super) fn compare(
         return Ok(None);
     }
 
-    let what = "there are later captures of the database: if the one that is there is younger than these files, some that it names are missing; 'icecore node check --live' names them";
+    let what = "there are later captures of the database: if the existing one is newer than these files, some that it references are missing; 'icecore node check --live' lists them";
     Ok(Some(Problem::new(Severity::Warning, files.name(), what)))
 }
 
@@ -129,7 +129,7 @@ fn older_files(
         .into_iter()
         .find(|files| older(files, database).is_some())?;
     let what = format!(
-        "the {} that was restored here last is that of {}, which is older: unless the node has run since, files that this database names are missing; 'icecore node check --live' names them, 'icecore node restore {}' restores all parts",
+        "the {} that was restored here last is that of {}, which is older: unless the node has run since, files that this database references are missing; 'icecore node check --live' lists them, 'icecore node restore {}' restores all parts",
         files.part.name(),
         files.snapshot.id.short(),
         database.snapshot.id.short()

@@ -486,7 +486,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     );
     assert_eq!(
         compared(&["ipfs"], RestoreScope::All),
-        ["no compose file is known"; 3]
+        ["no compose file was found"; 3]
     );
 
     write(
@@ -506,7 +506,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let bad = compared(&["ipfs"], RestoreScope::All);
     assert!(
         bad.iter()
-            .all(|why| why.starts_with("the compose file cannot be read: ")),
+            .all(|why| why.starts_with("cannot read the compose file: ")),
         "{bad:?}"
     );
     assert_eq!(
