@@ -190,12 +190,12 @@ impl NodeFinder<'_> {
                 project.name = other;
             }
             (0, _) | (_, None) => self.note(format!(
-                "the engine has no container of a project '{name}': the names are those that compose would give"
+                "the engine has no container of project '{name}': using the names that compose would give"
             )),
             _ => {
                 let list = other.into_iter().collect::<Vec<_>>().join("', '");
                 self.note(format!(
-                    "the engine has no container of a project '{name}', but of '{list}' from this directory: use --project"
+                    "the engine has no container of project '{name}', only of '{list}' from this directory: use --project"
                 ));
             }
         }
@@ -294,7 +294,7 @@ impl NodeFinder<'_> {
         if found.len() > 1 {
             let names: Vec<&str> = found.iter().map(|service| service.name.as_str()).collect();
             self.note(format!(
-                "several services look like PostgreSQL ('{}'): the first is taken",
+                "several services look like PostgreSQL ('{}'): using the first",
                 names.join("', '")
             ));
         }
@@ -332,11 +332,11 @@ impl NodeFinder<'_> {
             .unwrap_or_else(|| DEFAULT_USER.to_owned());
         if container.is_some() && written.as_ref().is_some_and(|written| *written != user) {
             self.note(format!(
-                "the database runs with user '{user}', the compose file says otherwise: look at it"
+                "the database runs with user '{user}', the compose file has another one: check it"
             ));
         }
         if written.is_none() && service.environment.contains_key("POSTGRES_USER_FILE") {
-            self.note("the database's user stands in a file (POSTGRES_USER_FILE): fill it in");
+            self.note("the database's user is in a file (POSTGRES_USER_FILE): fill it in");
         }
 
         let database = runs_with("POSTGRES_DB")
@@ -425,7 +425,7 @@ impl NodeFinder<'_> {
             MountSource::Nameless => {
                 let real = real.filter(|real| !real.volume.is_empty())?;
                 self.note(format!(
-                    "{} is in a volume without a name, which compose may lose",
+                    "{} is in an anonymous volume, which compose may lose",
                     mount.target
                 ));
                 return Some(FoundTree {
@@ -481,13 +481,13 @@ impl NodeFinder<'_> {
 
     fn differs(&mut self, target: &str, real: &str) {
         self.note(format!(
-            "the container that runs has {real} at {target}, which the compose file does not say: look at it"
+            "the running container has {real} at {target}, unlike the compose file: check it"
         ));
     }
 
     fn look_for(&mut self, path: &Path) {
         if kind(path).is_none() {
-            self.note(format!("{} cannot be found", path.display()));
+            self.note(format!("cannot find {}", path.display()));
         }
     }
 
@@ -579,9 +579,9 @@ impl NodeFinder<'_> {
         }
 
         match kind(&config) {
-            None => self.note(format!("{} cannot be found", config.display())),
+            None => self.note(format!("cannot find {}", config.display())),
             Some(FileKind::Symlink) => self.note(format!(
-                "{} is a symlink: the link is kept, not what it leads to; name that file's directory",
+                "{} is a symlink: the link is stored, not its target; name the target's directory",
                 config.display()
             )),
             Some(_) => {}

@@ -27,7 +27,7 @@ pub enum DockerError {
     #[error("the Docker engine does not answer: {why}")]
     Unreachable { why: String },
     /// The program did not answer in time and was ended.
-    #[error("docker {what} gave no answer within {seconds} s")]
+    #[error("docker {what} did not answer within {seconds} s")]
     NoAnswer { what: String, seconds: u64 },
     /// The operation was cancelled.
     #[error("docker {what} was interrupted")]
@@ -49,7 +49,7 @@ pub enum DockerError {
     #[error("docker {what} failed: {why}")]
     Failed { what: String, why: String },
     /// The output of the program cannot be parsed.
-    #[error("the answer to docker {what} cannot be read: {why}")]
+    #[error("cannot parse the output of docker {what}: {why}")]
     BadAnswer { what: String, why: String },
 }
 
@@ -69,11 +69,11 @@ impl DockerError {
             Self::Unreachable { .. } | Self::NoAnswer { .. } => {
                 Some("is the engine running, and may this user reach it?")
             }
-            Self::NoContainer { .. } => Some("'docker ps -a' lists the containers there are"),
+            Self::NoContainer { .. } => Some("'docker ps -a' lists the containers"),
             Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
-            Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes there are"),
+            Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes"),
             Self::VolumeNotHere { .. } => Some(
-                "the engine mounts such a volume while a container uses it: let one that writes nothing do so, or name the directory by 'path'",
+                "the engine mounts such a volume while a container uses it: start one that writes nothing, or name the directory with 'path'",
             ),
             Self::Failed { .. } | Self::BadAnswer { .. } | Self::Interrupted { .. } => None,
         }
@@ -184,7 +184,7 @@ impl DockerVolume {
 
         if !is_directory(&directory) {
             return Err(not_here(
-                "is not on this machine, or this user may not look at it",
+                "is not on this machine, or this user may not access it",
             ));
         }
 

@@ -82,10 +82,10 @@ impl BlockStore {
         match self {
             Self::Flatfs(_) => None,
             Self::Database(kind) => Some(format!(
-                "this kubo stores blocks in a database ({kind}), which is whole in a backup only while kubo is stopped or from a snapshot of the file system: stop it in 'before' and start it in 'after'"
+                "this kubo stores blocks in a database ({kind}), which is consistent in a backup only if kubo is stopped or from a file system snapshot: stop it in 'before' and start it in 'after'"
             )),
             Self::Unknown(text) => Some(format!(
-                "this kubo keeps its blocks in directories that icecore does not know ({text})"
+                "this kubo keeps its blocks in a layout that icecore does not know ({text})"
             )),
         }
     }

@@ -33,10 +33,10 @@ pub enum PostgresError {
         program: String,
         source: std::io::Error,
     },
-    #[error("{program} printed more than a MiB")]
+    #[error("{program} printed more than 1 MiB")]
     TooLong { program: String },
     /// The program did not answer in time and was ended.
-    #[error("{program} gave no answer within {seconds} s")]
+    #[error("{program} did not answer within {seconds} s")]
     NoAnswer { program: String, seconds: u64 },
     /// The operation was cancelled.
     #[error("{program} was interrupted")]
@@ -385,7 +385,7 @@ mod tests {
             .expect_err("too late");
         assert!(matches!(&late, PostgresError::NoAnswer { .. }), "{late}");
         assert!(
-            late.to_string().starts_with("sleep 1000 gave no answer"),
+            late.to_string().starts_with("sleep 1000 did not answer"),
             "{late}"
         );
     }

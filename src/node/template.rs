@@ -51,33 +51,33 @@ const NO_REPOSITORY: &str = "\
 ";
 
 const IDENTITY: &str = "\
-# Which repository it is: another one at this address is refused. 'icecore init' and 'node backup --init' print the id.
+# The repository's id: another one at this address is refused. 'icecore init' and 'node backup --init' print it.
 ";
 
 const NO_PASSPHRASE: &str = "\
-# Without one of these, 'icecore node backup --init' makes a random key file and says where: keep a copy elsewhere.
+# Without one of these, 'icecore node backup --init' creates a random key file and prints its path: keep a copy elsewhere.
 # passphrase_file = \"/etc/icecore/passphrase\"
 # passphrase_command = \"…\"
 ";
 
 const HOST: &str = "\
-# The snapshots' host name: whose 'latest' is. A node that moves to another machine keeps it, and its history goes on.
+# The snapshots' host name, to which 'latest' refers. A node that moves to another machine keeps it, and so its history.
 ";
 
 const ORDER: &str = "
-# Sources are captured in this order. The database comes first and the files after it: then every file that the
-# database speaks of is there.
+# Sources are captured in this order: the database first, the files after it, so that every file that the database
+# references is captured.
 ";
 
 const RETENTION: &str = "
-# What 'icecore forget' keeps: of each hour, day, week and month the newest snapshot, so many of each.
+# What 'icecore forget' keeps: the newest snapshot of each hour, day, week and month, this many of each.
 [retention]
 keep_hourly = 48
 keep_daily = 14
 keep_weekly = 8
 keep_monthly = \"all\"
 
-# Commands around each backup, run without a shell; one, or a list. 'after' runs whatever happens, 'on_failure' behind it
+# Commands around each backup, run without a shell; one, or a list. 'after' always runs, 'on_failure' after it
 # for every exit code but 0. A [[source]] may have 'before' and 'after' too.
 # [hooks]
 # before = \"/usr/local/bin/before-backup\"
@@ -137,12 +137,12 @@ fn database(out: &mut String, node: &NodeDiscovery) {
         );
         return;
     };
-    out.push_str("\n# The database, dumped inside its container; no password is needed there. Without Docker: address, port and\n");
-    out.push_str("# password_file (a file in the form of .pgpass) in place of 'container'.\n");
+    out.push_str("\n# The database, dumped inside its container, which needs no password. Without Docker: address, port and\n");
+    out.push_str("# password_file (a file in the format of .pgpass) instead of 'container'.\n");
     source(out, DATABASE, "postgresql");
     line(out, "container", &quoted(&found.container));
     line(out, "user", &quoted(&found.user));
-    out.push_str("# A dump smaller than this share of the last good one is doubtful: kept, but not counted by 'forget'.\n");
+    out.push_str("# A dump smaller than this share of the last good one is suspect: kept, but not counted by 'forget'.\n");
     line(out, "smallest", &quoted("50%"));
 }
 
@@ -164,7 +164,7 @@ fn storage(out: &mut String, node: &NodeDiscovery) {
 
     match &node.ipfs {
         Some(found) => {
-            out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock, and what it is still writing or\n# makes anew by itself, are left out.\n");
+            out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock, unfinished files and files that it\n# recreates by itself are left out.\n");
             source(out, IPFS, "tree");
             place(out, found);
             immutable(out, node);
@@ -186,7 +186,7 @@ fn storage(out: &mut String, node: &NodeDiscovery) {
 /// the node: 'icecore restore' restores them.
 fn other_ipfs(out: &mut String, node: &NodeDiscovery) {
     for (number, found) in node.other_ipfs.iter().enumerate() {
-        out.push_str("\n# Another kubo's repository. 'icecore node restore' leaves it in the repository; 'icecore restore' brings it back.\n");
+        out.push_str("\n# Another kubo's repository. 'icecore node restore' does not restore it; 'icecore restore' does.\n");
         source(out, &format!("{IPFS}-{}", number + 2), "tree");
         place(out, found);
         immutable(out, node);
@@ -241,7 +241,7 @@ fn keys_and_config(out: &mut String, node: &NodeDiscovery) {
 
 /// Writes the table that assigns sources to the parts of the node.
 fn parts(out: &mut String, node: &NodeDiscovery) {
-    out.push_str("\n# Which source is which part of the node, and the containers that must not run while it is restored.\n");
+    out.push_str("\n# Which source is which part of the node, and the containers that must not run during a restore.\n");
     out.push_str("[node]\n");
     let parts = [
         ("database", DATABASE, node.database.is_some()),

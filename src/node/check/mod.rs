@@ -149,7 +149,7 @@ pub fn check(
     let name = part.map_or("", |part| &part.source);
     let side = match kept.trouble() {
         Some(why) => {
-            let message = format!("{why}; its blocks were not looked for");
+            let message = format!("{why}; its blocks were not checked");
             observer.problem(&Problem::new(Severity::Missing, name, message));
             Box::new(NoFiles)
         }
@@ -200,7 +200,7 @@ impl PinnedNames {
     /// file of that name.
     #[expect(
         clippy::should_implement_trait,
-        reason = "an error ends it; Iterator would go on"
+        reason = "an error ends it; Iterator would continue"
     )]
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, PathError> {
         while let Some(row) = self.files.next()? {
@@ -221,7 +221,7 @@ fn read_files(
     cancel: &Cancel,
 ) -> Result<FileRows, NodeError> {
     let Some(database) = &profile.database else {
-        return Err(Error::Usage("no source is named as the node's database".into()).into());
+        return Err(Error::Usage("no source is configured as the node's database".into()).into());
     };
     let content = dump_of(found, &database.source)?;
     if let Some(why) = found
@@ -232,7 +232,7 @@ fn read_files(
         observer.problem(&Problem::new(
             Severity::Note,
             &database.source,
-            format!("doubtful: {why}"),
+            format!("suspect: {why}"),
         ));
     }
     FileRows::read(reader, &database.source, content, observer, cancel)
@@ -243,7 +243,7 @@ fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Err
     match found.snapshot.source(name).map(|source| &source.kind) {
         Some(SourceKind::Stream { content, .. }) => Ok(content),
         Some(SourceKind::Tree { .. }) => Err(Error::NotThere(format!(
-            "source '{name}' of snapshot {id} is no dump but a tree"
+            "source '{name}' of snapshot {id} is a tree, not a dump"
         ))),
         None => Err(Error::NotThere(format!(
             "snapshot {id} has no source '{name}'"
@@ -286,7 +286,7 @@ impl<'a> CheckContext<'a> {
         let Some(part) = part else {
             return missing(
                 what,
-                "no source is named as this part of the node: not checked".into(),
+                "not checked: no source is configured as this part of the node".into(),
             );
         };
 
@@ -320,7 +320,7 @@ impl<'a> CheckContext<'a> {
                     )?;
                     Ok(Box::new(side))
                 }
-                Some(_) => missing(name, "it is no tree in this snapshot".into()),
+                Some(_) => missing(name, "it is not a tree in this snapshot".into()),
                 None => missing(
                     name,
                     format!("snapshot {} does not have it", self.found.id.short()),
@@ -328,7 +328,7 @@ impl<'a> CheckContext<'a> {
             },
             CheckTarget::Live { quick, .. } => {
                 let Some(path) = directory else {
-                    return missing(name, "its directory is not known".into());
+                    return missing(name, "its directory is unknown".into());
                 };
                 let looking = LiveCheck {
                     path: path.to_owned(),

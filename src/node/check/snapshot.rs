@@ -47,7 +47,7 @@ impl FileSide for SnapshotSide<'_> {
                     .until
                     .map_or_else(|| "the end".to_owned(), |until| until.to_string());
                 let message = format!(
-                    "nothing is known of the paths from {} to {until}: {}",
+                    "the paths from {} to {until} are unknown: {}",
                     unread.from, unread.why
                 );
                 self.observer

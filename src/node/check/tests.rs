@@ -518,9 +518,9 @@ fn a_check_needs_a_dump() {
         profile
     };
 
-    assert!(said(&NodeLayout::default(), &found).contains("no source is named"));
+    assert!(said(&NodeLayout::default(), &found).contains("no source is configured"));
     assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
-    assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
+    assert!(said(&named("ipfs"), &found).contains("is a tree, not a dump"));
 
     let cancel = Cancel::new();
     cancel.cancel();

@@ -235,7 +235,7 @@ impl ComposeReader<'_> {
         if let Some(include) = root.get("include") {
             self.note(
                 include.line,
-                "'include' is not followed: what stands in other files is not known",
+                "'include' is ignored: included files are not read",
             );
         }
 
@@ -300,7 +300,7 @@ impl ComposeReader<'_> {
                 .map(Some)
                 .map_err(|why| self.wrong(line, key, why)),
             YamlValue::List(_) | YamlValue::Map(_) => {
-                Err(self.wrong(line, key, "this must be a text"))
+                Err(self.wrong(line, key, "this must be a string"))
             }
         }
     }
@@ -397,10 +397,7 @@ impl ComposeReader<'_> {
         // `env_file` comes before `environment`, whose values take precedence.
         let node = &entry.value;
         if let Some(extends) = node.get("extends") {
-            let what = format!(
-                "'extends' of service '{}' is not followed",
-                shown(&entry.key)
-            );
+            let what = format!("'extends' of service '{}' is ignored", shown(&entry.key));
             self.note(extends.line, &what);
         }
         if let Some(image) = node.get("image") {
@@ -579,7 +576,7 @@ impl ComposeReader<'_> {
                         .map_err(|why| self.wrong(node.line, key, why))?
                 }
                 YamlValue::Map(_) => self.long_mount(node, key)?,
-                _ => return Err(self.wrong(node.line, key, "this is no mount")),
+                _ => return Err(self.wrong(node.line, key, "this is not a mount")),
             };
 
             match at.get(&mount.target) {
@@ -607,7 +604,7 @@ impl ComposeReader<'_> {
             Some(target) => (MountSource::Volume(first.to_owned()), target),
         };
         if target.is_empty() || matches!(&source, MountSource::Volume(name) if name.is_empty()) {
-            return Err(format!("'{}' is no SOURCE:TARGET", shown(text)));
+            return Err(format!("'{}' is not SOURCE:TARGET", shown(text)));
         }
         let read_only = mode.split(',').any(|word| word == "ro");
         Ok(ServiceMount {
@@ -656,13 +653,9 @@ impl ComposeReader<'_> {
     /// Resolves a path of the compose file, relative to the project's directory or the user's home.
     fn absolute(&self, path: &str) -> Result<PathBuf, String> {
         if path.contains('\0') {
-            return Err("a path with a zero byte".to_owned());
+            return Err("a path with a NUL byte".to_owned());
         }
-        let home = || {
-            self.home
-                .clone()
-                .ok_or("'~' stands for HOME, which is not set")
-        };
+        let home = || self.home.clone().ok_or("'~' means HOME, which is not set");
         if path == "~" {
             return Ok(home()?);
         }
@@ -671,7 +664,7 @@ impl ComposeReader<'_> {
         }
         if path.starts_with('~') {
             return Err(format!(
-                "whose home '{}' begins with is not known",
+                "the home directory in '{}' is unknown",
                 shown(path)
             ));
         }
@@ -712,7 +705,7 @@ impl ComposeReader<'_> {
         for name in unset {
             self.project
                 .notes
-                .push(format!("the variable {name} is not set: read as nothing"));
+                .push(format!("the variable {name} is not set: read as empty"));
         }
 
         Ok(self.project)

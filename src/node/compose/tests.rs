@@ -429,7 +429,7 @@ fn what_is_passed_over_is_told() {
     assert!(project.notes[1].contains(":4: 'extends' of service 'a'"));
     assert_eq!(
         project.notes[2],
-        "the variable WHAT is not set: read as nothing"
+        "the variable WHAT is not set: read as empty"
     );
 }
 

@@ -58,10 +58,10 @@ impl<'a> ComposeVariables<'a> {
     pub fn fill(&mut self, text: &str) -> Result<String, String> {
         let mut out = String::new();
         let rest = self.fill_until(text, &mut out, false, 0)?;
-        debug_assert!(rest.is_empty(), "a text is read to its end");
+        debug_assert!(rest.is_empty(), "the text is read to its end");
         self.bytes += out.len();
         if self.bytes > ALL_BYTES_MAX {
-            return Err("too much text comes of variables".into());
+            return Err("variables expand to too much text".into());
         }
         Ok(out)
     }
@@ -76,7 +76,7 @@ impl<'a> ComposeVariables<'a> {
         depth: usize,
     ) -> Result<&'t str, String> {
         if depth > DEPTH_MAX {
-            return Err("too many defaults within each other".into());
+            return Err("defaults are nested too deeply".into());
         }
         loop {
             let stop = text
@@ -84,7 +84,7 @@ impl<'a> ComposeVariables<'a> {
                 .unwrap_or(text.len());
             out.push_str(&text[..stop]);
             if out.len() > TEXT_BYTES_MAX {
-                return Err("too much text comes of variables".into());
+                return Err("variables expand to too much text".into());
             }
             let Some(rest) = text[stop..].strip_prefix('$') else {
                 return match text[stop..].strip_prefix('}') {
@@ -236,11 +236,11 @@ impl<'a> ComposeVariables<'a> {
         let text = text.trim_start_matches([' ', '\t']);
         let after_line = |text: &'t str| text.split_once('\n').map_or("", |(_, behind)| behind);
         if let Some(inside) = text.strip_prefix('\'') {
-            let (value, behind) = inside.split_once('\'').ok_or("a quote has no end")?;
+            let (value, behind) = inside.split_once('\'').ok_or("a quote is not closed")?;
             return Ok((value.to_owned(), after_line(behind)));
         }
         if let Some(inside) = text.strip_prefix('"') {
-            let (value, behind) = double_quoted(inside).ok_or("a quote has no end")?;
+            let (value, behind) = double_quoted(inside).ok_or("a quote is not closed")?;
             return Ok((self.fill_leniently(&value)?, after_line(behind)));
         }
         let (line, behind) = text.split_once('\n').unwrap_or((text, ""));
@@ -258,7 +258,7 @@ impl<'a> ComposeVariables<'a> {
         let filled = self.fill(value).unwrap_or_else(|_| value.to_owned());
         self.bytes += filled.len();
         if self.bytes > ALL_BYTES_MAX || filled.len() > TEXT_BYTES_MAX {
-            return Err("too long a value".into());
+            return Err("the value is too long".into());
         }
         Ok(filled)
     }
@@ -289,7 +289,7 @@ fn env_name(name: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name.is_empty() || !name.chars().all(good) {
         // The text may be a password, so the message does not repeat it.
-        return Err("this is no NAME=VALUE".into());
+        return Err("this is not NAME=VALUE".into());
     }
     Ok(name.to_owned())
 }

@@ -72,7 +72,7 @@ pub(super) fn read(text: &str) -> Result<Option<YamlNode>, YamlError> {
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|err| YamlError {
             line: err.marker().line(),
-            why: format!("this is no YAML: {}", err.info()),
+            why: format!("invalid YAML: {}", err.info()),
         })?;
         builder.event(event, span)?;
     }
@@ -156,7 +156,7 @@ impl YamlBuilder {
             Event::SequenceEnd | Event::MappingEnd => self.end(line),
             Event::Alias(anchor) => {
                 let Some(cost) = self.anchors.get(&anchor).map(|found| found.cost) else {
-                    return Err(wrong(line, "an alias within what it stands for"));
+                    return Err(wrong(line, "an alias within its own anchor"));
                 };
                 self.pay(cost, line)?;
                 let mut copy = self.anchors[&anchor].clone();
@@ -175,7 +175,7 @@ impl YamlBuilder {
         if self.cost > COST_MAX {
             return Err(wrong(
                 line,
-                "too much: the file, or what its aliases stand for, is too large",
+                "the file, or the expansion of its aliases, is too large",
             ));
         }
         Ok(())
@@ -273,10 +273,7 @@ impl YamlBuilder {
                 Some((name, _)) if name == "<<" => merged.push(node),
                 Some((name, line)) => {
                     if !seen.insert(name.clone()) {
-                        return Err(wrong(
-                            line,
-                            format!("the key '{}' stands there twice", shown(&name)),
-                        ));
+                        return Err(wrong(line, format!("duplicate key '{}'", shown(&name))));
                     }
                     entries.push(YamlEntry {
                         key: name,
@@ -356,10 +353,7 @@ fn wrong(line: usize, why: impl Into<String>) -> YamlError {
 }
 
 fn too_deep(line: usize) -> YamlError {
-    wrong(
-        line,
-        format!("more than {DEPTH_MAX} lists and maps within each other"),
-    )
+    wrong(line, format!("more than {DEPTH_MAX} nested lists and maps"))
 }
 
 /// Returns at most 40 characters of a text, for messages.
@@ -448,10 +442,7 @@ mod tests {
     #[test]
     fn what_is_wrong_names_its_line() {
         assert_eq!(why("a: 1\nb: [1, 2\nc: 3\n").0, 3);
-        assert_eq!(
-            why("a: 1\nb: 2\na: 3\n"),
-            (3, "the key 'a' stands there twice".into())
-        );
+        assert_eq!(why("a: 1\nb: 2\na: 3\n"), (3, "duplicate key 'a'".into()));
         assert_eq!(
             why("a: 1\n? [x]\n: y\n"),
             (2, "a key must be a word".into())
@@ -461,8 +452,8 @@ mod tests {
             why("a: 1\nb:\n  <<: text\n").1,
             "'<<' takes a map, or a list of maps"
         );
-        assert!(why("a: &a [*a]\n").1.contains("within what it stands for"));
-        assert!(why("a: *nobody\n").1.contains("no YAML"));
+        assert!(why("a: &a [*a]\n").1.contains("within its own anchor"));
+        assert!(why("a: *missing\n").1.contains("invalid YAML"));
     }
 
     #[test]
@@ -479,7 +470,7 @@ mod tests {
         let staircase: String = (0..500)
             .map(|depth| format!("{}a:\n", " ".repeat(depth)))
             .collect();
-        assert!(why(&staircase).1.contains("within each other"));
+        assert!(why(&staircase).1.contains("nested lists and maps"));
 
         // Each line expands to ten copies of the one before.
         let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
@@ -487,14 +478,14 @@ mod tests {
             let ten = vec![format!("*a{}", n - 1); 10].join(", ");
             laughs.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
         }
-        assert!(why(&laughs).1.contains("too much"));
+        assert!(why(&laughs).1.contains("is too large"));
 
         // Each line holds the one before in a list.
         let mut chain = "a0: &a0 [x]\n".to_owned();
         for n in 1..1000 {
             chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));
         }
-        assert!(why(&chain).1.contains("within each other"));
+        assert!(why(&chain).1.contains("nested lists and maps"));
 
         let merges: String = (1..200)
             .map(|n| format!("m{n}: &m{n} {{<<: *m{}, k{n}: v}}\n", n - 1))

@@ -48,18 +48,18 @@ impl NodeFinder<'_> {
                 let why = match (is_named, &hosts.pinning) {
                     (true, Some(_)) => "ipfs.pinning.host of config.yml names it",
                     (true, None) => "ipfs.host of config.yml names it",
-                    (false, _) => "config.yml names neither, and it stands first",
+                    (false, _) => "config.yml names neither, and it is the first",
                 };
                 self.note(format!(
-                    "several services have a repository of kubo's: files are taken to be added to '{first}' ({why}); '{}' is captured too, as a source of its own",
+                    "several services have a kubo repository: files seem to be added to '{first}' ({why}); '{}' is captured too, as a separate source",
                     others.join("', '")
                 ));
             }
             ([only], Some(host)) if !is_named && !is_local(host) => self.note(format!(
-                "config.yml says that files are added to kubo at '{host}', which is no service here: only the repository of '{only}' is captured"
+                "config.yml says that files are added to kubo at '{host}', which is not a service here: only the repository of '{only}' is captured"
             )),
             ([], Some(host)) if !is_local(host) => self.note(format!(
-                "config.yml says that files are added to kubo at '{host}', which is no service here: its repository is not captured"
+                "config.yml says that files are added to kubo at '{host}', which is not a service here: its repository is not captured"
             )),
             _ => {}
         }
@@ -113,7 +113,7 @@ impl NodeFinder<'_> {
                         // If the container exists, the loop over its mounts reports the volume.
                         if self.real(service, target).is_none() && !self.is_of_a_part(target) {
                             notes.push(format!(
-                                "{target} of '{}' is in a volume without a name, which no source covers",
+                                "{target} of '{}' is in an anonymous volume, which no source covers",
                                 service.name
                             ));
                         }
@@ -126,7 +126,7 @@ impl NodeFinder<'_> {
                         };
                         if !covered.contains(place) && told.insert(name.clone()) {
                             notes.push(format!(
-                                "no source covers the volume '{name}' ({target} of '{}'): if it holds what cannot be made again, add a [[source]] with volume = \"{name}\"",
+                                "no source covers the volume '{name}' ({target} of '{}'): if its data cannot be recreated, add a [[source]] with volume = \"{name}\"",
                                 service.name
                             ));
                         }
@@ -145,7 +145,7 @@ impl NodeFinder<'_> {
                         covered.contains(&SourceLocation::Volume(mount.volume.clone()));
                     if !is_covered && told.insert(mount.volume.clone()) {
                         notes.push(format!(
-                            "{} of '{}' is in a volume without a name, which no source covers, and which compose may lose: give it a name in the compose file if it holds what cannot be made again",
+                            "{} of '{}' is in an anonymous volume, which no source covers and compose may lose: name it in the compose file if its data cannot be recreated",
                             mount.destination.display(),
                             service.name
                         ));

@@ -319,7 +319,7 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
     );
 
     let none = node.found(Some(&Fake::default()));
-    assert!(none.notes[0].contains("no container of a project 'node'"));
+    assert!(none.notes[0].contains("no container of project 'node'"));
 }
 
 #[test]
@@ -383,7 +383,7 @@ volumes:
             found
                 .notes
                 .iter()
-                .any(|note| *note == format!("{missing} cannot be found")),
+                .any(|note| *note == format!("cannot find {missing}")),
             "{missing}"
         );
     }
@@ -513,7 +513,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
         ),
         ("ipfs: {host: ipfs-pinning}", "node_pinned", "ipfs.host"),
         ("ipfs: {host: ipfs}", "node_ipfs", "ipfs.host"),
-        ("x: y", "node_ipfs", "stands first"),
+        ("x: y", "node_ipfs", "is the first"),
     ] {
         let files = [
             ("docker-compose.yml", node.as_str()),
