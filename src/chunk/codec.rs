@@ -22,15 +22,12 @@ pub enum CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Zstd(_) => f.write_str("zstd could not open it"),
+            Self::Zstd(_) => f.write_str("zstd cannot decompress it"),
             Self::Length { expected, found } => {
-                write!(f, "it opens to {found} bytes instead of {expected}")
+                write!(f, "it decompresses to {found} bytes instead of {expected}")
             }
             Self::TooLong { limit, stated } => {
-                write!(
-                    f,
-                    "it states {stated} plain bytes, at most {limit} are legal"
-                )
+                write!(f, "it claims {stated} plain bytes, the limit is {limit}")
             }
         }
     }

@@ -34,10 +34,10 @@ impl fmt::Display for KeyError {
         match self {
             Self::TooCostly { memory_kib, passes } => write!(
                 f,
-                "the key slot asks for {memory_kib} KiB and {passes} passes of Argon2, more than is granted"
+                "the key slot asks for {memory_kib} KiB and {passes} passes of Argon2, more than is allowed"
             ),
             Self::BadCost(why) => {
-                write!(f, "the key slot's Argon2 parameters are not legal: {why}")
+                write!(f, "the key slot's Argon2 parameters are invalid: {why}")
             }
         }
     }

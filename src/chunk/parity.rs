@@ -58,7 +58,7 @@ impl<E: fmt::Display> fmt::Display for ParityError<E> {
             Self::TooFew { damaged, whole } => {
                 write!(
                     f,
-                    "{damaged} shards are damaged, recovery data is whole for {whole}"
+                    "{damaged} shards are damaged, recovery data is intact for {whole}"
                 )
             }
             Self::Code(err) => err.fmt(f),

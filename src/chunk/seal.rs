@@ -32,7 +32,7 @@ pub struct SealBroken;
 
 impl fmt::Display for SealBroken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its seal is broken: the bytes were changed, or sealed with another key")
+        f.write_str("decryption failed: the bytes were changed, or encrypted with another key")
     }
 }
 

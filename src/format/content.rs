@@ -45,7 +45,7 @@ fn read_extent(reader: &mut WireReader<'_>) -> Result<Extent, WireError> {
             let id = ChunkId::new(reader.array()?);
             let len = reader.u32()?;
             if len > CHUNK_MAX {
-                return Err(reader.error("a chunk of illegal length"));
+                return Err(reader.error("a chunk of invalid length"));
             }
             Extent::Chunk { id, len }
         }
@@ -58,15 +58,15 @@ fn read_extent(reader: &mut WireReader<'_>) -> Result<Extent, WireError> {
             let len = reader.number()?;
             let depth = reader.byte()?;
             if !(1..=DEPTH_MAX).contains(&depth) {
-                return Err(reader.error("a list of illegal depth"));
+                return Err(reader.error("a list of invalid depth"));
             }
             Extent::List { id, len, depth }
         }
-        _ => return Err(reader.error("an extent that this icecore does not know")),
+        _ => return Err(reader.error("an unknown kind of extent")),
     };
 
     if extent.is_empty() {
-        return Err(reader.error("an extent of no length"));
+        return Err(reader.error("an empty extent"));
     }
 
     Ok(extent)
@@ -80,7 +80,7 @@ fn put_extents(out: &mut Vec<u8>, extents: &[Extent]) {
 fn read_extents(reader: &mut WireReader<'_>, max: usize) -> Result<Content, WireError> {
     let count = reader.count(2)?;
     if count > max {
-        return Err(reader.error("more extents than are legal"));
+        return Err(reader.error("too many extents"));
     }
     let mut extents = Vec::with_capacity(count);
     let mut size = 0u64;
@@ -136,7 +136,7 @@ pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>
         _ => depth == 1,
     };
     if !content.extents.iter().all(fits) {
-        return Err(reader.error("a list of another shape than its depth says"));
+        return Err(reader.error("a list whose shape does not match its depth"));
     }
     Ok(content.extents)
 }

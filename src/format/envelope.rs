@@ -59,21 +59,21 @@ pub fn encode_header(header: &ObjectHeader) -> Vec<u8> {
 pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(ObjectHeader, usize), WireError> {
     let mut reader = WireReader::new(bytes);
     if reader.take(8)? != MAGIC {
-        return Err(reader.error("this is no icecore object"));
+        return Err(reader.error("not an icecore object"));
     }
     if reader.byte()? != kind as u8 {
         return Err(reader.error("an object of another kind"));
     }
     if reader.byte()? != ENVELOPE_VERSION {
-        return Err(reader.error("an object of a version that this icecore does not know"));
+        return Err(reader.error("an object of an unsupported version"));
     }
 
     let len = usize::from(u16::from_le_bytes(reader.array()?));
     if !(HEADER_BYTES..=HEADER_BYTES_MAX).contains(&len) || len > bytes.len() {
-        return Err(reader.error("a header of impossible length"));
+        return Err(reader.error("a header of invalid length"));
     }
     if reader.byte()? != KEY_MODE_DERIVED {
-        return Err(reader.error("a key mode that this icecore does not know"));
+        return Err(reader.error("an unknown key mode"));
     }
 
     let random = reader.array()?;
@@ -92,7 +92,7 @@ fn codec(reader: &mut WireReader<'_>) -> Result<FrameCodec, WireError> {
     match reader.byte()? {
         0 => Ok(FrameCodec::Plain),
         1 => Ok(FrameCodec::Zstd),
-        _ => Err(reader.error("a codec that this icecore does not know")),
+        _ => Err(reader.error("an unknown codec")),
     }
 }
 
@@ -124,7 +124,7 @@ pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireErr
     let codec = codec(&mut reader)?;
     let plain_len = u64::from_le_bytes(reader.array()?);
     if plain_len > limit as u64 {
-        return Err(reader.error("more plain bytes than are legal"));
+        return Err(reader.error("too many plain bytes"));
     }
     let left = reader.left();
     Ok(SealedBody {
@@ -162,7 +162,7 @@ pub fn decode_trailer(
     let directory_offset = u64::from_le_bytes(reader.array()?);
     let directory_len = u64::from_le_bytes(reader.array()?);
     if reader.array()? != TRAILER_MAGIC {
-        return Err(reader.error("a pack's end is missing"));
+        return Err(reader.error("the pack's end is missing"));
     }
     reader.end()?;
     let end = directory_offset
@@ -172,7 +172,7 @@ pub fn decode_trailer(
         || directory_offset < HEADER_BYTES as u64
         || directory_len > directory_max
     {
-        return Err(reader.error("a directory that does not fit its pack"));
+        return Err(reader.error("a directory that does not match its pack"));
     }
     Ok(PackTrailer {
         directory_offset,

@@ -42,7 +42,7 @@ pub(super) fn read_frames(
         let class = match reader.byte()? {
             1 => ChunkClass::Data,
             2 => ChunkClass::Metadata,
-            _ => return Err(reader.error("a class that this icecore does not know")),
+            _ => return Err(reader.error("an unknown class")),
         };
         let codec = read_codec(reader)?;
 
@@ -65,7 +65,7 @@ pub(super) fn read_frames(
             .checked_sub(TAG_BYTES)
             .ok_or_else(|| reader.error("a frame shorter than its tag"))?;
         if packed > plain || (codec == FrameCodec::Plain) != (packed == plain) {
-            return Err(reader.error("a frame of impossible length"));
+            return Err(reader.error("a frame of invalid length"));
         }
 
         let chunks = read_chunks(reader, plain)?;
@@ -89,13 +89,13 @@ fn read_chunks(reader: &mut WireReader<'_>, plain: u32) -> Result<Vec<ChunkInfo>
         let id = ChunkId::new(reader.array()?);
         let len = reader.u32()?;
         if len == 0 || len > CHUNK_MAX {
-            return Err(reader.error("a chunk of illegal length"));
+            return Err(reader.error("a chunk of invalid length"));
         }
         sum += u64::from(len);
         chunks.push(ChunkInfo { id, len });
     }
     if sum != u64::from(plain) || sum == 0 || sum > FRAME_PLAIN_MAX {
-        return Err(reader.error("a frame whose chunks do not add up to it"));
+        return Err(reader.error("a frame whose chunks do not add up to its length"));
     }
     Ok(chunks)
 }

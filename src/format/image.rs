@@ -63,14 +63,14 @@ pub(super) fn check(images: &[ServiceImage]) -> Result<(), JsonError> {
     if let Some(bad) = images.iter().find(|image| !image.is_legal()) {
         let service: String = bad.service.chars().take(100).collect();
         return Err(JsonError(format!(
-            "the image of service '{}' is not legal",
+            "the image of service '{}' is invalid",
             service.escape_debug()
         )));
     }
     let services: BTreeSet<&str> = images.iter().map(|image| image.service.as_str()).collect();
     if services.len() != images.len() || !images.is_sorted_by(|a, b| a.service < b.service) {
         return Err(JsonError(
-            "images that are not in the order of their services".into(),
+            "images out of the order of their services".into(),
         ));
     }
     Ok(())

@@ -89,7 +89,7 @@ pub fn decode_key_slot(bytes: &[u8]) -> Result<KeySlot, JsonError> {
         )));
     }
     if encode_key_slot(&slot) != bytes {
-        return Err(JsonError("not written as key slots are".into()));
+        return Err(JsonError("not in canonical form".into()));
     }
     Ok(slot)
 }

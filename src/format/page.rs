@@ -119,7 +119,7 @@ impl PageBuilder {
 pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     let mut reader = WireReader::new(bytes);
     if bytes.len() > PAGE_BYTES_MAX {
-        return Err(reader.error("a page longer than is legal"));
+        return Err(reader.error("a page that is too long"));
     }
 
     let owners = read_owners(&mut reader)?;
@@ -137,17 +137,17 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
         read_path(&mut record, &mut key, entries.is_empty())?;
         paths_bytes += key.len();
         if paths_bytes > PAGE_PATHS_MAX {
-            return Err(record.error("a page whose paths are longer than is legal"));
+            return Err(record.error("a page whose paths are too long"));
         }
-        let path = RelPath::from_key(key.as_slice())
-            .map_err(|_| record.error("a path that is not legal"))?;
+        let path =
+            RelPath::from_key(key.as_slice()).map_err(|_| record.error("an invalid path"))?;
         let entry = read_node(record, path, &mut context)?;
         entries.push(entry);
     }
     // Unused owners and empty pages are refused, so that a page has one encoding.
 
     if context.owners_used != owners.len() {
-        return Err(reader.error("an owner that no entry has"));
+        return Err(reader.error("an owner that no entry uses"));
     }
     if entries.is_empty() {
         Err(reader.error("a page without entries"))
@@ -218,7 +218,7 @@ fn read_path(
 ) -> Result<(), WireError> {
     let shared = reader.number()?;
     if shared > key.len() as u64 {
-        return Err(reader.error("a shared prefix longer than the path before"));
+        return Err(reader.error("a shared prefix longer than the previous path"));
     }
     let shared = shared as usize;
     let replaced = key.get(shared).copied();
@@ -227,7 +227,7 @@ fn read_path(
     let head = reader.number()?;
     let chars = head >> 2;
     if chars > PATH_BYTES_MAX as u64 {
-        return Err(reader.error("a path longer than is legal"));
+        return Err(reader.error("a path that is too long"));
     }
     let chars = chars as usize;
 
@@ -235,19 +235,19 @@ fn read_path(
         AS_IS => {
             let suffix = reader.take(chars)?;
             if is_hex(suffix) || block_name(suffix).is_some() {
-                return Err(reader.error("a name that is not packed and could be"));
+                return Err(reader.error("a name that should be packed"));
             }
             key.extend_from_slice(suffix);
         }
         AS_HEX | AS_BLOCK if chars < PACKED_CHARS_MIN => {
-            return Err(reader.error("a packed name that is too short for it"));
+            return Err(reader.error("a packed name that is too short to be packed"));
         }
         AS_HEX => read_bits(reader, key, chars, 4, b"0123456789abcdef")?,
         AS_BLOCK => {
             read_bits(reader, key, chars, 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?;
             key.extend_from_slice(BLOCK_SUFFIX);
         }
-        _ => return Err(reader.error("a name stored in a way that this icecore does not know")),
+        _ => return Err(reader.error("an unknown encoding of a name")),
     }
 
     // The path must be above the previous one and share its longest prefix, so the first byte after
@@ -313,7 +313,7 @@ fn read_bits(
         key.push(alphabet[value as usize]);
     }
     if held & ((1 << bits) - 1) != 0 {
-        return Err(reader.error("a packed name with bits behind its end"));
+        return Err(reader.error("a packed name with bits after its end"));
     }
     Ok(())
 }
@@ -428,14 +428,12 @@ fn read_xattrs(reader: &mut WireReader<'_>) -> Result<Vec<ExtendedAttribute>, Wi
                 let id = ChunkId::new(reader.array()?);
                 let len = reader.u32()?;
                 if len == 0 || len > 1 << 16 {
-                    return Err(reader.error("an attribute of illegal length"));
+                    return Err(reader.error("an attribute of invalid length"));
                 }
                 XattrValue::Chunk { id, len }
             }
             _ => {
-                return Err(
-                    reader.error("an attribute stored in a way that this icecore does not know")
-                );
+                return Err(reader.error("an unknown encoding of an attribute"));
             }
         };
 
@@ -461,7 +459,7 @@ fn read_node(
     let number = reader.byte()?;
     let bits = u16::try_from(reader.number()?).ok();
     let flags = bits.and_then(EntryFlags::from_bits);
-    let flags = flags.ok_or_else(|| reader.error("flags that this icecore does not know"))?;
+    let flags = flags.ok_or_else(|| reader.error("unknown flags"))?;
 
     let Some(kind) = known_kind(number) else {
         // Merges copy the body unchanged into other pages. So an entry of a later kind must not
@@ -490,7 +488,7 @@ fn read_node(
             let meta = meta()?;
             let target = reader.bytes(SYMLINK_BYTES_MAX)?.to_vec();
             if target.is_empty() || target.contains(&0) {
-                return Err(reader.error("a link target that is not legal"));
+                return Err(reader.error("an invalid link target"));
             }
             Node::Symlink { meta, target }
         }

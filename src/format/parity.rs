@@ -70,10 +70,10 @@ pub fn parity_head_len(bytes: &[u8]) -> Result<usize, WireError> {
 /// Reads the fields before the hashes; the hashes stay empty.
 fn read_fixed(reader: &mut WireReader<'_>) -> Result<(ParityHead, u32, u32), WireError> {
     if reader.array()? != MAGIC {
-        return Err(reader.error("this is no recovery data"));
+        return Err(reader.error("not recovery data"));
     }
     if reader.byte()? != VERSION {
-        return Err(reader.error("recovery data of a version that this icecore does not know"));
+        return Err(reader.error("recovery data of an unsupported version"));
     }
 
     let pack = PackId::new(reader.array()?);
@@ -111,7 +111,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     let mut reader = WireReader::new(bytes);
     let (head, data, parity) = read_fixed(&mut reader)?;
     if bytes.len() != FIXED_BYTES + HASH_BYTES * (data + parity) as usize {
-        return Err(reader.error("a head of another length than it says"));
+        return Err(reader.error("a head whose length does not match"));
     }
     let mut hashes = Vec::with_capacity((data + parity) as usize);
     for _ in 0..data + parity {
@@ -120,7 +120,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     if blake3::hash(&bytes[..bytes.len() - CHECK_BYTES])
         != blake3::Hash::from_bytes(reader.array()?)
     {
-        return Err(reader.error("a head that does not hash to its check"));
+        return Err(reader.error("a head that does not match its checksum"));
     }
     reader.end()?;
     let parity = hashes.split_off(data as usize);
@@ -151,7 +151,7 @@ pub fn decode_parity_end(bytes: &[u8]) -> Result<usize, WireError> {
     usize::try_from(len)
         .ok()
         .filter(|len| (FIXED_BYTES..=PARITY_HEAD_BYTES_MAX).contains(len))
-        .ok_or_else(|| reader.error("a head of impossible length"))
+        .ok_or_else(|| reader.error("a head of invalid length"))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
 fn read_tree(reader: &mut WireReader<'_>) -> Result<RunTree, WireError> {
     let level = reader.number()?;
     if level > u64::from(LEVEL_MAX) {
-        return Err(reader.error("a run deeper than is legal"));
+        return Err(reader.error("a run that is too deep"));
     }
 
     let count = reader.count(36)?;
@@ -64,7 +64,7 @@ fn read_tree(reader: &mut WireReader<'_>) -> Result<RunTree, WireError> {
     for _ in 0..count {
         let mut record = reader.record()?;
         let first = RelPath::from_key(record.bytes(PATH_BYTES_MAX)?)
-            .map_err(|_| record.error("a path that is not legal"))?;
+            .map_err(|_| record.error("an invalid path"))?;
         if refs.last().is_some_and(|last| last.first >= first) {
             return Err(record.error("pages out of order"));
         }

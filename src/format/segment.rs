@@ -60,7 +60,7 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
         let id = PackId::new(record.array()?);
         let size = record.number()?;
         if size > PACK_SIZE_MAX {
-            return Err(record.error("a pack of impossible size"));
+            return Err(record.error("a pack of invalid size"));
         }
         let frames = read_frames(&mut record, size)?;
         record.tail()?;

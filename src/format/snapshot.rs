@@ -266,11 +266,11 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
         .collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(JsonError("two sources of one name".into()));
+        return Err(JsonError("two sources with the same name".into()));
     }
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
         return Err(JsonError(format!(
-            "'{}' is no legal source name",
+            "'{}' is not a valid source name",
             bad.escape_debug()
         )));
     }
@@ -347,7 +347,7 @@ mod stream_content {
                 _ => return Err(D::Error::custom("an extent out of its bounds")),
             };
             if extent.is_empty() {
-                return Err(D::Error::custom("an extent of no length"));
+                return Err(D::Error::custom("an empty extent"));
             }
             content.size = content
                 .size

@@ -153,7 +153,7 @@ impl<'a> WireReader<'a> {
     pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
         let count = self.number()?;
         if count > (self.left() / least.max(1)) as u64 {
-            return Err(self.error("a count is larger than what follows can hold"));
+            return Err(self.error("a count is larger than the remaining bytes allow"));
         }
         Ok(count as usize)
     }
@@ -161,7 +161,7 @@ impl<'a> WireReader<'a> {
     pub fn bytes(&mut self, max: usize) -> Result<&'a [u8], WireError> {
         let len = self.number()?;
         if len > max as u64 {
-            return Err(self.error("a byte string is longer than is legal"));
+            return Err(self.error("a byte string is too long"));
         }
         self.take(len as usize)
     }
@@ -202,7 +202,7 @@ impl<'a> WireReader<'a> {
         if self.is_empty() {
             Ok(())
         } else {
-            Err(self.error("there are bytes behind the end"))
+            Err(self.error("bytes after the end"))
         }
     }
 }

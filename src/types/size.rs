@@ -70,7 +70,7 @@ impl FromStr for ByteSize {
 
     /// Parses `N`, `NK`, `NKiB`, `NKB`, `N.5M` … in powers of 1024; the case does not matter.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("'{text}' is no size; write for example 64MiB, 10G or 4096");
+        let bad = || format!("'{text}' is not a size; write for example 64MiB, 10G or 4096");
         let text_ = text.trim();
         let split = text_
             .find(|c: char| !c.is_ascii_digit() && c != '.')
