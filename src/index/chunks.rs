@@ -110,7 +110,7 @@ pub(super) fn find(
         let Some(pack) = view.pack(number) else {
             return Err(IndexError::damaged(
                 path,
-                format!("chunk {id} is in a pack that is not there"),
+                format!("chunk {id} is in a pack that does not exist"),
             ));
         };
 
@@ -123,7 +123,7 @@ pub(super) fn find(
         if mark != field(5)? || position >= pack.content_chunks {
             return Err(IndexError::damaged(
                 path,
-                format!("the row of chunk {id} does not fit its mark"),
+                format!("the row of chunk {id} does not match its mark"),
             ));
         }
 
@@ -241,7 +241,7 @@ pub(super) fn read_frame(
 
     Err(IndexError::damaged(
         path,
-        format!("the row of frame {frame} of pack {pack} does not fit its mark"),
+        format!("the row of frame {frame} of pack {pack} does not match its mark"),
     ))
 }
 
@@ -279,7 +279,7 @@ pub(super) fn check_all(conn: &Connection, view: &PackView, path: &Path) -> Resu
             return Err(IndexError::damaged(
                 path,
                 format!(
-                    "the row of chunk {} does not fit its mark",
+                    "the row of chunk {} does not match its mark",
                     ChunkId::new(id)
                 ),
             ));
@@ -293,10 +293,7 @@ pub(super) fn check_all(conn: &Connection, view: &PackView, path: &Path) -> Resu
     if (total, sum) != (view.meta.chunk_rows, view.meta.chunk_sum) {
         return Err(IndexError::damaged(
             path,
-            format!(
-                "{total} rows of chunks, the sums tell of {}",
-                view.meta.chunk_rows
-            ),
+            format!("{total} rows of chunks, expected {}", view.meta.chunk_rows),
         ));
     }
 

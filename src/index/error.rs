@@ -18,7 +18,7 @@ pub enum IndexError {
     #[error("the index {path} is damaged: {what}", path = path.display())]
     Damaged { path: PathBuf, what: String },
     /// Another process held the database for longer than the timeout of 30 s.
-    #[error("the index {path} is held by another process", path = path.display())]
+    #[error("the index {path} is in use by another process", path = path.display())]
     Busy {
         path: PathBuf,
         #[source]

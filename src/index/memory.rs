@@ -423,7 +423,7 @@ fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), St
     Ok((
         conn,
         hold,
-        Some(format!("{} began anew: {why}", path.display())),
+        Some(format!("{} was recreated: {why}", path.display())),
     ))
 }
 
@@ -549,7 +549,7 @@ mod tests {
         assert!(
             memory
                 .problem()
-                .is_some_and(|problem| problem.contains("began anew"))
+                .is_some_and(|problem| problem.contains("was recreated"))
         );
         assert_eq!(memory.verified(&pack(1)), None);
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);

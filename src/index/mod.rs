@@ -572,14 +572,16 @@ impl IndexOpening {
         let path = database_path(dir, generation);
         if !is_regular_file(&path) {
             return Err(UnusableDatabase::Foreign(format!(
-                "{} is no file",
+                "{} is not a file",
                 path.display()
             )));
         }
         let (hold, mark) =
             DatabaseHold::take(directory, dir, generation).map_err(IndexError::from)?;
         if mark == OpenMark::Damaged {
-            return Err(UnusableDatabase::Foreign("damage was met in it".to_owned()));
+            return Err(UnusableDatabase::Foreign(
+                "damage was found in it".to_owned(),
+            ));
         }
         let writer = schema::open(&path)?;
         if mark == OpenMark::Unclean {

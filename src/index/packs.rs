@@ -282,7 +282,7 @@ impl PackView {
 
         // Check the digest first: a mismatch explains every contradiction below.
         if digest != view.meta.digest {
-            return Err(contradiction("the small tables do not fit their digest"));
+            return Err(contradiction("the small tables do not match their digest"));
         }
         if twice || orphan {
             return Err(contradiction("the small tables contradict one another"));

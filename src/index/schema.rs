@@ -105,7 +105,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, UnusableDatabase> {
     let version = number("user_version")?;
     if application != APPLICATION_ID {
         return Err(UnusableDatabase::Foreign(
-            "it is no index of icecore".to_owned(),
+            "it is not an icecore index".to_owned(),
         ));
     }
     if version != SCHEMA_VERSION {
@@ -120,7 +120,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, UnusableDatabase> {
     let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
         return Err(UnusableDatabase::Foreign(
-            "its header asks for a newer SQLite".to_owned(),
+            "its header requires a newer SQLite".to_owned(),
         ));
     }
 
@@ -195,7 +195,7 @@ impl MetaRow {
         if meta.mark() != mark {
             return Err(IndexError::damaged(
                 path,
-                "the row of counters does not fit its mark",
+                "the row of counters does not match its mark",
             ));
         }
         Ok(meta)

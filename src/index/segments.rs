@@ -238,7 +238,7 @@ impl<'a> SegmentChange<'a> {
         for (pack, what) in self.claims(from)? {
             self.remove_claim(from, pack, what)?;
             let Some(claim) = PackClaim::from_number(what) else {
-                return Err(IndexError::damaged(self.path, "a claim of no known kind"));
+                return Err(IndexError::damaged(self.path, "a claim of unknown kind"));
             };
             // A merge leaves out the rows of packs that it drops.
             if claim == PackClaim::Added && self.has_claim(into, pack, PackClaim::Dropped)? {

@@ -89,7 +89,7 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
     let (nowhere, _) = ask(&lab, "latest", &own("web"), Some("c"));
     let why = nowhere.expect_err("not there");
     assert!(
-        why.contains("host web has no source 'c'; it has a, b; --host takes that of db"),
+        why.contains("host web has no source 'c'; it has a, b; use --host for that of db"),
         "{why}"
     );
 }
@@ -166,7 +166,7 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
     let (two, _) = ask(&lab, "latest", &own("new"), None);
     let why = two.expect_err("which one?");
     assert!(
-        why.contains("host new has none; the repository has some of old, older: --host"),
+        why.contains("host new has none; the repository has snapshots of old, older: use --host"),
         "{why}"
     );
 }

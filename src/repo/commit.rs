@@ -148,7 +148,7 @@ impl Repository {
         };
         lease.check()?;
         if landed_late(stored, snapshot.heartbeat, lease.expiry().as_secs_f64()) {
-            return lost("the snapshot landed after it had expired".into());
+            return lost("the snapshot was stored after it had expired".into());
         }
         for parent in &snapshot.parents {
             if !self.is_root(parent)? {

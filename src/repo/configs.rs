@@ -157,14 +157,14 @@ impl ConfigCopies {
 
         let first = good.remove(0);
         if good.iter().any(|second| second.bytes != first.bytes) {
-            let what = "config and config.2 differ, both with a right MAC, and config counts";
+            let what = "config and config.2 differ, both with a valid MAC; config is used";
             self.trouble.push((Replica::Second, what.into()));
         }
 
         let trouble = self.trouble.into_iter().next();
         Ok((
             first,
-            trouble.map(|(_, what)| format!("{what}; 'icecore repair config' puts it right")),
+            trouble.map(|(_, what)| format!("{what}; 'icecore repair config' fixes it")),
         ))
     }
 }
@@ -207,7 +207,7 @@ pub(super) fn store_config(
         if store.get(&key, SMALL_BYTES_MAX)? != bytes {
             return Err(RepoError::bad_object(
                 &key,
-                "it reads back otherwise than it was written",
+                "it reads back differently than it was written",
             ));
         }
     }

@@ -154,7 +154,7 @@ impl fmt::Display for RepoError {
             Self::Codec(err) => err.fmt(f),
             Self::NotFound { address } => write!(f, "there is no repository at {address}"),
             Self::AlreadyThere { address } => {
-                write!(f, "there is a repository at {address} already")
+                write!(f, "there is already a repository at {address}")
             }
             Self::WrongKey { slots, costly } => {
                 match slots {
@@ -182,13 +182,13 @@ impl fmt::Display for RepoError {
             Self::NewerFormat { found, known } => {
                 write!(
                     f,
-                    "the repository has format {found}, this icecore knows formats up to {known}"
+                    "the repository has format {found}, this icecore supports formats up to {known}"
                 )
             }
             Self::UnknownFeature { operation, feature } => {
                 write!(
                     f,
-                    "to {operation} this repository, an icecore that knows '{feature}' is needed"
+                    "cannot {operation} this repository: an icecore with '{feature}' is needed"
                 )
             }
             Self::Damaged { object, what } => write!(f, "{object} is damaged: {what}"),
@@ -214,7 +214,7 @@ impl fmt::Display for RepoError {
                 let parent = parent.short();
                 write!(
                     f,
-                    "lost lease {id} (its parent {parent} was removed meanwhile), nothing was committed"
+                    "lost lease {id} (its parent {parent} was removed), nothing was committed"
                 )
             }
             Self::NotWithdrawn { id, why, failure } => {

@@ -50,7 +50,7 @@ impl Repository {
         let stored = meta.modified;
         if meta.size > stored_limit(limit) {
             let what = format!(
-                "it has {} bytes, more than an object of its kind",
+                "it has {} bytes, too many for an object of its kind",
                 meta.size
             );
             return Ok(PackVerdict::Broken {

@@ -143,7 +143,7 @@ pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, Re
         if store.get(&key, SMALL_BYTES_MAX)? != bytes {
             return Err(RepoError::bad_object(
                 &key,
-                "it reads back otherwise than it was written",
+                "it reads back differently than it was written",
             ));
         }
     }

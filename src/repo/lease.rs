@@ -185,7 +185,7 @@ impl Lease {
     pub fn set_parents(&self, parents: &[SnapshotId]) -> Result<(), RepoError> {
         if parents.len() > PARENTS_MAX {
             let why = format!(
-                "it would rely on {} snapshots at once, at most {PARENTS_MAX} are possible",
+                "it would rely on {} snapshots at once, the limit is {PARENTS_MAX}",
                 parents.len()
             );
             return Err(RepoError::Refused { why });
@@ -335,7 +335,7 @@ impl LeaseShared {
             state.lost = Some("no heartbeat reached the store in time".into());
         } else if now.saturating_sub(state.boot_started) > self.times.longest {
             state.lost =
-                Some("a backup stops after 14 days; the next run goes on from here".into());
+                Some("a backup stops after 14 days; the next run continues from here".into());
         }
     }
 

@@ -391,14 +391,14 @@ impl Repository {
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepoError::Refused {
                 why: format!(
-                    "'{prefix}' is not the beginning of one key slot's name: 'icecore key list' shows the names"
+                    "'{prefix}' does not match exactly one key slot: 'icecore key list' shows the names"
                 ),
             });
         };
         let mut others = slots.iter().filter(|other| other.name != slot.name);
         if !others.any(|other| other.damage.is_none()) {
             return Err(RepoError::Refused {
-                why: "the last whole key slot is never removed".into(),
+                why: "the last intact key slot is never removed".into(),
             });
         }
         self.delete_slot(&slot.name)?;

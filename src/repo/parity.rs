@@ -112,7 +112,7 @@ impl Repository {
 
         if found.shape.size != size {
             return Ok(ParityState::Damaged(format!(
-                "it is of a pack of {} bytes",
+                "it belongs to a pack of {} bytes",
                 found.shape.size
             )));
         }
@@ -215,7 +215,7 @@ impl Repository {
             spool.append(bytes)?;
         }
         if PackId::from(hasher.finish()) != *id {
-            let what = "what was put together with it does not hash to the pack's name";
+            let what = "the rebuilt pack does not hash to its name";
             return Err(RepoError::bad_object(&ObjectKey::Parity(*id), what));
         }
         Ok(spool)
@@ -270,7 +270,7 @@ impl Repository {
             parity: head.parity.len() as u32,
         };
         if head.pack != *id || !shape.is_legal() {
-            return Err(RepoError::bad_object(&key, "it is of another pack"));
+            return Err(RepoError::bad_object(&key, "it belongs to another pack"));
         }
 
         let shards_at = head.encoded_len() as u64;
@@ -303,13 +303,13 @@ impl Repository {
         let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
         let end_at = size
             .checked_sub(PARITY_END_BYTES as u64)
-            .ok_or_else(|| bad(&"it is cut"))?;
+            .ok_or_else(|| bad(&"it is truncated"))?;
         let mut end = [0; PARITY_END_BYTES];
         self.read_at(key, end_at, &mut end)?;
         let len = decode_parity_end(&end).map_err(|err| bad(&err))?;
         let at = end_at
             .checked_sub(len as u64)
-            .ok_or_else(|| bad(&"it is cut"))?;
+            .ok_or_else(|| bad(&"it is truncated"))?;
         let mut bytes = vec![0; len];
         self.read_at(key, at, &mut bytes)?;
         decode_parity_head(&bytes).map_err(|err| bad(&err))

@@ -236,7 +236,7 @@ impl<'a> ChunkReader<'a> {
         let Some(place) = place else {
             return Err(RepoError::ChunkUnreadable {
                 id: *id,
-                why: "no index segment tells of it".into(),
+                why: "no index segment lists it".into(),
                 now: false,
             });
         };
@@ -300,7 +300,7 @@ impl<'a> ChunkReader<'a> {
             let key = ObjectKey::Pack(place.pack);
             return Err(RepoError::bad_object(
                 &key,
-                format!("chunk {} is not what its name says", id.short()),
+                format!("chunk {} does not match its name", id.short()),
             ));
         }
         Ok(bytes.to_vec())

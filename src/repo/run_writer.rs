@@ -131,7 +131,7 @@ impl TreeWriter {
         let bytes = self.page.bytes();
         if bytes - before > ENTRY_BYTES_MAX {
             let why = format!(
-                "the entry of {} takes {} bytes, at most 512 KiB are legal",
+                "the entry of {} takes {} bytes, the limit is 512 KiB",
                 entry.path,
                 bytes - before
             );

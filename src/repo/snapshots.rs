@@ -194,13 +194,13 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
                 listed(sources.collect())
             );
             if !elsewhere.is_empty() {
-                why.push_str(&format!("; --host takes that of {}", listed(elsewhere)));
+                why.push_str(&format!("; use --host for that of {}", listed(elsewhere)));
             }
             why
         }
         _ if elsewhere.is_empty() => format!("{who} has none"),
         _ => format!(
-            "{who} has none; the repository has some of {}: --host names one, --any-host takes the newest of all",
+            "{who} has none; the repository has snapshots of {}: use --host, or --any-host for the newest of all",
             listed(elsewhere)
         ),
     }

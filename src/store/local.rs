@@ -186,7 +186,7 @@ impl LocalStore {
         }
         Err(gone(io::Error::new(
             io::ErrorKind::NotFound,
-            "another directory has taken its place",
+            "another directory has replaced it",
         )))
     }
 

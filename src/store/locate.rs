@@ -57,11 +57,11 @@ impl fmt::Display for LocateError {
             Self::Scheme { scheme } => {
                 write!(
                     f,
-                    "'{scheme}://' is not known; a location is a path, sftp://user@host/path, "
+                    "'{scheme}://' is not supported; a location is a path, sftp://user@host/path, "
                 )?;
                 f.write_str("user@host:/path or s3://bucket/prefix")
             }
-            Self::Malformed { scheme, why } => write!(f, "not a good {scheme} location: {why}"),
+            Self::Malformed { scheme, why } => write!(f, "invalid {scheme} location: {why}"),
             Self::OtherProgram { scheme } => write!(
                 f,
                 "'{scheme}:' is not supported; a location is a path, and a path with a ':' is written './{scheme}:…'"
@@ -228,7 +228,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), LocateError> {
         .filter(|port| *port != 0);
     Ok((
         &authority[..colon],
-        Some(port.ok_or(bad_sftp("the port is no number from 1 to 65535"))?),
+        Some(port.ok_or(bad_sftp("the port is not a number from 1 to 65535"))?),
     ))
 }
 
@@ -240,7 +240,7 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<StoreLocation,
 
     if user.is_some_and(|user| user.contains(':')) {
         return Err(bad_sftp(
-            "no password may stand in it; use an SSH key or agent",
+            "it must not contain a password; use an SSH key or agent",
         ));
     }
     // These become arguments of `ssh`: they must not look like an option or contain a space.
@@ -252,18 +252,14 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<StoreLocation,
                 .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c) || more.contains(c))
     };
     if !user.is_none_or(|user| plain(user, "+@")) {
-        return Err(bad_sftp(
-            "the user's name is empty or holds characters that no user name has",
-        ));
+        return Err(bad_sftp("the user name is empty or has invalid characters"));
     }
 
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     if !bare.map_or(plain(host, ""), |address| plain(address, ":%")) {
-        return Err(bad_sftp(
-            "the host's name is empty or holds characters that no host name has",
-        ));
+        return Err(bad_sftp("the host name is empty or has invalid characters"));
     }
 
     if !path.starts_with('/') {

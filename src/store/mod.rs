@@ -223,12 +223,12 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound { key } => write!(f, "{key} is not in the store"),
-            Self::Exists { key } => write!(f, "{key} exists already"),
+            Self::Exists { key } => write!(f, "{key} already exists"),
             Self::Short { key, wanted, found } => {
-                write!(f, "{key} ends at byte {found}, {wanted} were expected")
+                write!(f, "{key} ends at byte {found}, expected {wanted}")
             }
             Self::TooLong { key, limit, found } => {
-                write!(f, "{key} has {found} bytes, at most {limit} are legal")
+                write!(f, "{key} has {found} bytes, the limit is {limit}")
             }
             Self::ReadOnly { address } => write!(f, "{address} is read-only"),
             Self::Full { address, .. } => write!(f, "no space left in {address}"),
@@ -236,7 +236,7 @@ impl fmt::Display for StoreError {
             Self::Occupied { address, name } => {
                 write!(
                     f,
-                    "cannot make a repository in {address}: it holds other files, such as '{name}'"
+                    "cannot create a repository in {address}: it holds other files, such as '{name}'"
                 )
             }
             Self::Unreachable { address, .. } => write!(f, "cannot reach {address}"),

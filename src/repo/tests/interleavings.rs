@@ -375,7 +375,7 @@ fn i5_an_orphan_is_adopted_by_a_rebuild() {
     let other = fixture.open("b");
     assert!(
         read(&other, &id)
-            .expect_err("no segment tells of it")
+            .expect_err("no segment lists it")
             .is_damage()
     );
     let rebuilt = other

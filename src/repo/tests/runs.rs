@@ -570,7 +570,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
 
         let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
         let mut shown = Vec::new();
-        while let Some(entry) = tolerant.next_entry().expect("goes on") {
+        while let Some(entry) = tolerant.next_entry().expect("continues") {
             shown.push(uncovered(entry));
         }
 
@@ -615,7 +615,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
             .is_damage()
     );
     let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
-    assert!(tolerant.next_entry().expect("goes on").is_some());
+    assert!(tolerant.next_entry().expect("continues").is_some());
     let uncertain = tolerant.take_uncertain();
     assert_eq!(
         (&uncertain[0].from, &uncertain[0].until),
