@@ -176,12 +176,12 @@ impl SourceDir {
                 Ok(listed) if !listed.contains(name) => Ok(None),
                 Ok(_) => match self.stat(name) {
                     Err(err) if Self::is_missing(&err) => Err(io::Error::other(format!(
-                        "it is listed, and cannot be found: {err}"
+                        "it is listed but cannot be found: {err}"
                     ))),
                     other => other.map(Some),
                 },
                 Err(why) => Err(io::Error::other(format!(
-                    "it cannot be found, nor its directory be listed: {why}"
+                    "it cannot be found, and its directory cannot be listed: {why}"
                 ))),
             }
         });

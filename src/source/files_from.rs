@@ -318,7 +318,7 @@ mod tests {
         );
         assert!(
             missing("whole\nwhole/gone\n").is_empty(),
-            "the directory stands for what is in it"
+            "the directory includes its contents"
         );
         assert!(missing(".\nx").is_empty());
         assert_eq!(

@@ -113,8 +113,7 @@ pub enum FilterError {
     },
     /// A pattern begins with `~/`, which only a shell expands.
     #[error(
-        "{place}, '{}', begins with '~', which stands for no home directory here; patterns begin at the source's \
-         root: write '/NAME', or '\\~/NAME' for a directory named '~'",
+        "{place}, '{}', begins with '~', which is not expanded here; patterns begin at the source's root: write '/NAME', or '\\~/NAME' for a directory named '~'",
         shown(pattern)
     )]
     Tilde {
@@ -315,7 +314,7 @@ impl Filter {
             .take_while(|given| given.text.starts_with(b"!"));
         let vain = negated.map(|GivenPattern { place, text }| {
             format!(
-                "{place}, '{}', takes back what a pattern before it leaves out, and there is none",
+                "{place}, '{}', takes back what an earlier pattern leaves out, and there is none",
                 shown(text)
             )
         });

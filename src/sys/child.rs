@@ -82,12 +82,10 @@ impl std::fmt::Display for ChildEnding {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The words cannot be split (an open quote).
-    #[error("the command's words cannot be split: a quote is not closed")]
+    #[error("cannot parse the command: a quote is not closed")]
     Words,
     /// The command is written for a shell.
-    #[error(
-        "'{0}' is understood by a shell only, and none runs the command: write sh -c 'COMMAND'"
-    )]
+    #[error("'{0}' needs a shell, and the command runs without one: write sh -c 'COMMAND'")]
     Shell(String),
     /// The command has no words.
     #[error("the command is empty")]
@@ -113,7 +111,7 @@ pub enum CommandError {
     #[error("the output of {command} was not read to its end")]
     NotDrained { command: String },
     /// It succeeded, but ended before it read all of its input.
-    #[error("{command} ended before it took all of its input")]
+    #[error("{command} exited before it read all of its input")]
     NotTaken { command: String },
     /// The system did not return how it ended.
     #[error("cannot wait for {command}")]
@@ -125,7 +123,7 @@ fn stderr_text(tail: &str) -> String {
     if tail.is_empty() {
         String::new()
     } else {
-        format!("; it said: {tail}")
+        format!("; stderr: {tail}")
     }
 }
 

@@ -297,10 +297,7 @@ impl Dir {
         let system =
             rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
         if system.f_blocks == 0 {
-            let unknown = io::Error::new(
-                io::ErrorKind::Unsupported,
-                "it does not say how large it is",
-            );
+            let unknown = io::Error::new(io::ErrorKind::Unsupported, "it does not report its size");
             return Err(unknown).context("stat the file system of", &self.path);
         }
         Ok(system.f_bavail.saturating_mul(system.f_frsize))

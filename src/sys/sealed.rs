@@ -172,7 +172,10 @@ impl SealedReader {
                 .open_in_place(nonce, Aad::empty(), &mut buffer[from..to]);
             let len = opened
                 .map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidData, "it is not what was written")
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "it does not match the written data",
+                    )
                 })?
                 .len();
             buffer.copy_within(from..from + len, plain_end);

@@ -409,7 +409,7 @@ impl SortedRecords {
     /// called again.
     #[expect(
         clippy::should_implement_trait,
-        reason = "the record is lent from a buffer; Iterator cannot say that"
+        reason = "the record is borrowed from a buffer; Iterator cannot express that"
     )]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, PathError> {
         match &mut self.state {

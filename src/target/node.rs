@@ -113,7 +113,7 @@ impl DestDir {
         let is_device = matches!(kind, EntryKind::Char | EntryKind::Block);
         made.map_err(|err| match err.raw_os_error() {
             Some(errno) if is_device && errno == rustix::io::Errno::PERM.raw_os_error() => {
-                io::Error::new(err.kind(), "this user may not make a device")
+                io::Error::new(err.kind(), "this user may not create a device")
             }
             _ => err,
         })
@@ -323,7 +323,7 @@ mod tests {
         assert!(
             root.set_meta(b"link", EntryKind::File, &plain(&meta))
                 .is_err(),
-            "not what was expected"
+            "another kind is refused"
         );
     }
 }

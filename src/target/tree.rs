@@ -73,7 +73,7 @@ impl DestTree {
             // Older container runtimes return EPERM for calls that they do not know.
             Err(Errno::NOSYS | Errno::PERM) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "the system call openat2 is not offered: Linux 5.6 or later is needed, or a container runtime that lets it through",
+                "the system call openat2 is not available: Linux 5.6 or later is needed, or a container runtime that allows it",
             )),
             Err(errno) => Err(errno.into()),
             Ok(_) => Ok(()),

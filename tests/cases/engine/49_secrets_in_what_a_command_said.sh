@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A dump command fails and repeats its address on standard error ("could not connect to postgres://u:secret@h"), as libpq programs, curl and
-# mongodump do. The end of it stands in the error ("it said: …"), in the JSON, and in ICECORE_ERROR, which on_failure mails. The command's
+# mongodump do. The end of it stands in the error ("stderr: …"), in the JSON, and in ICECORE_ERROR, which on_failure mails. The command's
 # own words are masked beside it.
 # Right: masked by the same rules, and every secret that was masked in the command's words is masked wherever it appears.
 . "$(dirname "$0")/lib.sh"
