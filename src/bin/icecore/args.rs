@@ -31,16 +31,16 @@ Environment:
   ICECORE_TO_PASSPHRASE…      the same for the repository that 'copy' copies to
                               (ICECORE_TO_NO_PASSPHRASE too)
   ICECORE_CONFIG              as --config
-  ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
+  ICECORE_CACHE_DIR           directory of the index (default: /var/cache/icecore for root,
                               else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
-  ICECORE_STATE_DIR           what is remembered across runs (default: /var/lib/icecore for
+  ICECORE_STATE_DIR           directory of state kept across runs (default: /var/lib/icecore for
                               root, else $XDG_STATE_HOME/icecore or ~/.local/state/icecore)
 
 Exit codes:
   0 done                       5 alarm: a key file changed or is missing
-  1 failed, nothing committed  10 no repository there
-  2 bad usage                  11 wrong passphrase, none, or another repository than before
-  3 done, but not all of it    12 the repository needs a newer icecore
+  1 failed, nothing committed  10 no repository at this address
+  2 bad usage                  11 wrong or no passphrase, or not the same repository as before
+  3 done, but incomplete       12 the repository needs a newer icecore
   4 damage found               130 interrupted, nothing lost
 
 Examples:

@@ -139,7 +139,7 @@ impl Env {
         {
             None | Some("0" | "no" | "false") => Ok(false),
             Some("1" | "yes" | "true") => Ok(true),
-            Some(_) => Err(CliError::usage("ICECORE_NO_PASSPHRASE is neither 1 nor 0")),
+            Some(_) => Err(CliError::usage("ICECORE_NO_PASSPHRASE must be 1 or 0")),
         }
     }
 

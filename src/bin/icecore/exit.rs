@@ -245,7 +245,7 @@ fn code_of(kind: ErrorKind) -> u8 {
 /// Returns a hint for errors to which the library gives none.
 fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::Interrupted => Some("what was stored is kept; run the command again to go on"),
+        ErrorKind::Interrupted => Some("stored data is kept; run the command again to continue"),
         _ => None,
     }
 }
@@ -331,7 +331,7 @@ fn told_usage(error: &clap::Error) -> ErrorReport {
         .filter_map(|line| line.trim().strip_prefix("tip: "))
         .collect();
     let hint = if tips.is_empty() {
-        "'icecore COMMAND --help' lists what there is".to_owned()
+        "'icecore COMMAND --help' lists the options".to_owned()
     } else {
         joined(tips)
     };
@@ -451,13 +451,13 @@ mod tests {
     #[test]
     fn the_hint_is_a_line_of_its_own() {
         let mut out = Vec::new();
-        let error = CliError::usage("no repository named")
+        let error = CliError::usage("no repository given")
             .with_hint("use -r")
             .with_hint("not this one");
         write_told(&mut out, &tell(&error).expect("an error")).expect("memory");
         assert_eq!(
             String::from_utf8_lossy(&out),
-            "error: no repository named\nhint: use -r\n"
+            "error: no repository given\nhint: use -r\n"
         );
     }
 

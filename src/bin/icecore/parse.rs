@@ -61,10 +61,10 @@ const MEMORY_MIN: ByteSize = ByteSize(64 << 20);
 pub fn path(text: &OsStr) -> Result<PathBuf, String> {
     let bytes = text.as_bytes();
     match bytes {
-        [] => Err("an empty path".to_owned()),
+        [] => Err("empty path".to_owned()),
         [b'~'] | [b'~', b'/', ..] => {
             let home = crate::env::home()
-                .ok_or("'~' is the home directory, and HOME does not say where it is")?;
+                .ok_or("cannot expand '~': HOME is not set to an absolute path")?;
             // With more slashes the rest would be an absolute path.
             let below = bytes[1..]
                 .iter()
@@ -73,11 +73,11 @@ pub fn path(text: &OsStr) -> Result<PathBuf, String> {
             Ok(below.map_or_else(|| home.clone(), |below| home.join(OsStr::from_bytes(below))))
         }
         [b'~', ..] => Err(format!(
-            "'{0}' begins with another user's home directory, which is not looked up: write the whole path, or ./{0} for a file of that name",
+            "'{0}' begins with another user's home directory, which is not looked up: write the absolute path, or ./{0} for a file of that name",
             text.to_string_lossy()
         )),
         [b'$', b'{' | b'_' | b'a'..=b'z' | b'A'..=b'Z', ..] => Err(format!(
-            "'{0}' begins with a variable, which is not replaced here: write the whole path, or ./{0} for a file of that name",
+            "'{0}' begins with a variable, which is not expanded here: write the absolute path, or ./{0} for a file of that name",
             text.to_string_lossy()
         )),
         _ => Ok(PathBuf::from(text)),
@@ -118,7 +118,7 @@ pub fn host(text: &str) -> Result<String, String> {
 pub fn tag(text: &str) -> Result<String, String> {
     if text.contains(',') {
         return Err(format!(
-            "a tag holds no comma, and '{text}' does: give each tag by itself"
+            "a tag cannot contain a comma: '{text}'; give each tag separately"
         ));
     }
     name(text, "tag")
@@ -127,7 +127,7 @@ pub fn tag(text: &str) -> Result<String, String> {
 /// Reads a tag to remove: any tag that a snapshot may have.
 pub fn old_tag(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        Err("an empty tag".to_owned())
+        Err("empty tag".to_owned())
     } else {
         Ok(text.to_owned())
     }
@@ -144,14 +144,14 @@ pub fn tag_or_none(text: &str) -> Result<String, String> {
 
 fn name(text: &str, what: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err(format!("an empty {what}"));
+        return Err(format!("empty {what}"));
     }
     if text.trim().is_empty() {
-        return Err(format!("a {what} of nothing but blanks"));
+        return Err(format!("the {what} contains only blanks"));
     }
     if text.trim() != text || text.contains(char::is_control) {
         return Err(format!(
-            "a {what} holds no control characters, and no blanks at its ends: {text:?}"
+            "a {what} cannot contain control characters, or begin or end with a blank: {text:?}"
         ));
     }
     Ok(text.to_owned())
@@ -161,7 +161,7 @@ fn name(text: &str, what: &str) -> Result<String, String> {
 pub fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if size < MEMORY_MIN {
-        Err(format!("memory is at least 64MiB, and this is {size}"))
+        Err(format!("memory must be at least 64MiB, not {size}"))
     } else {
         Ok(size)
     }
@@ -170,7 +170,7 @@ pub fn memory(text: &str) -> Result<ByteSize, String> {
 /// Reads a size above 0.
 pub fn some_size(text: &str) -> Result<ByteSize, String> {
     match text.parse()? {
-        ByteSize(0) => Err("it must be above 0".to_owned()),
+        ByteSize(0) => Err("it must be greater than 0".to_owned()),
         size => Ok(size),
     }
 }
@@ -179,7 +179,7 @@ pub fn some_size(text: &str) -> Result<ByteSize, String> {
 pub fn some_time(text: &str) -> Result<Duration, String> {
     let span = duration(text)?;
     if span.is_zero() {
-        Err("it must be above 0".to_owned())
+        Err("it must be greater than 0".to_owned())
     } else {
         Ok(span)
     }
@@ -189,11 +189,11 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
 pub fn source_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > SOURCE_NAME_BYTES_MAX {
         return Err(format!(
-            "the name of a source has 1 to {SOURCE_NAME_BYTES_MAX} bytes"
+            "a source name must have 1 to {SOURCE_NAME_BYTES_MAX} bytes"
         ));
     }
     if text.trim().is_empty() {
-        return Err("the name of a source holds more than blanks".to_owned());
+        return Err("a source name cannot contain only blanks".to_owned());
     }
     // A restore to TARGET/<name> would put `.` and `..` in another directory.
     if matches!(text, "." | "..") {
@@ -201,7 +201,7 @@ pub fn source_name(text: &str) -> Result<String, String> {
     }
     if text.contains(|c: char| matches!(c, '/' | ':' | '=') || c.is_control()) {
         return Err(format!(
-            "the name of a source holds no '/', ':', '=': {text:?}"
+            "a source name cannot contain '/', ':', '=' or control characters: {text:?}"
         ));
     }
     Ok(text.to_owned())
@@ -213,7 +213,7 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
     let stop = bytes.iter().position(|&b| b == b'=' || b == b'/');
     if let Some(at) = stop.filter(|&at| bytes[at] == b'=') {
         let name = std::str::from_utf8(&bytes[..at])
-            .map_err(|_| "the name of a source is UTF-8".to_owned())?;
+            .map_err(|_| "a source name must be UTF-8".to_owned())?;
         let path = &bytes[at + 1..];
         if path.is_empty() {
             return Err(format!("no path after '{name}='"));
@@ -226,7 +226,7 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
         });
     }
     if bytes.is_empty() {
-        return Err("an empty path".to_owned());
+        return Err("empty path".to_owned());
     }
     let path = path(arg)?;
     let name = default_name(&path)?;
@@ -239,7 +239,7 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
 
 /// Returns the default name of a tree: its path's last component, or `root` for `/`.
 fn default_name(path: &Path) -> Result<String, String> {
-    let advice = |problem: &str| format!("{problem}; name it: NAME={}", path.display());
+    let advice = |problem: &str| format!("{problem}; give it a name: NAME={}", path.display());
     let full =
         std::path::absolute(path).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?;
     // Only a trailing `..` needs the file system. A symlink keeps the name that was typed.
@@ -282,27 +282,27 @@ pub fn snap(text: &str) -> Result<String, String> {
         && self::snap(snap).is_ok()
     {
         return Err(format!(
-            "a whole snapshot is named here, without ':{rest}': write '{snap}'"
+            "this needs a snapshot without ':{rest}': write '{snap}'"
         ));
     }
 
     if text.trim() == "latest" || text.eq_ignore_ascii_case("latest") {
-        return Err(format!("'{text}' is no snapshot: write 'latest'"));
+        return Err(format!("'{text}' is not a snapshot: write 'latest'"));
     }
     if text.starts_with("latest") {
         return Err(format!(
-            "'{text}' is no snapshot: an older one than 'latest' is named by its id, which 'icecore snapshots' lists"
+            "'{text}' is not a snapshot: give the id of an older snapshot; 'icecore snapshots' lists them"
         ));
     }
 
     if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         let what = if text.is_empty() {
-            "no snapshot is named".to_owned()
+            "no snapshot given".to_owned()
         } else {
-            format!("'{text}' is no snapshot")
+            format!("'{text}' is not a snapshot")
         };
         return Err(format!(
-            "{what}: write 'latest' or the first digits of an id, 4 at least; 'icecore snapshots' lists them"
+            "{what}: write 'latest' or at least the first 4 digits of an id; 'icecore snapshots' lists them"
         ));
     }
 
@@ -351,8 +351,9 @@ fn below_source(path: &[u8]) -> Result<RelPath, String> {
         .filter(|name| !matches!(*name, b"" | b"."))
     {
         below = below.join(name).map_err(|problem| match name {
-            b".." => "a path in a source has no '..': write it from the source's root, without"
-                .to_owned(),
+            b".." => {
+                "a path in a source cannot contain '..': write it from the source's root".to_owned()
+            }
             _ => problem.to_string(),
         })?;
     }
@@ -363,7 +364,7 @@ fn below_source(path: &[u8]) -> Result<RelPath, String> {
 pub fn repository_id(text: &str) -> Result<RepoId, String> {
     text.to_ascii_lowercase()
         .parse()
-        .map_err(|why| format!("'{text}' is not a repository's id: {why}"))
+        .map_err(|why| format!("'{text}' is not a repository id: {why}"))
 }
 
 /// Reads `SNAP:SOURCE`. Neither part may be missing.
@@ -385,13 +386,11 @@ pub fn percentage(text: &str) -> Result<f64, String> {
             } else {
                 String::new()
             };
-            Err(format!(
-                "'{text}' is no share without '%': write {number}%{as_fraction}"
-            ))
+            Err(format!("'{text}' has no '%': write {number}%{as_fraction}"))
         }
         Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
         _ => Err(format!(
-            "'{text}' is no share; write for example 5% (above 0, at most 100)"
+            "'{text}' is not a percentage; write for example 5% (above 0, at most 100)"
         )),
     }
 }
@@ -402,7 +401,7 @@ pub fn whole_percent(text: &str) -> Result<u8, String> {
     match number.parse::<u8>() {
         Ok(percent @ 1..=100) => Ok(percent),
         _ => Err(format!(
-            "'{text}' is no whole number of percent from 1 to 100; write for example 5"
+            "'{text}' is not a whole percentage from 1 to 100; write for example 5"
         )),
     }
 }
@@ -446,7 +445,7 @@ fn span(
     example: &str,
     seconds: impl Fn(&str) -> Option<u64>,
 ) -> Result<Duration, String> {
-    let bad = || format!("'{text}' is no span of time; write for example {example}");
+    let bad = || format!("'{text}' is not a duration; write for example {example}");
     let mut rest = text.trim();
     let mut total: u64 = 0;
     if rest.is_empty() {

@@ -207,8 +207,8 @@ fn what_is_no_snapshot_is_answered_with_the_form_that_is_right() {
         (" latest", "write 'latest'"),
         ("latest~1", "'icecore snapshots'"),
         ("latest^", "'icecore snapshots'"),
-        ("5", "4 at least"),
-        ("nosuch:x", "4 at least"),
+        ("5", "at least the first 4"),
+        ("nosuch:x", "at least the first 4"),
     ] {
         let problem = snap(text).expect_err(text);
         assert!(problem.contains(right), "{text}: {problem}");

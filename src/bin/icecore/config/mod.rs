@@ -125,14 +125,17 @@ impl Config {
         };
 
         if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
-            return Err(top.error("passphrase_command", "it does not go with passphrase_file"));
+            return Err(top.error(
+                "passphrase_command",
+                "it cannot be combined with passphrase_file",
+            ));
         }
         if config.no_passphrase
             && (config.passphrase_file.is_some() || config.passphrase_command.is_some())
         {
             return Err(top.error(
                 "no_passphrase",
-                "it does not go with passphrase_file and passphrase_command",
+                "it cannot be combined with passphrase_file or passphrase_command",
             ));
         }
 
@@ -176,7 +179,7 @@ impl Config {
 /// of the file.
 fn repository(top: &ConfigSection<'_>) -> Result<Option<OsString>, ConfigError> {
     let address = top.parsed("repository", |text| match text {
-        "" => Err("an empty address".to_owned()),
+        "" => Err("empty address".to_owned()),
         // `sftp://…`, `s3://…`, `user@host:/path`
         _ if text.contains(':') && !text.starts_with(['~', '$']) => Ok(OsString::from(text)),
         _ => Ok(top
@@ -214,7 +217,7 @@ fn size(text: &str) -> Result<ByteSize, String> {
 fn backup(section: &ConfigSection<'_>) -> Result<BackupSettings, ConfigError> {
     let checkpoint_every = section.parsed("checkpoint_every", parse::duration)?;
     if checkpoint_every.is_some_and(|every| every.is_zero()) {
-        return Err(section.error("checkpoint_every", "it must be a span above 0"));
+        return Err(section.error("checkpoint_every", "it must be greater than 0"));
     }
     let backup = BackupSettings {
         tags: tags(section, "tags")?,

@@ -129,7 +129,7 @@ impl<'a> ConfigSection<'a> {
 
     fn wrong(&self, key: &str, value: Value<'_>, wanted: &str) -> ConfigError {
         let why = format!(
-            "this is a TOML {}, wanted is {wanted}",
+            "expected {wanted}, found a TOML {}",
             value.get_ref().type_str()
         );
         self.text.error(&value.span(), &self.named(key), why)
@@ -160,7 +160,7 @@ impl<'a> ConfigSection<'a> {
                 _ => Err(self.wrong(
                     key,
                     value,
-                    &format!("a list of tables, each headed by [[{key}]]"),
+                    &format!("a list of tables, each with the header [[{key}]]"),
                 )),
             },
         }
@@ -178,7 +178,7 @@ impl<'a> ConfigSection<'a> {
         };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(text.clone().into_owned())),
-            _ => Err(self.wrong(key, value, "a text in quotes")),
+            _ => Err(self.wrong(key, value, "a quoted string")),
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a> ConfigSection<'a> {
             Ok(number) if bounds.contains(&number) => Ok(Some(number)),
             _ => Err(self.error(
                 key,
-                format!("it must be {} to {}", bounds.start(), bounds.end()),
+                format!("it must be from {} to {}", bounds.start(), bounds.end()),
             )),
         }
     }
@@ -266,10 +266,10 @@ impl<'a> ConfigSection<'a> {
                 .iter()
                 .map(|one| match one.get_ref() {
                     DeValue::String(text) => Ok(text.clone().into_owned()),
-                    _ => Err(self.wrong(key, one, "a text in quotes")),
+                    _ => Err(self.wrong(key, one, "a quoted string")),
                 })
                 .collect(),
-            _ => Err(self.wrong(key, value, "a text or a list of texts")),
+            _ => Err(self.wrong(key, value, "a string or a list of strings")),
         }
     }
 
@@ -290,7 +290,7 @@ impl<'a> ConfigSection<'a> {
         let first = unknown.min_by_key(|(key, _)| key.span().start);
         let Some((key, _)) = first else { return Ok(()) };
         let known: Vec<&str> = asked.iter().copied().collect();
-        let why = format!("no such key here; there are {}", known.join(", "));
+        let why = format!("unknown key; the keys here are {}", known.join(", "));
         Err(self
             .text
             .error(&key.span(), &self.named(key.get_ref()), why))

@@ -55,15 +55,16 @@ pub fn sources(top: &ConfigSection<'_>) -> Result<Vec<SourceConfig>, ConfigError
         let name = section.needed("name")?;
         let name = parse::source_name(&name).map_err(|why| section.error("name", why))?;
         if sources.iter().any(|source| source.name == name) {
-            return Err(section.error("name", format!("another source is named '{name}'")));
+            return Err(section.error("name", format!("duplicate source name '{name}'")));
         }
         section.title = format!("source '{name}'");
         let before = section.commands("before")?;
         let after = section.commands("after")?;
 
         let kind = section.text("kind")?;
-        let kind = kind
-            .ok_or_else(|| section.error("kind", format!("this key is missing: it is {KINDS}")))?;
+        let kind = kind.ok_or_else(|| {
+            section.error("kind", format!("this key is missing: it is one of {KINDS}"))
+        })?;
         let capture = match kind.as_str() {
             "tree" => tree(&section, &sources)?,
             "command" => command(&section)?,
@@ -72,7 +73,7 @@ pub fn sources(top: &ConfigSection<'_>) -> Result<Vec<SourceConfig>, ConfigError
                 smallest: smallest(&section)?,
             },
             other => {
-                let why = format!("'{other}' is none of {KINDS}");
+                let why = format!("'{other}' is not one of {KINDS}");
                 return Err(section.error("kind", why));
             }
         };
@@ -98,7 +99,9 @@ fn tree(
     let place = match (section.path("path")?, section.text("volume")?) {
         (Some(path), None) => SourceLocation::Path(path),
         (None, Some(volume)) if !volume.is_empty() => SourceLocation::Volume(volume),
-        (Some(_), Some(_)) => return Err(section.error("volume", "it does not go with 'path'")),
+        (Some(_), Some(_)) => {
+            return Err(section.error("volume", "it cannot be combined with 'path'"));
+        }
         _ => return Err(section.error("path", "a tree needs a 'path' or a 'volume'")),
     };
 
@@ -106,9 +109,8 @@ fn tree(
         // The order of capture makes this true: a scan that starts after the dump has ended sees
         // every file of the dump's rows.
         if !earlier.iter().any(|source| source.name == database) {
-            let why = format!(
-                "no source '{database}' stands before this one, and sources are captured in order"
-            );
+            let why =
+                format!("no source '{database}' precedes this one; sources are captured in order");
             return Err(section.error("not_older_than", why));
         }
     }
@@ -117,7 +119,10 @@ fn tree(
         None => false,
         Some("alarm") => true,
         Some(other) => {
-            return Err(section.error("unchanged", format!("'{other}' is not \"alarm\"")));
+            return Err(section.error(
+                "unchanged",
+                format!("unknown value '{other}'; the only one is \"alarm\""),
+            ));
         }
     };
 
@@ -141,7 +146,7 @@ fn tree(
         if section.has("only") {
             return Err(section.error(
                 "only",
-                "it names no path, and nothing would be captured; without it all is",
+                "it names no path, so nothing would be captured; remove it to capture all",
             ));
         }
         None
@@ -177,7 +182,7 @@ fn command(section: &ConfigSection<'_>) -> Result<SourceKindConfig, ConfigError>
         "2KiB" => Ok(Cutting::Dump),
         "8KiB" => Ok(Cutting::Stream),
         _ => Err(format!(
-            "'{text}' is neither \"8KiB\" nor, for dumps in which scattered rows change, \"2KiB\""
+            "'{text}' is neither \"8KiB\" nor \"2KiB\" (for dumps in which scattered rows change)"
         )),
     })?;
     let profile = profile.unwrap_or(Cutting::Stream);
@@ -202,7 +207,7 @@ fn server(section: &ConfigSection<'_>) -> Result<DatabaseServer, ConfigError> {
                 ("password_file", password_file.is_some()),
             ] {
                 if is_there {
-                    return Err(section.error(key, "it does not go with 'container'"));
+                    return Err(section.error(key, "it cannot be combined with 'container'"));
                 }
             }
             ServerAccess::Docker { container }
@@ -224,7 +229,7 @@ fn smallest(section: &ConfigSection<'_>) -> Result<f64, ConfigError> {
         match text.trim_end_matches('%').trim().parse::<f64>() {
             Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
             _ => Err(format!(
-                "'{text}' is no share; write for example \"50%\", or \"0%\" for none"
+                "'{text}' is not a percentage; write for example \"50%\", or \"0%\" for none"
             )),
         }
     })?;
@@ -256,7 +261,9 @@ pub fn profile(
                 source: name.clone(),
                 place: place.clone(),
             })),
-            Some(source) => Err(section.error(key, format!("source '{}' is no tree", source.name))),
+            Some(source) => {
+                Err(section.error(key, format!("source '{}' is not a tree", source.name)))
+            }
         }
     };
 

@@ -136,19 +136,23 @@ fn numbers_are_read_in_their_base() {
 fn mistakes_are_told_with_line_and_key() {
     let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";
     let cases: &[(&str, usize, &str)] = &[
-        ("repositry = \"x\"", 1, "'repositry': no such key here"),
-        ("\n\nhost = 3", 3, "'host': this is a TOML integer"),
-        ("host = \"\"", 1, "an empty host"),
+        ("repositry = \"x\"", 1, "'repositry': unknown key"),
+        (
+            "\n\nhost = 3",
+            3,
+            "'host': expected a quoted string, found a TOML integer",
+        ),
+        ("host = \"\"", 1, "empty host"),
         ("host = \" \"", 1, "blanks"),
         ("repository = \"~user/repo\"", 1, "another user's home"),
         ("repository = \"$HOME/repo\"", 1, "a variable"),
         ("passphrase_file = \"~user/p\"", 1, "another user's home"),
         ("cache_dir = \"${HOME}/c\"", 1, "a variable"),
-        ("repository_id = \"07\"", 1, "not a repository's id"),
+        ("repository_id = \"07\"", 1, "not a repository id"),
         (
             "[[source]]\nname = \"a\"\npath = \"/x\"",
             1,
-            "missing: it is \"tree\", \"command\"",
+            "missing: it is one of \"tree\", \"command\"",
         ),
         (
             "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\nonly = []",
@@ -159,17 +163,17 @@ fn mistakes_are_told_with_line_and_key() {
         (
             "no_passphrase = true\npassphrase_file = \"p\"",
             1,
-            "does not go with passphrase_file",
+            "cannot be combined with passphrase_file",
         ),
-        ("[backup]\ntags = [\"a\", \"\"]", 2, "an empty tag"),
-        ("[backup]\ntags = \"a,b\"", 2, "no comma"),
+        ("[backup]\ntags = [\"a\", \"\"]", 2, "empty tag"),
+        ("[backup]\ntags = \"a,b\"", 2, "cannot contain a comma"),
         ("[retention]\nkeep_tags = [\" \"]", 2, "blanks"),
         ("[backup]\nmemory = \"1\"", 2, "at least 64MiB"),
-        ("[verify]\nmax_time = \"0s\"", 2, "above 0"),
+        ("[verify]\nmax_time = \"0s\"", 2, "greater than 0"),
         (
             "passphrase_file = \"a\"\npassphrase_command = \"b\"",
             2,
-            "does not go with passphrase_file",
+            "cannot be combined with passphrase_file",
         ),
         (
             "[retention]\nkeep_daily = \"some\"",
@@ -185,12 +189,12 @@ fn mistakes_are_told_with_line_and_key() {
         (
             "[retention]\nkeep_within = \"7\"",
             2,
-            "'keep_within': '7' is no span",
+            "'keep_within': '7' is not a duration",
         ),
         (
             "[backup]\nlevel = 20",
             2,
-            "[backup] 'level': it must be 1 to 19",
+            "[backup] 'level': it must be from 1 to 19",
         ),
         ("[verify]\nread_data = \"yes\"", 2, "true or false"),
         ("[hooks]\nbefore = \"'\"", 2, "[hooks] 'before'"),
@@ -204,7 +208,7 @@ fn mistakes_are_told_with_line_and_key() {
         (
             "[[source]]\nname = \"a\"\nkind = \"disk\"",
             3,
-            "source 'a' 'kind': 'disk' is none of",
+            "source 'a' 'kind': 'disk' is not one of",
         ),
         (
             "[[source]]\nname = \"a\"\nkind = \"tree\"",
@@ -214,7 +218,7 @@ fn mistakes_are_told_with_line_and_key() {
         (
             "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"x\"\nuser = \"y\"",
             5,
-            "source 'a' 'user': no such key",
+            "source 'a' 'user': unknown key",
         ),
         (
             "[[source]]\nname = \"a\"\nkind = \"command\"",
@@ -224,7 +228,7 @@ fn mistakes_are_told_with_line_and_key() {
         (
             "[[source]]\nname = \"a\"\nkind = \"postgresql\"\ncontainer = \"c\"\nport = 1",
             5,
-            "'port': it does not go with 'container'",
+            "'port': it cannot be combined with 'container'",
         ),
         (
             "[node]\nkeys = \"k\"",
@@ -246,19 +250,19 @@ fn mistakes_are_told_with_line_and_key() {
     }
 
     for (more, line, what) in [
-        ("unchanged = \"warn\"", 5, "'warn' is not \"alarm\""),
+        ("unchanged = \"warn\"", 5, "unknown value 'warn'"),
         (
             "not_older_than = \"db\"",
             5,
-            "no source 'db' stands before this one",
+            "no source 'db' precedes this one",
         ),
         ("exclude = [\"ok\",\n  \"b[0\"]", 5, "can match nothing"),
         ("only = [\"../x\"]", 5, "'only'"),
-        ("volume = \"v\"", 5, "does not go with 'path'"),
+        ("volume = \"v\"", 5, "cannot be combined with 'path'"),
         (
             "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"y\"",
             6,
-            "another source is named 'a'",
+            "duplicate source name 'a'",
         ),
     ] {
         let err = parse(&format!("{source}{more}\n")).expect_err(more);
@@ -295,7 +299,7 @@ fn a_tilde_is_the_home_directory() {
 
 #[test]
 fn a_secret_in_the_file_is_not_told() {
-    let err = parse("passphrase = \"hunter2\"\n").expect_err("no such key");
+    let err = parse("passphrase = \"hunter2\"\n").expect_err("unknown key");
     assert!(!err.contains("hunter2"), "{err}");
     let err = parse("passphrase_command = \"echo hunter2\n").expect_err("an open quote");
     assert!(!err.contains("hunter2"), "{err}");
