@@ -99,7 +99,7 @@ impl<'a> Context<'a> {
         match &self.config()?.host {
             Some(host) => Ok(host.clone()),
             None if host_name().is_empty() => {
-                Err(CliError::usage("this machine has no name").with_hint("use --host HOST"))
+                Err(CliError::usage("this machine has no host name").with_hint("use --host HOST"))
             }
             None => Ok(host_name()),
         }
@@ -116,11 +116,11 @@ impl<'a> Context<'a> {
 
     pub(crate) fn location(&self) -> Result<StoreLocation, CliError> {
         let address = self.repository_address()?.ok_or_else(|| {
-            CliError::usage("no repository named")
-                .with_hint("use -r REPO, set ICECORE_REPO, or name it in icecore.toml")
+            CliError::usage("no repository given")
+                .with_hint("use -r REPO, set ICECORE_REPO, or set it in icecore.toml")
         })?;
         let address = parse::address(&address)
-            .map_err(|why| CliError::usage(format!("the repository: {why}")))?;
+            .map_err(|why| CliError::usage(format!("invalid repository address: {why}")))?;
         StoreLocation::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 

@@ -71,11 +71,11 @@ impl GivenPassphrase {
                 bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"),
                 "is UTF-16 text with a byte order mark (BOM)",
             ),
-            (lines.contains(&b'\n'), "holds a second line"),
+            (lines.contains(&b'\n'), "has a second line"),
             (bytes.ends_with(b"\n"), "ends with an empty line"),
             (
                 lines.ends_with(b"\r"),
-                "ends with a carriage return (CR), as lines do that were written on Windows",
+                "ends with a carriage return (CR), as lines of Windows text files do",
             ),
             (
                 blank(bytes.first()) || blank(lines.last()),
@@ -91,7 +91,7 @@ impl GivenPassphrase {
 
         (!found.is_empty()).then(|| {
             format!(
-                "{} {}, which is taken as a part of the passphrase",
+                "{} {}, which counts as part of the passphrase",
                 self.origin,
                 found.join(" and ")
             )
@@ -105,7 +105,7 @@ pub fn said(global: &Global, env: &Env) -> Result<Option<PassphraseChoice>, CliE
     let given = given(global, env)?;
     match (given, global.no_passphrase || env.no_passphrase()?) {
         (Some(_), true) => Err(CliError::usage(
-            "--no-passphrase, and yet a passphrase was given",
+            "--no-passphrase cannot be combined with a passphrase",
         )),
         (Some(given), false) => Ok(Some(PassphraseChoice::Passphrase(given))),
         (None, true) => Ok(Some(PassphraseChoice::NoPassphrase)),
@@ -161,12 +161,12 @@ pub fn from_file(path: &Path) -> Result<GivenPassphrase, CliError> {
 pub fn from_command(command: &str) -> Result<GivenPassphrase, CliError> {
     if let Some(syntax) = shell_syntax(command) {
         return Err(CliError::usage(format!(
-            "'{syntax}' in the passphrase command is understood by a shell only, and none runs it: write sh -c 'COMMAND'"
+            "'{syntax}' in the passphrase command needs a shell, and the command runs without one: write sh -c 'COMMAND'"
         )));
     }
     let words = shell_words::split(command).map_err(|e| {
         CliError::usage(format!(
-            "the passphrase command cannot be split into words: {e}"
+            "cannot split the passphrase command into words: {e}"
         ))
     })?;
     let Some((program, arguments)) = words.split_first() else {
@@ -250,7 +250,7 @@ pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), Cli
 pub fn random_key() -> Result<Bytes, CliError> {
     let mut raw = Zeroizing::new([0_u8; KEY_BYTES]);
     getrandom::fill(&mut raw[..])
-        .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+        .map_err(|e| CliError::failed("cannot get random bytes from the system", e))?;
     let digits = b"0123456789abcdef";
     let hex = raw
         .iter()
@@ -342,7 +342,7 @@ pub fn ask() -> Result<Bytes, CliError> {
 /// Asks for a new passphrase, twice.
 pub fn ask_new() -> Result<Bytes, CliError> {
     let first = read_terminal("New passphrase: ")?;
-    let second = read_terminal("The same again: ")?;
+    let second = read_terminal("Repeat the passphrase: ")?;
     if first != second {
         return Err(CliError::usage("the two passphrases differ"));
     }

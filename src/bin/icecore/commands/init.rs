@@ -37,6 +37,6 @@ pub fn run(context: &Context<'_>, args: &InitArgs) -> Result<Outcome, CliError> 
         repository: id.to_string(),
     };
     Ok(meter.finish("init", Outcome::Done, &summary, || {
-        vec![format!("repository {id} made")]
+        vec![format!("created repository {id}")]
     }))
 }

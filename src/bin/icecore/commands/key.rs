@@ -100,7 +100,7 @@ pub fn run(context: &Context<'_>, args: &KeyArgs) -> Result<Outcome, CliError> {
                 context,
                 new,
                 "key change",
-                "made in place of the old",
+                "replaces the old one",
                 Repository::change_key,
             );
             if done.is_ok() {
@@ -193,7 +193,7 @@ fn retire_key_file(context: &Context<'_>) {
     match secret::retire_key_file(path) {
         Ok(old) => {
             let what = format!(
-                "the old key file opens nothing now; it was renamed to {}",
+                "the old key file no longer opens the repository; it was renamed to {}",
                 old.display()
             );
             context.ui.note(text::clean(&what));
@@ -212,7 +212,7 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
 
     meter.end();
     let mut out = context.ui.data()?;
-    let mut table = text::Table::new(&["slot", "made", "label", ""]);
+    let mut table = text::Table::new(&["slot", "created", "label", ""]);
     for SlotInfo {
         name,
         label,
@@ -231,7 +231,7 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
                 damage,
             })?;
         } else {
-            let mark = if *current { "used now" } else { "" };
+            let mark = if *current { "in use" } else { "" };
             table.row([
                 name.clone(),
                 text::when(*created),

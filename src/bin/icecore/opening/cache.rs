@@ -11,7 +11,7 @@ use crate::exit::CliError;
 use crate::ui::text;
 
 /// Hint for a cache that is not writable.
-const ADVICE: &str = "set ICECORE_CACHE_DIR to a directory that can be written";
+const ADVICE: &str = "set ICECORE_CACHE_DIR to a writable directory";
 
 /// The reaction to a cache that is not writable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,24 +44,24 @@ impl Context<'_> {
         {
             let made = self.temporary_cache.get_or_init(|| made);
             let what = format!(
-                "the cache {} cannot be written; this command uses a temporary one",
+                "cannot write to the cache {}; this command uses a temporary one",
                 root.display()
             );
             self.ui
                 .warn(format_args!("warning: {}; {ADVICE}", text::clean(&what)));
             return Ok(unlocked.open_cache(&made.0)?);
         }
-        Err(CliError::failed("the cache cannot be used", error).with_hint(ADVICE))
+        Err(CliError::failed("cannot use the cache", error).with_hint(ADVICE))
     }
 }
 
 impl TemporaryCache {
     /// Creates an empty directory that no other user can enter.
     fn make() -> Result<Self, CliError> {
-        let failed = |e| CliError::failed("cannot make a temporary cache", e);
+        let failed = |e| CliError::failed("cannot create a temporary cache", e);
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random)
-            .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+            .map_err(|e| CliError::failed("cannot get random bytes from the system", e))?;
         let name = format!("icecore-cache-{:016x}", u64::from_le_bytes(random));
         let path = std::env::temp_dir().join(name);
         DirBuilder::new()

@@ -79,11 +79,11 @@ impl NamedRepository {
         match self.expected() {
             Some(id) if error.kind() == ErrorKind::NoRepository => CliError::Absent {
                 message: format!(
-                    "there is no repository at {}, which should hold repository {id}",
+                    "there is no repository at {}: expected repository {id}",
                     self.location
                 ),
                 hint: Some(
-                    "is the disk mounted? If that repository is given up: 'icecore init' makes a new one there"
+                    "is the disk mounted? To give up that repository and create a new one: 'icecore init'"
                         .to_owned(),
                 ),
             },
@@ -132,7 +132,7 @@ impl Context<'_> {
             // before.
             Err(e) if e.kind() == ErrorKind::NoRepository && place.expected().is_none() => {
                 let (store, id) = self.init_at(&place, NewSecret::KeyFile, parity)?;
-                self.ui.note(format_args!("repository {id} made"));
+                self.ui.note(format_args!("created repository {id}"));
                 self.advise_naming(&place, id);
                 // Look the address up again: it has a pin now.
                 self.open_at(&self.place()?, store, CacheNeed::Lasting, observer)
@@ -147,9 +147,9 @@ impl Context<'_> {
         if let Some(id) = place.named.first() {
             let file = self.config()?.file.display();
             return Err(CliError::usage(format!(
-                "{file} names repository {id}, and a new one has another id"
+                "{file} names repository {id}, and a new repository gets a new id"
             ))
-            .with_hint("take 'repository_id' out of the file first"));
+            .with_hint("remove 'repository_id' from the file first"));
         }
         let (_, id) = self.init_at(&place, NewSecret::AskOrKeyFile, parity)?;
         self.advise_naming(&place, id);
@@ -171,7 +171,7 @@ impl Context<'_> {
         if config.repository.is_some() && place.own_config {
             let file = config.file.display().to_string();
             let what = format!(
-                "{} can say that no other repository is meant: repository_id = \"{id}\"",
+                "to accept only this repository, add to {}: repository_id = \"{id}\"",
                 text::clean(&file)
             );
             self.ui.note(what);
@@ -190,9 +190,7 @@ impl Context<'_> {
 
         for RememberedPin { address, known } in &remembered {
             if let KnownRepository::Damaged(why) | KnownRepository::Unreadable(why) = known {
-                let what = format!(
-                    "what is remembered of the repository at {address} cannot be read: {why}"
-                );
+                let what = format!("cannot read the remembered repository at {address}: {why}");
                 self.ui
                     .warn(format_args!("warning: {}", text::clean(&what)));
             }
@@ -241,13 +239,14 @@ impl Context<'_> {
                 let file = self.config()?.file.display();
                 let names: Vec<String> = place.named.iter().map(ToString::to_string).collect();
                 let message = format!(
-                    "cannot open {}: it is another repository ({shown}) than the one that {file} names ({})",
+                    "cannot open {}: it is repository {shown}, not the one that {file} names ({})",
                     place.location,
                     names.join(", ")
                 );
                 return refused(
                     message,
-                    "is the right disk mounted? 'repository_id' says which it is".into(),
+                    "is the right disk mounted? 'repository_id' names the expected repository"
+                        .into(),
                 );
             };
             return Ok(*id);
@@ -263,7 +262,10 @@ impl Context<'_> {
             );
             return refused(
                 message,
-                format!("give {}accept-repository the right id", self.option_prefix),
+                format!(
+                    "give the right id with {}accept-repository",
+                    self.option_prefix
+                ),
             );
         }
 
@@ -271,13 +273,13 @@ impl Context<'_> {
         // to this repository.
         if let Some(pin) = place.pins().find(|pin| !ids.contains(&pin.repository)) {
             let message = format!(
-                "cannot open {}: it is another repository ({shown}) than the one used before ({})",
+                "cannot open {}: it is repository {shown}, not the one used before ({})",
                 place.location, pin.repository
             );
             let option = format!("{}accept-repository {shown}", self.option_prefix);
             return refused(
                 message,
-                format!("is the right disk mounted? If this repository is meant: {option}"),
+                format!("is the right disk mounted? To accept this repository: {option}"),
             );
         }
 
@@ -321,7 +323,7 @@ impl Context<'_> {
         )?;
 
         if !sealed {
-            let what = "it opens without a passphrase: whoever can reach it can read it";
+            let what = "it opens without a passphrase: anyone with its files can read them";
             observer.problem(&Problem::new(Severity::Note, "the repository", what));
         }
 
@@ -346,7 +348,7 @@ impl Context<'_> {
             let new = pin.repository;
             let old = known.repository;
             self.ui.note(format_args!(
-                "{} is repository {new} from now on; it was {old}",
+                "{} is now repository {new}; it was {old}",
                 place.location
             ));
         }
@@ -427,12 +429,10 @@ impl Context<'_> {
             key_file,
         ) {
             (Ok(_), Some(path)) => {
-                self.ui.warn(format_args!(
-                    "The key of this repository is in {}.",
-                    path.display()
-                ));
                 self.ui
-                    .warn("Keep a copy elsewhere: without it the backup is lost.");
+                    .warn(format_args!("created key file {}", path.display()));
+                self.ui
+                    .warn("keep a copy elsewhere: without it the backup is lost");
             }
             (Ok(_), None) => {}
             (Err(error), key_file) => {
@@ -460,7 +460,7 @@ impl Context<'_> {
         let ui = self.ui;
         interrupts.hand_over(move || {
             flag.cancel();
-            ui.note("stopping; once more to stop at once");
+            ui.note("stopping cleanly; press Ctrl-C again to stop at once");
         });
         cancel
     }
@@ -480,12 +480,12 @@ fn drop_unused_key(store: &SharedStore, id: RepoId, path: &Path) {
 }
 
 fn listen() -> Result<Interrupts, CliError> {
-    Interrupts::listen().map_err(|e| CliError::failed("cannot listen to signals", e))
+    Interrupts::listen().map_err(|e| CliError::failed("cannot install signal handlers", e))
 }
 
 fn new_id() -> Result<RepoId, CliError> {
     let mut bytes = [0; RepoId::LEN];
     getrandom::fill(&mut bytes)
-        .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+        .map_err(|e| CliError::failed("cannot get random bytes from the system", e))?;
     Ok(RepoId::new(bytes))
 }

@@ -143,7 +143,7 @@ impl Pin {
                 Err(why) => KnownRepository::Damaged(why),
             },
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                KnownRepository::Damaged("it is longer than any that icecore writes".to_owned())
+                KnownRepository::Damaged("the record is too long".to_owned())
             }
             Err(error) => KnownRepository::Unreadable(format!("{error}: {}", error.source)),
         }
@@ -195,12 +195,12 @@ impl Pin {
             None => record.address.as_bytes() == address.0,
         };
         if !same {
-            return Err("it speaks of another address".to_owned());
+            return Err("the record is for another address".to_owned());
         }
         let repository = record
             .repository
             .parse()
-            .map_err(|e| format!("its repository: {e}"))?;
+            .map_err(|e| format!("invalid repository id: {e}"))?;
         let pin = Self {
             repository,
             sealed: record.passphrase,
@@ -211,7 +211,7 @@ impl Pin {
             .check
             .is_some_and(|check| check != pin.check(address))
         {
-            return Err("its check does not agree".to_owned());
+            return Err("the record's checksum does not match".to_owned());
         }
         Ok(pin)
     }
@@ -268,7 +268,7 @@ fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         };
         if found.len() == LINKS_MAX {
-            return Err(io::Error::other("it leads through too many links"));
+            return Err(io::Error::other("too many symbolic links"));
         }
 
         // Record the spelling before this link is followed.
@@ -416,7 +416,7 @@ mod tests {
                 matches!(known, KnownRepository::Damaged(_)),
                 "{junk:.20}: {known:?}"
             );
-            pin.store(&state, &here, &known).expect("stored anew");
+            pin.store(&state, &here, &known).expect("stored again");
             assert_eq!(Pin::load(&state, &here), KnownRepository::Pinned(pin));
             let aside = fs::read_dir(file.parent().expect("a parent"))
                 .expect("list")

@@ -158,7 +158,7 @@ impl Context<'_> {
             Ok(unlocked) => Ok((unlocked, false, interrupts)),
             Err(RepoError::WrongKey { .. }) => {
                 let message = format!(
-                    "cannot open {}: it has a passphrase, and should have none",
+                    "cannot open {}: it has a passphrase, but none was expected",
                     place.location
                 );
                 let hint =
@@ -179,15 +179,15 @@ impl Context<'_> {
         let was_sealed = place.was_sealed(id);
         let (why, hint) = if was_sealed {
             (
-                "it opens without a passphrase now, and needed one before",
+                "it opens without a passphrase now, but needed one before",
                 format!(
-                    "another may stand in its place. If this is meant: {prefix}no-passphrase {prefix}accept-repository {id}"
+                    "another repository may have replaced it. To open it anyway: {prefix}no-passphrase {prefix}accept-repository {id}"
                 ),
             )
         } else {
             (
-                "it opens without a passphrase, and nothing says that this is meant",
-                format!("if this repository is meant, say so once: {prefix}no-passphrase"),
+                "it opens without a passphrase, and this was never confirmed",
+                format!("if this is the right repository, confirm it once: {prefix}no-passphrase"),
             )
         };
         CliError::Locked {
@@ -209,7 +209,7 @@ impl Context<'_> {
                 Some(oddity) => CliError::Locked {
                     message: format!("{error}; {oddity}"),
                     hint: Some(
-                        "give the right passphrase; of a file only one newline at its end is left out".into(),
+                        "give the right passphrase; of a file, only one trailing newline is ignored".into(),
                     ),
                 },
                 None => error.into(),
