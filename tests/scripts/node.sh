@@ -111,7 +111,7 @@ keep_truth C "$node"
 step 4 "node check of the while-writing one" ice node check "$B"
 says "$half" "it names the half-written file"
 step 0 "node check of the latest" ice node check
-says 'nothing|0 (files )?missing' "nothing is missing in it"
+says 'no pinned file is missing|0 (files )?missing' "nothing is missing in it"
 
 # ---------------------------------------------------------------------------------------- destroyed, and brought back
 
@@ -139,7 +139,7 @@ same_rows "$C" "the database's dump is the stored one"
 alive "restored"
 same_node C "$node" "restored"
 step 0 "node check of the restored node" ice node check --live
-says 'nothing|0 (files )?missing' "nothing is missing"
+says 'no pinned file is missing|0 (files )?missing' "nothing is missing"
 
 lost=$(node_data pick --pin message --place local) root=$(node_data pick --type dir --pin message) flipped=$(node_data pick --pin content)
 graced=$(node_data pick --pin grace_period --place local)

@@ -40,10 +40,8 @@ const NICENESS: i32 = 15;
 pub fn run(context: &Context<'_>, args: &NodeBackupArgs) -> Result<Outcome, CliError> {
     let config = context.config()?;
     if config.sources.is_empty() {
-        return Err(CliError::usage(
-            "there is no configuration that says what belongs to the node",
-        )
-        .with_hint("'icecore node init' writes one from the compose file"));
+        return Err(CliError::usage("no sources are configured for the node")
+            .with_hint("'icecore node init' writes one from the compose file"));
     }
     // Run at low priority on a live node. If that is not allowed, the job still runs.
     let _ = rustix::process::setpriority_process(None, NICENESS);

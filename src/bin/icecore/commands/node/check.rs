@@ -237,11 +237,11 @@ fn line(finding: &FileFinding<'_>) -> String {
     } = finding;
     let what = match finding.kind {
         FileFindingKind::Missing => "missing".to_owned(),
-        FileFindingKind::WrongName => "not what its name says".to_owned(),
+        FileFindingKind::WrongName => "content does not match its name".to_owned(),
         FileFindingKind::Torn => "changed while it was captured".to_owned(),
         FileFindingKind::WrongSize { stored, expected } => {
             format!(
-                "{} bytes where its row says {}",
+                "{} bytes, but its row says {}",
                 text::number(stored),
                 text::number(expected)
             )
@@ -299,7 +299,7 @@ impl CheckedPlace {
     fn line(&self, what: &str) -> String {
         let stored = text::counted(self.stored, "file", "files");
         let mut line = format!(
-            "{what}: {stored} there, {} needed",
+            "{what}: {stored} present, {} needed",
             text::number(self.wanted)
         );
         if self.missing > 0 {
@@ -314,10 +314,13 @@ impl CheckedPlace {
             ));
         }
         for (count, what) in [
-            (self.wrong_name, "not what their name says"),
+            (
+                self.wrong_name,
+                "with content that does not match their name",
+            ),
             (self.torn, "changed while they were captured"),
-            (self.wrong_size, "not as long as their row says"),
-            (self.vanished, "gone meanwhile"),
+            (self.wrong_size, "with a size that differs from their row"),
+            (self.vanished, "vanished during the check"),
         ] {
             if count > 0 {
                 line.push_str(&format!(", {} {what}", text::number(count)));
@@ -358,14 +361,14 @@ impl NodeCheckSummary {
         lines.push(self.local_storage.line("local storage"));
         lines.push(self.ipfs.line("IPFS"));
         lines.push(match self.missing {
-            0 => "nothing is missing that is pinned".to_owned(),
+            0 => "no pinned file is missing".to_owned(),
             1 => "1 pinned file is missing".to_owned(),
             missing => format!("{} pinned files are missing", text::number(missing)),
         });
         if self.mismatches > 0 {
             let files = text::counted(self.mismatches, "mismatch", "mismatches");
             lines.push(format!(
-                "damage: {files} between stored files and what is said of them"
+                "damage: {files} between stored files and their names or rows"
             ));
         }
         lines
@@ -405,7 +408,7 @@ mod tests {
             expected: 2,
         };
         let size = finding(size, PinRows::default(), "Qm1");
-        assert_eq!(line(&size), "files/Qm1: 1,000 bytes where its row says 2");
+        assert_eq!(line(&size), "files/Qm1: 1,000 bytes, but its row says 2");
         let value = serde_json::to_value(FileRecord::new(&size)).expect("JSON");
         let expected = serde_json::json!({
             "type": "file", "kind": "wrong-size", "hash": "Qm1", "pins": [], "source": "files", "path": "Qm1",
@@ -432,9 +435,9 @@ mod tests {
             summary.lines("2s", 0),
             [
                 "10 files in the database, 9 of them pinned, checked in 2s",
-                "local storage: 8 files there, 8 needed",
-                "IPFS: 0 files there, 0 needed",
-                "nothing is missing that is pinned",
+                "local storage: 8 files present, 8 needed",
+                "IPFS: 0 files present, 0 needed",
+                "no pinned file is missing",
             ]
         );
 
@@ -444,12 +447,12 @@ mod tests {
         assert_eq!(lines[0], "and 3 more; --list FILE writes them all");
         assert_eq!(
             lines[3],
-            "IPFS: 0 files there, 0 needed, 1 missing (message 1), 2 not what their name says"
+            "IPFS: 0 files present, 0 needed, 1 missing (message 1), 2 with content that does not match their name"
         );
         assert_eq!(lines[4], "1 pinned file is missing");
         assert_eq!(
             lines[5],
-            "damage: 2 mismatches between stored files and what is said of them"
+            "damage: 2 mismatches between stored files and their names or rows"
         );
     }
 }

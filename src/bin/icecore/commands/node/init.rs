@@ -105,7 +105,7 @@ pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliErr
 
     let project = compose::load(request).map_err(|err| {
         let hint = err.hint().map(str::to_owned);
-        let message = "the compose project cannot be read".to_owned();
+        let message = "cannot read the compose project".to_owned();
         CliError::Failed {
             message,
             source: Some(Box::new(err)),
@@ -114,7 +114,7 @@ pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliErr
     })?;
     if project.directory.to_str().is_none() {
         return Err(CliError::usage(
-            "the compose file's directory has a name that is not UTF-8",
+            "the name of the compose file's directory is not UTF-8",
         ));
     }
 
@@ -171,7 +171,7 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 fn settings(context: &Context<'_>) -> Result<TemplateSettings, CliError> {
     let text = |path: PathBuf| {
         let path = path.into_os_string().into_string();
-        path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
+        path.map_err(|_| CliError::usage("icecore.toml can contain only UTF-8 paths"))
     };
     let global = context.global;
     let env = &context.env;
@@ -212,7 +212,7 @@ fn settings(context: &Context<'_>) -> Result<TemplateSettings, CliError> {
 }
 
 fn taken(file: &Path) -> CliError {
-    let message = format!("there is a file {} already", file.display());
+    let message = format!("{} already exists", file.display());
     let hint = "use --force to replace it, or --output FILE to write another".to_owned();
     CliError::Failed {
         message,
@@ -238,7 +238,7 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
 
 /// Prints the parts that were found and those that were not on standard output.
 fn list(context: &Context<'_>, node: &NodeDiscovery) -> Result<(), CliError> {
-    let mut table = text::Table::new(&["part", "what was found"]);
+    let mut table = text::Table::new(&["part", "found"]);
     let mut row = |part: &str, found: Option<String>| {
         table.row([
             part.to_owned(),
@@ -257,7 +257,7 @@ fn list(context: &Context<'_>, node: &NodeDiscovery) -> Result<(), CliError> {
         Some(format!("{} ({})", node.project, files.join(", "))),
     );
     if let Some(why) = &node.no_engine {
-        let what = format!("not asked, names are those that compose would give: {why}");
+        let what = format!("not asked, using the names that compose would give: {why}");
         row("Docker engine", Some(what));
     }
     row(
@@ -315,10 +315,10 @@ fn last_lines(
 ) -> Vec<String> {
     let mut lines = vec![format!("written to {}", file.display())];
     if settings.repository.is_none() {
-        lines.push("fill in 'repository' there: where the backups go".to_owned());
+        lines.push("set 'repository' there: the address for the backups".to_owned());
     }
     if !all {
-        lines.push("fill in there what was not found, or the backup is without it".to_owned());
+        lines.push("fill in the missing parts there, or they are not backed up".to_owned());
     }
     let usual = context
         .env

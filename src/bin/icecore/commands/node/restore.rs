@@ -94,10 +94,10 @@ pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, Cli
         .into_iter()
         .all(|part| part.source(profile).is_none())
     {
-        return Err(CliError::usage(
-            "the configuration does not say what belongs to the node: [node]",
-        )
-        .with_hint("'icecore node init' writes one from the compose file"));
+        return Err(
+            CliError::usage("the configuration names no parts of the node in [node]")
+                .with_hint("'icecore node init' writes one from the compose file"),
+        );
     }
 
     let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
@@ -363,7 +363,7 @@ impl PlanRecord {
             }
             Self::Container {
                 name, state: None, ..
-            } => format!("container {name}: there is none"),
+            } => format!("container {name}: does not exist"),
             Self::Container {
                 name,
                 state: Some(state),
@@ -391,13 +391,13 @@ impl PlanRecord {
                 ..
             } => {
                 let tables = tables.map(|tables| text::counted(tables, "table", "tables"));
-                let tables = tables.unwrap_or_else(|| "what it holds is unknown".to_owned());
+                let tables = tables.unwrap_or_else(|| "unknown contents".to_owned());
                 let used = match sessions.as_slice() {
                     [] => String::new(),
                     sessions => format!(", in use by {}", sessions.join(", ")),
                 };
                 format!(
-                    "database '{name}': replaces what is there ({tables}, {}{used})",
+                    "database '{name}': replaces the existing one ({tables}, {}{used})",
                     text::size(*bytes)
                 )
             }
@@ -419,15 +419,15 @@ impl PlanRecord {
                 let here = here.as_deref().unwrap_or("?");
                 match (*state, here_digest, why) {
                     ("same", _, _) => format!("{ran}, the same as here"),
-                    ("not-here", _, _) => format!("{ran}, {here} is to be pulled"),
-                    (_, _, Some(why)) => format!("{ran}, what is here is not known: {why}"),
+                    ("not-here", _, _) => format!("{ran}, {here} must be pulled"),
+                    (_, _, Some(why)) => format!("{ran}, here: unknown ({why})"),
                     (_, Some(digest), None) => {
-                        format!("{ran}, here: {here} ({digest}), another one")
+                        format!("{ran}, here: {here} ({digest}), not the same")
                     }
-                    (_, None, None) => format!("{ran}, here: {here}, another one"),
+                    (_, None, None) => format!("{ran}, here: {here}, not the same"),
                 }
             }
-            Self::Obstacle { message, .. } => format!("in the way: {message}"),
+            Self::Obstacle { message, .. } => format!("obstacle: {message}"),
         };
 
         text::clean(&line)
@@ -513,7 +513,7 @@ impl PartName {
         let mut line = format!("{}: {snapshot}:{}", self.part, self.source);
         let size = text::size(self.bytes_written);
         if self.place.is_empty() {
-            line.push_str(&format!(", {size} fed to the server"));
+            line.push_str(&format!(", {size} sent to the server"));
         } else {
             let written = text::number(self.written);
             line.push_str(&format!(
@@ -524,9 +524,12 @@ impl PartName {
         for (count, what) in [
             (self.deleted, "deleted"),
             (self.failed, "failed"),
-            (self.incomplete, "not whole in the snapshot"),
-            (self.left_out, "left out, not what their name says"),
-            (self.refused_metadata, "pieces of metadata not set"),
+            (self.incomplete, "incomplete in the snapshot"),
+            (
+                self.left_out,
+                "left out (content does not match their name)",
+            ),
+            (self.refused_metadata, "metadata items not set"),
         ] {
             if count > 0 {
                 line.push_str(&format!(", {} {what}", text::number(count)));
@@ -577,7 +580,7 @@ mod tests {
             }
             .line()
         };
-        assert_eq!(container(None, false), "container c: there is none");
+        assert_eq!(container(None, false), "container c: does not exist");
         assert_eq!(
             container(Some("running"), true),
             "container c: running, must be stopped"
@@ -592,7 +595,7 @@ mod tests {
         };
         assert_eq!(
             database.line(),
-            "database 'aleph': replaces what is there (2 tables, 0 B, in use by aleph)"
+            "database 'aleph': replaces the existing one (2 tables, 0 B, in use by aleph)"
         );
     }
 }
