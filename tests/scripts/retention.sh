@@ -43,7 +43,7 @@ find "$two/snapshots" -type f -exec touch {} +
 step 0 "another host's" ice -r "$two" --config "$T/other.toml" backup "$T/data"
 step 0 "and one more" ice -r "$two" --config "$T/other.toml" backup "$T/data"
 step 1 "a dry run over both" ice -r "$two" forget --keep-last 1 --dry-run
-says '1 group was left as it is: .*5 of 6 would be forgotten' "says what it would refuse"
+says '1 group was left alone: .*5 of 6 would be forgotten' "says what it would refuse"
 step 1 "most of the time is not forgotten" ice -r "$two" forget --keep-last 1 --prune --json
 one_error_line "and that is said"
 says '^hint: .*--force' "and how to"

@@ -118,7 +118,7 @@ fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
     {
         None => Ok(()),
         Some(name) => {
-            let message = format!("--accept '{name}' names no source of this backup");
+            let message = format!("--accept '{name}' is not a source of this backup");
             Err(CliError::usage(message)
                 .with_hint(format!("its sources are: {}", names.join(", "))))
         }
@@ -176,7 +176,7 @@ fn lines(report: &BackupReport, counts: &json::CountsRecord, elapsed: &str) -> V
     {
         let name = &source.name;
         let what = text::counted(source.counts.incomplete, "entry", "entries");
-        lines.push(format!("{name}: {what} could not be captured whole"));
+        lines.push(format!("{name}: {what} could not be captured completely"));
     }
 
     lines.push(match &report.snapshot {
@@ -253,7 +253,7 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
             continue;
         };
         let why = format!(
-            "source '{source}', the node's {}, stands before its database '{database}' in {}: files that are captured first are older than it, and 'node restore' refuses such a snapshot",
+            "source '{source}', the node's {}, precedes its database '{database}' in {}: its files would be older than the database, and 'node restore' refuses such a snapshot",
             part.name(),
             config.file.display()
         );

@@ -113,20 +113,20 @@ pub struct BackupArgs {
     allow_empty: bool,
 
     /// zstd level, 1 to 19
-    #[arg(long, value_name = "N", help_heading = "How",
+    #[arg(long, value_name = "N", help_heading = "Execution",
           value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
     /// Memory budget (default: 256 MiB)
-    #[arg(long, value_name = "SIZE", help_heading = "How", value_parser = parse::memory)]
+    #[arg(long, value_name = "SIZE", help_heading = "Execution", value_parser = parse::memory)]
     memory: Option<ByteSize>,
     /// Threads that cut, hash and compress (default: one per core)
-    #[arg(long, value_name = "N", help_heading = "How", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", help_heading = "Execution", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// How often to make a checkpoint, from which an interrupted backup resumes (default: 5m)
-    #[arg(long, value_name = "SPAN", help_heading = "How", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", help_heading = "Execution", value_parser = parse::duration)]
     checkpoint_every: Option<Duration>,
     /// Read and count, store nothing; run no hooks and no commands around a source
-    #[arg(short = 'n', long, help_heading = "How")]
+    #[arg(short = 'n', long, help_heading = "Execution")]
     dry_run: bool,
 }
 
@@ -167,7 +167,7 @@ impl BackupArgs {
             || self.files_from.is_some()
             || self.one_file_system;
         if leaves_out || self.immutable || self.parent.is_some() {
-            let message = "what is left out, --immutable and --parent need a PATH; the sources of icecore.toml have their own";
+            let message = "exclusions, --immutable and --parent need a PATH; sources of icecore.toml have their own settings";
             return Err(CliError::usage(message));
         }
         Ok(())
@@ -195,17 +195,17 @@ impl BackupArgs {
 
         if seen.is_empty() {
             return Err(CliError::usage("nothing to back up")
-                .with_hint("name a PATH, --stdin or --command, or sources in icecore.toml"));
+                .with_hint("give a PATH, --stdin or --command, or add sources to icecore.toml"));
         }
 
         if !self.source.is_empty() {
             return Err(CliError::usage(
-                "--source chooses among the sources of icecore.toml, and other sources are named here",
+                "--source selects sources of icecore.toml and cannot be combined with other sources",
             ));
         }
 
         if self.checkpoint_every.is_some_and(|every| every.is_zero()) {
-            return Err(CliError::usage("--checkpoint-every needs a span above 0"));
+            return Err(CliError::usage("--checkpoint-every must be greater than 0"));
         }
 
         let lists = self.exclude_file.iter().chain(&self.files_from);
@@ -213,10 +213,8 @@ impl BackupArgs {
             .filter(|file| file.as_os_str() == parse::STANDARD_INPUT)
             .count();
         if from_stdin + usize::from(self.stdin.is_some()) > 1 {
-            return Err(
-                CliError::usage("standard input can be read for one thing alone")
-                    .with_hint("write the list to a file, and give its path"),
-            );
+            return Err(CliError::usage("standard input can be used only once")
+                .with_hint("write the list to a file, and give its path"));
         }
 
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {

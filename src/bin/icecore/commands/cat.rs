@@ -29,7 +29,7 @@ pub fn run(context: &Context<'_>, args: &CatArgs) -> Result<Outcome, CliError> {
             "write {snap}:SOURCE; 'icecore ls {snap}' lists the sources",
             snap = args.what.snap
         );
-        return Err(CliError::usage("no source named").with_hint(hint));
+        return Err(CliError::usage("no source given").with_hint(hint));
     }
     if context.ui.json {
         return Err(CliError::usage("'cat' writes contents, not JSON"));

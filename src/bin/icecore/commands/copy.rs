@@ -116,7 +116,7 @@ impl<'a> CopyRecord<'a> {
         );
         match &item.outcome {
             CopyOutcome::Copied(id) => format!("{what} copied as {}", id.short()),
-            CopyOutcome::There(id) => format!("{what} is there as {}", id.short()),
+            CopyOutcome::There(id) => format!("{what} already exists as {}", id.short()),
             CopyOutcome::Wanted => format!("{what} would be copied"),
             CopyOutcome::Failed(why) => format!("{what} not copied: {}", text::clean(why)),
         }
@@ -217,7 +217,7 @@ fn no_other(error: CliError) -> CliError {
                 }
             });
             let hint =
-                "check the address given with --to; 'icecore init -r REPO' makes a new repository";
+                "check the address given with --to; 'icecore init -r REPO' creates a repository";
             CliError::Absent {
                 message: message.unwrap_or_default(),
                 hint: Some(hint.to_owned()),
@@ -241,7 +241,7 @@ impl CopySummary {
         };
         let stored = text::size(self.stored_bytes);
         format!(
-            "{copied} {verb}, {} there already{failed}; {stored} stored",
+            "{copied} {verb}, {} already present{failed}; {stored} stored",
             text::number(self.there)
         )
     }

@@ -56,22 +56,22 @@ pub struct ForgetArgs {
 
     /// Judge only snapshots of this host (default: all hosts, or with [retention] of icecore.toml
     /// only its own host); with SNAP: the host that 'latest' refers to
-    #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host", value_parser = parse::host)]
+    #[arg(long, value_name = "HOST", help_heading = "Selection", conflicts_with = "any_host", value_parser = parse::host)]
     host: Option<String>,
     /// Judge snapshots of all hosts by [retention] too; with SNAP: 'latest' is the newest of any
     /// host
-    #[arg(long, help_heading = "What is judged")]
+    #[arg(long, help_heading = "Selection")]
     any_host: bool,
     /// Judge only snapshots with this tag (can be repeated)
-    #[arg(long, value_name = "TAG", help_heading = "What is judged", value_parser = parse::tag)]
+    #[arg(long, value_name = "TAG", help_heading = "Selection", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Judge only snapshots with a source of this name
-    #[arg(long, value_name = "NAME", help_heading = "What is judged")]
+    #[arg(long, value_name = "NAME", help_heading = "Selection")]
     source: Option<String>,
     /// Properties that snapshots judged together share: host, sources (the set of names), paths
     /// (the names, each tree's path and each stream's program), tags, or none (default: host,paths;
     /// with [retention], the sources of icecore.toml are compared by name alone)
-    #[arg(long, value_name = "WHAT", value_parser = group_by, help_heading = "What is judged")]
+    #[arg(long, value_name = "WHAT", value_parser = group_by, help_heading = "Selection")]
     group_by: Option<GroupBy>,
 
     /// Forget even if a group would lose most of its snapshots and days
@@ -89,7 +89,7 @@ pub struct ForgetArgs {
 #[derive(Debug, clap::Args)]
 #[group(id = "rules", multiple = true)]
 #[command(
-    next_help_heading = "What is kept (N is a number or 'all'; SPAN is for example 36h, 30d, 8w, 6mo or 1y)"
+    next_help_heading = "Retention rules (N is a number or 'all'; SPAN is for example 36h, 30d, 8w, 6mo or 1y)"
 )]
 struct KeepOptions {
     /// The newest N
@@ -155,7 +155,7 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
             "tags" => by.tags = true,
             _ => {
                 return Err(format!(
-                    "'{word}' is none of host, sources, paths, tags; 'none' stands alone"
+                    "'{word}' is not one of host, sources, paths, tags; 'none' cannot be combined"
                 ));
             }
         }
@@ -290,7 +290,7 @@ impl ForgetSummary {
                 if comes_back {
                     "'icecore undelete' brings them back until then"
                 } else {
-                    "until then they can be brought back on the machine whose disk it is, not over this mount"
+                    "until then they can be brought back on the machine that has the disk, not over this mount"
                 }
             )
         };
@@ -329,8 +329,8 @@ pub fn run(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError
     };
 
     if args.snaps.is_empty() && policy.is_empty() {
-        return Err(CliError::usage("say what to keep, or which snapshots to forget")
-            .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
+        return Err(CliError::usage("no retention rules and no snapshots given")
+            .with_hint("set [retention] in icecore.toml, or use for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
     }
 
     if !args.snaps.is_empty() {
@@ -472,14 +472,10 @@ fn refused(report: &ForgetReport) -> Option<Error> {
     let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
     let why = match groups.as_slice() {
         [] => return None,
-        [one] => format!("1 group was left as it is: {one}"),
-        all => format!(
-            "{} groups were left as they are: {}",
-            all.len(),
-            all.join("; ")
-        ),
+        [one] => format!("1 group was left alone: {one}"),
+        all => format!("{} groups were left alone: {}", all.len(), all.join("; ")),
     };
-    let hint = "is the policy meant so, and the clock right? --dry-run shows what is kept and why; --force forgets them";
+    let hint = "check the policy and the clock; --dry-run shows each decision and its reasons; --force forgets them";
     Some(Error::Refused { why, hint })
 }
 

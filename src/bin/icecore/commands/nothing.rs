@@ -34,7 +34,7 @@ pub fn tell_nothing_of<'s>(
 ) {
     let all: Vec<&StoredSnapshot> = all.into_iter().collect();
     if let Some(why) = why(&all, filter) {
-        observer.problem(&Problem::new(severity, "no snapshot is selected", why));
+        observer.problem(&Problem::new(severity, "no snapshot selected", why));
     }
 }
 
@@ -75,7 +75,7 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
         }
     }
 
-    Some("none has all of what is asked for; 'icecore snapshots' lists them".to_owned())
+    Some("none matches all conditions; 'icecore snapshots' lists them".to_owned())
 }
 
 fn listed(names: &BTreeSet<&str>) -> Option<String> {

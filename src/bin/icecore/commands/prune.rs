@@ -172,7 +172,7 @@ impl PruneSummary {
 /// Formats the report for people.
 pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
     if report.other_prune {
-        return vec!["another prune is at work: nothing was done".to_owned()];
+        return vec!["another prune is running: nothing was done".to_owned()];
     }
     let packs = |amount: PackAmount| text::counted(amount.packs, "pack", "packs");
     let would = if report.dry_run { "would be " } else { "" };
@@ -186,7 +186,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
 
     if report.adopted.packs > 0 {
         lines.push(format!(
-            "{} that no segment told of {would}published",
+            "{would}added to the index: {}",
             packs(report.adopted)
         ));
     }
@@ -207,15 +207,15 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
     match report.copy_stopped {
         Some(CopyStop::Full) => {
             lines.push(
-                "no space left for copies: free space, or run it again once packs were deleted"
+                "no space left for copies: free some, or run prune again after it has deleted packs"
                     .to_owned(),
             );
         }
         Some(CopyStop::MaxRepack) => {
-            lines.push("more could be copied: --max-repack was reached".to_owned());
+            lines.push("stopped copying: --max-repack was reached".to_owned());
         }
         Some(CopyStop::MaxTime) => {
-            lines.push("more could be copied: --max-time was reached".to_owned());
+            lines.push("stopped copying: --max-time was reached".to_owned());
         }
         None => {}
     }
@@ -277,7 +277,7 @@ fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
         ));
     }
     if report.quarantined.packs > 0 {
-        let what = "'icecore repair packs' and 'icecore repair snapshots' take from there what can be saved";
+        let what = "'icecore repair packs' and 'icecore repair snapshots' recover data from it";
         lines.push(format!(
             "quarantine: {}; {what}",
             objects(report.quarantined)
@@ -298,19 +298,15 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
     if let Some(until) = report.held_until {
         let snapshots = text::counted(report.unreadable_aside, "snapshot", "snapshots");
         lines.push(format!(
-            "kept until {} for {snapshots} in quarantine that cannot be read to the end: {held}",
+            "kept until {} for {snapshots} in quarantine that cannot be read completely: {held}",
             text::when(until),
         ));
     }
     if report.vanished > 0 && report.held.packs > 0 {
-        let snapshots = text::counted(
-            report.vanished,
-            "snapshot that is gone",
-            "snapshots that are gone",
-        );
+        let snapshots = text::counted(report.vanished, "missing snapshot", "missing snapshots");
         let were = if report.vanished == 1 { "was" } else { "were" };
         lines.push(format!(
-            "kept for {snapshots} and {were} not forgotten, until 'icecore forget ID': {held}"
+            "kept for {snapshots} that {were} not forgotten, until 'icecore forget ID': {held}"
         ));
     }
     lines
@@ -319,20 +315,20 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
 /// Describes for people why something waits.
 fn waiting(why: &WaitReason) -> String {
     match why {
-        WaitReason::Grace => "the grace has not passed: others may still be reading or using it".to_owned(),
+        WaitReason::Grace => "the grace period has not passed: other processes may still use these packs".to_owned(),
         WaitReason::Lease { id, host, kind, started } => {
             let kind = kind.map_or("command".to_owned(), |kind| format!("{kind:?}").to_lowercase());
             let host = if host.is_empty() { "an unknown machine" } else { host };
             let since = text::when(*started);
-            format!("a {kind} on {} has been at work since {since} (lease {})", text::clean(host), id.short())
+            format!("a {kind} on {} has been running since {since} (lease {})", text::clean(host), id.short())
         }
-        WaitReason::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
-        WaitReason::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
+        WaitReason::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and another grace period must pass".to_owned(),
+        WaitReason::Changed => "new snapshots were committed in the meantime: the next prune tries again".to_owned(),
         WaitReason::Unknown => {
-            "a snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may need it"
+            "an unreadable snapshot in quarantine, or a missing one that was not forgotten, may need these packs"
                 .to_owned()
         }
-        WaitReason::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
+        WaitReason::Needed => "these packs hold the only copies of needed chunks: the next prune copies them".to_owned(),
     }
 }
 
@@ -371,7 +367,7 @@ mod tests {
             "3.0 MiB in 2 packs",
             "marked for deletion: 1.0 MiB",
             "nothing freed",
-            "the grace has not",
+            "the grace period has not",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
@@ -382,7 +378,7 @@ mod tests {
         };
         assert_eq!(
             lines(&other, "1s"),
-            ["another prune is at work: nothing was done"]
+            ["another prune is running: nothing was done"]
         );
     }
 }

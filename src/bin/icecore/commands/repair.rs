@@ -189,14 +189,14 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
     };
     Ok(meter.finish("repair index", Outcome::Done, &summary, || {
         vec![match summary.packs_added {
-            0 => "index rebuilt; every pack is in a segment".to_owned(),
+            0 => "index rebuilt; every pack was in it".to_owned(),
             packs => format!(
                 "index rebuilt; {} found in {}",
                 text::counted(summary.chunks_added, "chunk", "chunks"),
                 text::counted(
                     packs,
-                    "pack that no segment told of",
-                    "packs that no segment told of"
+                    "pack that was not in it",
+                    "packs that were not in it"
                 ),
             ),
         }]
@@ -211,12 +211,12 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     let summary = ConfigSummary { written };
     Ok(meter.finish("repair config", Outcome::Done, &summary, || {
         if summary.written.is_empty() {
-            vec!["both copies are whole".to_owned()]
+            vec!["both copies are intact".to_owned()]
         } else {
             summary
                 .written
                 .iter()
-                .map(|name| format!("{name} put back"))
+                .map(|name| format!("{name} restored"))
                 .collect()
         }
     }))
@@ -284,7 +284,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
 
 fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} looked at, {} read, {} damaged",
+        "{} checked, {} read, {} damaged",
         text::counted(report.packs, "pack", "packs"),
         text::number(report.packs_read),
         text::number(report.damaged.len() as u64),
@@ -298,7 +298,7 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             if dry_run {
                 "can be saved"
             } else {
-                "stored anew"
+                "stored again"
             },
         ));
     }
@@ -314,13 +314,11 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
     if report.unreadable_now > 0 {
         if report.lost_for_now > 0 {
             let chunks = text::counted(report.lost_for_now, "chunk", "chunks");
-            lines.push(format!(
-                "{chunks} lost for now: in packs that cannot be read"
-            ));
+            lines.push(format!("{chunks} lost for now: their packs cannot be read"));
         }
         lines.push(format!(
-            "{} cannot be read now and {} where it is: check the disk, its cable or the mount, then run this again; copy \
-             what a disk gives only now and then with ddrescue. --set-aside-unreadable gives up on what stays unreadable",
+            "{} cannot be read now and {} where it is: check the disk, its cable or the mount, then run this again; \
+             for a failing disk use ddrescue. --set-aside-unreadable gives up packs that stay unreadable",
             text::counted(report.unreadable_now, "pack", "packs"),
             if report.unreadable_now == 1 { "stays" } else { "each stays" },
         ));
@@ -328,7 +326,7 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
 
     if report.still_lost > 0 {
         lines.push(format!(
-            "lost by earlier damage and not seen since: {}",
+            "lost to earlier damage and still missing: {}",
             text::counted(report.still_lost, "chunk", "chunks")
         ));
     }
@@ -367,14 +365,11 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     let mut out = context.ui.data()?;
     let mut tell = |what: &str, replaced: &ReplacedSnapshot| {
         let new = replaced.new.map(|id| id.to_string());
-        let lost = text::counted(replaced.lost, "path lacks", "paths lack");
+        let lost = text::counted(replaced.lost, "path lost data", "paths lost data");
         let by = replaced
             .new
             .map_or_else(String::new, |id| format!(", now {}", id.short()));
-        let line = format!(
-            "snapshot {}{by}: {what}, {lost} something",
-            replaced.old.short()
-        );
+        let line = format!("snapshot {}{by}: {what}, {lost}", replaced.old.short());
         let record = ReplacedRecord {
             old: replaced.old.to_string(),
             new,
@@ -386,7 +381,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     report
         .partial
         .iter()
-        .try_for_each(|replaced| tell("partial", replaced))?;
+        .try_for_each(|replaced| tell("incomplete", replaced))?;
     report
         .healed
         .iter()
@@ -411,14 +406,14 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
 
     Ok(meter.finish("repair snapshots", outcome, &summary, || {
         let mut lines = vec![format!(
-            "{} looked at, {} with something lost, {} healed",
+            "{} checked, {} with lost data, {} healed",
             text::counted(summary.snapshots, "snapshot", "snapshots"),
             text::number(summary.partial),
             text::number(summary.healed),
         )];
         if summary.set_aside > 0 {
             lines.push(format!(
-                "{} cannot be read as snapshots and {} set aside; 'icecore prune' keeps what only they may need for 30 days",
+                "{} cannot be read as snapshots and {} set aside; 'icecore prune' keeps data that only they may need for 30 days",
                 text::counted(summary.set_aside, "object", "objects"),
                 if summary.dry_run { "would be" } else { "were" },
             ));

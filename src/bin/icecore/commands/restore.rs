@@ -150,19 +150,19 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
     // Refuse options that make no sense for standard output.
     if context.ui.json && to_stdout {
         return Err(CliError::usage(
-            "standard output cannot take both contents and JSON",
+            "cannot write both contents and JSON to standard output",
         ));
     }
     if to_stdout && !(args.include.is_empty() && args.exclude.is_empty()) {
         let hint = "name the file itself: SNAP:SOURCE/PATH";
         return Err(
-            CliError::usage("--include and --exclude choose no part of a single file")
+            CliError::usage("--include and --exclude cannot be used with standard output")
                 .with_hint(hint),
         );
     }
     if to_stdout && (args.delete || args.delete_excluded) {
         return Err(CliError::usage(
-            "--delete is about a directory, and standard output is none",
+            "--delete needs a directory, not standard output",
         ));
     }
 
@@ -231,7 +231,7 @@ fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> 
                 )
             }
             None => format!(
-                "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {}' lists what there is",
+                "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {}' lists all paths",
                 args.what
             ),
         };
@@ -246,7 +246,8 @@ fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> 
         return !report.unmatched.is_empty();
     }
 
-    let hint = "a pattern that begins with '!' only takes back what one before it selects";
+    let hint =
+        "a pattern that begins with '!' only deselects paths that an earlier pattern selects";
     tell(
         "--include and --exclude together select nothing".to_owned(),
         hint.to_owned(),
@@ -331,8 +332,8 @@ impl RestoreSummary {
             (self.different, "different at equal size and time"),
             (self.not_deleted, "not deleted"),
             (self.failed, "failed"),
-            (self.incomplete, "not whole in the snapshot"),
-            (self.refused_metadata, "pieces of metadata not set"),
+            (self.incomplete, "incomplete in the snapshot"),
+            (self.refused_metadata, "metadata items not set"),
         ] {
             if count > 0 {
                 line.push_str(&format!(", {} {what}", text::number(count)));

@@ -244,7 +244,7 @@ fn lines(status: &RepoStatus) -> Vec<String> {
     if status.condemned_packs > 0 {
         let packs = text::counted(status.condemned_packs, "pack", "packs");
         lines.push(format!(
-            "{} in {packs} wait for a sweep",
+            "{} in {packs} marked for deletion",
             text::size(status.condemned_bytes)
         ));
     }
@@ -278,7 +278,7 @@ fn lines(status: &RepoStatus) -> Vec<String> {
             || "an unreadable lease".to_owned(),
             |body| format!("{:?} on {}", body.kind, body.host).to_lowercase(),
         );
-        lines.push(format!("at work: {}", text::clean(&who)));
+        lines.push(format!("running: {}", text::clean(&who)));
     }
 
     lines
@@ -327,12 +327,12 @@ fn metrics(status: &RepoStatus) -> Metrics {
     // Metrics of each source.
     out.gauge(
         "icecore_last_success_timestamp_seconds",
-        "When the last complete backup of the source was committed, by the store's clock.",
+        "Commit time of the last complete backup of the source, by the store's clock.",
         each(&|one| one.good.map(|good| unix(good.committed))),
     );
     out.gauge(
         "icecore_last_success_age_seconds",
-        "How long ago that was when this file was written.",
+        "Age of the last complete backup of the source when this file was written.",
         each(&|one| one.good.map(|good| status.age(&good))),
     );
     out.gauge(
@@ -342,7 +342,7 @@ fn metrics(status: &RepoStatus) -> Metrics {
     );
     out.gauge(
         "icecore_snapshot_suspect",
-        "1 if the newest backup of the source is suspect: much smaller than before, or a change of what never changes.",
+        "1 if the newest backup of the source is suspect: much smaller than before, or changed although it must never change.",
         each(&|one| Some(f64::from(u8::from(one.suspect.is_some())))),
     );
     out.gauge(
@@ -352,12 +352,12 @@ fn metrics(status: &RepoStatus) -> Metrics {
     );
     out.gauge(
         "icecore_snapshot_missing_entries",
-        "Entries that the newest backup of the source lacks, or has not as they were.",
+        "Entries that are missing or incomplete in the newest backup of the source.",
         each(&|one| Some(one.lacks.incomplete as f64)),
     );
     out.gauge(
         "icecore_snapshots",
-        "Committed snapshots that hold the source.",
+        "Committed snapshots that contain the source.",
         each(&|one| Some(one.snapshots as f64)),
     );
 
@@ -365,27 +365,27 @@ fn metrics(status: &RepoStatus) -> Metrics {
     let single = |value: f64| vec![(Vec::new(), value)];
     out.gauge(
         "icecore_repository_bytes",
-        "Stored bytes of all packs that are held.",
+        "Stored bytes of all packs.",
         single(status.stored_bytes as f64),
     );
     out.gauge(
         "icecore_condemned_bytes",
-        "Stored bytes of packs that wait for a sweep.",
+        "Stored bytes of packs marked for deletion.",
         single(status.condemned_bytes as f64),
     );
     out.gauge(
         "icecore_vanished_snapshots",
-        "Snapshots that this machine saw, that are gone, and that nobody forgot.",
+        "Snapshots that this machine saw and that are gone without having been forgotten.",
         single(vanished(status).len() as f64),
     );
     out.gauge(
         "icecore_live_leases",
-        "Other processes at work.",
+        "Leases of other running processes.",
         single(status.leases.len() as f64),
     );
     out.gauge(
         "icecore_oldest_unverified_pack_timestamp_seconds",
-        "Since when the pack that was longest not verified by this machine is unverified.",
+        "When the longest unverified pack was last verified by this machine, or stored.",
         status
             .longest_unverified
             .iter()
@@ -394,7 +394,7 @@ fn metrics(status: &RepoStatus) -> Metrics {
     );
     out.gauge(
         "icecore_status_timestamp_seconds",
-        "When this file was written.",
+        "Time at which this file was written.",
         single(unix(status.now)),
     );
 

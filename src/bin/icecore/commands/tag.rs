@@ -75,7 +75,7 @@ pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
 
     if let Some(both) = args.remove.iter().find(|tag| args.add.contains(tag)) {
         return Err(CliError::usage(format!(
-            "the tag '{both}' is to be both added and taken away"
+            "the tag '{both}' is both added and removed"
         )));
     }
 
@@ -125,12 +125,12 @@ fn line(one: &RetaggedSnapshot) -> String {
     let protected = if one.protected { ", protected" } else { "" };
     match one.id {
         Some(id) => format!(
-            "snapshot {} is {} now: {tags}{protected}",
+            "snapshot {} was replaced by {}: {tags}{protected}",
             one.from.short(),
             id.short()
         ),
         None => format!(
-            "snapshot {} is so already: {tags}{protected}",
+            "snapshot {} is unchanged: {tags}{protected}",
             one.from.short()
         ),
     }

@@ -23,7 +23,7 @@ pub struct UndeleteArgs {
 
 fn id(text: &str) -> Result<String, String> {
     match text {
-        "latest" => Err("name it by its id; 'icecore snapshots --forgotten' lists them".to_owned()),
+        "latest" => Err("give an id; 'icecore snapshots --forgotten' lists them".to_owned()),
         _ => parse::snap(text),
     }
 }

@@ -170,12 +170,12 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
     [
         (
             has(&[UnreadableNow], ""),
-            "check the disk, its cable or the mount, and verify again: what cannot be read now may be whole",
+            "check the disk, its cable or the mount, then verify again: unreadable data may be intact",
         ),
         (has(&[ConfigDamaged, KeySlotDamaged], ""), "'icecore repair config'"),
-        (has(&[KeySlotLost], ""), "'icecore key remove SLOT' for each key slot of which neither copy is whole"),
+        (has(&[KeySlotLost], ""), "'icecore key remove SLOT' for each key slot whose copies are both damaged"),
         (has(&broken, "index"), "'icecore repair index'"),
-        (lost, "'icecore repair packs' saves what still opens; then back up again, which stores what is lost anew"),
+        (lost, "'icecore repair packs' saves chunks that still open; then back up again to store lost chunks"),
         (lost || snapshots, "'icecore repair snapshots'"),
     ]
     .into_iter()
