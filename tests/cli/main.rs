@@ -1,0 +1,9 @@
+//! The command line as users see it: help texts, messages, JSON and exit codes, compared with the texts of `snapshots/`.
+//!
+//! Each test plays commands in a directory of its own and compares their output with one text file. Values that change
+//! from run to run are masked (`masks`). `ICECORE_BLESS=1` writes the files again.
+
+mod environment;
+mod help;
+mod masks;
+mod snapshot;
