@@ -3,7 +3,9 @@
 //! Each test plays commands in a directory of its own and compares their output with one text file. Values that change
 //! from run to run are masked (`masks`). `ICECORE_BLESS=1` writes the files again.
 
+mod config;
 mod environment;
 mod help;
 mod masks;
 mod snapshot;
+mod usage;
