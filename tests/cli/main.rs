@@ -6,6 +6,8 @@
 mod config;
 mod environment;
 mod help;
+mod keys;
 mod masks;
+mod repository;
 mod snapshot;
 mod usage;
