@@ -3,11 +3,14 @@
 //! Each test plays commands in a directory of its own and compares their output with one text file. Values that change
 //! from run to run are masked (`masks`). `ICECORE_BLESS=1` writes the files again.
 
+mod backup;
 mod config;
 mod environment;
 mod help;
 mod keys;
 mod masks;
+mod reading;
 mod repository;
+mod restore;
 mod snapshot;
 mod usage;
