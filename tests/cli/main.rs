@@ -5,7 +5,9 @@
 
 mod backup;
 mod config;
+mod damage;
 mod environment;
+mod forget;
 mod help;
 mod keys;
 mod masks;
