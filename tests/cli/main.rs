@@ -4,13 +4,16 @@
 //! from run to run are masked (`masks`). `ICECORE_BLESS=1` writes the files again.
 
 mod backup;
+mod codes;
 mod config;
 mod damage;
 mod environment;
 mod forget;
 mod help;
+mod json;
 mod keys;
 mod masks;
+mod node;
 mod reading;
 mod repository;
 mod restore;
