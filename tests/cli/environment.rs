@@ -55,7 +55,18 @@ pub(crate) struct Call<'a> {
 impl Session {
     /// Makes an empty directory. `name` is the name of the snapshot, or [`NO_SNAPSHOT`].
     pub(crate) fn new(name: &'static str) -> Self {
-        let directory = TempDir::with_prefix("icecore-cli-").expect("a temporary directory");
+        // Commands that are printed for the user quote a path only where a shell needs it.
+        let parent = std::env::temp_dir();
+        let is_plain = parent
+            .to_str()
+            .is_some_and(|text| shell_words::quote(text) == text);
+        let parent = if is_plain {
+            parent
+        } else {
+            PathBuf::from("/tmp")
+        };
+        let directory = TempDir::with_prefix_in("icecore-cli-", parent);
+        let directory = directory.expect("a temporary directory");
         let root = directory.path().canonicalize().expect("its path");
         let text = root.to_str().expect("a path of UTF-8").to_owned();
         let session = Self {
