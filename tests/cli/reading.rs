@@ -1,8 +1,10 @@
 //! Commands that read: snapshots, ls, find, cat, diff, stats, status, verify.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
-use super::environment::Session;
+use super::environment::{Session, set_mode};
 
 /// Makes three snapshots of two hosts.
 fn history(name: &'static str) -> Session {
@@ -149,5 +151,23 @@ fn a_sound_repository_verifies() {
     session.run("verify --max-bytes 10GiB --max-time 30d");
     session.run("verify --quiet");
     session.run("stats");
+    session.finish();
+}
+
+#[test]
+fn a_name_that_is_no_text_is_escaped() {
+    let mut session = Session::new("odd_names");
+    fs::create_dir(session.path("data")).expect("a directory");
+    for name in [&b"new\nline"[..], b"esc\x1b[2J", b"t\xe4", b"blank name"] {
+        let path = session.path("data").join(OsStr::from_bytes(name));
+        fs::write(&path, "text\n").expect("a file");
+        set_mode(&path, 0o644);
+    }
+    session.quietly("init");
+    session.run("backup data");
+    session.run("ls latest:data");
+    session.run("ls latest:data --json");
+    session.run("restore latest:data out --dry-run");
+    session.run("find 't*'");
     session.finish();
 }
