@@ -2,6 +2,8 @@
 //!
 //! `ICECORE_PASSPHRASE=… cargo run --example backup -- REPOSITORY CACHE DIRECTORY`
 
+#![expect(clippy::print_stdout, reason = "an example prints its result")]
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
