@@ -600,7 +600,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     let mut lost = vec![lost[0], lost[lost.len() - 2], *lost.last().expect("chunks")];
     lost.sort();
     let condemned = repo
-        .ask_index(icecore::index::Index::packs)
+        .with_index(icecore::index::Index::packs)
         .expect("packs")
         .iter()
         .map(|pack| pack.id)
@@ -636,7 +636,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     let repo = world.repo();
     repo.sync().expect("synced");
     assert_eq!(
-        repo.ask_index(icecore::index::Index::lost)
+        repo.with_index(icecore::index::Index::lost)
             .expect("asked")
             .len(),
         0,

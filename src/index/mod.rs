@@ -321,8 +321,8 @@ impl Index {
 
     /// Returns the claims of each loaded segment, sorted by segment. Claims of a segment that was
     /// transferred count as claims of the segment that superseded it.
-    pub fn says(&self) -> Result<Vec<SegmentSummary>, IndexError> {
-        self.read(|now| Ok(now.view.says()))
+    pub fn segment_summaries(&self) -> Result<Vec<SegmentSummary>, IndexError> {
+        self.read(|now| Ok(now.view.segment_summaries()))
     }
 
     /// Returns frame number `frame` of a pack, or `None` if no segment adds the pack or the pack

@@ -315,7 +315,7 @@ impl PackView {
     }
 
     /// Returns the claims of each segment, sorted by segment.
-    pub(super) fn says(&self) -> Vec<SegmentSummary> {
+    pub(super) fn segment_summaries(&self) -> Vec<SegmentSummary> {
         let nothing = |segment| SegmentSummary {
             segment,
             added: vec![],

@@ -29,12 +29,12 @@ pub fn choose(
         let found = repo.find_snapshot(text, hosts)?;
         if suspects(&found, source).next().is_some() {
             let all = without_replaced(repo.snapshots(&mut |_, _| {})?);
-            tell_suspect(&found, source, &all, Severity::Note, observer);
+            report_suspect(&found, source, &all, Severity::Note, observer);
         }
         return Ok(found);
     }
     let (found, all) = newest(repo, hosts, source, observer)?;
-    tell_suspect(&found, source, &all, Severity::Missing, observer);
+    report_suspect(&found, source, &all, Severity::Missing, observer);
     Ok(found)
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn newest(
         (latest, _) => latest?,
     };
 
-    super::tell_times(repo, &all, observer);
+    super::report_times(repo, &all, observer);
 
     if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
         let message = format!(
@@ -96,7 +96,7 @@ fn suspects<'s>(
     asked.filter_map(|one| Some((one, one.suspect.as_deref()?)))
 }
 
-fn tell_suspect(
+fn report_suspect(
     found: &StoredSnapshot,
     source: Option<&str>,
     all: &[StoredSnapshot],

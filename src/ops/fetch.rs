@@ -214,10 +214,10 @@ impl<'a> Fetcher<'a> {
     /// Looks up ids. Before the first miss is accepted, the segments are listed again and the
     /// database is checked, once.
     fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<ChunkLocation>>) -> Result<(), Error> {
-        self.repo().ask_index(|index| index.lookup(ids, out))?;
+        self.repo().with_index(|index| index.lookup(ids, out))?;
         if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
-            self.repo().make_sure_of_misses()?;
-            self.repo().ask_index(|index| index.lookup(ids, out))?;
+            self.repo().confirm_misses()?;
+            self.repo().with_index(|index| index.lookup(ids, out))?;
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ fn check_proc(action: &str) -> Result<(), crate::Error> {
 
 /// Reports in one note how many snapshots have an object whose store time differs from the sealed
 /// time. Only the sweep's grace depends on store times.
-pub(crate) fn tell_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
+pub(crate) fn report_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
     let times = repo.lease_times();
     let what = match all.iter().filter(|one| one.times_differ(&times)).count() {
         0 => return,

@@ -66,10 +66,10 @@ const BATCH: usize = 1024;
 pub(crate) fn absent_packs(repo: &Repository, cancel: &Cancel) -> Result<Vec<PackRow>, Error> {
     loop {
         let roll = call_roll(repo, cancel)?;
-        let mut absent = repo.ask_index(|index| index.not_shown(&roll))?;
+        let mut absent = repo.with_index(|index| index.not_shown(&roll))?;
         if !absent.is_empty() {
             repo.sync()?;
-            absent = repo.ask_index(|index| index.not_shown(&roll))?;
+            absent = repo.with_index(|index| index.not_shown(&roll))?;
         }
         let mut missing = Vec::new();
         for row in absent {
@@ -114,7 +114,7 @@ fn shown(
     roll: &mut PackRoll,
     batch: &mut Vec<(PackId, u64)>,
 ) -> Result<(), Error> {
-    repo.ask_index(|index| index.call_roll(roll, batch))?;
+    repo.with_index(|index| index.call_roll(roll, batch))?;
     batch.clear();
     Ok(())
 }

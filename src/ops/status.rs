@@ -170,9 +170,9 @@ pub fn status(
         let _ = lease.release();
     }
 
-    tell_suspects(&status, options.max_age.is_some(), observer);
+    report_suspects(&status, options.max_age.is_some(), observer);
     if let Some(max_age) = options.max_age {
-        tell_late(&status, max_age, observer);
+        report_late(&status, max_age, observer);
     }
 
     Ok(status)
@@ -215,7 +215,7 @@ impl RepoStatus {
                 stored.insert(id, meta.modified);
             }
         }
-        for pack in repo.ask_index(Index::packs)? {
+        for pack in repo.with_index(Index::packs)? {
             if !pack.added || pack.state == PackState::Dropped {
                 continue;
             }
@@ -240,7 +240,7 @@ impl RepoStatus {
 
 /// Reports sources whose newest backup is suspect. The alarm of a source that must never change is
 /// raised with or without a maximum age.
-fn tell_suspects(status: &RepoStatus, is_judged: bool, observer: &dyn Observer) {
+fn report_suspects(status: &RepoStatus, is_judged: bool, observer: &dyn Observer) {
     for one in &status.sources {
         let Some(reason) = &one.suspect else { continue };
         let (severity, what) = match (one.is_alarm, is_judged) {
@@ -274,12 +274,12 @@ fn rounded(seconds: f64) -> String {
     format!("{value:.digits$} {name}")
 }
 
-fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
-    let tell = |subject: String, what: String| {
+fn report_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
+    let warn = |subject: String, what: String| {
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     };
     if status.sources.is_empty() {
-        tell("the repository".into(), "there is no backup".into());
+        warn("the repository".into(), "there is no backup".into());
     }
 
     // As problems, not only as warnings: a monitor reads the exit code.
@@ -289,7 +289,7 @@ fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
         .map(|one| one.snapshot)
         .collect::<BTreeSet<SnapshotId>>()
     {
-        tell(
+        warn(
             format!("snapshot {}", id.short()),
             "it is gone and was not forgotten".into(),
         );
@@ -298,10 +298,10 @@ fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
     for one in &status.sources {
         let subject = one.subject(&status.sources);
         match &one.good {
-            None => tell(subject, "there is no good backup".into()),
+            None => warn(subject, "there is no good backup".into()),
             Some(good) if status.is_ahead(good) => {
                 let id = good.snapshot.short();
-                tell(
+                warn(
                     subject,
                     format!(
                         "the last good backup, {id}, is dated in the future: its age is unknown"
@@ -312,7 +312,7 @@ fn tell_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
                 let age = rounded(status.age(good));
                 let limit = rounded(max_age.as_secs_f64());
                 let id = good.snapshot.short();
-                tell(
+                warn(
                     subject,
                     format!("the last good backup, {id}, is {age} old, the limit is {limit}"),
                 );

@@ -67,7 +67,7 @@ impl Repository {
     /// this writer began.
     pub(super) fn check_nothing_dropped(&self, lease: &Lease) -> Result<(), RepoError> {
         self.sync()?;
-        let dropped = self.ask_index(|index: &Index| index.packs_from(PackState::Dropped))?;
+        let dropped = self.with_index(|index: &Index| index.packs_from(PackState::Dropped))?;
         match self.baseline.first_known(&dropped) {
             None => Ok(()),
             Some(pack) => {

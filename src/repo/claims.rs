@@ -31,7 +31,7 @@ pub struct Claims<'a> {
     /// True if the index was empty when the writer began and nothing was published or loaded since.
     /// There is nothing to look up then.
     index_is_empty: AtomicBool,
-    /// If set, the index is not used: see [`Claims::anew`].
+    /// If set, the index is not used: see [`Claims::for_repair`].
     anew: bool,
     /// At this number in flight, all are forgotten: see [`Claims::of_dry_run`].
     most: usize,
@@ -86,7 +86,7 @@ impl<'a> Claims<'a> {
     /// Creates claims for a repair, with nothing in flight. They ignore the index, because the
     /// chunks it lists may be in damaged packs. The caller uses the index itself, and knows which
     /// packs are damaged.
-    pub fn anew(index: &'a Index) -> Self {
+    pub fn for_repair(index: &'a Index) -> Self {
         let (in_flight, absent) = Default::default();
         let index_is_empty = false.into();
         Self {

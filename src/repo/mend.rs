@@ -8,7 +8,7 @@ use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, SegmentId};
 impl Repository {
     /// Returns the records of these packs in the listed segments. If two records of a pack differ,
     /// both are returned.
-    pub fn told_of(
+    pub fn segment_entries_of(
         &self,
         packs: &BTreeSet<PackId>,
     ) -> Result<BTreeMap<PackId, Vec<PackInfo>>, RepoError> {

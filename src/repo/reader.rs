@@ -176,15 +176,15 @@ impl Repository {
     }
 
     /// Finds a chunk. The index may be outdated or damaged, so a miss counts only after
-    /// [`Repository::make_sure_of_misses`].
+    /// [`Repository::confirm_misses`].
     pub fn locate(&self, id: &ChunkId) -> Result<Option<ChunkLocation>, RepoError> {
-        self.ask_index(|index| index.lookup_one(id))
+        self.with_index(|index| index.lookup_one(id))
     }
 
     /// Makes sure that a miss is real: lists the segments again and reads the whole database once.
-    pub fn make_sure_of_misses(&self) -> Result<(), RepoError> {
+    pub fn confirm_misses(&self) -> Result<(), RepoError> {
         self.sync()?;
-        self.ask_index(Index::check)
+        self.with_index(Index::check)
     }
 }
 
@@ -254,7 +254,7 @@ impl<'a> ChunkReader<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !*made_sure {
-            self.repo.make_sure_of_misses()?;
+            self.repo.confirm_misses()?;
             *made_sure = true;
         }
         Ok(())
@@ -269,7 +269,7 @@ impl<'a> ChunkReader<'a> {
     ) -> Result<Vec<u8>, RepoError> {
         self.make_sure()?;
         let mut now = first.is_unreadable_now();
-        for place in self.repo.ask_index(|index| index.copies(id))? {
+        for place in self.repo.with_index(|index| index.copies(id))? {
             if (place.pack, place.frame) == (tried.pack, tried.frame) {
                 continue;
             }

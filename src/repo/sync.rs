@@ -56,7 +56,7 @@ impl Repository {
     /// Queries the index. If the query finds the database damaged, the database is built again and
     /// the query repeated. A page may turn out to be damaged in the middle of a command, long after
     /// a sync found no damage.
-    pub fn ask_index<T>(
+    pub fn with_index<T>(
         &self,
         mut ask: impl FnMut(&Index) -> Result<T, IndexError>,
     ) -> Result<T, RepoError> {
@@ -79,12 +79,12 @@ impl Repository {
     /// Returns the location of a frame. If the index lacks it, the database is checked before
     /// `None` is returned.
     pub fn frame_row(&self, pack: &PackId, number: u32) -> Result<Option<FrameRow>, RepoError> {
-        let row = self.ask_index(|index| index.frame(pack, number))?;
+        let row = self.with_index(|index| index.frame(pack, number))?;
         if row.is_some() {
             return Ok(row);
         }
-        self.make_sure_of_misses()?;
-        self.ask_index(|index| index.frame(pack, number))
+        self.confirm_misses()?;
+        self.with_index(|index| index.frame(pack, number))
     }
 
     fn sync_once(

@@ -108,7 +108,7 @@ impl Repository {
                 });
             }
             if self
-                .ask_index(|index| index.superseder(&record_of(&id)))?
+                .with_index(|index| index.superseder(&record_of(&id)))?
                 .is_some()
             {
                 return Ok(SnapshotFate::LetGo);

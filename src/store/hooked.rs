@@ -32,17 +32,12 @@ impl fmt::Debug for HookedStore {
 impl HookedStore {
     /// Calls `hook` once: after the first put, deletion, listing, rename or stat (`operation`) of
     /// objects of this kind.
-    pub fn behind(
-        inner: SharedStore,
-        operation: StoreOperation,
-        kind: KeyKind,
-        hook: Hook,
-    ) -> Self {
-        Self::behind_nth(inner, operation, kind, 1, hook)
+    pub fn after(inner: SharedStore, operation: StoreOperation, kind: KeyKind, hook: Hook) -> Self {
+        Self::after_nth(inner, operation, kind, 1, hook)
     }
 
     /// Works like [`HookedStore::behind`] for the `nth` such call, from 1.
-    pub fn behind_nth(
+    pub fn after_nth(
         inner: SharedStore,
         operation: StoreOperation,
         kind: KeyKind,
@@ -65,7 +60,7 @@ impl HookedStore {
             .is_none()
     }
 
-    fn behind_call(&self, operation: StoreOperation, kind: KeyKind) {
+    fn after_call(&self, operation: StoreOperation, kind: KeyKind) {
         if self.at == (operation, kind) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             let hook = self
                 .hook
@@ -93,7 +88,7 @@ impl Store for HookedStore {
 
     fn put(&self, key: &ObjectKey, body: ObjectBody<'_>, mode: PutMode) -> Result<(), StoreError> {
         self.inner.put(key, body, mode)?;
-        self.behind_call(StoreOperation::Put, key.into());
+        self.after_call(StoreOperation::Put, key.into());
         Ok(())
     }
 
@@ -111,7 +106,7 @@ impl Store for HookedStore {
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
         let found = self.inner.stat(key);
-        self.behind_call(StoreOperation::Stat, key.into());
+        self.after_call(StoreOperation::Stat, key.into());
         found
     }
 
@@ -121,19 +116,19 @@ impl Store for HookedStore {
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.inner.list(directory, each)?;
-        self.behind_call(StoreOperation::List, directory.into());
+        self.after_call(StoreOperation::List, directory.into());
         Ok(())
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
         self.inner.rename(from, to)?;
-        self.behind_call(StoreOperation::Rename, from.into());
+        self.after_call(StoreOperation::Rename, from.into());
         Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.inner.delete(key)?;
-        self.behind_call(StoreOperation::Delete, key.into());
+        self.after_call(StoreOperation::Delete, key.into());
         Ok(())
     }
 

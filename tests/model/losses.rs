@@ -114,7 +114,7 @@ impl Losses {
         let repo = self.scene.open_true("outside");
         repo.sync().expect("syncs");
         let there: BTreeSet<PackId> = packs(&self.scene).into_iter().collect();
-        let rows = repo.ask_index(Index::packs).expect("asks").into_iter();
+        let rows = repo.with_index(Index::packs).expect("asks").into_iter();
         let known = rows
             .filter(|row| row.added && row.state == PackState::Known)
             .map(|row| row.id);

@@ -178,8 +178,8 @@ pub struct ErrorReport {
 }
 
 /// Converts an error to text. Returns `None` if there is nothing to print.
-pub fn tell(error: &CliError) -> Option<ErrorReport> {
-    let told = match error {
+pub fn error_report(error: &CliError) -> Option<ErrorReport> {
+    let report = match error {
         CliError::Clap(_) | CliError::BrokenPipe => return None,
         CliError::Usage { message, hint } => ErrorReport {
             code: USAGE,
@@ -224,9 +224,9 @@ pub fn tell(error: &CliError) -> Option<ErrorReport> {
     };
 
     Some(ErrorReport {
-        message: text::clean(&told.message),
-        hint: told.hint.map(|h| text::clean(&h)),
-        ..told
+        message: text::clean(&report.message),
+        hint: report.hint.map(|h| text::clean(&h)),
+        ..report
     })
 }
 
@@ -293,7 +293,7 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
 
     if let CliError::Clap(error) = &error {
         if json && error.use_stderr() {
-            json::emit(&json::ErrorEvent::new(&told_usage(error)));
+            json::emit(&json::ErrorEvent::new(&usage_report(error)));
         }
         // The exit code is 2 for a usage error, and 0 for help and version. A reader of the help
         // that closed the pipe is not an error.
@@ -301,22 +301,22 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
     }
 
-    let Some(told) = tell(&error) else {
+    let Some(report) = error_report(&error) else {
         return ExitCode::SUCCESS;
     };
     if json {
-        json::emit(&json::ErrorEvent::new(&told));
+        json::emit(&json::ErrorEvent::new(&report));
     }
 
     let mut stderr = io::stderr().lock();
     // A failure to write to standard error cannot be reported anywhere.
-    let _ = write_told(&mut stderr, &told);
-    ExitCode::from(told.code)
+    let _ = write_error_report(&mut stderr, &report);
+    ExitCode::from(report.code)
 }
 
 /// Converts an error of the command line parser: its first paragraph becomes the message, its tips
 /// become the hint. The usage and the advice to try `--help` are left out.
-fn told_usage(error: &clap::Error) -> ErrorReport {
+fn usage_report(error: &clap::Error) -> ErrorReport {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let joined = |lines: Vec<&str>| text::clean(&lines.join(" "));
@@ -342,9 +342,9 @@ fn told_usage(error: &clap::Error) -> ErrorReport {
     }
 }
 
-fn write_told(out: &mut impl Write, told: &ErrorReport) -> io::Result<()> {
-    writeln!(out, "error: {}", told.message)?;
-    match &told.hint {
+fn write_error_report(out: &mut impl Write, report: &ErrorReport) -> io::Result<()> {
+    writeln!(out, "error: {}", report.message)?;
+    match &report.hint {
         Some(hint) => writeln!(out, "hint: {hint}"),
         None => Ok(()),
     }
@@ -382,9 +382,9 @@ mod tests {
             Some(Box::new(Layer("line two", None))),
         );
         let error = CliError::failed("cannot open x", inner);
-        let told = tell(&error).expect("an error");
+        let report = error_report(&error).expect("an error");
         assert_eq!(
-            (told.code, told.message.as_str()),
+            (report.code, report.message.as_str()),
             (1, "cannot open x: line one; line two")
         );
     }
@@ -394,7 +394,7 @@ mod tests {
     fn an_error_of_the_parser_is_one_line_and_a_hint() {
         use clap::Parser;
         let said = |words: &[&str]| {
-            told_usage(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"))
+            usage_report(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"))
         };
         let value = said(&["icecore", "ls", "latest~1"]);
         assert_eq!(value.code, 2);
@@ -420,8 +420,8 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        let told = tell(&CliError::usage("no such thing: \u{1b}[2J")).expect("an error");
-        assert_eq!(told.message, "no such thing: \\u{1b}[2J");
+        let report = error_report(&CliError::usage("no such thing: \u{1b}[2J")).expect("an error");
+        assert_eq!(report.message, "no such thing: \\u{1b}[2J");
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         let error = CliError::usage("no repository given")
             .with_hint("use -r")
             .with_hint("not this one");
-        write_told(&mut out, &tell(&error).expect("an error")).expect("memory");
+        write_error_report(&mut out, &error_report(&error).expect("an error")).expect("memory");
         assert_eq!(
             String::from_utf8_lossy(&out),
             "error: no repository given\nhint: use -r\n"
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error() {
         let closed = CliError::output(io::ErrorKind::BrokenPipe.into());
-        assert!(tell(&closed).is_none());
-        assert!(tell(&CliError::output(io::ErrorKind::StorageFull.into())).is_some());
+        assert!(error_report(&closed).is_none());
+        assert!(error_report(&CliError::output(io::ErrorKind::StorageFull.into())).is_some());
     }
 }

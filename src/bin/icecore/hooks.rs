@@ -10,7 +10,7 @@ use icecore::types::SnapshotId;
 use crate::config::HookSettings;
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
-use crate::exit::{CliError, Outcome, tell};
+use crate::exit::{CliError, Outcome, error_report};
 
 /// Runs the `before` commands. The first one that fails ends the backup before anything is stored,
 /// and so does a request to stop.
@@ -49,7 +49,7 @@ impl<'a> AfterHooks<'a> {
 
     /// Records the result of the backup for `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if
     /// nothing was committed).
-    pub fn tell(&mut self, code: u8, snapshot: Option<SnapshotId>) {
+    pub fn record_result(&mut self, code: u8, snapshot: Option<SnapshotId>) {
         (self.code, self.snapshot) = (code, snapshot);
     }
 }
@@ -97,8 +97,8 @@ pub fn on_failure(
 }
 
 /// Returns the exit code and the message of an error.
-pub fn told(error: &CliError) -> (u8, String) {
-    tell(error).map_or((1, String::new()), |told| (told.code, told.message))
+pub fn code_and_message(error: &CliError) -> (u8, String) {
+    error_report(error).map_or((1, String::new()), |report| (report.code, report.message))
 }
 
 /// Runs a hook, which does not see icecore's passphrase variables, until it ends or `stop` returns

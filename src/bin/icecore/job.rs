@@ -87,12 +87,12 @@ fn attempt(
     let done = hooks::before(hooks, &cancel)
         .and_then(|()| backed_up(&repository, options, &meter, &cancel));
     match &done {
-        Ok(report) => after.tell(meter.outcome().code(), report.snapshot),
-        Err(error) => after.tell(hooks::told(error).0, None),
+        Ok(report) => after.record_result(meter.outcome().code(), report.snapshot),
+        Err(error) => after.record_result(hooks::code_and_message(error).0, None),
     }
     drop(after);
     *reported = meter.reported();
-    Ok(tell(meter, &done?, begin.dry_run))
+    Ok(print_summary(meter, &done?, begin.dry_run))
 }
 
 fn backed_up(
@@ -125,7 +125,7 @@ fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
     }
 }
 
-fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
+fn print_summary(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
     let counts = meter.counts();
     let summary = BackupSummary {
         snapshot: report.snapshot.map(|id| id.to_string()),
@@ -219,7 +219,7 @@ pub fn configured(
         .map(|source| spec(source, repository, &docker))
         .collect::<Result<Vec<_>, CliError>>()?;
 
-    tell_of_blocks(context, config, &sources);
+    report_of_blocks(context, config, &sources);
 
     let mut options = BackupOptions::new(context.host()?, sources);
     options.images = images(config, &options, &docker, meter);
@@ -304,7 +304,7 @@ fn images(
 
 /// Warns if kubo keeps its blocks in a database and no `before` command stops it. Unlike block
 /// files, a database changes in place: a copy taken while kubo writes is inconsistent.
-fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
+fn report_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
     let Some(part) = &config.node.ipfs else {
         return;
     };
@@ -365,7 +365,7 @@ fn dump_of(
             CliError::Engine(err) => err,
             other => Error::Source {
                 name,
-                why: hooks::told(&other).1,
+                why: hooks::code_and_message(&other).1,
             },
         })
     })))

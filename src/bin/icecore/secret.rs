@@ -406,7 +406,7 @@ mod tests {
     const ID: RepoId = RepoId::new([7; 16]);
 
     fn code(result: Result<impl Sized, CliError>) -> u8 {
-        crate::exit::tell(&result.err().expect("an error"))
+        crate::exit::error_report(&result.err().expect("an error"))
             .expect("words")
             .code
     }

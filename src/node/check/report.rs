@@ -171,7 +171,7 @@ impl<'a, 'e> CheckTally<'a, 'e> {
             for kind in pins.kinds() {
                 self.report.missing_by_kind[kind as usize] += 1;
             }
-            self.tell(FileFindingKind::Missing, BlamedPlace { hash, path, pins })?;
+            self.report_finding(FileFindingKind::Missing, BlamedPlace { hash, path, pins })?;
         }
         Ok(self.is_there)
     }
@@ -183,7 +183,7 @@ impl<'a, 'e> CheckTally<'a, 'e> {
             FileFault::Torn => (&mut self.report.torn, FileFindingKind::Torn),
         };
         *count += 1;
-        self.tell(kind, blamed)
+        self.report_finding(kind, blamed)
     }
 
     /// Reports a file whose size differs from its row.
@@ -194,10 +194,10 @@ impl<'a, 'e> CheckTally<'a, 'e> {
         blamed: BlamedPlace<'_>,
     ) -> Result<(), NodeError> {
         self.report.wrong_size += 1;
-        self.tell(FileFindingKind::WrongSize { stored, expected }, blamed)
+        self.report_finding(FileFindingKind::WrongSize { stored, expected }, blamed)
     }
 
-    fn tell(
+    fn report_finding(
         &mut self,
         kind: FileFindingKind,
         BlamedPlace { hash, path, pins }: BlamedPlace<'_>,

@@ -257,14 +257,14 @@ impl PreparedRestore<'_> {
         if let Some(chooser) = chooser {
             let left_out = chooser.left_out();
             report.left_out = left_out.count;
-            tell_left_out(&report.source, &left_out.paths, left_out.count, observer);
+            report_left_out(&report.source, &left_out.paths, left_out.count, observer);
         }
 
         if step.part == NodePart::Ipfs && self.options.scope == RestoreScope::Files {
-            tell_of_kubo(&report.source, &directory, observer);
+            report_of_kubo(&report.source, &directory, observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
                 let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-                tell_of_blocks(
+                report_of_blocks(
                     &report.source,
                     &stored_blocks(&reader, runs, cancel)?,
                     observer,
@@ -347,7 +347,7 @@ impl PreparedRestore<'_> {
     }
 }
 
-fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Observer) {
+fn report_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Observer) {
     for path in paths {
         let what =
             "its content does not match its name; left out, so that the node fetches it again";
@@ -365,7 +365,7 @@ fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Obse
 }
 
 /// Warns if kubo's own files are missing: blocks without them are not a repository.
-fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
+fn report_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&directory.join("config")) {
         let what = "there is no 'config' beside the blocks: kubo would start with a new identity; restore it without --files first";
         observer.problem(&Problem::new(Severity::Missing, source, what));
@@ -373,7 +373,7 @@ fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
 }
 
 /// Warns if the blocks are not files: only a restore of the whole repository includes them.
-fn tell_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) {
+fn report_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) {
     if let BlockStore::Database(kind) = blocks {
         let what = format!(
             "this kubo stores blocks in a database ({kind}), which --files does not restore; stop kubo and restore it without --files"

@@ -72,7 +72,7 @@ impl SelectPath for CaptureChooser {
         if !state.is_pinned(entry.path.key())? {
             return Ok(false);
         }
-        if is_doubtful(entry) {
+        if is_suspect(entry) {
             let LeftOut { count, paths } = &mut state.left_out;
             *count += 1;
             if paths.len() < TOLD_MAX {
@@ -85,7 +85,7 @@ impl SelectPath for CaptureChooser {
 }
 
 /// Returns true for a file whose content does not match its name, or may not match it.
-fn is_doubtful(entry: &Entry) -> bool {
+fn is_suspect(entry: &Entry) -> bool {
     let Some(name) = entry.path.name().and_then(HashName::parse) else {
         return false;
     };

@@ -25,7 +25,7 @@ pub(super) fn run<T>(
         return capture();
     }
     // Declared first, so that it is released after the `after` commands have run.
-    let _alone = alone(backup.repo, source, around)?;
+    let _alone = lock_hooks(backup.repo, source, around)?;
     let guard = AfterCommands {
         backup,
         source,
@@ -52,7 +52,11 @@ pub(super) fn run<T>(
 /// a directory next to the caches of all repositories, because a backup into another repository
 /// stops the same service. Its name depends on the commands, because another source of this name
 /// may have another service.
-fn alone(repo: &Repository, source: &str, around: &SourceHooks) -> Result<Option<LockFile>, Error> {
+fn lock_hooks(
+    repo: &Repository,
+    source: &str,
+    around: &SourceHooks,
+) -> Result<Option<LockFile>, Error> {
     if around.before.is_empty() && around.after.is_empty() {
         return Ok(None);
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::capture::TreeCounts;
-use super::parents::ParentSource;
+use super::parents::PreviousSource;
 use super::runs::RunStack;
 use super::sink::EntrySink;
 use super::tree::counts;
@@ -111,7 +111,7 @@ impl<'e> Checkpoints<'e> {
     /// Stores a checkpoint of our own with the runs of all parents that are checkpoints. Returns
     /// false if one of them was deleted in the meantime: then nothing is changed, and the caller
     /// chooses the parents again.
-    pub fn inherit(&self, parents: &BTreeMap<String, ParentSource>) -> Result<bool, RepoError> {
+    pub fn inherit(&self, parents: &BTreeMap<String, PreviousSource>) -> Result<bool, RepoError> {
         let mut state = self.lock();
         let (passing, lasting): (Vec<_>, Vec<_>) =
             parents.iter().partition(|(_, one)| one.is_checkpoint);

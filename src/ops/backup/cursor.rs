@@ -5,13 +5,13 @@ use crate::repo::{MergedRuns, RepoError};
 use crate::types::{Entry, RelPath};
 
 /// The entries of the previous snapshot, with a view of the next one.
-pub(super) struct ParentCursor<'a> {
+pub(super) struct PreviousEntries<'a> {
     runs: MergedRuns<'a>,
     head: Option<Entry>,
     started: bool,
 }
 
-impl<'a> ParentCursor<'a> {
+impl<'a> PreviousEntries<'a> {
     pub fn new(runs: MergedRuns<'a>) -> Self {
         Self {
             runs,

@@ -30,7 +30,7 @@ impl LostChunks<'_> {
         if self.ids.contains(id) || self.absent.is_empty() {
             return Ok(self.ids.contains(id));
         }
-        let copies = self.reader.repo().ask_index(|index| index.copies(id))?;
+        let copies = self.reader.repo().with_index(|index| index.copies(id))?;
         let is_there = |copy: &ChunkLocation| {
             copy.state != PackState::Dropped && !self.absent.contains(&copy.pack)
         };

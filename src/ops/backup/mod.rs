@@ -53,7 +53,7 @@ use crossbeam_channel::bounded;
 
 use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
 use self::heal::LostChunks;
-use self::parents::{ParentSource, PreviousChooser, state_of};
+use self::parents::{PreviousChooser, PreviousSource, state_of};
 use self::tree::CaptureContext;
 use super::{Cancel, memory};
 use crate::Error;
@@ -96,7 +96,7 @@ pub fn backup(
     let mut options = options;
     let sources = std::mem::take(&mut options.sources);
     // Before anything is stored, find the trees that are missing or cannot be listed.
-    let missing = look_at_trees(repo, &options, &sources)?;
+    let missing = check_tree_roots(repo, &options, &sources)?;
 
     observer.phase(&Phase::Index);
     let lease = if options.dry_run {
@@ -118,7 +118,7 @@ pub fn backup(
     };
 
     let mut snapshots = repo.snapshots(&mut damaged)?;
-    super::tell_times(repo, &snapshots, observer);
+    super::report_times(repo, &snapshots, observer);
     super::sync_until(repo, observer, cancel)?;
     let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
 
@@ -179,7 +179,7 @@ pub fn backup(
 
     let owners = OwnerNames::read()?;
     let lost = LostChunks {
-        ids: repo.ask_index(Index::lost)?,
+        ids: repo.with_index(Index::lost)?,
         absent,
         reader: &reader,
     };
@@ -207,7 +207,7 @@ pub fn backup(
     }
 
     let baselines = baselines(&snapshots, &options, &sources);
-    let doubts = doubts(&snapshots, &options, &sources);
+    let doubts = unaccepted_suspects(&snapshots, &options, &sources);
     let given = CaptureInputs {
         sources,
         baselines,
@@ -274,7 +274,7 @@ struct CaptureInputs<'p> {
     /// By source name: the reason why the source is suspect even if this capture is good.
     doubts: BTreeMap<String, String>,
     /// By source name: the capture that a tree builds on.
-    parents: &'p BTreeMap<String, ParentSource>,
+    parents: &'p BTreeMap<String, PreviousSource>,
 }
 
 /// Opens the root of each tree, and returns those that cannot be opened, with the reason.
@@ -283,7 +283,7 @@ struct CaptureInputs<'p> {
 /// may change: its root is returned, to be reported as an alarm, and the snapshot keeps the last
 /// good capture. A source with `before` commands is only opened in a dry run: they may be what
 /// mounts it.
-fn look_at_trees(
+fn check_tree_roots(
     repo: &Repository,
     options: &BackupOptions,
     sources: &[SourceSpec],
@@ -343,7 +343,7 @@ fn baselines(
 /// capture was suspect, it was not accepted, and no good one is left to compare with. If this
 /// capture counted as good, all later ones would be compared with a change that no user has
 /// accepted.
-fn doubts(
+fn unaccepted_suspects(
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
     sources: &[SourceSpec],
@@ -417,7 +417,7 @@ pub fn is_source_name(name: &str) -> bool {
 fn choose_parents(
     chooser: &mut PreviousChooser<'_>,
     sources: &[SourceSpec],
-) -> Result<BTreeMap<String, ParentSource>, Error> {
+) -> Result<BTreeMap<String, PreviousSource>, Error> {
     let mut out = BTreeMap::new();
     for source in sources {
         let SourceSpec::Tree(spec) = source else {
@@ -595,7 +595,7 @@ impl<'e> CaptureContext<'e> {
 
     /// Returns the last good capture of a tree that is missing and in which nothing may change. The
     /// capture is suspect and reported as an alarm.
-    fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
+    fn carried(&self, parent: &PreviousSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; its state in the last good snapshot is kept");
         self.observer
             .problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));

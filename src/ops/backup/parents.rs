@@ -14,14 +14,14 @@ use crate::types::SnapshotId;
 
 /// A source of an earlier snapshot.
 #[derive(Debug, Clone)]
-pub(super) struct ParentSource {
+pub(super) struct PreviousSource {
     pub snapshot: SnapshotId,
     /// The snapshot is a checkpoint, which may be deleted at any time.
     pub is_checkpoint: bool,
     pub record: SourceRecord,
 }
 
-impl ParentSource {
+impl PreviousSource {
     fn new(found: &StoredSnapshot, record: &SourceRecord) -> Self {
         let is_checkpoint = found.snapshot.state == SnapshotState::Checkpoint;
         Self {
@@ -82,13 +82,13 @@ impl<'a> PreviousChooser<'a> {
         name: &str,
         thing: &SourceThing,
         good_only: bool,
-    ) -> Result<Option<ParentSource>, Error> {
+    ) -> Result<Option<PreviousSource>, Error> {
         let mut sources = self.by_scan(name);
         sources.retain(|(one, _)| !good_only || is_good(one, name));
         sources.sort_by_key(|(_, source)| SourceThing::of(&source.kind).fits(thing));
         for (one, source) in sources.into_iter().rev() {
             if self.is_usable(one)? {
-                return Ok(Some(ParentSource::new(one, source)));
+                return Ok(Some(PreviousSource::new(one, source)));
             }
         }
         Ok(None)
@@ -124,7 +124,7 @@ impl<'a> PreviousChooser<'a> {
     }
 
     /// Returns the source that was named with `--parent`.
-    pub fn named(&mut self, snapshot: &SnapshotId, source: &str) -> Result<ParentSource, Error> {
+    pub fn named(&mut self, snapshot: &SnapshotId, source: &str) -> Result<PreviousSource, Error> {
         let parent = named(self.snapshots, snapshot, source)?;
         let one = self.snapshots.iter().find(|one| one.id == *snapshot);
         match one.map(|one| self.is_usable(one)).transpose()? {
@@ -183,7 +183,7 @@ fn named(
     snapshots: &[StoredSnapshot],
     snapshot: &SnapshotId,
     source: &str,
-) -> Result<ParentSource, Error> {
+) -> Result<PreviousSource, Error> {
     let one = snapshots.iter().find(|one| one.id == *snapshot);
     let one =
         one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
@@ -195,7 +195,7 @@ fn named(
         ))
     })?;
     match record.kind {
-        SourceKind::Tree { .. } => Ok(ParentSource::new(one, record)),
+        SourceKind::Tree { .. } => Ok(PreviousSource::new(one, record)),
         SourceKind::Stream { .. } => Err(Error::Usage(format!(
             "'{source}' is a stream, which cannot be a parent"
         ))),

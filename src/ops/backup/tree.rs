@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, bounded};
 use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
 use super::content::{ChunkWriters, CutBuffer};
-use super::cursor::ParentCursor;
+use super::cursor::PreviousEntries;
 use super::heal::LostChunks;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
-use super::parents::ParentSource;
+use super::parents::PreviousSource;
 use super::reason::{about_mount, reason};
 use super::rules::WalkRules;
 use super::runs::RunStack;
@@ -253,7 +253,7 @@ impl<'e> CaptureContext<'e> {
         &self,
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
-        parent: Option<&ParentSource>,
+        parent: Option<&PreviousSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         for line in tree.filter.vain_lines() {
             self.observer
@@ -277,8 +277,8 @@ impl<'e> CaptureContext<'e> {
         tree: &OpenTree<'_>,
         err: &RepoError,
     ) -> Result<(SourceRecord, SourceReport), Error> {
-        let is_doubtful = self.is_watched(tree.spec);
-        let doubt = if is_doubtful {
+        let is_suspect = self.is_watched(tree.spec);
+        let doubt = if is_suspect {
             ", and does not count until accepted with --accept"
         } else {
             ""
@@ -289,7 +289,7 @@ impl<'e> CaptureContext<'e> {
             .problem(&Problem::new(Severity::Damage, subject, message));
         self.checkpoints.disown(&tree.spec.name);
         let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
-        if is_doubtful {
+        if is_suspect {
             record.suspect = Some("the last good state cannot be read for comparison".to_owned());
         }
         Ok((record, report))
@@ -304,7 +304,7 @@ impl<'e> CaptureContext<'e> {
         &self,
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
-        parent: Option<&ParentSource>,
+        parent: Option<&PreviousSource>,
         parent_unreadable: bool,
     ) -> Result<(SourceRecord, SourceReport), WalkError> {
         let spec = tree.spec;
@@ -396,9 +396,9 @@ impl<'e> CaptureContext<'e> {
 
         self.walk(packer, tree, &shared, &rules, old_runs)?;
         shared.refuse_nothing_left()?;
-        self.tell_missing(tree, &shared)?;
-        self.tell_kernels(&shared);
-        self.tell_leftovers(&shared);
+        self.report_missing(tree, &shared)?;
+        self.report_kernels(&shared);
+        self.report_leftovers(&shared);
 
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self
@@ -443,7 +443,7 @@ impl<'e> CaptureContext<'e> {
     ) -> Result<(), WalkError> {
         let cursor = |which| {
             let runs = MergedRuns::open(self.reader, old_runs, which, false);
-            runs.map(ParentCursor::new).map_err(|err| match err {
+            runs.map(PreviousEntries::new).map_err(|err| match err {
                 err if err.is_unavailable() => WalkError::Parent(err),
                 err => WalkError::Other(err.into()),
             })
@@ -457,7 +457,7 @@ impl<'e> CaptureContext<'e> {
 
         // If nothing in the source may change, an alarm names each missing path instead.
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
-            self.refuse_vain_list(tree)?;
+            self.reject_unmatched_list(tree)?;
         }
 
         // Each batch holds at most 8 open directories: 24 descriptors for each worker, with the
@@ -507,7 +507,7 @@ impl<'e> CaptureContext<'e> {
 
     /// Refuses a list of which no path exists: more likely it is meant for another directory, or a
     /// volume is not mounted.
-    fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
+    fn reject_unmatched_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
         let (TreeRoot::Directory(root), Some(list), false) =
             (&tree.root, &tree.spec.files_from, self.options.allow_empty)
         else {
@@ -527,7 +527,7 @@ impl<'e> CaptureContext<'e> {
     }
 
     /// Reports unfinished files of a restore, which were left out.
-    fn tell_leftovers(&self, shared: &TreeShared<'_>) {
+    fn report_leftovers(&self, shared: &TreeShared<'_>) {
         let what = match shared
             .counts
             .leftovers
@@ -546,7 +546,11 @@ impl<'e> CaptureContext<'e> {
 
     /// Reports the listed paths that do not exist. They make the snapshot incomplete, because the
     /// user named them.
-    fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
+    fn report_missing(
+        &self,
+        tree: &OpenTree<'_>,
+        shared: &TreeShared<'_>,
+    ) -> Result<(), WalkError> {
         let (TreeRoot::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
             return Ok(());
         };
@@ -561,7 +565,7 @@ impl<'e> CaptureContext<'e> {
     }
 
     /// Reports the mounts of kernel file systems that were not entered, in one message.
-    fn tell_kernels(&self, shared: &TreeShared<'_>) {
+    fn report_kernels(&self, shared: &TreeShared<'_>) {
         let named = shared
             .kernels
             .lock()

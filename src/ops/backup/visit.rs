@@ -202,7 +202,7 @@ impl Scan<'_, '_> {
         let is_never = self.rules.filter.is_never(stat.id());
         if is_never || self.rules.filter.excludes(&path, true) {
             if is_never {
-                self.tell_beside_repository(directory, name, &path, &stat);
+                self.report_beside_repository(directory, name, &path, &stat);
             }
             let why = if is_never {
                 MissingNames::Unseen
@@ -252,7 +252,7 @@ impl Scan<'_, '_> {
     }
 
     /// Warns about foreign files in the repository's directory, which is left out as a whole.
-    fn tell_beside_repository(
+    fn report_beside_repository(
         &self,
         above: &SourceDir,
         name: &[u8],
@@ -359,9 +359,9 @@ impl Scan<'_, '_> {
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
         // An empty file was accepted by its size alone, under rules that have changed since.
 
-        let is_doubtful = stat.size == 0 && self.rules.no_skip;
+        let is_suspect = stat.size == 0 && self.rules.no_skip;
         !self.rules.force
-            && !is_doubtful
+            && !is_suspect
             && !unsettled
             && !parent.flags.intersects(again)
             && content.size == stat.size

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use super::attributes::{DescribedEntry, describe};
 use super::capture::{FileJob, TreeShared};
 use super::content::ChunkWriters;
-use super::cursor::ParentCursor;
+use super::cursor::PreviousEntries;
 use super::gone::ListedDirectory;
 use super::reason::reason;
 use super::rules::{WalkRules, is_leftover};
@@ -104,8 +104,8 @@ pub(super) struct Scan<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
     /// All entries of the previous snapshot, and its directories alone. `None` without one.
-    pub parent: Option<ParentCursor<'a>>,
-    pub parent_directories: Option<ParentCursor<'a>>,
+    pub parent: Option<PreviousEntries<'a>>,
+    pub parent_directories: Option<PreviousEntries<'a>>,
     pub writers: &'w mut ChunkWriters<'a>,
     pub jobs: Sender<Vec<FileJob>>,
     pub batch: JobBatch,

@@ -372,7 +372,7 @@ impl Copier<'_> {
     /// Forgets runs and bases that the destination does not have any more. Called after the lease
     /// began.
     fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
-        if !self.absent.is_empty() || !self.to.repo().ask_index(Index::lost)?.is_empty() {
+        if !self.absent.is_empty() || !self.to.repo().with_index(Index::lost)?.is_empty() {
             self.runs.clear();
             self.bases.clear();
         }

@@ -190,7 +190,7 @@ impl Differ<'_, '_> {
             _ => return Ok(()),
         };
         let size = |content: Option<&Content>| content.map(|content| content.size);
-        self.tell(&RelPath::root(), change, size(old), size(new))
+        self.report_change(&RelPath::root(), change, size(old), size(new))
     }
 
     /// Compares all entries of both sides, or those below `directory`, starting with these two.
@@ -243,10 +243,10 @@ impl Differ<'_, '_> {
         };
         let size =
             |entry: Option<&Entry>| entry.and_then(Entry::content).map(|content| content.size);
-        self.tell(path, change, size(old), size(new))
+        self.report_change(path, change, size(old), size(new))
     }
 
-    fn tell(
+    fn report_change(
         &mut self,
         path: &RelPath,
         change: PathChange,

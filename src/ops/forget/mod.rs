@@ -139,7 +139,7 @@ pub fn forget_by_policy(
         ));
     })?;
     crate::ops::report_vanished(repo, observer);
-    crate::ops::tell_times(repo, &all, observer);
+    crate::ops::report_times(repo, &all, observer);
 
     // The store's time. Without write access, this machine's time or the newest heartbeat in the
     // repository, whichever is later.

@@ -48,14 +48,14 @@ pub fn restorable(
     repo: &Repository,
     observer: &dyn Observer,
 ) -> Result<Vec<ForgottenSnapshot>, Error> {
-    let mut tell = |id, err: RepoError| {
+    let mut report = |id, err: RepoError| {
         observer.problem(&Problem::new(
             Severity::Damage,
             ObjectKey::Forgotten(id),
             err,
         ));
     };
-    let mut forgotten = repo.forgotten_snapshots(&mut tell)?;
+    let mut forgotten = repo.forgotten_snapshots(&mut report)?;
     let listed = listed(repo, observer)?;
     forgotten.retain(|one| {
         one.found.snapshot.state != SnapshotState::Checkpoint

@@ -11,7 +11,7 @@ use crate::ops::Cancel;
 use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::ops::content::write_content;
-use crate::ops::lost::tell_lost;
+use crate::ops::lost::report_lost;
 use crate::ops::walk::{TreeReader, reading_lease};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::Node;
@@ -47,7 +47,7 @@ pub fn cat(
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
 
-    tell_lost(&found.snapshot, name, &what.path, observer);
+    report_lost(&found.snapshot, name, &what.path, observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
             observer.expect(content.size, true);

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::{CACHE_BYTES, SnapshotFilter, runs_of, snapshots, tell_uncertain};
+use super::{CACHE_BYTES, SnapshotFilter, report_uncertain, runs_of, snapshots};
 use crate::Error;
 use crate::format::{RunRef, SourceRecord};
 use crate::observe::Observer;
@@ -102,7 +102,7 @@ pub fn find(
             let runs = runs_of(source);
             let mut walk = TreeReader::open(&reader, runs, true)?;
 
-            let mut tell = |entry: &Entry| {
+            let mut give = |entry: &Entry| {
                 report.found += 1;
                 each(FindItem {
                     snapshot,
@@ -117,7 +117,7 @@ pub fn find(
                         if let Some(entry) = walk.entry_at(path)?
                             && finder.matches(&entry)
                         {
-                            tell(&entry)?;
+                            give(&entry)?;
                         }
                     }
                 }
@@ -125,13 +125,13 @@ pub fn find(
                     while let Some(entry) = walk.next()? {
                         cancel.check()?;
                         if finder.matches(&entry) {
-                            tell(&entry)?;
+                            give(&entry)?;
                         }
                     }
                 }
             }
 
-            tell_uncertain(&mut walk, snapshot, source, observer);
+            report_uncertain(&mut walk, snapshot, source, observer);
         }
     }
 

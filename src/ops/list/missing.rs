@@ -1,6 +1,6 @@
 //! Lists the paths that a snapshot lacks.
 
-use super::{CACHE_BYTES, EachLs, ListedPath, LsItem, source_of, tell_uncertain};
+use super::{CACHE_BYTES, EachLs, ListedPath, LsItem, report_uncertain, source_of};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
@@ -53,7 +53,7 @@ fn missing_of(
     };
 
     let mut walk = TreeReader::open(reader, runs, true)?;
-    let mut tell = |entry: &Entry| {
+    let mut give = |entry: &Entry| {
         if entry.is_incomplete() || entry.missing_names().is_some() {
             each(LsItem::Entry {
                 source: &source.name,
@@ -67,15 +67,15 @@ fn missing_of(
     let top = walk.entry_at(path)?;
     let result = match &top {
         None if !path.is_root() => Err(no_path(reader, found.id, source, path)),
-        Some(entry) if !entry.is_directory() => tell(entry),
-        top => top.iter().try_for_each(&mut tell).and_then(|()| {
+        Some(entry) if !entry.is_directory() => give(entry),
+        top => top.iter().try_for_each(&mut give).and_then(|()| {
             while let Some(entry) = walk.next_below(path)? {
-                tell(&entry)?;
+                give(&entry)?;
             }
             Ok(())
         }),
     };
 
-    tell_uncertain(&mut walk, found, source, observer);
+    report_uncertain(&mut walk, found, source, observer);
     result
 }

@@ -98,7 +98,7 @@ pub fn snapshots(
         ));
     })?;
     crate::ops::report_vanished(repo, observer);
-    super::tell_times(repo, &all, observer);
+    super::report_times(repo, &all, observer);
     let mut all = without_replaced(all);
     all.retain(|found| filter.accepts(found));
     Ok(all)
@@ -211,7 +211,7 @@ fn ls_source(
         None => Err(no_path(reader, found.id, source, path)),
     };
 
-    tell_uncertain(&mut walk, found, source, observer);
+    report_uncertain(&mut walk, found, source, observer);
     result
 }
 
@@ -235,7 +235,7 @@ fn ls_below(
 }
 
 /// Reports the ranges of paths that a walk could not read.
-fn tell_uncertain(
+fn report_uncertain(
     walk: &mut TreeReader<'_>,
     found: &StoredSnapshot,
     source: &SourceRecord,

@@ -44,7 +44,7 @@ pub fn stats(
 ) -> Result<RepoStats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
-    let totals = repo.ask_index(Index::totals)?;
+    let totals = repo.with_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 
     let mut out = RepoStats {

@@ -75,7 +75,7 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
 
         let other = lab.open();
         let hook = Box::new(move |_: &dyn Store| forget_as(&other, first, "other"));
-        let store = HookedStore::behind_nth(lab.store.clone(), operation, kind, nth, hook);
+        let store = HookedStore::after_nth(lab.store.clone(), operation, kind, nth, hook);
         let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
         run(&hooked, &options());
 

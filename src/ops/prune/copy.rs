@@ -201,7 +201,7 @@ impl Pruner<'_> {
                     at
                 })
                 .collect();
-            self.repo.ask_index(|index| {
+            self.repo.with_index(|index| {
                 is_live.fill(false);
                 index.each_copy(&ids, &mut |n, copy| {
                     is_live[n] |= (copy.pack, copy.frame, copy.offset) == (id, number, offsets[n])

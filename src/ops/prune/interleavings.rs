@@ -304,7 +304,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
     let reader = client(&lab, &caches, "r");
     let (first, second) = two_backups(&lab, &pruner);
     reader.sync().expect("syncs");
-    let before = reader.ask_index(Index::packs).expect("asks");
+    let before = reader.with_index(Index::packs).expect("asks");
 
     forget(&*lab.store, first);
     let report = run(

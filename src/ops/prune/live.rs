@@ -88,7 +88,7 @@ impl LiveChunks {
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let repo = reader.repo();
-        let bits = ChunkBits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
+        let bits = ChunkBits::with_room(repo.with_index(Index::chunk_numbers_end)?);
         let marker = LiveMarker {
             repo,
             out: Self {
@@ -146,7 +146,7 @@ impl LiveMarker<'_> {
         let ids = &self.ids;
         let copies = &mut self.copies;
         // If this starts a new index, the caller notices the new generation and walks again.
-        self.repo.ask_index(|index| {
+        self.repo.with_index(|index| {
             copies.clear();
             index.each_copy(ids, &mut |n, copy| copies.push((n, copy)))
         })?;
@@ -235,7 +235,7 @@ impl LiveChunks {
 
 impl ReachVisitor for LiveMarker<'_> {
     fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error> {
-        let copies = self.repo.ask_index(|index| index.copies(id))?;
+        let copies = self.repo.with_index(|index| index.copies(id))?;
         Ok(copies
             .into_iter()
             .find(|copy| self.out.packs.get(&copy.pack).is_some_and(PackUsage::holds)))
@@ -255,7 +255,7 @@ impl ReachVisitor for LiveMarker<'_> {
         for ((id, _), _) in batch.iter().zip(missing).filter(|(_, missing)| *missing) {
             all_there = false;
             self.miss(*id);
-            self.tell(
+            self.report_unresolved(
                 format!("chunk {}", id.short()),
                 "no existing pack holds it".into(),
             );
@@ -266,7 +266,7 @@ impl ReachVisitor for LiveMarker<'_> {
     fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String) {
         self.miss(*id);
         self.out.is_blind |= self.tolerant;
-        self.tell(format!("{piece} {}", id.short()), why);
+        self.report_unresolved(format!("{piece} {}", id.short()), why);
     }
 }
 
@@ -279,7 +279,7 @@ impl LiveMarker<'_> {
         }
     }
 
-    fn tell(&mut self, object: String, why: String) {
+    fn report_unresolved(&mut self, object: String, why: String) {
         if self.tolerant {
             return;
         }

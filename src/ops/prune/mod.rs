@@ -96,7 +96,7 @@ pub fn prune(
     if options.dry_run {
         let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
         run.lease = lease.as_ref();
-        run.dry()?;
+        run.dry_run()?;
         let report = run.report;
         if let Some(lease) = lease {
             let _ = lease.release();
@@ -124,7 +124,7 @@ fn with_lease(run: Pruner<'_>) -> Result<PruneReport, Error> {
         lease: Some(&lease),
         ..run
     };
-    run.whole(&lease)?;
+    run.run_all(&lease)?;
 
     let report = run.report;
     // A lease that cannot be deleted expires by itself.
@@ -153,7 +153,7 @@ struct Pruner<'a> {
 
 impl Pruner<'_> {
     /// Does all steps of a prune, unless another prune runs that goes first.
-    fn whole(&mut self, lease: &Lease) -> Result<(), Error> {
+    fn run_all(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
         if self.other_prune(lease, now)? {
             self.report.other_prune = true;
@@ -161,7 +161,7 @@ impl Pruner<'_> {
         }
 
         let mut survey = self.survey()?;
-        self.tell_use(&survey);
+        self.report_use(&survey);
         self.sweep(lease, &mut survey)?;
         self.mark(lease, &mut survey)?;
 
@@ -180,9 +180,9 @@ impl Pruner<'_> {
 
         self.tidy(lease, &survey)?;
         self.sweep_quarantine(lease, &survey)?;
-        self.tell_held(&survey);
+        self.report_held(&survey);
         self.merge_segments(lease)?;
-        self.tell_pending(&survey);
+        self.report_pending(&survey);
         Ok(())
     }
 
@@ -241,10 +241,10 @@ impl Pruner<'_> {
 
     /// Reports the effect of a prune. Writes only a lease, as a reader does where the store
     /// allows it.
-    fn dry(&mut self) -> Result<(), Error> {
+    fn dry_run(&mut self) -> Result<(), Error> {
         self.report.dry_run = true;
         let survey = self.survey()?;
-        self.tell_use(&survey);
+        self.report_use(&survey);
 
         let dropped = self.droppable(&survey);
         for id in &dropped {
@@ -287,13 +287,13 @@ impl Pruner<'_> {
             }
         }
 
-        self.tell_held(&survey);
-        self.tell_pending(&survey);
+        self.report_held(&survey);
+        self.report_pending(&survey);
         Ok(())
     }
 
     /// Counts the live and dead bytes of the held packs.
-    fn tell_use(&mut self, survey: &RepoSurvey) {
+    fn report_use(&mut self, survey: &RepoSurvey) {
         let held = survey.live.packs.values().filter(|pack| pack.row.added);
         for pack in held {
             let live = pack.live_bytes();
@@ -308,7 +308,7 @@ impl Pruner<'_> {
     }
 
     /// Counts the packs that stay condemned for now, and computes until when.
-    fn tell_pending(&mut self, survey: &RepoSurvey) {
+    fn report_pending(&mut self, survey: &RepoSurvey) {
         let grace = self.grace();
         for pack in survey
             .live

@@ -91,7 +91,7 @@ impl UnknownNeeds {
 
 impl Pruner<'_> {
     /// Reports the packs that are kept for snapshots with unknown needs, and until when.
-    pub(super) fn tell_held(&mut self, survey: &RepoSurvey) {
+    pub(super) fn report_held(&mut self, survey: &RepoSurvey) {
         let unknown = &survey.unknown;
         let Some(needs) = unknown.until else { return };
         for pack in survey.live.packs.values() {
@@ -196,7 +196,7 @@ impl Pruner<'_> {
             .collect();
         let told = self
             .repo
-            .told_of(&packs.iter().map(|(id, _)| *id).collect())?;
+            .segment_entries_of(&packs.iter().map(|(id, _)| *id).collect())?;
 
         let mut spent = Vec::new();
         for (id, meta) in packs {
@@ -249,7 +249,7 @@ impl Pruner<'_> {
             };
             if !self
                 .repo
-                .ask_index(|index| index.copies(id))?
+                .with_index(|index| index.copies(id))?
                 .iter()
                 .any(holds)
             {

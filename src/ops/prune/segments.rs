@@ -40,7 +40,7 @@ impl Pruner<'_> {
             }
         }
 
-        let says = self.repo.ask_index(Index::says)?;
+        let says = self.repo.with_index(Index::segment_summaries)?;
         let mut superseded: BTreeMap<SegmentId, SegmentId> = BTreeMap::new();
         for id in says
             .iter()
@@ -49,7 +49,7 @@ impl Pruner<'_> {
         {
             if let Some(by) = self
                 .repo
-                .ask_index(|index| index.superseder(&id))?
+                .with_index(|index| index.superseder(&id))?
                 .filter(|by| listed.contains_key(by))
             {
                 superseded.insert(id, by);
@@ -133,7 +133,7 @@ impl Pruner<'_> {
         says: &[&SegmentSummary],
         listed: &BTreeMap<SegmentId, ObjectMeta>,
     ) -> Result<(), Error> {
-        let rows = self.repo.ask_index(Index::packs)?;
+        let rows = self.repo.with_index(Index::packs)?;
         let dropped: BTreeSet<PackId> = rows
             .iter()
             .filter(|row| row.state == PackState::Dropped)

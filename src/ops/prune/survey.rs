@@ -73,7 +73,7 @@ impl Pruner<'_> {
         let (live, leftovers) = self.walk(&roots, &listed, &adopted)?;
 
         let mut marks = BTreeMap::new();
-        for says in self.repo.ask_index(Index::says)? {
+        for says in self.repo.with_index(Index::segment_summaries)? {
             // If a segment is gone since it was loaded, the time of its marks is unknown: assume
             // now.
             let time = segments.get(&says.segment).copied().unwrap_or(now);
@@ -118,7 +118,7 @@ impl Pruner<'_> {
             let mut live = LiveChunks::find(&reader, roots, packs, self.cancel)?;
             if live.unresolved > 0 && !made_sure {
                 made_sure = true;
-                self.repo.make_sure_of_misses()?;
+                self.repo.confirm_misses()?;
                 continue;
             }
             if self.repo.index().generation() != generation {
@@ -151,7 +151,7 @@ impl Pruner<'_> {
 
         let mut packs = Packs::new();
         let mut leftovers = Vec::new();
-        for row in self.repo.ask_index(Index::packs)? {
+        for row in self.repo.with_index(Index::packs)? {
             let found = there.get(&row.id).map(|meta| (*meta).clone());
             if row.state == PackState::Dropped {
                 leftovers.extend(found);
@@ -172,7 +172,7 @@ impl Pruner<'_> {
     /// Publishes the contents of orphaned packs and returns their names. Reports an orphan that
     /// cannot be read and leaves it alone.
     fn adopt(&mut self, listed: &[ObjectMeta]) -> Result<BTreeSet<PackId>, Error> {
-        let known = self.repo.ask_index(Index::packs)?;
+        let known = self.repo.with_index(Index::packs)?;
         let told: BTreeSet<PackId> = known
             .into_iter()
             .filter(|pack| pack.added || pack.state == PackState::Dropped)

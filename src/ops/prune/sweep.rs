@@ -119,7 +119,7 @@ impl Pruner<'_> {
         }
 
         self.repo.sync()?;
-        let rows = self.repo.ask_index(Index::packs)?;
+        let rows = self.repo.with_index(Index::packs)?;
         let known = |row: &PackRow| survey.live.packs.get(&row.id).map(|pack| pack.row.state);
         Ok(rows
             .iter()
@@ -165,7 +165,7 @@ impl Pruner<'_> {
         }
 
         let mut readable = BTreeSet::new();
-        for says in self.repo.ask_index(Index::says)? {
+        for says in self.repo.with_index(Index::segment_summaries)? {
             if !says
                 .condemned
                 .iter()
@@ -224,7 +224,7 @@ impl Pruner<'_> {
                 } else {
                     WaitReason::Grace
                 });
-                self.tell_who_is_at_work(survey);
+                self.report_who_is_at_work(survey);
                 continue;
             }
             // A client that began at most a margin later may not have seen the mark.
@@ -253,7 +253,7 @@ impl Pruner<'_> {
     }
 
     /// Reports the client that keeps a prune with `now` from dropping packs at once.
-    fn tell_who_is_at_work(&mut self, survey: &RepoSurvey) {
+    fn report_who_is_at_work(&mut self, survey: &RepoSurvey) {
         if self.options.now
             && let Some(lease) = survey.leases.first()
         {

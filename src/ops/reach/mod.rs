@@ -73,7 +73,7 @@ pub(super) struct ReachWalker<'a, J> {
 
 impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
     pub fn new(reader: &'a ChunkReader<'a>, cancel: &'a Cancel, judge: J) -> Result<Self, Error> {
-        let end = reader.repo().ask_index(Index::chunk_numbers_end)?;
+        let end = reader.repo().with_index(Index::chunk_numbers_end)?;
         Ok(Self {
             reader,
             cancel,

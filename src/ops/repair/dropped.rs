@@ -51,9 +51,9 @@ impl PackRepair<'_> {
             return Ok(());
         }
         self.observer.phase(&Phase::Structure);
-        self.repo.make_sure_of_misses()?;
+        self.repo.confirm_misses()?;
         let roots = roots(self.repo, self.cancel)?;
-        let mut settled = self.repo.ask_index(Index::lost)?;
+        let mut settled = self.repo.with_index(Index::lost)?;
         let mut stored = 0;
 
         loop {
@@ -172,7 +172,7 @@ pub(super) fn dropped_and_there(
     repo: &Repository,
     is_listed: impl Fn(&PackId) -> bool,
 ) -> Result<Vec<PackId>, Error> {
-    let rows = repo.ask_index(Index::packs)?.into_iter();
+    let rows = repo.with_index(Index::packs)?.into_iter();
     let dropped = rows
         .filter(|row| row.state == PackState::Dropped)
         .map(|row| row.id);
@@ -240,7 +240,7 @@ impl NeededChunks<'_> {
     fn look_up(&mut self, ids: &[ChunkId]) -> Result<bool, Error> {
         let repo = self.repo;
         let mut copies = Vec::new();
-        repo.ask_index(|index| {
+        repo.with_index(|index| {
             copies.clear();
             index.each_copy(ids, &mut |n, copy| copies.push((n, copy)))
         })?;

@@ -189,7 +189,7 @@ impl PackRepair<'_> {
             }
         }
 
-        for row in self.repo.ask_index(Index::packs)? {
+        for row in self.repo.with_index(Index::packs)? {
             let lacks = !there.contains(&row.id) || self.packs.bad_parity.contains(&row.id);
             if !lacks
                 || !row.added

@@ -57,7 +57,7 @@ pub fn repair_index(
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
     };
-    tell(&rebuilt, observer);
+    report_unreadable(&rebuilt, observer);
     set_segments_aside(repo, &lease, &rebuilt, observer, cancel)?;
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();
@@ -95,7 +95,7 @@ fn set_segments_aside(
     Ok(())
 }
 
-fn tell(rebuilt: &RebuiltIndex, observer: &dyn Observer) {
+fn report_unreadable(rebuilt: &RebuiltIndex, observer: &dyn Observer) {
     for (id, why) in &rebuilt.unreadable {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(*id), why));
     }

@@ -256,7 +256,7 @@ impl PackRepair<'_> {
         self.store_dropped_again()?;
         self.renew_parity()?;
 
-        self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
+        self.report.still_lost = self.repo.with_index(Index::lost)?.len() as u64;
         if self.lease.is_some() {
             let new = self.report.lost_chunks + self.report.lost_for_now;
             self.report.still_lost = self.report.still_lost.saturating_sub(new);
@@ -282,7 +282,7 @@ impl PackRepair<'_> {
             other => other?,
         };
 
-        super::tell(&adopted, self.observer);
+        super::report_unreadable(&adopted, self.observer);
         let RebuiltIndex {
             packs,
             unreadable,
@@ -355,7 +355,7 @@ impl PackRepair<'_> {
 
         let dropped = dropped_and_there(self.repo, |id| self.packs.listed.contains_key(id))?;
 
-        let told = self.repo.told_of(
+        let told = self.repo.segment_entries_of(
             &found
                 .iter()
                 .map(|&(id, _)| id)
@@ -384,7 +384,7 @@ impl PackRepair<'_> {
     fn find(&mut self, options: &RepairPacksOptions) -> Result<Vec<BadPack>, Error> {
         let held: Vec<PackRow> = self
             .repo
-            .ask_index(Index::packs)?
+            .with_index(Index::packs)?
             .into_iter()
             .filter(|pack| pack.added && pack.state != PackState::Dropped)
             .collect();
@@ -517,7 +517,7 @@ impl PackRepair<'_> {
 
     /// Searches for chunks that earlier repairs recorded as lost: they may have come back.
     fn search_for_lost(&mut self) -> Result<(), Error> {
-        let lost = self.repo.ask_index(Index::lost)?;
+        let lost = self.repo.with_index(Index::lost)?;
         let found = salvage(
             self.repo,
             self.lease,
@@ -554,7 +554,7 @@ impl PackRepair<'_> {
             if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
                 continue;
             }
-            let row = self.repo.ask_index(|index| index.pack(&bad.row.id))?;
+            let row = self.repo.with_index(|index| index.pack(&bad.row.id))?;
             if let Some(row) = row.filter(|row| row.added && row.state != PackState::Dropped) {
                 held.push(BadPack { row, ..bad });
             }
@@ -565,7 +565,7 @@ impl PackRepair<'_> {
 
         let told = self
             .repo
-            .told_of(&held.iter().map(|bad| bad.row.id).collect())?;
+            .segment_entries_of(&held.iter().map(|bad| bad.row.id).collect())?;
         let holders: Vec<PackHolder> = held
             .iter()
             .map(|bad| PackHolder {
@@ -602,7 +602,7 @@ impl PackRepair<'_> {
         self.report.saved_bytes += saved.bytes;
 
         // Chunks that are recorded as lost already are not counted again.
-        let known = self.repo.ask_index(Index::lost)?;
+        let known = self.repo.with_index(Index::lost)?;
         let lost: Vec<ChunkId> = saved.lost.difference(&known).copied().collect();
         let unreadable: BTreeSet<PackId> = held
             .iter()

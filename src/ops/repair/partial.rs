@@ -326,11 +326,11 @@ impl RunMender<'_, '_> {
                 entry = mended.entry;
             }
 
-            let is_doubtful = ranges.iter().any(|range| is_in(range, &entry.path));
-            if is_doubtful {
+            let is_suspect = ranges.iter().any(|range| is_in(range, &entry.path));
+            if is_suspect {
                 entry.flags = entry.flags.with(EntryFlags::STALE);
             }
-            if is_mended || is_doubtful {
+            if is_mended || is_suspect {
                 above.iter_mut().for_each(|above| above.is_changed = true);
             }
 
@@ -340,11 +340,11 @@ impl RunMender<'_, '_> {
                 // directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
                 above.push(DirectoriesAbove {
-                    is_changed: is_doubtful,
+                    is_changed: is_suspect,
                     lacks_names,
                     entry,
                 });
-            } else if is_doubtful {
+            } else if is_suspect {
                 sink.put(&entry, in_directories)?;
             }
         }

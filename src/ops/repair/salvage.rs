@@ -94,7 +94,7 @@ pub(super) fn salvage(
         return Ok(SalvagedChunks::default());
     }
 
-    let claims = Claims::anew(repo.index());
+    let claims = Claims::for_repair(repo.index());
     let options = PackerOptions {
         workers: 1,
         level: 3,
@@ -215,7 +215,7 @@ impl SalvageWork<'_> {
     fn look_at_copies(&mut self) -> Result<(), Error> {
         let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, ChunkLocation)>> = BTreeMap::new();
         for id in &self.out.lost {
-            for copy in self.repo.ask_index(|index| index.copies(id))? {
+            for copy in self.repo.with_index(|index| index.copies(id))? {
                 if self.packs.is_whole(&copy.pack) {
                     by_frame
                         .entry((copy.pack, copy.frame))
@@ -290,7 +290,7 @@ pub(super) fn without_good_copy(
 ) -> Result<BTreeSet<ChunkId>, Error> {
     let mut out = BTreeSet::new();
     for id in ids {
-        let copies = repo.ask_index(|index| index.copies(&id))?;
+        let copies = repo.with_index(|index| index.copies(&id))?;
         if !copies
             .iter()
             .any(|copy| copy.state == PackState::Known && packs.is_whole(&copy.pack))

@@ -215,7 +215,7 @@ impl SnapshotRepair<'_> {
             return Ok(());
         };
 
-        let lost = self.repo.ask_index(Index::lost)?;
+        let lost = self.repo.with_index(Index::lost)?;
         let mut is_held = |copy: &ChunkLocation| Ok(copy.state != PackState::Dropped);
         if missing(self.repo, &roots, &lost, &mut is_held, self.cancel)?.is_empty() {
             return Ok(());

@@ -188,7 +188,7 @@ impl RestoreWalk<'_> {
             Ok(None) => Ok(()),
             Ok(Some(removed)) => {
                 if removed.names > 0 {
-                    self.tell_deleted(path);
+                    self.report_deleted(path);
                 }
                 match removed.kept {
                     None | Some((_, KeptNames::Asked)) => Ok(()),
@@ -230,7 +230,7 @@ impl RestoreWalk<'_> {
         })
     }
 
-    fn tell_deleted(&self, path: &RelPath) {
+    fn report_deleted(&self, path: &RelPath) {
         self.job.tally.deleted();
         if self.job.observer.wants_detail() {
             self.job.observer.detail("deleted", &Subject::path(path));

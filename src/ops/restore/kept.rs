@@ -63,9 +63,9 @@ pub(super) struct KeptDirectories<'a> {
     blind: Option<&'static str>,
     /// The current directory and those above it that have such names: number and reason.
     open: Vec<(RelPath, u64, KeptReason)>,
-    told: u64,
-    untold_directories: u64,
-    untold_names: u64,
+    named: u64,
+    unnamed_directories: u64,
+    unnamed_names: u64,
     /// Names of a source that accounts for no missing name.
     unknown_names: u64,
 }
@@ -77,9 +77,9 @@ impl<'a> KeptDirectories<'a> {
         source: &'a str,
         blind: Option<&'static str>,
     ) -> Self {
-        let told = 0;
-        let untold_directories = 0;
-        let untold_names = 0;
+        let named = 0;
+        let unnamed_directories = 0;
+        let unnamed_names = 0;
         let unknown_names = 0;
         Self {
             tally,
@@ -87,9 +87,9 @@ impl<'a> KeptDirectories<'a> {
             source,
             blind,
             open: Vec::new(),
-            told,
-            untold_directories,
-            untold_names,
+            named,
+            unnamed_directories,
+            unnamed_names,
             unknown_names,
         }
     }
@@ -118,17 +118,17 @@ impl<'a> KeptDirectories<'a> {
             next.is_none_or(|next| next != open && !next.is_below(open))
         };
         while let Some((directory, count, doubt)) = self.open.pop_if(is_left) {
-            self.tell(&directory, count, doubt);
+            self.report_directory(&directory, count, doubt);
         }
     }
 
-    fn tell(&mut self, directory: &RelPath, count: u64, doubt: KeptReason) {
-        if self.told == NAMED_MAX {
-            self.untold_directories += 1;
-            self.untold_names += count;
+    fn report_directory(&mut self, directory: &RelPath, count: u64, doubt: KeptReason) {
+        if self.named == NAMED_MAX {
+            self.unnamed_directories += 1;
+            self.unnamed_names += count;
             return;
         }
-        self.told += 1;
+        self.named += 1;
         let why = match doubt {
             KeptReason::Excluded => {
                 "the rules of the backup excluded names in this directory (--delete-excluded deletes them)"
@@ -151,11 +151,11 @@ impl<'a> KeptDirectories<'a> {
     /// Reports the remaining directories, and a summary of those beyond the limit.
     pub fn finish(mut self) {
         self.leave(None);
-        if self.untold_directories > 0 {
+        if self.unnamed_directories > 0 {
             let message = format!(
                 "the same in {} more directories: {} not deleted",
-                self.untold_directories,
-                names(self.untold_names)
+                self.unnamed_directories,
+                names(self.unnamed_names)
             );
             self.observer
                 .problem(&Problem::new(Severity::Note, self.source, message));

@@ -48,12 +48,12 @@ impl WindowWriter<'_> {
             xattrs: &xattrs,
         })
         .map(|report| {
-            self.tell_refused(path, meta, &report);
+            self.report_refused(path, meta, &report);
             (report.device, report.inode)
         }))
     }
 
-    fn tell_refused(&self, path: &RelPath, meta: &Metadata, report: &MetaReport) {
+    fn report_refused(&self, path: &RelPath, meta: &Metadata, report: &MetaReport) {
         for refusal in &report.refused {
             // Only root may give files away. For other users, one line at the end covers all of
             // them.

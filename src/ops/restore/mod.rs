@@ -53,7 +53,7 @@ use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
-use super::lost::tell_lost;
+use super::lost::report_lost;
 use super::{Cancel, memory};
 use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
@@ -277,7 +277,7 @@ fn restore_with(
     let sources = chosen(&found, what, &target)?;
     unmatched::refuse_misread(&options.exclude, &sources, &reader)?;
     for source in &sources {
-        tally.lost(tell_lost(
+        tally.lost(report_lost(
             &found.snapshot,
             &source.name,
             &what.path,

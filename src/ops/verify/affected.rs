@@ -53,7 +53,7 @@ pub(super) fn name(
         match &source.kind {
             SourceKind::Stream { content, .. } => {
                 if let Some(why) = judge.content(&content.extents)? {
-                    judge.tell(objects, why, &format!("{}:{}", id.short(), source.name));
+                    judge.report_object(objects, why, &format!("{}:{}", id.short(), source.name));
                     hit(objects, RelPath::root(), DamageHit::Content);
                 }
             }
@@ -62,7 +62,7 @@ pub(super) fn name(
                 while let Some(entry) = walk.next()? {
                     cancel.check()?;
                     if let Some((why, how)) = judge.entry(&entry)? {
-                        judge.tell(
+                        judge.report_object(
                             objects,
                             why,
                             &format!("{}:{}/{}", id.short(), source.name, entry.path),
@@ -181,7 +181,7 @@ impl<'a> AffectedVisitor<'a> {
     }
 
     /// Reports a chunk or list node once, with a path that needs it.
-    fn tell(&mut self, objects: &mut ListedObjects, why: AffectedReason, path: &str) {
+    fn report_object(&mut self, objects: &mut ListedObjects, why: AffectedReason, path: &str) {
         let (kind, id, what) = match why {
             AffectedReason::Damaged => return,
             AffectedReason::Unresolved(id) => (

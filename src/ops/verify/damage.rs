@@ -72,7 +72,7 @@ impl FoundDamage {
         match best {
             Some(place) if self.spares(&place) => Ok(Some(place)),
             Some(_) => Ok(repo
-                .ask_index(|index| index.copies(id))?
+                .with_index(|index| index.copies(id))?
                 .into_iter()
                 .find(|copy| self.spares(copy))),
             None => Ok(None),

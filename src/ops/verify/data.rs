@@ -179,7 +179,7 @@ fn choose(
 }
 
 /// Adds the age of the packs' last reading to the report, and forgets packs that no longer exist.
-pub(super) fn tell_age(repo: &Repository, objects: &mut ListedObjects) {
+pub(super) fn report_age(repo: &Repository, objects: &mut ListedObjects) {
     let mut verified = repo.memory().verified_all();
     let mut oldest: Option<Timestamp> = None;
     for (pack, _) in &objects.packs {

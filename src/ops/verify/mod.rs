@@ -116,7 +116,7 @@ pub fn verify(
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let mut damage = FoundDamage::default();
     let reach = structure(&reader, &mut objects, &mut damage, observer, cancel)?;
-    objects.tell_late(repo, &reach.suspects, observer);
+    objects.report_late(repo, &reach.suspects, observer);
 
     let mut suspects = reach.suspects;
     if options.read_data {
@@ -142,8 +142,8 @@ pub fn verify(
         objects.report_dropped(observer);
     }
 
-    objects.tell_repairs(repo, observer)?;
-    data::tell_age(repo, &mut objects);
+    objects.report_repairs(repo, observer)?;
+    data::report_age(repo, &mut objects);
     repo.remember_newest(&objects.snapshots);
 
     if let Some(lease) = lease {
@@ -248,7 +248,7 @@ fn structure(
         let reach = ReachedChunks::run(reader, &objects.snapshots, damage, cancel)?;
         if (reach.unresolved > 0 || !reach.unreadable.is_empty()) && !made_sure {
             made_sure = true;
-            repo.make_sure_of_misses()?;
+            repo.confirm_misses()?;
             continue;
         }
 
@@ -261,7 +261,7 @@ fn structure(
                 .report
                 .find(FindingKind::RunUnreadable, object, what);
         }
-        objects.tell_orphans(observer);
+        objects.report_orphans(observer);
         return Ok(reach);
     }
 }

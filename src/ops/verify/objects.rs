@@ -174,13 +174,13 @@ impl ListedObjects {
 
     /// Reports snapshots that landed after their lease had ended and that need missing data; a late
     /// snapshot that lacks nothing is not reported. `suspects`: the sources that need missing data.
-    pub fn tell_late(
+    pub fn report_late(
         &mut self,
         repo: &Repository,
         suspects: &[(SnapshotId, usize)],
         observer: &dyn Observer,
     ) {
-        crate::ops::tell_times(repo, &self.snapshots, observer);
+        crate::ops::report_times(repo, &self.snapshots, observer);
         let times = repo.lease_times();
         for found in self
             .snapshots
@@ -371,13 +371,13 @@ impl ListedObjects {
         self.report.packs_listed = listed.len() as u64;
 
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
-        let mut packs = repo.ask_index(Index::packs)?;
+        let mut packs = repo.with_index(Index::packs)?;
         if packs
             .iter()
             .any(|pack| is_held(pack) && !listed.has(&pack.id))
         {
             repo.sync()?;
-            packs = repo.ask_index(Index::packs)?;
+            packs = repo.with_index(Index::packs)?;
         }
 
         self.packs.clear();
@@ -439,7 +439,7 @@ impl ListedObjects {
 
         let mut cut = PackDamage::default();
         for number in 0..pack.frames {
-            let frame = repo.ask_index(|index| index.frame(&pack.id, number))?;
+            let frame = repo.with_index(|index| index.frame(&pack.id, number))?;
             if frame.is_none_or(|frame| frame.offset + u64::from(frame.stored) > size) {
                 cut.frames.insert(number);
             }
@@ -472,7 +472,7 @@ impl ListedObjects {
 
     /// Reports the traces of earlier repairs: repaired snapshots, packs without recovery data,
     /// objects in quarantine.
-    pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+    pub fn report_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         for found in &self.snapshots {
             if let Some(lost) = &found.snapshot.lost {
                 let what = format!("it was repaired: {} of its paths lack data", lost.count);
@@ -484,7 +484,7 @@ impl ListedObjects {
             }
         }
 
-        self.tell_parity(repo, observer)?;
+        self.report_parity(repo, observer)?;
 
         let aside = list_all(repo.store(), ObjectDir::Quarantine)?;
         if !aside.is_empty() {
@@ -507,7 +507,7 @@ impl ListedObjects {
     }
 
     /// Reports how many packs lack recovery data, if the repository is configured to have it.
-    fn tell_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+    fn report_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         if repo.config().parity.is_none() {
             return Ok(());
         }
@@ -534,7 +534,7 @@ impl ListedObjects {
         Ok(())
     }
 
-    pub fn tell_orphans(&self, observer: &dyn Observer) {
+    pub fn report_orphans(&self, observer: &dyn Observer) {
         if self.report.orphan_packs > 0 {
             let what = format!(
                 "{} are in no index segment: left by an interrupted writer or written by an active one",

@@ -36,7 +36,7 @@ impl ReachedChunks {
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let repo = reader.repo();
-        let seen = ChunkBits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
+        let seen = ChunkBits::with_room(repo.with_index(Index::chunk_numbers_end)?);
         let judge = ChunkResolver {
             repo,
             damage,
@@ -77,7 +77,7 @@ impl ReachVisitor for ChunkResolver<'_> {
         self.ids.extend(batch.iter().map(|&(id, _)| id));
         // If this query recreates the index, the caller sees the new generation and walks again.
         self.repo
-            .ask_index(|index| index.lookup(&self.ids, &mut self.places))?;
+            .with_index(|index| index.lookup(&self.ids, &mut self.places))?;
 
         let mut all_good = true;
         for (n, &(id, len)) in batch.iter().enumerate() {

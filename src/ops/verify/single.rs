@@ -37,7 +37,7 @@ pub(crate) fn missing(
         }
         if !made_sure {
             made_sure = true;
-            repo.make_sure_of_misses()?;
+            repo.confirm_misses()?;
             continue;
         }
         let sources = &found.snapshot.sources;
@@ -61,7 +61,7 @@ pub(crate) fn missing(
 fn absent_packs(repo: &Repository) -> Result<FoundDamage, Error> {
     let mut listed = ListedPacks::list(repo)?;
     let mut damage = FoundDamage::default();
-    for pack in repo.ask_index(Index::packs)? {
+    for pack in repo.with_index(Index::packs)? {
         let is_held = pack.added && pack.state != PackState::Dropped;
         if is_held && listed.take(repo, &pack.id)? != Some(pack.size) {
             damage.add(

@@ -434,7 +434,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut asked = 0;
-                let row = repo.ask_index(|index| {
+                let row = repo.with_index(|index| {
                     asked += 1;
                     if asked == 1 {
                         met.wait();

@@ -340,7 +340,7 @@ mod tests {
         let sources = args.check(false).and_then(|()| args.sources(None));
         sources
             .map(|list| list.iter().map(|source| source.name().to_owned()).collect())
-            .map_err(|e| crate::exit::tell(&e).expect("words").code)
+            .map_err(|e| crate::exit::error_report(&e).expect("words").code)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use icecore::ops::list::SnapshotFilter;
 use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
-use super::nothing::tell_nothing;
+use super::nothing::report_nothing;
 use crate::args::Global;
 use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
@@ -176,7 +176,7 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> 
 
     let report = copy(&from, &to, &options, &meter, &cancel)?;
     if report.items.is_empty() {
-        tell_nothing(&from, &options.filter, Severity::Missing, &meter)?;
+        report_nothing(&from, &options.filter, Severity::Missing, &meter)?;
     }
 
     meter.end();

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
 
-use super::nothing::tell_nothing;
+use super::nothing::report_nothing;
 use super::{CallbackError, entry};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -62,7 +62,7 @@ pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> 
     let report = relay.done(found)?;
     out.finish()?;
     if report.snapshots == 0 {
-        tell_nothing(&repository, &filter, Severity::Warning, &meter)?;
+        report_nothing(&repository, &filter, Severity::Warning, &meter)?;
     } else if report.found == 0 {
         let glob = args.glob.to_string_lossy();
         let example = report.meant.unwrap_or_else(|| "/notes.txt".into());

@@ -16,7 +16,7 @@ use icecore::repo::{Repository, StoredSnapshot};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::nothing::tell_nothing;
+use super::nothing::report_nothing;
 use super::prune;
 use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
@@ -426,12 +426,12 @@ fn by_policy(
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
 
     if report.kept == 0 && report.dropped == 0 {
-        tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
+        report_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
     }
 
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
-    tell(context, &report)?;
+    print_decisions(context, &report)?;
 
     let summary = ForgetSummary {
         dry_run: args.dry_run,
@@ -479,7 +479,7 @@ fn refused(report: &ForgetReport) -> Option<Error> {
     Some(Error::Refused { why, hint })
 }
 
-fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
+fn print_decisions(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     let reasons = |one: &ForgetDecision| {
         one.reasons

@@ -7,7 +7,7 @@ use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
-use crate::exit::{CliError, Outcome, tell};
+use crate::exit::{CliError, Outcome, error_report};
 use crate::parse;
 use crate::secret;
 use crate::ui::{json, text};
@@ -200,7 +200,9 @@ fn retire_key_file(context: &Context<'_>) {
         }
         // The slot is still gone, and the next command names the file.
         Err(error) => {
-            let message = tell(&error).map(|told| told.message).unwrap_or_default();
+            let message = error_report(&error)
+                .map(|report| report.message)
+                .unwrap_or_default();
             context.ui.warn(format_args!("warning: {message}"));
         }
     }

@@ -13,7 +13,7 @@ const NAMED_MAX: usize = 8;
 
 /// Reports that the filter selects no existing snapshot. Reports nothing if it selects any, or if
 /// the repository is empty.
-pub fn tell_nothing(
+pub fn report_nothing(
     repository: &Repository,
     filter: &SnapshotFilter,
     severity: Severity,
@@ -21,12 +21,12 @@ pub fn tell_nothing(
 ) -> Result<(), CliError> {
     // Problems of these snapshots were reported when the filter was used.
     let all = snapshots(repository, &SnapshotFilter::default(), &Counters::default())?;
-    tell_nothing_of(&all, filter, severity, observer);
+    report_nothing_of(&all, filter, severity, observer);
     Ok(())
 }
 
-/// Like [`tell_nothing`], with the existing snapshots in `all`.
-pub fn tell_nothing_of<'s>(
+/// Like [`report_nothing`], with the existing snapshots in `all`.
+pub fn report_nothing_of<'s>(
     all: impl IntoIterator<Item = &'s StoredSnapshot>,
     filter: &SnapshotFilter,
     severity: Severity,

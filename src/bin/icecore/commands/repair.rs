@@ -363,7 +363,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     meter.end();
 
     let mut out = context.ui.data()?;
-    let mut tell = |what: &str, replaced: &ReplacedSnapshot| {
+    let mut print = |what: &str, replaced: &ReplacedSnapshot| {
         let new = replaced.new.map(|id| id.to_string());
         let lost = text::counted(replaced.lost, "path lost data", "paths lost data");
         let by = replaced
@@ -381,11 +381,11 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     report
         .partial
         .iter()
-        .try_for_each(|replaced| tell("incomplete", replaced))?;
+        .try_for_each(|replaced| print("incomplete", replaced))?;
     report
         .healed
         .iter()
-        .try_for_each(|replaced| tell("healed", replaced))?;
+        .try_for_each(|replaced| print("healed", replaced))?;
     out.finish()?;
 
     let outcome = if report.is_whole() {

@@ -191,7 +191,7 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
 
-    let is_unmatched = tell_unmatched(args, &report, &meter);
+    let is_unmatched = report_unmatched(args, &report, &meter);
     let outcome = if !report.uncertain.is_empty() {
         Outcome::Damage
     } else if report.is_complete() && !is_unmatched {
@@ -207,8 +207,8 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
 
 /// Reports the include patterns that matched nothing, or that the patterns together select nothing.
 /// Returns true if it reported anything.
-fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> bool {
-    let tell = |message: String, hint: String| {
+fn report_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> bool {
+    let warn = |message: String, hint: String| {
         meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
     };
     let can_read = if report.uncertain.is_empty() {
@@ -236,7 +236,7 @@ fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> 
             ),
         };
         let pattern = pattern.to_string_lossy();
-        tell(
+        warn(
             format!("--include '{pattern}' matches nothing{can_read}{is_left}"),
             hint,
         );
@@ -248,7 +248,7 @@ fn tell_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> 
 
     let hint =
         "a pattern that begins with '!' only deselects paths that an earlier pattern selects";
-    tell(
+    warn(
         "--include and --exclude together select nothing".to_owned(),
         hint.to_owned(),
     );

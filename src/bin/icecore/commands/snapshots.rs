@@ -9,7 +9,7 @@ use icecore::repo::{Repository, StoredSnapshot};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
-use super::nothing::{tell_nothing, tell_nothing_of};
+use super::nothing::{report_nothing, report_nothing_of};
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -187,7 +187,7 @@ pub fn run(context: &Context<'_>, args: &SnapshotListArgs) -> Result<Outcome, Cl
 
     let list: Vec<Row> = if args.forgotten {
         let found = restorable(&repository, &meter)?;
-        tell_nothing_of(
+        report_nothing_of(
             found.iter().map(|one| &one.found),
             &filter,
             Severity::Warning,
@@ -198,7 +198,7 @@ pub fn run(context: &Context<'_>, args: &SnapshotListArgs) -> Result<Outcome, Cl
     } else {
         let mut found = snapshots(&repository, &filter, &meter)?;
         if found.is_empty() {
-            tell_nothing(&repository, &filter, Severity::Warning, &meter)?;
+            report_nothing(&repository, &filter, Severity::Warning, &meter)?;
         }
         found.sort_by_key(|found| (found.time(), found.order()));
         found.into_iter().map(|found| (found, None)).collect()

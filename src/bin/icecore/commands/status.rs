@@ -8,7 +8,7 @@ use icecore::ops::list::SnapshotFilter;
 use icecore::ops::status::{CaptureStatus, RepoStatus, SourceStatus, StatusOptions, status};
 use serde::Serialize;
 
-use super::nothing::tell_nothing;
+use super::nothing::report_nothing;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -132,7 +132,7 @@ pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<Outcome, CliError
     };
     let status = status(&repository, &options, &meter)?;
     if status.sources.is_empty() {
-        tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
+        report_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
     }
     meter.end();
 
@@ -147,7 +147,7 @@ pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<Outcome, CliError
         .map_err(|e| CliError::failed("cannot write the metrics", e))?;
     }
 
-    tell(context, &status)?;
+    print_status(context, &status)?;
     let summary = StatusSummary {
         sources: status.sources.len() as u64,
         packs: status.packs,
@@ -165,7 +165,7 @@ pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<Outcome, CliError
     Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
 }
 
-fn tell(context: &Context<'_>, status: &RepoStatus) -> Result<(), CliError> {
+fn print_status(context: &Context<'_>, status: &RepoStatus) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     if context.ui.json {
         for one in &status.sources {

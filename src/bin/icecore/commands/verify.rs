@@ -104,7 +104,7 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
 
     let report = verify(&repository, &options, &meter, &cancel)?;
     meter.end();
-    tell(context, &report)?;
+    print_findings(context, &report)?;
 
     let outcome = if report.is_clean() {
         Outcome::Done
@@ -183,7 +183,7 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
 }
 
 /// Prints the findings and the affected paths as data.
-fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
+fn print_findings(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     for finding in &report.findings {
         let record = FindingRecord {
