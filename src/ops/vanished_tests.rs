@@ -427,7 +427,7 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
     let hook = Box::new(move |store: &dyn Store| {
         store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
     });
-    let hooked = HookedStore::behind(lab.store.clone(), StoreOperation::Put, KeyKind::Pack, hook);
+    let hooked = HookedStore::after(lab.store.clone(), StoreOperation::Put, KeyKind::Pack, hook);
     let hooked = std::sync::Arc::new(hooked);
     stream(&lab.try_open_on(hooked.clone()).expect("opens"), 2).expect("backed up");
     assert!(hooked.was_called());
@@ -506,7 +506,7 @@ fn what_was_withdrawn_is_not_missed() {
         store.delete(&ObjectKey::Snapshot(made)).expect("deleted");
     });
 
-    let hooked = HookedStore::behind(
+    let hooked = HookedStore::after(
         lab.store.clone(),
         StoreOperation::Put,
         KeyKind::Snapshot,

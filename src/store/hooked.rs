@@ -36,7 +36,7 @@ impl HookedStore {
         Self::after_nth(inner, operation, kind, 1, hook)
     }
 
-    /// Works like [`HookedStore::behind`] for the `nth` such call, from 1.
+    /// Works like [`HookedStore::after`] for the `nth` such call, from 1.
     pub fn after_nth(
         inner: SharedStore,
         operation: StoreOperation,
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn it_keeps_the_contract() {
         let hooked = |inner| {
-            HookedStore::behind(inner, StoreOperation::List, KeyKind::Pack, Box::new(|_| {}))
+            HookedStore::after(inner, StoreOperation::List, KeyKind::Pack, Box::new(|_| {}))
         };
         suite::run(|| Arc::new(hooked(Arc::new(MemoryStore::new()))));
     }
@@ -167,7 +167,7 @@ mod tests {
         let taken = lease.clone();
         let hook = move |store: &dyn Store| store.delete(&taken).expect("it was put");
         let memory = Arc::new(MemoryStore::new());
-        let store = HookedStore::behind(
+        let store = HookedStore::after(
             memory.clone(),
             StoreOperation::Put,
             KeyKind::Lease,

@@ -16,7 +16,7 @@ use super::masks::Masks;
 use super::snapshot;
 
 /// The note of each command on a repository without a passphrase. Only tests about it show it.
-const UNSEALED: &str = "it opens without a passphrase: whoever can reach it can read it";
+const UNSEALED: &str = "it opens without a passphrase: anyone with its files can read them";
 
 /// The terminal's width that help texts are wrapped at.
 const COLUMNS: &str = "100";

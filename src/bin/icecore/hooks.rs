@@ -81,7 +81,7 @@ pub fn on_failure(
 ) {
     let (code, message) = match done {
         Ok(outcome) => (outcome.code(), reported.to_owned()),
-        Err(error) => told(error),
+        Err(error) => code_and_message(error),
     };
     let env = [
         ("ICECORE_EXIT_CODE", code.to_string()),

@@ -209,7 +209,7 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
         store.delete(&ObjectKey::Pack(gone)).expect("deleted");
     });
 
-    let hooked = HookedStore::behind(
+    let hooked = HookedStore::after(
         lab.store.clone(),
         StoreOperation::List,
         KeyKind::Segment,

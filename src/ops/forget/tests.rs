@@ -600,7 +600,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
         all.iter()
             .for_each(|id| store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
     };
-    let store = HookedStore::behind(
+    let store = HookedStore::after(
         lab.store.clone(),
         StoreOperation::Put,
         KeyKind::Snapshot,

@@ -108,7 +108,7 @@ fn a_sweep_deletes_only_the_copy_that_it_judged() {
             .put(&key, ObjectBody::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     });
-    let store = HookedStore::behind(
+    let store = HookedStore::after(
         lab.store.clone(),
         StoreOperation::List,
         KeyKind::Quarantined,
@@ -213,7 +213,7 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
             .expect("nothing was dropped yet");
         clock.advance(DAY + 3 * HOUR);
     });
-    let store = HookedStore::behind(
+    let store = HookedStore::after(
         lab.store.clone(),
         StoreOperation::List,
         KeyKind::Quarantined,

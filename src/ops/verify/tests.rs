@@ -92,7 +92,7 @@ fn what_is_stored_meanwhile_is_not_missing() {
         write(&other.tree().join("d/meanwhile"), &noise(4, 90_000));
         other.backup(&repo, &stream);
     };
-    let store = Arc::new(HookedStore::behind(
+    let store = Arc::new(HookedStore::after(
         lab.store.clone(),
         StoreOperation::List,
         KeyKind::Pack,

@@ -523,7 +523,7 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
             .expect("told");
     };
 
-    let store = HookedStore::behind(
+    let store = HookedStore::after(
         fixture.store(),
         StoreOperation::List,
         KeyKind::Segment,

@@ -449,7 +449,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
                 .expect("deleted");
         }
     };
-    let hooked = HookedStore::behind(
+    let hooked = HookedStore::after(
         fixture.store(),
         StoreOperation::Delete,
         KeyKind::KeySlot,
