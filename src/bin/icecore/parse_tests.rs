@@ -226,11 +226,11 @@ fn shares_and_spans() {
     }
     assert_eq!(
         percentage("0.05"),
-        Err("'0.05' is no share without '%': write 0.05% or 5%".to_owned())
+        Err("'0.05' has no '%': write 0.05% or 5%".to_owned())
     );
     assert_eq!(
         percentage("5"),
-        Err("'5' is no share without '%': write 5%".to_owned())
+        Err("'5' has no '%': write 5%".to_owned())
     );
 
     assert_eq!(
