@@ -228,10 +228,7 @@ fn shares_and_spans() {
         percentage("0.05"),
         Err("'0.05' has no '%': write 0.05% or 5%".to_owned())
     );
-    assert_eq!(
-        percentage("5"),
-        Err("'5' has no '%': write 5%".to_owned())
-    );
+    assert_eq!(percentage("5"), Err("'5' has no '%': write 5%".to_owned()));
 
     assert_eq!(
         (
