@@ -353,6 +353,10 @@ fn known_sets() -> Vec<Vec<Vec<u8>>> {
         &[b"tail\\  "],
         &[b"foo**/bar"],
         &[b"foo**bar"],
+        // An empty component that matches nothing, except after a `**` that may do so too.
+        &[b"/foo**//bar", b"/a**//*"],
+        &[b"foo**//", b"**//bar", b"foo/**//bar", b"foo//bar"],
+        &[b"foo***//bar", b"foo**///bar", b"f*o**//bar"],
         &[b"a**/b", b"!ab/**"],
         &[b"**", b"!foo"],
         &[b"/*", b"!/foo", b"/foo/*", b"!/foo/bar"],

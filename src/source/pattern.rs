@@ -190,9 +190,12 @@ fn trim_trailing_spaces(text: &[u8]) -> &[u8] {
 }
 
 /// Finds a component that no path can have. Only plain text is checked; a pattern with a class or
-/// an escape is left to the matcher.
+/// an escape is left to the matcher. So is `**//`: git lets its `**/` match nothing, so `a**//b`
+/// matches `a/b` and `a**//` the directory `a`.
 fn impossible_component(text: &[u8]) -> Option<PatternProblem> {
-    if text.iter().any(|byte| b"[\\".contains(byte)) {
+    let is_plain = !text.iter().any(|byte| b"[\\".contains(byte));
+    let may_vanish = text.ends_with(b"**/") || text.windows(4).any(|window| window == b"**//");
+    if !is_plain || may_vanish {
         return None;
     }
     text.split(|&byte| byte == b'/')
