@@ -8,7 +8,7 @@
 //! use icecore::observe::Counters;
 //! use icecore::ops::Cancel;
 //! use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-//! use icecore::ops::restore::{RestoreOptions, Target, What, restore};
+//! use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 //! use icecore::repo::{Repository, Secret};
 //! use icecore::store::{LocalStore, SharedStore};
 //! use icecore::types::RelPath;
@@ -28,12 +28,12 @@
 //! let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
 //! backup(&repo, options, &Counters::default(), &Cancel::new())?;
 //!
-//! let what = What {
+//! let what = SnapshotPath {
 //!     snapshot: "latest".into(),
 //!     source: Some("data".into()),
 //!     path: RelPath::root(),
 //! };
-//! let target = Target::Directory(dir.path().join("restored"));
+//! let target = RestoreTarget::Directory(dir.path().join("restored"));
 //! let options = RestoreOptions::default();
 //! restore(&repo, &what, target, &options, &Counters::default(), &Cancel::new())?;
 //! assert_eq!(std::fs::read(dir.path().join("restored/file"))?, b"content");
