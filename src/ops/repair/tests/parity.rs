@@ -188,6 +188,17 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     assert_ne!(report.damaged[0].fate, PackFate::Healed, "{report:?}");
 }
 
+/// Puts bytes into quarantine under a pack's name.
+fn put_into_quarantine(lab: &Lab, id: PackId, bytes: &[u8]) {
+    lab.store
+        .put(
+            &ObjectKey::QuarantinedPack(id),
+            ObjectBody::Bytes(bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
+}
+
 /// Interrupts a heal after each write. The next repair must complete it. Returns the number of cuts.
 fn cut_everywhere(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>) -> u64 {
     let mut cuts = 0;
@@ -245,13 +256,7 @@ fn the_only_intact_copy_in_quarantine_survives_a_cut_anywhere() {
     lab.store.damage(&ObjectKey::Pack(id), |bytes| {
         bytes[..size as usize / 2].fill(0);
     });
-    lab.store
-        .put(
-            &ObjectKey::QuarantinedPack(id),
-            ObjectBody::Bytes(&bytes),
-            PutMode::CreateOnly,
-        )
-        .expect("put");
+    put_into_quarantine(&lab, id, &bytes);
     healed(&lab.fork(), &before, "from quarantine");
 
     let cuts = cut_everywhere(&lab, &before);
@@ -272,13 +277,7 @@ fn two_damaged_copies_survive_a_cut_anywhere() {
     lab.store
         .damage(&ObjectKey::Pack(id), |bytes| bytes[..half].fill(0));
     bytes[half..].fill(0);
-    lab.store
-        .put(
-            &ObjectKey::QuarantinedPack(id),
-            ObjectBody::Bytes(&bytes),
-            PutMode::CreateOnly,
-        )
-        .expect("put");
+    put_into_quarantine(&lab, id, &bytes);
     healed(&lab.fork(), &before, "from two copies");
 
     let cuts = cut_everywhere(&lab, &before);
@@ -293,12 +292,6 @@ fn a_pack_that_lies_whole_in_quarantine_is_put_back() {
     let bytes = &before[&ObjectKey::Pack(id)];
     lab.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     lab.store.delete(&ObjectKey::Parity(id)).expect("deleted");
-    lab.store
-        .put(
-            &ObjectKey::QuarantinedPack(id),
-            ObjectBody::Bytes(bytes),
-            PutMode::CreateOnly,
-        )
-        .expect("put");
+    put_into_quarantine(&lab, id, bytes);
     healed(&lab, &before, "from quarantine");
 }
