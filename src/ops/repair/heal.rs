@@ -35,11 +35,12 @@ impl PackRepair<'_> {
             self.cancel.check()?;
             // A pack that an earlier repair condemned stays condemned: states only move forward.
             let is_settled = bad.row.state == PackState::Condemned && bad.size == 0;
-            match if is_settled {
+            let intact = if is_settled {
                 None
             } else {
                 self.whole_bytes(&bad)?
-            } {
+            };
+            match intact {
                 Some(intact) => self.put_whole(bad, intact)?,
                 None => rest.push(bad),
             }
