@@ -1,6 +1,7 @@
 //! `--files-from`: a list of paths that restricts a source to them.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::SourceDir;
@@ -169,30 +170,47 @@ impl FilesFrom {
         found.any(|found| !found.is_err_and(|err| is_absence(&err)))
     }
 
-    /// Calls `each` for each listed path that does not exist or cannot be reached without following
-    /// a symlink, with the error. Paths below an existing listed directory are skipped: they are
-    /// contents of that directory, which may change.
-    ///
-    /// Checks the file system path by path, so memory does not grow with the list.
-    ///
-    /// # Errors
-    /// An error of `each`, which ends the check.
-    pub fn missing<E>(
-        &self,
-        root: &SourceDir,
-        mut each: impl FnMut(&RelPath, io::Error) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut above: Option<RelPath> = None;
-        for path in self.keys().filter_map(|key| RelPath::from_key(key).ok()) {
-            if above.as_ref().is_some_and(|above| path.is_below(above)) {
-                continue;
-            }
-            match root.find(&path) {
-                Ok(()) => above = Some(path),
-                Err(err) => each(&path, err)?,
-            }
+    /// Returns the first name that the list needs in `directory`: a listed name, or the next
+    /// component of a listed path. `None` if it needs no name, and if the directory itself is
+    /// listed or below a listed one: its contents may change.
+    pub fn first_needed(&self, directory: &RelPath) -> Option<NeededName<'_>> {
+        if self.wanted(directory) != WantedPath::Parent {
+            return None;
         }
-        Ok(())
+        let (Ok(at) | Err(at)) = self.position(&below(directory));
+        self.needed_at(directory, at)
+    }
+
+    /// Returns the needed name of `directory` at a position: that of a needed name, or
+    /// [`NeededName::next`] of the one before it. They are in ascending order.
+    pub fn needed_at(&self, directory: &RelPath, at: usize) -> Option<NeededName<'_>> {
+        let rest = |at: usize| self.key(at).strip_prefix(below(directory).as_slice());
+        let first = (at < self.len()).then(|| rest(at)).flatten()?;
+        let name = first.split(|&byte| byte == 0).next().unwrap_or_default();
+
+        let is_same = |at: &usize| {
+            let rest = rest(*at).and_then(|rest| rest.strip_prefix(name));
+            rest.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == 0))
+        };
+        let next = (at + 1..self.len())
+            .find(|at| !is_same(at))
+            .unwrap_or(self.len());
+        Some(NeededName {
+            list: self,
+            name,
+            is_listed: first == name,
+            paths: at..next,
+        })
+    }
+
+    /// Returns the name that the list needs at `path`. `None` if the path is not needed, or is below
+    /// a listed directory.
+    pub fn needed(&self, path: &RelPath) -> Option<NeededName<'_>> {
+        let directory = path.parent()?;
+        let (Ok(at) | Err(at)) = self.position(path.key());
+        let is_of_list = self.wanted(&directory) == WantedPath::Parent;
+        self.needed_at(&directory, at)
+            .filter(|needed| is_of_list && path.name() == Some(needed.name))
     }
 
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
@@ -207,6 +225,54 @@ impl FilesFrom {
             }
         }
         Err(low)
+    }
+}
+
+/// A name in a directory that a list needs.
+#[derive(Debug)]
+pub struct NeededName<'l> {
+    list: &'l FilesFrom,
+    pub name: &'l [u8],
+    /// The name itself is listed. Otherwise it must be a directory.
+    pub is_listed: bool,
+    paths: Range<usize>,
+}
+
+impl<'l> NeededName<'l> {
+    /// Returns its position, for [`FilesFrom::needed_at`].
+    pub fn position(&self) -> usize {
+        self.paths.start
+    }
+
+    /// Returns the position of the next needed name, for [`FilesFrom::needed_at`].
+    pub fn next(&self) -> usize {
+        self.paths.end
+    }
+
+    /// Returns the listed paths with this name: the name alone if it is listed, otherwise all paths
+    /// below it that are not below another listed one.
+    pub fn paths(&self) -> impl Iterator<Item = RelPath> + use<'l> {
+        let list = self.list;
+        let mut above: Option<RelPath> = None;
+        let paths = self.paths.clone();
+        paths
+            .filter_map(|at| RelPath::from_key(list.key(at)).ok())
+            .filter(move |path| {
+                let is_covered = above.as_ref().is_some_and(|above| path.is_below(above));
+                if !is_covered {
+                    above = Some(path.clone());
+                }
+                !is_covered
+            })
+    }
+}
+
+/// Returns the beginning of the keys of all paths below a directory.
+fn below(directory: &RelPath) -> Vec<u8> {
+    if directory.is_root() {
+        Vec::new()
+    } else {
+        [directory.key(), &[0]].concat()
     }
 }
 
@@ -284,53 +350,51 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_and_not_there_is_told() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let deep = vec!["d".repeat(200); 30].join("/");
-        for path in ["a/b", "whole/c", "file"] {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
-            std::fs::write(path, b"x").expect("written");
-        }
-
-        std::os::unix::fs::symlink("a", directory.path().join("link")).expect("made");
-        std::os::unix::fs::symlink("nowhere", directory.path().join("broken")).expect("made");
-        let root = SourceDir::open_root(directory.path()).expect("opens");
-        let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
-        let missing = |text: &str| {
+    fn the_names_that_a_list_needs_are_found_directory_by_directory() {
+        let needed = |text: &str, at: &str| {
+            let list = FilesFrom::parse(text.as_bytes()).expect("a list");
+            let at = path(at);
             let mut out = Vec::new();
-            let told = list(text).missing(&root, |path, _| {
-                out.push(path.to_string());
-                Ok::<(), ()>(())
-            });
-            assert_eq!(told, Ok(()));
+            let mut next = list.first_needed(&at);
+            while let Some(needed) = next {
+                let paths: Vec<String> = needed.paths().map(|path| path.to_string()).collect();
+                out.push(format!(
+                    "{}{} {}",
+                    String::from_utf8_lossy(needed.name),
+                    if needed.is_listed { "" } else { "/" },
+                    paths.join(",")
+                ));
+                next = list.needed_at(&at, needed.next());
+            }
             out
         };
 
+        let list = "a/b\na/x/y\nz\na.b/c\nwhole\nwhole/c\na/b/c";
         assert_eq!(
-            missing("a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink"),
-            ["a/x", "file/x", "z"]
+            needed(list, ""),
+            ["a/ a/b,a/x/y", "a.b/ a.b/c", "whole whole", "z z"]
         );
-        assert_eq!(
-            missing("link/b"),
-            ["link/b"],
-            "symlinks are captured, not followed"
-        );
+        assert_eq!(needed(list, "a"), ["b a/b", "x/ a/x/y"]);
+        assert_eq!(needed(list, "a/x"), ["y a/x/y"]);
         assert!(
-            missing("whole\nwhole/gone\n").is_empty(),
-            "the directory includes its contents"
+            needed(list, "whole").is_empty() && needed(list, "whole/c").is_empty(),
+            "a listed directory includes its contents"
         );
-        assert!(missing(".\nx").is_empty());
-        assert_eq!(
-            missing(&deep),
-            [deep.as_str()],
-            "longer than the kernel takes at once"
-        );
+        assert!(needed(list, "other").is_empty() && needed(list, "z").is_empty());
+        assert!(needed(".\nx", "").is_empty());
+    }
 
-        assert!(
-            list("z\nfile").any_is_there(&root)
-                && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)
-        );
+    #[test]
+    fn a_list_is_of_another_directory_if_none_of_its_paths_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deep = vec!["d".repeat(200); 30].join("/");
+        std::fs::write(directory.path().join("file"), b"x").expect("written");
+        std::os::unix::fs::symlink("a", directory.path().join("link")).expect("made");
+        let root = SourceDir::open_root(directory.path()).expect("opens");
+        let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
+
+        assert!(list("z\nfile").any_is_there(&root));
+        assert!(!list(&format!("z\n{deep}\nlink/b\nfile/x")).any_is_there(&root));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use crate::sys::{Canceller, ChildEnding, CommandError, SpawnOptions, watched
 pub use cid::{Cid, FlatfsSharding};
 pub use directory::SourceDir;
 pub use file::SourceFile;
-pub use files_from::{FilesFrom, FilesFromError, WantedPath};
+pub use files_from::{FilesFrom, FilesFromError, NeededName, WantedPath};
 pub use filesystem::FsKind;
 pub use filter::{
     CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText,

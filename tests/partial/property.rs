@@ -355,9 +355,17 @@ fn random_spec(rng: &mut Rng, world: &World, all: &[(String, bool)]) -> (TreeSpe
         // missing.
         (filter.excludes, filter.exclude_caches) = (Vec::new(), false);
     } else if rng.chance(25) {
+        // Some listed paths do not exist, or lead through a file.
         let list: Vec<String> = (0..1 + rng.below(4))
-            .filter_map(|_| rng.pick(all))
-            .map(|(path, _)| path)
+            .filter_map(|_| {
+                let (path, _) = rng.pick(all)?;
+                let name = NAMES[rng.below(NAMES.len())];
+                Some(match rng.below(8) {
+                    0 => format!("{path}/{name}"),
+                    1 => format!("{path}/gone/{name}"),
+                    _ => path,
+                })
+            })
             .collect();
         spec.files_from = FilesFrom::parse(list.join("\n").as_bytes()).ok();
     }

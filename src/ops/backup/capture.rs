@@ -375,6 +375,31 @@ impl<'a> TreeShared<'a> {
         Ok(self.sink.put(&entry, parent.is_directory())?)
     }
 
+    /// Adds an entry for a path that the user listed and that does not exist, so that the snapshot
+    /// names it. The caller reports it. The previous entry is removed like that of any other path
+    /// that is gone.
+    pub fn miss(&self, path: &RelPath, parent: Option<&Entry>, why: String) -> Result<(), Error> {
+        self.sink.count_incomplete();
+
+        let entry = Entry {
+            path: path.clone(),
+            flags: EntryFlags::empty(),
+            node: Node::Failed { reason: why },
+        };
+        if parent.is_some_and(|parent| same_entry(parent, &entry)) {
+            return Ok(());
+        }
+
+        if let Some(gone) = parent.filter(|parent| was_captured(parent)) {
+            self.count(&self.counts.removed, Counter::Removed);
+            self.alarm(path, "is missing");
+            self.hide(gone);
+        }
+        Ok(self
+            .sink
+            .put(&entry, parent.is_some_and(Entry::is_directory))?)
+    }
+
     /// Raises the alarm if nothing in this source may change.
     pub fn alarm(&self, path: &RelPath, what: &str) {
         if let Some(watch) = &self.watch {

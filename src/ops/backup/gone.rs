@@ -1,12 +1,17 @@
-//! Names that the previous snapshot has and the listing does not show. A name is removed from the
-//! snapshot only if it is really gone: not in the listing, and not found by a lookup.
+//! Names that the previous snapshot has, or that the user listed, and that the listing does not
+//! show. A name is removed from the snapshot only if it is really gone: not in the listing, and not
+//! found by a lookup. A listed name that is gone gets an entry that says so.
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
+use super::reason::reason;
 use super::sink::DirectoryNode;
 use super::visit::ObservedName;
 use super::walk::{Scan, ScanStep, WalkError};
-use crate::source::{ListedName, SourceDir};
+use crate::observe::Counter;
+use crate::source::{ListedName, NeededName, SourceDir};
 use crate::sys::now;
 use crate::types::{Entry, RelPath};
 
@@ -21,10 +26,51 @@ pub(super) struct ListedDirectory<'l> {
     pub is_closed: bool,
 }
 
+/// The result of a look for names before a listed one that the listing did not show.
+pub(super) enum UnlistedStep {
+    /// There are none left.
+    End,
+    /// One was dealt with.
+    Done,
+    /// One is a directory to enter.
+    Enter(ScanStep),
+}
+
 impl Scan<'_, '_> {
+    /// Handles the next name before `until` that the previous snapshot has or the list of files
+    /// needs. The listing does not show it. `until` of `None`: the end of the directory. `needed`
+    /// is the position of the next needed name in the list.
+    pub(super) fn next_unlisted(
+        &mut self,
+        listed: &ListedDirectory<'_>,
+        needed: &mut Option<usize>,
+        until: Option<&RelPath>,
+    ) -> Result<UnlistedStep, WalkError> {
+        let name = match (self.rules.files_from, *needed) {
+            (Some(list), Some(at)) => list.needed_at(listed.path, at),
+            _ => None,
+        };
+        let wanted = name.and_then(|name| Some((listed.path.join(name.name).ok()?, name)));
+        let wanted = wanted.filter(|(path, _)| until.is_none_or(|until| path <= until));
+
+        let before = wanted.as_ref().map(|(path, _)| path).or(until);
+        if let Some(unlisted) = self.take_unlisted(listed.path, before)? {
+            return Ok(self.visit_unlisted(listed, unlisted)?.into());
+        }
+        let Some((path, name)) = wanted else {
+            return Ok(UnlistedStep::End);
+        };
+
+        *needed = Some(name.next());
+        if Some(&path) == until {
+            return Ok(UnlistedStep::End);
+        }
+        Ok(self.visit_needed(listed, &name, path)?.into())
+    }
+
     /// Takes the next previous entry if it is in the directory and before `until`; `None`: anywhere
     /// in the directory. The listing does not show such an entry.
-    pub(super) fn take_unlisted(
+    fn take_unlisted(
         &mut self,
         directory: &RelPath,
         until: Option<&RelPath>,
@@ -41,7 +87,7 @@ impl Scan<'_, '_> {
 
     /// Looks up a name that the listing did not show: one listing may miss a name that still
     /// exists.
-    pub(super) fn visit_unlisted(
+    fn visit_unlisted(
         &mut self,
         listed: &ListedDirectory<'_>,
         entry: Entry,
@@ -84,5 +130,75 @@ impl Scan<'_, '_> {
                 )
             }
         }
+    }
+
+    /// Looks up a name that the list of files needs and the listing did not show.
+    fn visit_needed(
+        &mut self,
+        listed: &ListedDirectory<'_>,
+        needed: &NeededName<'_>,
+        path: RelPath,
+    ) -> Result<Option<ScanStep>, WalkError> {
+        let name = ListedName {
+            name: needed.name.to_vec(),
+            inode: 0,
+            kind_hint: None,
+        };
+        let left_out = self.rules.left_out(listed.path, &name, listed.only_tag);
+        if left_out.is_some() {
+            return Ok(None);
+        }
+
+        let parent = self.parent_at(&path)?;
+        let clock = now();
+        match listed.directory.look_unlisted(needed.name) {
+            Ok(None) => {
+                listed.node.revisit();
+                self.miss(&path, parent.as_ref(), needed, Errno::NOENT)?;
+                Ok(None)
+            }
+            stat => self.visit(
+                listed.directory,
+                needed.name,
+                path,
+                ObservedName { stat, clock },
+                parent,
+                Some(listed.node),
+            ),
+        }
+    }
+
+    /// Records and reports a listed path that does not exist, or a missing directory of listed
+    /// paths.
+    pub(super) fn miss(
+        &mut self,
+        path: &RelPath,
+        parent: Option<&Entry>,
+        needed: &NeededName<'_>,
+        err: Errno,
+    ) -> Result<(), WalkError> {
+        let err = std::io::Error::from(err);
+        for listed in needed.paths() {
+            self.shared.check()?;
+            self.shared.observer.add(Counter::Failed, 1);
+            self.shared
+                .problem(&listed, &reason("find this listed path", &err));
+        }
+
+        if let (Some(cursor), Some(parent)) = (&mut self.parent, parent) {
+            cursor.pass_below(parent, |entry| self.shared.hide(entry))?;
+        }
+        let what = if needed.is_listed {
+            "find this listed path"
+        } else {
+            "find this directory of listed paths"
+        };
+        Ok(self.shared.miss(path, parent, reason(what, &err))?)
+    }
+}
+
+impl From<Option<ScanStep>> for UnlistedStep {
+    fn from(step: Option<ScanStep>) -> Self {
+        step.map_or(Self::Done, Self::Enter)
     }
 }

@@ -89,15 +89,11 @@ impl WalkRules<'_> {
         };
 
         let is_directory = name.kind_hint == Some(StatKind::Directory);
-        let wanted = self
+        let is_wanted = self
             .files_from
-            .map_or(WantedPath::Yes, |list| list.wanted(&path));
-        match wanted {
-            WantedPath::No => return Some(MissingNames::Excluded),
-            WantedPath::Parent if !is_directory && name.kind_hint.is_some() => {
-                return Some(MissingNames::Excluded);
-            }
-            _ => {}
+            .is_none_or(|list| list.wanted(&path) != WantedPath::No);
+        if !is_wanted {
+            return Some(MissingNames::Excluded);
         }
         self.filter
             .excludes(&path, is_directory)

@@ -14,7 +14,7 @@ use super::cursor::PreviousEntries;
 use super::heal::LostChunks;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::PreviousSource;
-use super::reason::{about_mount, reason};
+use super::reason::about_mount;
 use super::rules::WalkRules;
 use super::runs::RunStack;
 use super::sink::EntrySink;
@@ -24,7 +24,7 @@ use super::watch::ImmutableWatch;
 use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
@@ -396,7 +396,6 @@ impl<'e> CaptureContext<'e> {
 
         self.walk(packer, tree, &shared, &rules, old_runs)?;
         shared.refuse_nothing_left()?;
-        self.report_missing(tree, &shared)?;
         self.report_kernels(&shared);
         self.report_leftovers(&shared);
 
@@ -542,26 +541,6 @@ impl<'e> CaptureContext<'e> {
         );
         self.observer
             .problem(&Problem::new(Severity::Note, shared.source, what));
-    }
-
-    /// Reports the listed paths that do not exist. They make the snapshot incomplete, because the
-    /// user named them.
-    fn report_missing(
-        &self,
-        tree: &OpenTree<'_>,
-        shared: &TreeShared<'_>,
-    ) -> Result<(), WalkError> {
-        let (TreeRoot::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
-            return Ok(());
-        };
-        let told = list.missing(root, |path, err| {
-            shared.check()?;
-            shared.sink.count_incomplete();
-            self.observer.add(Counter::Failed, 1);
-            shared.problem(path, &reason("find this listed path", &err));
-            Ok::<(), Error>(())
-        });
-        Ok(told?)
     }
 
     /// Reports the mounts of kernel file systems that were not entered, in one message.

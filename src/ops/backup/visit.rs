@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::attributes::{DescribedEntry, describe};
 use super::capture::FileJob;
 use super::content::CutError;
@@ -156,6 +158,13 @@ impl Scan<'_, '_> {
 
         if stat.kind == StatKind::Directory {
             return self.visit_directory(directory, name, path, (stat, clock), parent, node);
+        }
+        // A directory of listed paths that is something else is not captured.
+        let needed = self.rules.files_from.and_then(|list| list.needed(&path));
+        if let Some(needed) = needed.filter(|needed| !needed.is_listed) {
+            node.inspect(|node| node.revisit());
+            self.miss(&path, parent.as_ref(), &needed, Errno::NOTDIR)?;
+            return Ok(None);
         }
         // A directory that became something else: the new entry covers its contents.
         if parent.as_ref().is_some_and(Entry::is_directory) {

@@ -14,7 +14,7 @@ use super::attributes::{DescribedEntry, describe};
 use super::capture::{FileJob, TreeShared};
 use super::content::ChunkWriters;
 use super::cursor::PreviousEntries;
-use super::gone::ListedDirectory;
+use super::gone::{ListedDirectory, UnlistedStep};
 use super::reason::reason;
 use super::rules::{WalkRules, is_leftover};
 use super::sink::DirectoryNode;
@@ -56,6 +56,8 @@ pub(super) enum ScanMode {
         listing: Option<NameListing>,
         batch: std::vec::IntoIter<Named>,
         new_names: Vec<ListedName>,
+        /// Position in the list of files of the next name that it needs here.
+        needed: Option<usize>,
         only_tag: bool,
         is_closed: bool,
     },
@@ -64,13 +66,25 @@ pub(super) enum ScanMode {
 }
 
 impl ScanMode {
-    fn listed(listing: Option<NameListing>, only_tag: bool, is_closed: bool) -> Self {
-        let batch = Vec::new().into_iter();
+    fn listed(listing: NameListing, needed: Option<usize>, only_tag: bool) -> Self {
         Self::Listed {
-            listing,
-            batch,
+            listing: Some(listing),
+            batch: Vec::new().into_iter(),
             new_names: Vec::new(),
+            needed,
             only_tag,
+            is_closed: false,
+        }
+    }
+
+    /// Of a directory whose names are not known. `is_closed`: the rules forbid entering it.
+    fn unlisted(is_closed: bool) -> Self {
+        Self::Listed {
+            listing: None,
+            batch: Vec::new().into_iter(),
+            new_names: Vec::new(),
+            needed: None,
+            only_tag: false,
             is_closed,
         }
     }
@@ -302,7 +316,7 @@ impl Scan<'_, '_> {
     fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> ScanMode {
         node.lacks(MissingNames::Unseen);
         self.shared.leave_kernels(path);
-        ScanMode::listed(None, false, true)
+        ScanMode::unlisted(true)
     }
 
     fn list(
@@ -314,7 +328,7 @@ impl Scan<'_, '_> {
     ) -> Result<ScanMode, WalkError> {
         if self.rules.filter.excludes_mount(&self.rules.root, stat) {
             node.lacks(MissingNames::Unseen);
-            return Ok(ScanMode::listed(None, false, true));
+            return Ok(ScanMode::unlisted(true));
         }
 
         match directory.list(self.rules.scratch, self.rules.listing_bytes) {
@@ -333,10 +347,15 @@ impl Scan<'_, '_> {
                     return self.keep_unmounted(path, node);
                 }
 
+                let needed = self
+                    .rules
+                    .files_from
+                    .and_then(|list| list.first_needed(path))
+                    .map(|needed| needed.position());
                 Ok(ScanMode::listed(
-                    Some(listing),
+                    listing,
+                    needed,
                     self.rules.filter.is_cache_directory(directory),
-                    false,
                 ))
             }
             Err(err) => {
@@ -347,7 +366,7 @@ impl Scan<'_, '_> {
                 self.shared.observer.add(Counter::Failed, 1);
                 node.mark_stale();
                 self.keep_subtree(path)?;
-                Ok(ScanMode::listed(None, false, false))
+                Ok(ScanMode::unlisted(false))
             }
         }
     }
@@ -379,7 +398,7 @@ impl Scan<'_, '_> {
         // The next backup makes the same check.
         node.mark_mount();
         self.keep_subtree(path)?;
-        Ok(ScanMode::listed(None, false, false))
+        Ok(ScanMode::unlisted(false))
     }
 
     /// Refuses a source that had entries and has none now: more likely a volume is not mounted.
@@ -451,7 +470,7 @@ impl Scan<'_, '_> {
         above.node.as_ref().inspect(|node| node.mark_stale());
         // The rest of it is not seen in this run: the previous entries are kept.
         self.keep_subtree(&above.path)?;
-        above.mode = ScanMode::listed(None, false, false);
+        above.mode = ScanMode::unlisted(false);
         Ok(())
     }
 
@@ -509,7 +528,7 @@ impl Scan<'_, '_> {
 
     /// Takes the previous entry of `path`. Entries before it have vanished from the source, and are
     /// removed.
-    fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
+    pub(super) fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
             let Some(cursor) = &mut self.parent else {
                 return Ok(None);
@@ -537,6 +556,7 @@ impl Scan<'_, '_> {
                 listing,
                 batch,
                 new_names,
+                needed,
                 only_tag,
                 is_closed,
             } = &mut level.mode
@@ -569,6 +589,7 @@ impl Scan<'_, '_> {
                         node.mark_stale();
                         self.keep_subtree(&level.path)?;
                         *listing = None;
+                        *needed = None;
                         Vec::new()
                     }
                 };
@@ -576,13 +597,11 @@ impl Scan<'_, '_> {
                 if names.is_empty() {
                     let new_names = std::mem::take(new_names);
                     self.visit_new(&directory, &level.path, new_names, &node)?;
-                    let Some(unlisted) = self.take_unlisted(&level.path, None)? else {
-                        return Ok(ScanStep::Leave);
-                    };
-                    if let Some(step) = self.visit_unlisted(&listed, unlisted)? {
-                        return Ok(step);
+                    match self.next_unlisted(&listed, needed, None)? {
+                        UnlistedStep::End => return Ok(ScanStep::Leave),
+                        UnlistedStep::Enter(step) => return Ok(step),
+                        UnlistedStep::Done => continue,
                     }
-                    continue;
                 }
                 *batch = names.into_iter();
                 continue;
@@ -600,11 +619,10 @@ impl Scan<'_, '_> {
                     continue;
                 }
             };
-            if let Some(unlisted) = self.take_unlisted(&level.path, Some(&path))? {
-                if let Some(step) = self.visit_unlisted(&listed, unlisted)? {
-                    return Ok(step);
-                }
-                continue;
+            match self.next_unlisted(&listed, needed, Some(&path))? {
+                UnlistedStep::End => {}
+                UnlistedStep::Enter(step) => return Ok(step),
+                UnlistedStep::Done => continue,
             }
 
             let Some((name, seen)) = batch.next() else {

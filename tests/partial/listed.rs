@@ -1,0 +1,242 @@
+//! Listed paths that do not exist: the snapshot has an entry for each. Listings and restores name
+//! them, and a restore with `--delete` deletes nothing at these paths.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use icecore::format::SnapshotState;
+use icecore::observe::{Recording, Severity};
+use icecore::ops::Cancel;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
+use icecore::source::FilesFrom;
+use icecore::target::{OwnerPolicy, SyncMethod};
+use icecore::types::{Node, RelPath, SnapshotId};
+
+use super::world::World;
+
+fn listed(world: &World, list: &str) -> TreeSpec {
+    TreeSpec {
+        files_from: Some(FilesFrom::parse(list.as_bytes()).expect("a list")),
+        ..world.spec()
+    }
+}
+
+/// Returns the report and the paths that were reported as missing.
+fn run(world: &World, spec: TreeSpec) -> (BackupReport, Vec<String>) {
+    let seen = Recording::default();
+    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
+    let report = backup(&world.repo(), options, &seen, &Cancel::new()).expect("backup");
+    let missing = seen
+        .problems()
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Missing);
+    (report, missing.map(|problem| problem.subject).collect())
+}
+
+/// Returns the paths of a snapshot's failed entries, with their reasons.
+fn failed(world: &World, snapshot: &SnapshotId) -> Vec<(String, String)> {
+    let entries = world.entries(snapshot).into_iter();
+    entries
+        .filter_map(|entry| match entry.node {
+            Node::Failed { reason } => Some((entry.path.to_string(), reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn paths(world: &World, snapshot: &SnapshotId) -> BTreeSet<String> {
+    let entries = world.entries(snapshot).into_iter();
+    entries.map(|entry| entry.path.to_string()).collect()
+}
+
+/// Each listed path is reported. The entry is at the path, or at the highest directory above it
+/// that is missing or is not a directory.
+#[test]
+fn each_missing_path_is_reported_and_has_an_entry() {
+    let world = World::new();
+    for path in ["a/b", "whole/c", "file", "z.x/y"] {
+        world.write(path, b"x");
+    }
+    std::os::unix::fs::symlink("a", world.path("link")).expect("made");
+    std::os::unix::fs::symlink("nowhere", world.path("broken")).expect("made");
+    let deep = vec!["d".repeat(200); 30].join("/");
+    let top = "d".repeat(200);
+
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        (
+            "a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink",
+            &["a/x", "file/x", "z"],
+            &["a/x", "file", "z"],
+        ),
+        // Symlinks are captured, not followed.
+        ("a\nlink/b", &["link/b"], &["link"]),
+        // The directory includes its contents.
+        ("whole\nwhole/gone", &[], &[]),
+        (".\nx", &[], &[]),
+        // Longer than the kernel takes at once.
+        (&format!("file\n{deep}"), &[&deep], &[&top]),
+        ("a\nno/x\nno/y/z\nno/y\nno", &["no"], &["no"]),
+        (
+            "a\n0/x\n0/y/z\n0/y\nz/1",
+            &["0/x", "0/y", "z/1"],
+            &["0", "z"],
+        ),
+    ];
+
+    for immutable in [false, true] {
+        for (list, reported, entries) in &cases {
+            // The second backup finds the entries in the previous snapshot.
+            for _ in 0..2 {
+                let spec = TreeSpec {
+                    immutable,
+                    ..listed(&world, list)
+                };
+                let (report, missing) = run(&world, spec);
+                let snapshot = report.snapshot.expect("committed");
+
+                let reported: Vec<String> =
+                    reported.iter().map(|path| format!("tree:{path}")).collect();
+                assert_eq!(missing, reported, "{list}");
+                let failed: Vec<String> = failed(&world, &snapshot)
+                    .into_iter()
+                    .map(|(path, _)| path)
+                    .collect();
+                assert_eq!(failed, *entries, "{list}");
+                assert_eq!(
+                    world.record(&snapshot).counts.incomplete,
+                    entries.len() as u64,
+                    "{list}"
+                );
+                let state = if entries.is_empty() {
+                    SnapshotState::Complete
+                } else {
+                    SnapshotState::Incomplete
+                };
+                assert_eq!(report.state, state, "{list}");
+            }
+        }
+    }
+}
+
+/// A listed file or directory that was captured before is removed, with its contents, and the entry
+/// in its place names the reason. Once it exists again, it is captured.
+#[test]
+fn a_listed_path_that_disappears_is_removed_and_named() {
+    for immutable in [false, true] {
+        let world = World::new();
+        let list = || TreeSpec {
+            immutable,
+            ..listed(&world, "a/f\nsub\ndeep/er/f\nkeep")
+        };
+        let fill = || {
+            for path in ["a/f", "sub/one", "sub/two/three", "deep/er/f", "keep"] {
+                world.write(path, b"1");
+            }
+        };
+
+        fill();
+        let (first, missing) = run(&world, list());
+        assert!(missing.is_empty(), "{missing:?}");
+        let whole = paths(&world, &first.snapshot.expect("committed"));
+        assert!(whole.contains("sub/two/three"), "{whole:?}");
+
+        fs::remove_file(world.path("a/f")).expect("removed");
+        fs::remove_dir_all(world.path("sub")).expect("removed");
+        fs::remove_dir_all(world.path("deep")).expect("removed");
+        let (report, missing) = run(&world, list());
+        let snapshot = report.snapshot.expect("committed");
+        assert_eq!(missing, ["tree:a/f", "tree:deep/er/f", "tree:sub"]);
+        assert_eq!(world.record(&snapshot).counts.removed, 3);
+        assert_eq!(
+            paths(&world, &snapshot),
+            ["/", "a", "a/f", "deep", "keep", "sub"]
+                .map(str::to_owned)
+                .into()
+        );
+        let failed = failed(&world, &snapshot);
+        assert_eq!(failed.len(), 3);
+        assert!(
+            failed[0]
+                .1
+                .starts_with("cannot find this listed path: No such file"),
+            "{failed:?}"
+        );
+        assert!(
+            failed[1]
+                .1
+                .starts_with("cannot find this directory of listed paths: "),
+            "{failed:?}"
+        );
+
+        fill();
+        let (report, missing) = run(&world, list());
+        assert!(missing.is_empty(), "{missing:?}");
+        assert_eq!(report.state, SnapshotState::Complete);
+        assert_eq!(paths(&world, &report.snapshot.expect("committed")), whole);
+    }
+}
+
+/// A rule that leaves out a listed path is not a missing path.
+#[test]
+fn a_listed_path_that_a_rule_leaves_out_is_not_missing() {
+    let world = World::new();
+    for path in ["a/x.log", "b/f", "c"] {
+        world.write(path, b"1");
+    }
+    let mut spec = listed(&world, "a/x.log\na/none.log\nb/f\nc");
+    spec.filter.excludes = vec!["*.log".into(), "b/".into()];
+    let (report, missing) = run(&world, spec);
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(report.state, SnapshotState::Complete);
+    assert_eq!(
+        paths(&world, &report.snapshot.expect("committed")),
+        ["/", "a", "c"].map(str::to_owned).into()
+    );
+}
+
+/// A restore reports what the snapshot lacks, and deletes nothing there.
+#[test]
+fn a_restore_names_the_missing_paths_and_keeps_what_is_there() {
+    let world = World::new();
+    world.write("a/f", b"1");
+    let spec = listed(&world, "a/f\na/gone\nno/x");
+    let snapshot = world.backup(spec).snapshot.expect("committed");
+
+    let target = tempfile::tempdir().expect("a directory");
+    for path in ["a/gone", "no/x", "no/y"] {
+        super::world::write(&target.path().join(path), b"mine");
+    }
+    let seen = Recording::default();
+    let what = SnapshotPath {
+        snapshot: snapshot.to_string(),
+        source: Some("tree".into()),
+        path: RelPath::root(),
+    };
+    let options = RestoreOptions {
+        delete: true,
+        owner: OwnerPolicy::Keep,
+        durability: SyncMethod::Skipped,
+        ..RestoreOptions::default()
+    };
+    restore(
+        &world.repo(),
+        &what,
+        RestoreTarget::Directory(target.path().to_owned()),
+        &options,
+        &seen,
+        &Cancel::new(),
+    )
+    .expect("restored");
+    let mut named: Vec<String> = seen
+        .problems()
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Missing)
+        .map(|problem| problem.subject)
+        .collect();
+    named.sort();
+    assert_eq!(named, ["tree/a/gone", "tree/no"]);
+    for path in ["a/gone", "no/x", "no/y"] {
+        assert!(target.path().join(path).exists(), "{path}");
+    }
+}
