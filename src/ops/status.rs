@@ -172,7 +172,7 @@ pub fn status(
 
     report_suspects(&status, options.max_age.is_some(), observer);
     if let Some(max_age) = options.max_age {
-        report_late(&status, max_age, observer);
+        report_late(&status, max_age, &options.filter, observer);
     }
 
     Ok(status)
@@ -274,12 +274,22 @@ fn rounded(seconds: f64) -> String {
     format!("{value:.digits$} {name}")
 }
 
-fn report_late(status: &RepoStatus, max_age: Duration, observer: &dyn Observer) {
+fn report_late(
+    status: &RepoStatus,
+    max_age: Duration,
+    filter: &SnapshotFilter,
+    observer: &dyn Observer,
+) {
     let warn = |subject: String, what: String| {
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     };
     if status.sources.is_empty() {
-        warn("the repository".into(), "there is no backup".into());
+        let what = if *filter == SnapshotFilter::default() {
+            "there is no backup"
+        } else {
+            "there is no backup of this host or source"
+        };
+        warn("the repository".into(), what.into());
     }
 
     // As problems, not only as warnings: a monitor reads the exit code.

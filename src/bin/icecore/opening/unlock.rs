@@ -101,7 +101,7 @@ impl Context<'_> {
         }
 
         if !secret::has_terminal() {
-            return Err(no_key(keys_dir.as_deref(), id));
+            return Err(self.no_key(keys_dir.as_deref(), id));
         }
         self.unlock_asked(store)
     }
@@ -124,10 +124,13 @@ impl Context<'_> {
                     path.display()
                 );
                 if !terminal {
-                    let hint = "give the passphrase, or the right key file, with --passphrase-file";
+                    let hint = format!(
+                        "give the passphrase, or the right key file, with {}passphrase-file",
+                        self.option_prefix
+                    );
                     return Err(CliError::Locked {
                         message,
-                        hint: Some(hint.to_owned()),
+                        hint: Some(hint),
                     });
                 }
                 self.ui
@@ -135,7 +138,7 @@ impl Context<'_> {
                 self.unlock_asked(store)
             }
             unlocked => {
-                let unlocked = unlocked?;
+                let unlocked = unlocked.map_err(|error| self.locked(error))?;
                 // Set only here: a command opens its repository once, or twice in the same way.
                 let _ = self.key_file.set(path);
                 Ok((unlocked, true, early.map_or_else(listen, Ok)?))
@@ -156,19 +159,17 @@ impl Context<'_> {
         match self.try_secret(store, Secret::empty()) {
             Ok(_) if was_sealed && !accepted => Err(self.unexpectedly_open(place, id)),
             Ok(unlocked) => Ok((unlocked, false, interrupts)),
-            Err(RepoError::WrongKey { .. }) => {
+            Err(RepoError::WrongKey { slots: 1.., .. }) => {
                 let message = format!(
                     "cannot open {}: it has a passphrase, but none was expected",
                     place.location
                 );
-                let hint =
-                    "give it with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE";
                 Err(CliError::Locked {
                     message,
-                    hint: Some(hint.to_owned()),
+                    hint: Some(format!("give it with {}", self.passphrase_options())),
                 })
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.locked(error)),
         }
     }
 
@@ -212,10 +213,44 @@ impl Context<'_> {
                         "give the right passphrase; of a file, only one trailing newline is ignored".into(),
                     ),
                 },
-                None => error.into(),
+                None => self.locked(error),
             }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Adds advice to the error of a repository that no key slot opens. The options are those of
+    /// this repository, of two.
+    fn locked(&self, error: RepoError) -> CliError {
+        let hint = match &error {
+            RepoError::WrongKey {
+                slots: 0,
+                costly: 0,
+            } => {
+                "its key slots are missing or damaged, and without one nothing can decrypt the data: copy the directory \
+                 'keys' back from a copy of the repository"
+                    .to_owned()
+            }
+            RepoError::WrongKey { costly: 0, .. } => {
+                format!("give the right passphrase with {}", self.passphrase_options())
+            }
+            _ => return error.into(),
+        };
+        CliError::Locked {
+            message: error.to_string(),
+            hint: Some(hint),
+        }
+    }
+
+    /// Returns the ways to give the passphrase of this repository.
+    fn passphrase_options(&self) -> String {
+        let prefix = self.option_prefix;
+        let variable = if prefix == "--" {
+            "ICECORE_PASSPHRASE"
+        } else {
+            "ICECORE_TO_PASSPHRASE"
+        };
+        format!("{prefix}passphrase-file, {prefix}passphrase-command or {variable}")
     }
 
     /// Asks for the passphrase on the terminal and opens the repository with it.
@@ -225,7 +260,10 @@ impl Context<'_> {
     ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
         let secret = Secret::passphrase(secret::ask()?);
         let interrupts = listen()?;
-        Ok((self.try_secret(store, secret)?, true, interrupts))
+        let unlocked = self
+            .try_secret(store, secret)
+            .map_err(|error| self.locked(error))?;
+        Ok((unlocked, true, interrupts))
     }
 
     /// Tries a secret on the key slots, first on the one that opened last time according to the
@@ -238,29 +276,34 @@ impl Context<'_> {
         };
         UnlockedRepo::unlock_near(store, &secret, self.cache_root().ok().as_deref())
     }
-}
 
-/// Returns the error for a repository without a given passphrase, a key file or a terminal to ask
-/// on.
-fn no_key(keys_dir: Option<&Path>, id: RepoId) -> CliError {
-    let (message, hint) = match keys_dir {
-        Some(keys) => (
-            format!(
-                "no key for this repository: {} is not there",
-                secret::key_file_path(keys, id).display()
+    /// Returns the error for a repository without a given passphrase, a key file or a terminal to ask
+    /// on.
+    fn no_key(&self, keys_dir: Option<&Path>, id: RepoId) -> CliError {
+        let give_one = format!(
+            "use {}; for a repository without a passphrase, {}no-passphrase",
+            self.passphrase_options(),
+            self.option_prefix
+        );
+        let (message, hint) = match keys_dir {
+            Some(keys) => (
+                format!(
+                    "no key for this repository: {} is not there",
+                    secret::key_file_path(keys, id).display()
+                ),
+                format!(
+                    "put a copy of the key file back, or name it: {}passphrase-file COPY. For a passphrase: {give_one}",
+                    self.option_prefix
+                ),
             ),
-            format!(
-                "put a copy of the key file back, or name it: --passphrase-file COPY. For a passphrase: {}",
-                secret::GIVE_ONE
+            None => (
+                "no passphrase was given for this repository".to_owned(),
+                give_one,
             ),
-        ),
-        None => (
-            "no passphrase was given for this repository".to_owned(),
-            secret::GIVE_ONE.to_owned(),
-        ),
-    };
-    CliError::Locked {
-        message,
-        hint: Some(hint),
+        };
+        CliError::Locked {
+            message,
+            hint: Some(hint),
+        }
     }
 }
