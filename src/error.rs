@@ -61,10 +61,16 @@ pub enum Error {
     Unresolved {
         count: u64,
         example: String,
+        /// All of them cannot be read now, but may be intact.
+        now: bool,
     },
     /// Stopped on request.
     Interrupted,
 }
+
+/// Advice for data that cannot be read now.
+const INTACT: &str =
+    "the data may be intact: check the disk, its cable or the mount, then run it again";
 
 impl Error {
     /// Returns the kind of the error, for callers to act on.
@@ -79,6 +85,7 @@ impl Error {
             | Self::Source { .. }
             | Self::Empty { .. }
             | Self::Refused { .. } => ErrorKind::Failed,
+            Self::Unresolved { now: true, .. } => ErrorKind::Failed,
             Self::Unresolved { .. } => ErrorKind::Damage,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
@@ -142,6 +149,9 @@ impl Error {
                 RepoError::Store(StoreError::Full { .. }) => {
                     Some("free space and run it again; the repository is intact")
                 }
+                RepoError::Store(StoreError::Denied { .. }) => Some(
+                    "run it as the owner of the repository's files, or give this user the permission",
+                ),
                 RepoError::Store(StoreError::ReadOnly { .. }) => {
                     Some("mount it writable, or use a command that only reads")
                 }
@@ -175,9 +185,7 @@ impl Error {
                     None
                 }
                 RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
-                    Some(
-                        "the data may be intact: check the disk, its cable or the mount, then run it again",
-                    )
+                    Some(INTACT)
                 }
                 _ => None,
             },
@@ -185,6 +193,7 @@ impl Error {
                 "check the disk and its free space, then run it again: files that may be incomplete are written again",
             ),
             Self::Refused { hint, .. } => Some(hint),
+            Self::Unresolved { now: true, .. } => Some(INTACT),
             Self::Unresolved { .. } => Some(
                 "'icecore verify' lists the affected files; run 'icecore repair packs', then 'icecore repair snapshots'",
             ),
@@ -209,18 +218,28 @@ impl fmt::Display for Error {
             }
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
             Self::Empty { name, why } => write!(f, "cannot capture '{name}': {why}"),
-            Self::Unresolved { count: 1, example } => {
-                write!(
+            Self::Unresolved {
+                count,
+                example,
+                now,
+            } => match (count, now) {
+                (1, false) => write!(
                     f,
                     "cannot prune: snapshots reference missing data: {example}"
-                )
-            }
-            Self::Unresolved { count, example } => {
-                write!(
+                ),
+                (_, false) => write!(
                     f,
                     "cannot prune: snapshots reference {count} missing objects, such as {example}"
-                )
-            }
+                ),
+                (1, true) => write!(
+                    f,
+                    "cannot prune: snapshots need data that cannot be read now: {example}"
+                ),
+                (_, true) => write!(
+                    f,
+                    "cannot prune: snapshots need {count} objects that cannot be read now, such as {example}"
+                ),
+            },
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }
     }

@@ -18,6 +18,14 @@ pub struct UncertainPaths {
     pub now: bool,
 }
 
+impl UncertainPaths {
+    /// Returns why the chunk cannot be read, for a message that names the chunk.
+    pub fn reason(&self) -> &str {
+        let named = format!("chunk {} cannot be read: ", self.chunk.short());
+        self.why.strip_prefix(&named).unwrap_or(&self.why)
+    }
+}
+
 #[derive(Debug)]
 struct CursorLevel {
     tree: RunTree,

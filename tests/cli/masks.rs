@@ -104,12 +104,19 @@ impl Masks {
             }
         }
         // A pack lies in a directory named by the last digits of its id.
-        match out.split_once("packs/") {
-            Some((before, rest)) if rest.get(2..7) == Some("/[id-") => {
-                format!("{before}packs/xx{}", &rest[2..])
+        let mut parts = out.split("packs/");
+        let mut masked = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            masked.push_str("packs/");
+            match part.get(2..) {
+                Some(rest) if rest.starts_with("/[id-") => {
+                    masked.push_str("xx");
+                    masked.push_str(rest);
+                }
+                _ => masked.push_str(part),
             }
-            _ => out,
         }
+        masked
     }
 
     /// Replaces the machine's name where it is the label of a key.

@@ -224,6 +224,19 @@ fn a_repository_that_cannot_be_read_is_reported() {
     session.call("cat latest:data/large").restricted().run();
     session.call("restore latest out").restricted().run();
     session.call("verify").restricted().run();
+    set_mode(&session.path("repo/packs"), 0o700);
+    set_mode(&session.only_object("repo/packs"), 0);
+    for command in [
+        "restore latest out",
+        "verify",
+        "verify --read-data",
+        "prune",
+        "repair index",
+        "repair packs",
+        "repair snapshots",
+    ] {
+        session.call(command).restricted().run();
+    }
     set_mode(&session.path("repo/config"), 0);
     set_mode(&session.path("repo/config.2"), 0);
     session.call("snapshots").restricted().run();

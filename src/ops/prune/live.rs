@@ -11,7 +11,7 @@ use super::roots::RootSnapshots;
 use crate::Error;
 use crate::index::{ChunkLocation, Index, PackRow, PackState};
 use crate::ops::Cancel;
-use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece};
+use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::{ChunkId, PackId, Timestamp};
 
@@ -71,7 +71,9 @@ pub(super) struct LiveChunks {
     pub chunks: u64,
     /// Number of references to missing data, and the first of them: object and reason.
     pub unresolved: u64,
-    pub told: Vec<(String, String)>,
+    pub told: Vec<(String, UnreadableReason)>,
+    /// True if a reference is to data that is missing or damaged, and not only unreadable now.
+    pub any_lost: bool,
     /// Chunks that snapshots in quarantine need and that no pack has.
     pub missing: HashSet<ChunkId>,
     /// True if more chunks are missing than `missing` lists: those below missing metadata, or too
@@ -257,13 +259,13 @@ impl ReachVisitor for LiveMarker<'_> {
             self.miss(*id);
             self.report_unresolved(
                 format!("chunk {}", id.short()),
-                "no existing pack holds it".into(),
+                UnreadableReason::lost("no existing pack holds it"),
             );
         }
         Ok(all_there)
     }
 
-    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String) {
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: UnreadableReason) {
         self.miss(*id);
         self.out.is_blind |= self.tolerant;
         self.report_unresolved(format!("{piece} {}", id.short()), why);
@@ -279,11 +281,12 @@ impl LiveMarker<'_> {
         }
     }
 
-    fn report_unresolved(&mut self, object: String, why: String) {
+    fn report_unresolved(&mut self, object: String, why: UnreadableReason) {
         if self.tolerant {
             return;
         }
         self.out.unresolved += 1;
+        self.out.any_lost |= !why.now;
         if self.out.told.len() < TOLD_MAX {
             self.out.told.push((object, why));
         }

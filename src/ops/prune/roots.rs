@@ -7,6 +7,7 @@ use super::age::StoreAges;
 use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
 use crate::ops::Cancel;
+use crate::ops::reach::UnreadableReason;
 use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{SnapshotId, Timestamp};
@@ -29,7 +30,7 @@ pub(super) struct RootSnapshots {
     /// the error may be temporary.
     pub unknown: Vec<(ObjectMeta, bool)>,
     /// Snapshots that cannot be read, so that their needs are unknown: object and reason.
-    pub unreadable: Vec<(String, String)>,
+    pub unreadable: Vec<(String, UnreadableReason)>,
     /// Forgotten snapshots that are no longer roots.
     pub spent: Vec<ObjectMeta>,
     /// Listed checkpoints that no backup continues.
@@ -175,7 +176,7 @@ impl RootSnapshots {
             }),
             Err(RepoError::Store(err)) if err.is_not_found() => {}
             Err(err) if err.is_unavailable() => {
-                self.unreadable.push((key.to_string(), err.to_string()));
+                self.unreadable.push((key.to_string(), err.into()));
             }
             Err(err) => return Err(err.into()),
         }

@@ -14,6 +14,7 @@ use crate::Error;
 use crate::index::{Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::packs::stat_pack;
+use crate::ops::reach::UnreadableReason;
 use crate::ops::sync;
 use crate::repo::{ChunkReader, FoundLease, RepoError};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, StoreError, list_all};
@@ -241,14 +242,17 @@ fn refuse_unresolved(
     roots: &RootSnapshots,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    let told: Vec<&(String, String)> = roots.unreadable.iter().chain(&live.told).collect();
-    for (object, why) in &told {
-        observer.problem(&Problem::new(Severity::Damage, object, why));
+    let told: Vec<&(String, UnreadableReason)> =
+        roots.unreadable.iter().chain(&live.told).collect();
+    for (object, reason) in &told {
+        observer.problem(&Problem::new(Severity::Damage, object, &reason.why));
     }
+    let any_lost = live.any_lost || roots.unreadable.iter().any(|(_, reason)| !reason.now);
     match told.first() {
-        Some((object, why)) => Err(Error::Unresolved {
+        Some((object, reason)) => Err(Error::Unresolved {
             count: live.unresolved + roots.unreadable.len() as u64,
-            example: format!("{object}: {why}"),
+            example: format!("{object}: {}", reason.why),
+            now: !any_lost,
         }),
         None => Ok(()),
     }

@@ -14,7 +14,7 @@ use crate::format::{
 };
 use crate::index::{ChunkLocation, Index};
 use crate::ops::Cancel;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.
@@ -51,7 +51,34 @@ pub(super) trait ReachVisitor {
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
 
     /// Receives a piece that cannot be read, or whose content does not match the reference to it.
-    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String);
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: UnreadableReason);
+}
+
+/// Why an object or a piece of metadata cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct UnreadableReason {
+    pub why: String,
+    /// It cannot be read now, but may be intact.
+    pub now: bool,
+}
+
+impl UnreadableReason {
+    /// It was read and is damaged, or nothing has it.
+    pub fn lost(why: impl std::fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            now: false,
+        }
+    }
+}
+
+impl From<RepoError> for UnreadableReason {
+    fn from(err: RepoError) -> Self {
+        Self {
+            now: err.is_unreadable_now(),
+            why: err.to_string(),
+        }
+    }
 }
 
 /// Walks sources. Chunk numbers are valid within one generation of the index: for a new generation
@@ -118,7 +145,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 Ok(root) => {
                     let refs = || root.directories.refs.iter().chain(&root.others.refs);
                     if refs().map(|page| page.entries).sum::<u64>() != run.entries {
-                        self.unreadable(
+                        self.damaged(
                             ReachedPiece::Root,
                             &run.root,
                             "it has a different number of entries than its snapshot records",
@@ -127,7 +154,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                     self.tree(&root.directories)?;
                     self.tree(&root.others)?;
                 }
-                Err(err) => self.unreadable(ReachedPiece::Root, &run.root, err),
+                Err(err) => self.damaged(ReachedPiece::Root, &run.root, err),
             }
         }
         self.flush()?;
@@ -155,12 +182,12 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 {
                     self.tree(&node)?;
                 }
-                Ok(_) => self.unreadable(
+                Ok(_) => self.damaged(
                     ReachedPiece::Node,
                     &page.id,
                     "its paths differ from those that its run records",
                 ),
-                Err(err) => self.unreadable(ReachedPiece::Node, &page.id, err),
+                Err(err) => self.damaged(ReachedPiece::Node, &page.id, err),
             }
         }
         Ok(())
@@ -173,7 +200,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
         let entries = match decode_page(&bytes) {
             Ok(entries) => entries,
             Err(err) => {
-                self.unreadable(ReachedPiece::Page, &page.id, err);
+                self.damaged(ReachedPiece::Page, &page.id, err);
                 return Ok(());
             }
         };
@@ -183,7 +210,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
             && entries.len() as u64 == page.entries
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
-            self.unreadable(
+            self.damaged(
                 ReachedPiece::Page,
                 &page.id,
                 "its paths differ from those that its run records",
@@ -222,7 +249,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
         match decode_list_node(&bytes, len, depth) {
             Ok(extents) => self.content(&extents),
             Err(err) => {
-                self.unreadable(ReachedPiece::List, id, err);
+                self.damaged(ReachedPiece::List, id, err);
                 Ok(())
             }
         }
@@ -268,16 +295,20 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 Ok(Some(bytes))
             }
             Err(err) if err.is_unavailable() => {
-                self.unreadable(piece, id, err);
+                self.unreadable(piece, id, err.into());
                 Ok(None)
             }
             Err(err) => Err(err.into()),
         }
     }
 
-    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: impl std::fmt::Display) {
+    fn damaged(&mut self, piece: ReachedPiece, id: &ChunkId, why: impl std::fmt::Display) {
+        self.unreadable(piece, id, UnreadableReason::lost(why));
+    }
+
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: UnreadableReason) {
         self.mark_bad();
-        self.judge.unreadable(piece, id, why.to_string());
+        self.judge.unreadable(piece, id, why);
     }
 
     fn mark_bad(&mut self) {

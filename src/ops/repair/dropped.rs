@@ -19,7 +19,7 @@ use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::packs::stat_pack;
-use crate::ops::reach::{ReachVisitor, ReachWalker, ReachedPiece};
+use crate::ops::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ChunkId, PackId};
@@ -272,7 +272,7 @@ impl ReachVisitor for NeededChunks<'_> {
 
     /// Records the chunk for the next look-up. If a held pack has it, the repair of that pack deals
     /// with it.
-    fn unreadable(&mut self, _: ReachedPiece, id: &ChunkId, _: String) {
+    fn unreadable(&mut self, _: ReachedPiece, id: &ChunkId, _: UnreadableReason) {
         self.unread.push(*id);
     }
 }

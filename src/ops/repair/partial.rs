@@ -132,7 +132,7 @@ impl RunMender<'_, '_> {
     /// now.
     fn make_sure_of(&self, range: &UncertainPaths) -> Result<(), Error> {
         if range.now {
-            let why = range.why.clone();
+            let why = range.reason().to_owned();
             return Err(RepoError::ChunkUnreadable {
                 id: range.chunk,
                 why,

@@ -510,6 +510,11 @@ impl<'a> RestoreJob<'a> {
             Some(entry) if entry.path == what.path => Ok(Some(entry)),
             Some(entry) if entry.path.is_below(&what.path) => Ok(None),
             _ => match runs.take_uncertain().pop() {
+                Some(lost) if lost.now => Err(Error::Repo(RepoError::ChunkUnreadable {
+                    id: lost.chunk,
+                    why: lost.reason().to_owned(),
+                    now: true,
+                })),
                 Some(lost) => Err(Error::Repo(RepoError::damaged(
                     format!("the list of files of '{}'", source.name),
                     lost.why,

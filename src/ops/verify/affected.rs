@@ -10,7 +10,7 @@ use super::report::{AffectedPath, DamageHit, FindingKind, LISTED_MAX};
 use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
 use crate::ops::Cancel;
-use crate::ops::reach::ChunkBits;
+use crate::ops::reach::{ChunkBits, UnreadableReason};
 use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
 use crate::types::{ChunkClass, ChunkId, Entry, Extent, RelPath, XattrValue};
@@ -20,7 +20,7 @@ pub(in crate::ops) enum AffectedReason {
     /// No held pack has this chunk, or none has it with the right length.
     Unresolved(ChunkId),
     /// This list node cannot be read.
-    List(ChunkId, String),
+    List(ChunkId, UnreadableReason),
     /// It is in a pack or frame that was reported already.
     Damaged,
 }
@@ -164,13 +164,13 @@ impl<'a> AffectedVisitor<'a> {
         let bytes = match self.reader.chunk(ChunkClass::Metadata, id) {
             Ok(bytes) => bytes,
             Err(err) if err.is_unavailable() => {
-                return Ok(Some(AffectedReason::List(*id, err.to_string())));
+                return Ok(Some(AffectedReason::List(*id, err.into())));
             }
             Err(err) => return Err(err.into()),
         };
         let why = match decode_list_node(&bytes, len, depth) {
             Ok(extents) => self.content(&extents)?,
-            Err(err) => Some(AffectedReason::List(*id, err.to_string())),
+            Err(err) => Some(AffectedReason::List(*id, UnreadableReason::lost(err))),
         };
         if why.is_none()
             && let Some(place) = place
@@ -189,13 +189,18 @@ impl<'a> AffectedVisitor<'a> {
                 id,
                 "no usable pack holds it with the required length".to_owned(),
             ),
-            AffectedReason::List(id, what) => (FindingKind::RunUnreadable, id, what),
+            AffectedReason::List(id, UnreadableReason { why, now: true }) => {
+                (FindingKind::UnreadableNow, id, why)
+            }
+            AffectedReason::List(id, UnreadableReason { why, now: false }) => {
+                (FindingKind::RunUnreadable, id, why)
+            }
         };
         if self.told.len() < LISTED_MAX && self.told.insert(id) {
-            let name = if kind == FindingKind::RunUnreadable {
-                "list node"
-            } else {
+            let name = if kind == FindingKind::ChunkUnresolved {
                 "chunk"
+            } else {
+                "list node"
             };
             objects.report.find(
                 kind,

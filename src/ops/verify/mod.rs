@@ -256,10 +256,13 @@ fn structure(
             continue;
         }
 
-        for (object, what) in &reach.unreadable {
-            objects
-                .report
-                .find(FindingKind::RunUnreadable, object, what);
+        for (object, reason) in &reach.unreadable {
+            let kind = if reason.now {
+                FindingKind::UnreadableNow
+            } else {
+                FindingKind::RunUnreadable
+            };
+            objects.report.find(kind, object, &reason.why);
         }
         objects.report_orphans(observer);
         return Ok(reach);

@@ -4,7 +4,7 @@ use super::damage::FoundDamage;
 use crate::Error;
 use crate::index::{ChunkLocation, Index};
 use crate::ops::Cancel;
-use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece};
+use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{ChunkId, SnapshotId};
 
@@ -22,7 +22,7 @@ pub(super) struct ReachedChunks {
     /// References to chunks that no held pack has, those of hidden entries included.
     pub unresolved: u64,
     /// Roots, nodes and pages that cannot be read, with the error.
-    pub unreadable: Vec<(String, String)>,
+    pub unreadable: Vec<(String, UnreadableReason)>,
     /// Newest first.
     pub suspects: Suspects,
 }
@@ -101,7 +101,7 @@ impl ReachVisitor for ChunkResolver<'_> {
     }
 
     /// Records unreadable metadata. A list node is not a finding; the paths that need it are.
-    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: String) {
+    fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: UnreadableReason) {
         if piece == ReachedPiece::List {
             self.out.unresolved += 1;
         } else if self.out.unreadable.len() < UNREADABLE_MAX {

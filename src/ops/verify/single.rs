@@ -48,7 +48,9 @@ pub(crate) fn missing(
             .collect();
         names.dedup();
         return Ok(Some(match reach.unreadable.first() {
-            Some((what, why)) => format!("source {}: {what}: {why}", names.join(", ")),
+            Some((what, reason)) => {
+                format!("source {}: {what}: {}", names.join(", "), reason.why)
+            }
             None => format!(
                 "source {}: chunks of its files are in no usable pack",
                 names.join(", ")

@@ -188,7 +188,10 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
         damaged_segments: rebuilt.damaged_segments.len() as u64,
     };
     Ok(meter.finish("repair index", Outcome::Done, &summary, || {
-        vec![match summary.packs_added {
+        let mut lines = vec![match summary.packs_added {
+            0 if summary.unreadable_packs > 0 => {
+                "index rebuilt; every pack that can be read was in it".to_owned()
+            }
             0 => "index rebuilt; every pack was in it".to_owned(),
             packs => format!(
                 "index rebuilt; {} found in {}",
@@ -199,7 +202,14 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
                     "packs that were not in it"
                 ),
             ),
-        }]
+        }];
+        if summary.unreadable_packs > 0 {
+            lines.push(format!(
+                "{} cannot be read and may hold more: run this again once that is mended",
+                text::counted(summary.unreadable_packs, "pack", "packs")
+            ));
+        }
+        lines
     }))
 }
 

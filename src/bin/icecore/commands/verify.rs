@@ -128,7 +128,11 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
 
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("verify", outcome, &summary, || {
-        let mut lines = summary.lines(options.read_data, &elapsed);
+        let only_unreadable = report
+            .findings
+            .iter()
+            .all(|one| one.kind == FindingKind::UnreadableNow);
+        let mut lines = summary.lines(options.read_data, only_unreadable, &elapsed);
         lines.extend(next_steps(&report).map(|step| format!("next: {step}")));
         lines
     }))
@@ -210,7 +214,7 @@ fn print_findings(context: &Context<'_>, report: &VerifyReport) -> Result<(), Cl
 }
 
 impl VerifySummary {
-    fn lines(&self, read_data: bool, elapsed: &str) -> Vec<String> {
+    fn lines(&self, read_data: bool, only_unreadable: bool, elapsed: &str) -> Vec<String> {
         let mut lines = vec![format!(
             "{}, {} and {} checked in {elapsed}",
             text::counted(self.snapshots, "snapshot", "snapshots"),
@@ -225,10 +229,15 @@ impl VerifySummary {
                 text::number(self.never_verified),
             ));
         }
+        let what = if only_unreadable {
+            "cannot be read now"
+        } else {
+            "damage"
+        };
         lines.push(match (self.findings, self.affected) {
             (0, _) => "no damage found".to_owned(),
             (found, hit) => format!(
-                "damage: {}, {} affected",
+                "{what}: {}, {} affected",
                 text::counted(found, "finding", "findings"),
                 text::counted(hit, "path", "paths"),
             ),

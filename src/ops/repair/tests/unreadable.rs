@@ -1,10 +1,13 @@
 //! Tests of objects that cannot be read for a while: no repair loses anything because of them.
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::repair::{PackFate, repair_index};
+use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::verify::FindingKind;
 use crate::store::{InjectedError, ObjectDir, Replica, Store, list_all};
+use crate::types::RelPath;
 
 const TROUBLES: [InjectedError; 3] = [
     InjectedError::Medium,
@@ -209,6 +212,59 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
     assert!(
         files_of(&repo, &found) == files_on_disk(&lab)
             && stream_of(&repo, &found).expect("read") == stream
+    );
+}
+
+/// No command calls it damage, and none advises a repair.
+#[test]
+fn metadata_that_cannot_be_read_now_is_not_reported_as_damage() {
+    let (lab, _) = sample();
+    let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
+    let cache = tempfile::tempdir().expect("a directory");
+    let repo = on_faulty(&lab, &faulty, &cache);
+    for (n, (id, _)) in packs(&lab).into_iter().enumerate() {
+        faulty.make_unreadable(&ObjectKey::Pack(id), TROUBLES[n % 3]);
+    }
+
+    let options = VerifyOptions::default();
+    let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+    assert!(!report.findings.is_empty());
+    for found in &report.findings {
+        assert_eq!(found.kind, FindingKind::UnreadableNow, "{found:?}");
+    }
+
+    let options = PruneOptions::new("host");
+    let err = prune(&repo, &options, &Recording::default(), &Cancel::new()).expect_err("blind");
+    assert!(
+        matches!(err, crate::Error::Unresolved { now: true, .. }),
+        "{err:?}"
+    );
+    assert_eq!(err.kind(), ErrorKind::Failed);
+    assert!(err.to_string().contains("cannot be read now"), "{err}");
+    assert!(
+        err.hint()
+            .is_some_and(|hint| hint.contains("may be intact"))
+    );
+
+    let target = tempfile::tempdir().expect("a directory");
+    let what = SnapshotPath {
+        snapshot: listed(&repo)[0].id.to_string(),
+        source: Some("tree".into()),
+        path: RelPath::root(),
+    };
+    let err = restore(
+        &repo,
+        &what,
+        RestoreTarget::Directory(target.path().to_owned()),
+        &RestoreOptions::default(),
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect_err("nothing can be read");
+    assert_eq!(err.kind(), ErrorKind::Failed, "{err}");
+    assert!(
+        err.hint()
+            .is_some_and(|hint| hint.contains("may be intact"))
     );
 }
 
