@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Recording, Severity};
 use icecore::ops::Cancel;
@@ -192,6 +193,27 @@ fn a_listed_path_that_a_rule_leaves_out_is_not_missing() {
     assert_eq!(
         paths(&world, &report.snapshot.expect("committed")),
         ["/", "a", "c"].map(str::to_owned).into()
+    );
+}
+
+/// The rule applies only when the directory is looked at, because the list names it. The files below
+/// it count as gone, so that the backup is refused as any other that lost everything.
+#[test]
+fn a_rule_that_leaves_out_all_listed_paths_is_refused() {
+    let world = World::new();
+    for path in ["b/f", "b/c/g"] {
+        world.write(path, b"1");
+    }
+    world.backup(listed(&world, "b/f\nb/c"));
+
+    let mut spec = listed(&world, "b/f\nb/c");
+    spec.filter.excludes = vec!["b/".into()];
+    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
+    let seen = Recording::default();
+    let result = backup(&world.repo(), options, &seen, &Cancel::new());
+    assert!(
+        matches!(&result, Err(Error::Empty { why, .. }) if why.contains("has 2 files of it")),
+        "{result:?}"
     );
 }
 

@@ -185,8 +185,8 @@ impl Scan<'_, '_> {
                 .problem(&listed, &reason("find this listed path", &err));
         }
 
-        if let (Some(cursor), Some(parent)) = (&mut self.parent, parent) {
-            cursor.pass_below(parent, |entry| self.shared.hide(entry))?;
+        if let Some(parent) = parent {
+            self.hide_below(parent)?;
         }
         let what = if needed.is_listed {
             "find this listed path"

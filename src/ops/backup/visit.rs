@@ -167,8 +167,8 @@ impl Scan<'_, '_> {
             return Ok(None);
         }
         // A directory that became something else: the new entry covers its contents.
-        if parent.as_ref().is_some_and(Entry::is_directory) {
-            self.carry_below(&path, parent.as_ref());
+        if let Some(parent) = &parent {
+            self.hide_below(parent)?;
         }
 
         self.observe_entry();
@@ -219,7 +219,6 @@ impl Scan<'_, '_> {
                 MissingNames::Excluded
             };
             node.inspect(|node| node.lacks(why));
-            self.carry_below(&path, parent.as_ref());
             self.remove(parent.as_ref())?;
             return Ok(None);
         }
@@ -242,7 +241,6 @@ impl Scan<'_, '_> {
             }
             Ok(Some(_)) => {
                 node.inspect(|node| node.lacks(MissingNames::Unseen));
-                self.carry_below(&path, parent.as_ref());
                 self.remove(parent.as_ref())?;
                 Ok(None)
             }
@@ -366,8 +364,8 @@ impl Scan<'_, '_> {
         let unsettled = self.shared.immutable
             && !parent.flags.contains(EntryFlags::SETTLED)
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
-        // An empty file was accepted by its size alone, under rules that have changed since.
 
+        // An empty file was accepted by its size alone, under rules that have changed since.
         let is_suspect = stat.size == 0 && self.rules.no_skip;
         !self.rules.force
             && !is_suspect
@@ -523,10 +521,17 @@ impl Scan<'_, '_> {
 
     pub(super) fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
         let Some(parent) = parent else { return Ok(()) };
-        if let Some(cursor) = &mut self.parent {
-            cursor.pass_below(parent, |entry| self.shared.hide(entry))?;
-        }
+        self.hide_below(parent)?;
         Ok(self.shared.remove(parent)?)
+    }
+
+    /// Takes the previous entries below a path that is gone or is no longer a directory, and counts
+    /// them.
+    pub(super) fn hide_below(&mut self, parent: &Entry) -> Result<(), WalkError> {
+        match &mut self.parent {
+            Some(cursor) => cursor.pass_below(parent, |entry| self.shared.hide(entry)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn fail(
