@@ -196,7 +196,8 @@ impl<'a> AffectedVisitor<'a> {
                 (FindingKind::RunUnreadable, id, why)
             }
         };
-        if self.told.len() < LISTED_MAX && self.told.insert(id) {
+        let is_listed = self.told.len() < LISTED_MAX || !objects.report.has(kind);
+        if is_listed && self.told.insert(id) {
             let name = if kind == FindingKind::ChunkUnresolved {
                 "chunk"
             } else {

@@ -1,5 +1,6 @@
 //! Report of a verify: findings, and the paths that they affect.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::types::{RelPath, SnapshotId, Timestamp};
@@ -141,9 +142,11 @@ pub struct VerifyReport {
     pub chunks_checked: u64,
     /// Packs that no segment lists: an interrupted writer left them, and a later prune adopts them.
     pub orphan_packs: u64,
-    /// The first [`LISTED_MAX`] findings.
+    /// The first [`LISTED_MAX`] findings, and the first of each kind.
     pub findings: Vec<VerifyFinding>,
     pub findings_count: u64,
+    /// Kinds of findings and the repository's directories that have them.
+    listed_kinds: BTreeSet<(FindingKind, String)>,
     /// The first [`LISTED_MAX`] affected paths, newest snapshot first.
     pub affected: Vec<AffectedPath>,
     pub affected_count: u64,
@@ -160,6 +163,11 @@ impl VerifyReport {
         self.findings_count == 0
     }
 
+    /// Returns true if there is a finding of this kind.
+    pub(super) fn has(&self, kind: FindingKind) -> bool {
+        self.listed_kinds.iter().any(|(listed, _)| *listed == kind)
+    }
+
     pub(super) fn find(
         &mut self,
         kind: FindingKind,
@@ -167,9 +175,15 @@ impl VerifyReport {
         what: impl fmt::Display,
     ) {
         self.findings_count += 1;
-        if self.findings.len() < LISTED_MAX {
+        let object = object.to_string();
+        // The first of a kind is listed in any case, since it decides about the next steps.
+        let directory = object
+            .split_once('/')
+            .map_or("", |(directory, _)| directory);
+        let is_first = self.listed_kinds.insert((kind, directory.to_owned()));
+        if is_first || self.findings.len() < LISTED_MAX {
             self.findings.push(VerifyFinding {
-                object: object.to_string(),
+                object,
                 kind,
                 what: what.to_string(),
             });
@@ -181,5 +195,29 @@ impl VerifyReport {
         if self.affected.len() < LISTED_MAX {
             self.affected.push(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_each_kind_is_listed_after_any_number_of_others() {
+        let mut report = VerifyReport::default();
+        for pack in 0..=LISTED_MAX {
+            report.find(FindingKind::UnreadableNow, format!("packs/{pack}"), "");
+        }
+        assert_eq!(report.findings.len(), LISTED_MAX);
+        assert!(!report.has(FindingKind::HashMismatch));
+
+        for object in ["packs/a", "packs/b", "index/c"] {
+            report.find(FindingKind::HashMismatch, object, "");
+        }
+        let listed = report.findings[LISTED_MAX..].iter();
+        let listed: Vec<&str> = listed.map(|one| one.object.as_str()).collect();
+        assert_eq!(listed, ["packs/a", "index/c"]);
+        assert!(report.has(FindingKind::HashMismatch));
+        assert_eq!(report.findings_count, 10_004);
     }
 }
