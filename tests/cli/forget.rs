@@ -113,5 +113,18 @@ fn a_copy_takes_what_the_other_repository_lacks() {
         .without("ICECORE_TO_NO_PASSPHRASE")
         .with("ICECORE_TO_PASSPHRASE", "wrong")
         .run();
+    session
+        .call("copy --to other")
+        .without("ICECORE_TO_NO_PASSPHRASE")
+        .with("ICECORE_TO_PASSPHRASE", "")
+        .run();
+    session
+        .call("copy --to other")
+        .with("ICECORE_TO_PASSPHRASE", "wrong")
+        .run();
+    session
+        .call("copy --to other")
+        .with("ICECORE_TO_NO_PASSPHRASE", "maybe")
+        .run();
     session.finish();
 }

@@ -14,6 +14,9 @@ use crate::parse;
 /// passphrase.
 #[derive(Default)]
 pub struct Env {
+    /// Prefix of the names of the passphrase variables: `ICECORE_`, or `ICECORE_TO_` for the second
+    /// repository of a command that has two.
+    pub prefix: &'static str,
     /// `ICECORE_REPO`
     pub repo: Option<OsString>,
     /// `ICECORE_PASSPHRASE`
@@ -61,14 +64,14 @@ impl Env {
     /// Reads the environment of this process.
     pub fn read() -> Self {
         let [passphrase, file, command, ..] = SECRET_VARIABLES;
-        Self::read_secrets([passphrase, file, command], "ICECORE_NO_PASSPHRASE")
+        Self::read_secrets("ICECORE_", [passphrase, file, command])
     }
 
     /// Reads the environment for the second repository of a command that has two:
     /// `ICECORE_TO_PASSPHRASE` and so on.
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
-        let secrets = Self::read_secrets([passphrase, file, command], "ICECORE_TO_NO_PASSPHRASE");
+        let secrets = Self::read_secrets("ICECORE_TO_", [passphrase, file, command]);
         Self {
             repo: None,
             ..secrets
@@ -85,7 +88,7 @@ impl Env {
             .collect()
     }
 
-    fn read_secrets([passphrase, file, command]: [&str; 3], none: &str) -> Self {
+    fn read_secrets(prefix: &'static str, [passphrase, file, command]: [&str; 3]) -> Self {
         let mut problem = None;
         let mut path = |name: &str| {
             let text = env::var_os(name).filter(|v| !v.is_empty())?;
@@ -103,12 +106,14 @@ impl Env {
                 .filter(|p| p.is_absolute())
         };
 
+        let no_passphrase = env::var_os(format!("{prefix}NO_PASSPHRASE"));
         let env = Self {
+            prefix,
             repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
             passphrase_file: path(file),
             passphrase_command: text(command),
-            no_passphrase: env::var_os(none).filter(|v| !v.is_empty()),
+            no_passphrase: no_passphrase.filter(|v| !v.is_empty()),
             config: path("ICECORE_CONFIG"),
             cache_dir: path("ICECORE_CACHE_DIR"),
             state_dir: path("ICECORE_STATE_DIR"),
@@ -139,7 +144,11 @@ impl Env {
         {
             None | Some("0" | "no" | "false") => Ok(false),
             Some("1" | "yes" | "true") => Ok(true),
-            Some(_) => Err(CliError::usage("ICECORE_NO_PASSPHRASE must be 1 or 0")),
+            Some(_) => {
+                let prefix = self.prefix;
+                let message = format!("{prefix}NO_PASSPHRASE must be 1 or 0");
+                Err(CliError::usage(message))
+            }
         }
     }
 

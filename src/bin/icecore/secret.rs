@@ -28,9 +28,6 @@ const PASSPHRASE_BYTES_MAX: usize = 64 * 1024;
 /// Random bytes of a generated key, which is written as twice as many hex digits.
 const KEY_BYTES: usize = 32;
 
-/// Hint for a missing passphrase.
-pub const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for a repository without a passphrase, --no-passphrase";
-
 /// The user's statement about the passphrase.
 pub enum PassphraseChoice {
     Passphrase(GivenPassphrase),
@@ -100,13 +97,17 @@ impl GivenPassphrase {
 }
 
 /// Returns the statement of the command line or the environment about the passphrase, or `None` if
-/// neither makes one.
-pub fn said(global: &Global, env: &Env) -> Result<Option<PassphraseChoice>, CliError> {
+/// neither makes one. The names of the repository's options begin with `option_prefix`.
+pub fn said(
+    global: &Global,
+    env: &Env,
+    option_prefix: &str,
+) -> Result<Option<PassphraseChoice>, CliError> {
     let given = given(global, env)?;
     match (given, global.no_passphrase || env.no_passphrase()?) {
-        (Some(_), true) => Err(CliError::usage(
-            "--no-passphrase cannot be combined with a passphrase",
-        )),
+        (Some(_), true) => Err(CliError::usage(format!(
+            "{option_prefix}no-passphrase cannot be combined with a passphrase"
+        ))),
         (Some(given), false) => Ok(Some(PassphraseChoice::Passphrase(given))),
         (None, true) => Ok(Some(PassphraseChoice::NoPassphrase)),
         (None, false) => Ok(None),
@@ -121,7 +122,7 @@ fn given(global: &Global, env: &Env) -> Result<Option<GivenPassphrase>, CliError
         return from_command(command).map(Some);
     }
     if let Some(text) = &env.passphrase {
-        return GivenPassphrase::new(text.clone(), "ICECORE_PASSPHRASE".to_owned()).map(Some);
+        return GivenPassphrase::new(text.clone(), format!("{}PASSPHRASE", env.prefix)).map(Some);
     }
     if let Some(path) = &env.passphrase_file {
         return from_file(path).map(Some);
@@ -356,14 +357,14 @@ fn read_terminal(prompt: &str) -> Result<Bytes, CliError> {
 }
 
 /// Refuses an empty secret: it would open or create an unencrypted repository that the user
-/// believes to be encrypted.
+/// believes to be encrypted. The caller adds the hint, which depends on the repository.
 fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
     if !secret.is_empty() {
         return Ok(secret);
     }
     Err(CliError::Locked {
         message: format!("{what} is empty"),
-        hint: Some(GIVE_ONE.to_owned()),
+        hint: None,
     })
 }
 
@@ -539,7 +540,7 @@ mod tests {
     fn no_passphrase_is_said_in_two_places_and_contradicted_in_none() {
         let bare = Global::default();
         let said = |global: &Global, env: &Env| {
-            said(global, env).map(|s| s.map(|s| matches!(s, PassphraseChoice::NoPassphrase)))
+            said(global, env, "--").map(|s| s.map(|s| matches!(s, PassphraseChoice::NoPassphrase)))
         };
         assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
 

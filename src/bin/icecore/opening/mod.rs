@@ -412,7 +412,8 @@ impl Context<'_> {
             (Some(PassphraseChoice::Passphrase(given)), _) => (self.new_secret(given), None),
             (Some(PassphraseChoice::NoPassphrase), _) => (Secret::empty(), None),
             (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => {
-                (Secret::passphrase(secret::ask_new()?), None)
+                let asked = secret::ask_new().map_err(|error| self.refused_secret(error))?;
+                (Secret::passphrase(asked), None)
             }
             (None, _) => {
                 // The key must be safe on disk before anything is encrypted with it.

@@ -37,10 +37,11 @@ impl Context<'_> {
         &self,
         place: &NamedRepository,
     ) -> Result<Option<PassphraseChoice>, CliError> {
-        let said = match secret::said(self.global, &self.env)? {
-            Some(said) => Some(said),
-            None => self.configured(place)?,
+        let said = match secret::said(self.global, &self.env, self.option_prefix) {
+            Ok(None) => self.configured(place),
+            said => said,
         };
+        let said = said.map_err(|error| self.refused_secret(error))?;
         if let Some(PassphraseChoice::Passphrase(given)) = &said {
             self.warn_of(given);
         }
@@ -81,7 +82,8 @@ impl Context<'_> {
         let key = keys_dir
             .as_ref()
             .map(|keys| secret::from_key_file(keys, id))
-            .transpose()?
+            .transpose()
+            .map_err(|error| self.refused_secret(error))?
             .flatten();
         if let (Some(keys_dir), Some(key)) = (&keys_dir, key) {
             return self.unlock_with_key_file(store, secret::key_file_path(keys_dir, id), key);
@@ -244,13 +246,34 @@ impl Context<'_> {
 
     /// Returns the ways to give the passphrase of this repository.
     fn passphrase_options(&self) -> String {
-        let prefix = self.option_prefix;
-        let variable = if prefix == "--" {
-            "ICECORE_PASSPHRASE"
-        } else {
-            "ICECORE_TO_PASSPHRASE"
-        };
-        format!("{prefix}passphrase-file, {prefix}passphrase-command or {variable}")
+        format!(
+            "{prefix}passphrase-file, {prefix}passphrase-command or {}PASSPHRASE",
+            self.env.prefix,
+            prefix = self.option_prefix,
+        )
+    }
+
+    /// Returns advice about a missing passphrase of this repository.
+    fn give_passphrase(&self) -> String {
+        format!(
+            "use {}; for a repository without a passphrase, {}no-passphrase",
+            self.passphrase_options(),
+            self.option_prefix
+        )
+    }
+
+    /// Adds advice to the error of a secret that was refused, if it has none.
+    pub(super) fn refused_secret(&self, error: CliError) -> CliError {
+        match error {
+            CliError::Locked {
+                message,
+                hint: None,
+            } => CliError::Locked {
+                message,
+                hint: Some(self.give_passphrase()),
+            },
+            other => other,
+        }
     }
 
     /// Asks for the passphrase on the terminal and opens the repository with it.
@@ -258,7 +281,8 @@ impl Context<'_> {
         &self,
         store: SharedStore,
     ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
-        let secret = Secret::passphrase(secret::ask()?);
+        let asked = secret::ask().map_err(|error| self.refused_secret(error))?;
+        let secret = Secret::passphrase(asked);
         let interrupts = listen()?;
         let unlocked = self
             .try_secret(store, secret)
@@ -280,11 +304,7 @@ impl Context<'_> {
     /// Returns the error for a repository without a given passphrase, a key file or a terminal to ask
     /// on.
     fn no_key(&self, keys_dir: Option<&Path>, id: RepoId) -> CliError {
-        let give_one = format!(
-            "use {}; for a repository without a passphrase, {}no-passphrase",
-            self.passphrase_options(),
-            self.option_prefix
-        );
+        let give_one = self.give_passphrase();
         let (message, hint) = match keys_dir {
             Some(keys) => (
                 format!(
