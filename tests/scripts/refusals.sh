@@ -9,13 +9,16 @@ head -c 300000 /dev/urandom >"$T/data/file"
 printf 'hello\n' >"$T/data/small"
 step 0 "a repository to refuse with" ice backup --init -r "$repo" "$T/data"
 
-# refused CODE TITLE CMD…: refused in one line; no snapshot more; the repository is right.
+# refused CODE TITLE CMD…: refused in one line, and once more at a second try; no snapshot more.
 refused() {
-    local before
+    local before code=$1 title=$2
+    shift 2
     before=$(objects "$repo" snapshots)
-    step "$@"
-    one_error_line "$2"
-    equal "$(objects "$repo" snapshots)" "$before" "$2: no snapshot"
+    for title in "$title" "$title, again"; do
+        step "$code" "$title" "$@"
+        one_error_line "$title"
+        equal "$(objects "$repo" snapshots)" "$before" "$title: no snapshot"
+    done
 }
 
 refused 11 "wrong passphrase" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" snapshots
@@ -125,6 +128,7 @@ refused 1 "a source that is empty now" ice -r "$repo" backup "$T/data"
 step 0 "unless it may be" ice -r "$repo" backup --allow-empty "$T/data"
 rmdir "$T/data" && mv "$T/data.away" "$T/data"
 step 0 "the next backup" ice -r "$repo" backup "$T/data"
+refused 1 "a rule that leaves nothing" ice -r "$repo" backup --exclude '*' "$T/data"
 printf 'other/file\r\nother/small\r\n' >"$T/list"
 refused 1 "a list of another directory" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"
 says 'listed' "it is told"

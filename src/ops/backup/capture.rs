@@ -431,10 +431,15 @@ impl<'a> TreeShared<'a> {
             .push(path);
     }
 
-    /// Returns an error if a source may not become empty suddenly. A source in which nothing may
-    /// change is not refused: its alarms name each missing path.
+    /// Returns true if an empty source is accepted. A source in which nothing may change is not
+    /// refused: its alarms name each missing path.
+    pub fn may_be_empty(&self) -> bool {
+        self.allow_empty || self.watch.is_some()
+    }
+
+    /// Returns an error if a source may not become empty suddenly.
     pub fn refuse_emptiness(&self, why: &str) -> Result<(), Error> {
-        if self.allow_empty || self.watch.is_some() {
+        if self.may_be_empty() {
             return Ok(());
         }
         Err(Error::Empty {
@@ -443,9 +448,8 @@ impl<'a> TreeShared<'a> {
         })
     }
 
-    /// Refuses a source of which only directories were captured although the previous snapshot has
-    /// more: filter rules may leave out everything, or each directory may have lost its files.
-    pub fn refuse_nothing_left(&self) -> Result<(), Error> {
+    /// Returns true if anything but directories was captured, or kept from the previous snapshot.
+    pub fn has_anything(&self) -> bool {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
 
@@ -455,14 +459,29 @@ impl<'a> TreeShared<'a> {
             &counts.files_unchanged,
         ];
 
-        let is_something = files.into_iter().any(|count| get(count) > 0)
+        files.into_iter().any(|count| get(count) > 0)
             || get(&counts.others) > get(&counts.directories)
             || self.sink.incomplete() > 0
             || self.keeps_old.load(Ordering::Relaxed)
-            || self.has_skipped.load(Ordering::Relaxed);
+            || self.has_skipped.load(Ordering::Relaxed)
+    }
 
-        let gone = get(&counts.gone);
-        if is_something || gone == 0 {
+    /// Refuses a source of which only directories were captured although the last snapshot has
+    /// more: filter rules may leave out everything, or each directory may have lost its files.
+    /// `committed`: the files of the last commit, if the source builds on a checkpoint.
+    pub fn refuse_nothing_left(
+        &self,
+        parent_unreadable: bool,
+        committed: u64,
+    ) -> Result<(), Error> {
+        const LEFT: &str = "only directories are left of it, or its rules exclude everything else";
+        let gone = committed.max(self.counts.gone.load(Ordering::Relaxed));
+        if parent_unreadable {
+            return self.refuse_emptiness(&format!(
+                "{LEFT}; its content in the last snapshot cannot be read"
+            ));
+        }
+        if gone == 0 {
             return Ok(());
         }
 
@@ -471,9 +490,7 @@ impl<'a> TreeShared<'a> {
         } else {
             format!("{gone} files")
         };
-        self.refuse_emptiness(&format!(
-            "only directories are left of it, or its rules exclude everything else; the last snapshot has {files} of it"
-        ))
+        self.refuse_emptiness(&format!("{LEFT}; the last snapshot has {files} of it"))
     }
 
     /// Reports an entry that is captured without some attributes. The caller sets its flag *stale*,

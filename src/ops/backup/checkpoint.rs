@@ -168,6 +168,12 @@ impl<'e> Checkpoints<'e> {
         state.under_way = None;
     }
 
+    /// Leaves the tree under way out of all checkpoints to come. It is refused, and a checkpoint
+    /// would record its lost entries as removed.
+    pub fn abandon(&self) {
+        self.lock().under_way = None;
+    }
+
     /// Completes the runs of the tree under way. After an error they stay as the last checkpoint
     /// had them.
     pub fn complete(

@@ -10,6 +10,7 @@ mod around;
 mod attributes;
 mod capture;
 mod checkpoint;
+mod committed;
 mod content;
 mod cursor;
 mod emptiness;

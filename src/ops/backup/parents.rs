@@ -19,15 +19,21 @@ pub(super) struct PreviousSource {
     /// The snapshot is a checkpoint, which may be deleted at any time.
     pub is_checkpoint: bool,
     pub record: SourceRecord,
+    /// For a checkpoint: the source's record in the newest commit that has it.
+    pub committed: Option<SourceRecord>,
 }
 
 impl PreviousSource {
-    fn new(found: &StoredSnapshot, record: &SourceRecord) -> Self {
+    /// `snapshots`: all snapshots, in which the commit before a checkpoint is found.
+    fn new(found: &StoredSnapshot, record: &SourceRecord, snapshots: &[StoredSnapshot]) -> Self {
         let is_checkpoint = found.snapshot.state == SnapshotState::Checkpoint;
+        let host = &found.snapshot.host;
+        let committed = is_checkpoint.then(|| last_committed(snapshots, host, &record.name));
         Self {
             snapshot: found.id,
             is_checkpoint,
             record: record.clone(),
+            committed: committed.flatten().cloned(),
         }
     }
 }
@@ -88,7 +94,7 @@ impl<'a> PreviousChooser<'a> {
         sources.sort_by_key(|(_, source)| SourceThing::of(&source.kind).fits(thing));
         for (one, source) in sources.into_iter().rev() {
             if self.is_usable(one)? {
-                return Ok(Some(PreviousSource::new(one, source)));
+                return Ok(Some(PreviousSource::new(one, source, self.snapshots)));
             }
         }
         Ok(None)
@@ -195,7 +201,7 @@ fn named(
         ))
     })?;
     match record.kind {
-        SourceKind::Tree { .. } => Ok(PreviousSource::new(one, record)),
+        SourceKind::Tree { .. } => Ok(PreviousSource::new(one, record, snapshots)),
         SourceKind::Stream { .. } => Err(Error::Usage(format!(
             "'{source}' is a stream, which cannot be a parent"
         ))),

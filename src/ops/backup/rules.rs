@@ -1,5 +1,6 @@
 //! The rules of a walk: which paths of a tree are captured, and which are looked at again.
 
+use super::committed::CommittedCapture;
 use crate::source::{
     CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, ListedName, SourceDir, SourceStat, StatKind,
     WantedPath,
@@ -18,6 +19,8 @@ pub(super) struct WalkRules<'a> {
     pub no_skip: bool,
     /// There is a previous snapshot, but it cannot be read, so its entries are not known.
     pub parent_unreadable: bool,
+    /// The capture by which a source is judged that has suddenly become empty.
+    pub committed: CommittedCapture<'a>,
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,

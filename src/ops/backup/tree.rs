@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
+use super::committed::CommittedCapture;
 use super::content::{ChunkWriters, CutBuffer};
 use super::cursor::PreviousEntries;
 use super::heal::LostChunks;
@@ -263,10 +264,14 @@ impl<'e> CaptureContext<'e> {
             self.observer
                 .problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
         }
-        match self.tree_on(packer, tree, parent, false) {
+        let captured = match self.tree_on(packer, tree, parent, false) {
             Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
             result => result.map_err(other),
+        };
+        if let Err(Error::Empty { .. }) = &captured {
+            self.checkpoints.abandon();
         }
+        captured
     }
 
     /// Captures a tree whose previous snapshot cannot be read. If nothing in it may change, the
@@ -351,6 +356,10 @@ impl<'e> CaptureContext<'e> {
             files_from: spec.files_from.as_ref(),
             no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
             parent_unreadable,
+            committed: CommittedCapture {
+                reader: self.reader,
+                record: parent.and_then(|parent| parent.committed.as_ref()),
+            },
             force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
             ignore_inode: self.options.ignore_inode,
@@ -395,7 +404,9 @@ impl<'e> CaptureContext<'e> {
         });
 
         self.walk(packer, tree, &shared, &rules, old_runs)?;
-        shared.refuse_nothing_left()?;
+        if !shared.may_be_empty() && !shared.has_anything() {
+            shared.refuse_nothing_left(parent_unreadable, rules.committed.files()?)?;
+        }
         self.report_kernels(&shared);
         self.report_leftovers(&shared);
 

@@ -407,6 +407,8 @@ impl Scan<'_, '_> {
             Some(cursor) => cursor.peek()?.is_some(),
             None => false,
         };
+        let had_names =
+            had_names || !self.shared.may_be_empty() && self.rules.committed.has_names()?;
         let why = match (self.rules.parent_unreadable, had_names) {
             (true, _) => "it is empty, and its content in the last snapshot cannot be read",
             (false, true) => "it is empty, and was not in the last snapshot",
