@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use icecore::Error;
 use icecore::format::SnapshotState;
@@ -212,5 +213,57 @@ fn a_checkpoint_without_the_files_makes_no_emptied_source_acceptable() {
         allowed.expect("accepted");
         let again = world.try_backup(emptied(), &Recording::default(), &Cancel::new());
         again.expect("it was accepted before");
+    }
+}
+
+/// Files of an immutable source, named by their SHA-256.
+const HASHED: [(&str, &str); 2] = [
+    (
+        "a",
+        "a/ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+    ),
+    (
+        "b",
+        "c/3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
+    ),
+];
+
+/// The directories of an immutable source that are not listed again must have files, or the source
+/// has lost everything.
+#[test]
+fn unlisted_directories_without_files_do_not_hide_a_loss() {
+    let world = World::captured();
+    let run = |allow_empty| {
+        let options = BackupOptions {
+            allow_empty,
+            grain_seconds: Some(1),
+            ..World::options(TreeSpec {
+                immutable: true,
+                ..world.spec()
+            })
+        };
+        world.run(options, &Recording::default(), &Cancel::new())
+    };
+    for path in ["a/1", "a/b/2", "c/3"] {
+        fs::remove_file(world.tree.path().join(path)).expect("removed");
+    }
+    for (content, path) in HASHED {
+        fs::write(world.tree.path().join(path), content).expect("written");
+    }
+    std::thread::sleep(Duration::from_millis(1100));
+    run(false).expect("captured");
+    let settled = run(false).expect("settled").sources[0].counts;
+    assert_eq!(settled.files_unchanged, 0, "no file is looked at");
+
+    let [first, second] = HASHED.map(|(_, path)| world.tree.path().join(path));
+    fs::remove_file(first).expect("removed");
+    run(false).expect("the other directory has a file");
+    fs::remove_file(second).expect("removed");
+    for number in 1..=2 {
+        let result = run(false);
+        assert!(
+            matches!(&result, Err(Error::Empty { why, .. }) if why.contains("has 1 file")),
+            "try {number}: {result:?}"
+        );
     }
 }

@@ -80,7 +80,8 @@ pub(super) struct TreeShared<'a> {
     pub kernels: Mutex<NamedFile>,
     /// Some directories could not be read and keep the previous entries.
     pub keeps_old: AtomicBool,
-    /// Some directories were not listed, as nothing in them can have changed.
+    /// Some directories were not listed, as nothing in them can have changed. They may have no
+    /// files.
     pub has_skipped: AtomicBool,
 }
 
@@ -448,7 +449,8 @@ impl<'a> TreeShared<'a> {
         })
     }
 
-    /// Returns true if anything but directories was captured, or kept from the previous snapshot.
+    /// Returns true if anything but directories was captured, or kept from the previous snapshot
+    /// because it cannot be read.
     pub fn has_anything(&self) -> bool {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
@@ -463,7 +465,6 @@ impl<'a> TreeShared<'a> {
             || get(&counts.others) > get(&counts.directories)
             || self.sink.incomplete() > 0
             || self.keeps_old.load(Ordering::Relaxed)
-            || self.has_skipped.load(Ordering::Relaxed)
     }
 
     /// Refuses a source of which only directories were captured although the last snapshot has

@@ -7,7 +7,7 @@
 use super::cursor::{PreviousEntries, parent_error};
 use super::walk::WalkError;
 use super::watch::was_captured;
-use crate::format::{SourceKind, SourceRecord};
+use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};
 
 /// Reads the last committed capture of a source.
@@ -41,24 +41,54 @@ impl<'a> CommittedCapture<'a> {
     /// # Errors
     /// [`WalkError::Parent`] if its lists cannot be read.
     pub fn files(self) -> Result<u64, WalkError> {
-        let Some(mut entries) = self.entries()? else {
-            return Ok(0);
-        };
-        let mut files = 0;
-        while let Some(entry) = entries.take()? {
-            files += u64::from(!entry.is_directory() && was_captured(&entry));
+        match self.entries()? {
+            Some(entries) => count_files(entries, u64::MAX),
+            None => Ok(0),
         }
-        Ok(files)
     }
 
     fn entries(self) -> Result<Option<PreviousEntries<'a>>, WalkError> {
         match self.record.map(|record| &record.kind) {
-            Some(SourceKind::Tree { runs, .. }) if !runs.is_empty() => {
-                let runs = MergedRuns::open(self.reader, runs, RunStreams::All, false);
-                let runs = runs.map_err(parent_error)?;
-                Ok(Some(PreviousEntries::new(runs)))
-            }
+            Some(SourceKind::Tree { runs, .. }) => open(self.reader, runs),
             _ => Ok(None),
         }
     }
+}
+
+/// Returns true if these runs have more captured entries other than directories than this number.
+/// Reads their lists only that far.
+///
+/// # Errors
+/// [`WalkError::Parent`] if the lists cannot be read.
+pub(super) fn has_more_files(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    number: u64,
+) -> Result<bool, WalkError> {
+    match open(reader, runs)? {
+        Some(entries) => Ok(count_files(entries, number.saturating_add(1))? > number),
+        None => Ok(false),
+    }
+}
+
+fn open<'a>(
+    reader: &'a ChunkReader<'a>,
+    runs: &[RunRef],
+) -> Result<Option<PreviousEntries<'a>>, WalkError> {
+    if runs.is_empty() {
+        return Ok(None);
+    }
+    let runs = MergedRuns::open(reader, runs, RunStreams::All, false).map_err(parent_error)?;
+    Ok(Some(PreviousEntries::new(runs)))
+}
+
+/// Counts the captured entries other than directories, at most `limit`.
+fn count_files(mut entries: PreviousEntries<'_>, limit: u64) -> Result<u64, WalkError> {
+    let mut files = 0;
+    while files < limit
+        && let Some(entry) = entries.take()?
+    {
+        files += u64::from(!entry.is_directory() && was_captured(&entry));
+    }
+    Ok(files)
 }

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
-use super::committed::CommittedCapture;
+use super::committed::{CommittedCapture, has_more_files};
 use super::content::{ChunkWriters, CutBuffer};
 use super::cursor::PreviousEntries;
 use super::heal::LostChunks;
@@ -404,9 +404,7 @@ impl<'e> CaptureContext<'e> {
         });
 
         self.walk(packer, tree, &shared, &rules, old_runs)?;
-        if !shared.may_be_empty() && !shared.has_anything() {
-            shared.refuse_nothing_left(parent_unreadable, rules.committed.files()?)?;
-        }
+        self.refuse_nothing_left(&shared, &rules, old_runs)?;
         self.report_kernels(&shared);
         self.report_leftovers(&shared);
 
@@ -440,6 +438,29 @@ impl<'e> CaptureContext<'e> {
         };
 
         Ok((record, report))
+    }
+
+    /// Refuses a source of which only directories are left.
+    fn refuse_nothing_left(
+        &self,
+        shared: &TreeShared<'_>,
+        rules: &WalkRules<'_>,
+        old_runs: &[RunRef],
+    ) -> Result<(), WalkError> {
+        let gone = shared.counts.gone.load(Ordering::Relaxed);
+        let may_have_lost = gone > 0 || rules.parent_unreadable || rules.committed.record.is_some();
+        if !may_have_lost || shared.may_be_empty() || shared.has_anything() {
+            return Ok(());
+        }
+        // If fewer files are gone than the previous snapshot has, the others are in directories
+        // that were not listed.
+        if shared.has_skipped.load(Ordering::Relaxed)
+            && has_more_files(self.reader, old_runs, gone)?
+        {
+            return Ok(());
+        }
+        let committed = rules.committed.files()?;
+        Ok(shared.refuse_nothing_left(rules.parent_unreadable, committed)?)
     }
 
     /// Walks the tree on this thread while reader threads read its files.
