@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_round_trip_and_what_does_not_shrink_stays_plain() {
+    fn frames_round_trip_and_incompressible_bytes_stay_plain() {
         let text = b"ice core ".repeat(10_000);
         let (codec, packed) = shrink_bytes(&text).expect("compresses");
         assert_eq!(codec, FrameCodec::Zstd);

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_may_not_ask_for_everything() {
+    fn the_cost_of_a_slot_is_bounded() {
         let greedy = Argon2Cost {
             memory_kib: (1 << 20) + 1,
             passes: 1,
