@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_config_tells_its_version() {
+    fn the_version_of_a_newer_config_is_readable() {
         let text = br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#;
         assert_eq!(decode_config(text).map(|(config, ..)| config.format), Ok(9));
         assert!(decode_config(b"{}").is_err());

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn images_round_trip() {
         let same = image("ipfs");
         assert_eq!(
             serde_json::from_value(serde_json::json!(same)).ok(),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_encoder_does_not_write_is_refused() {
+    fn images_that_no_encoder_writes_are_refused() {
         let long = "x".repeat(IMAGE_TEXT_BYTES_MAX + 1);
         let bad = [
             ServiceImage {

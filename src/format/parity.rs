@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_cannot_be_are_refused() {
+    fn impossible_shapes_are_refused() {
         for (size, shard) in [
             (0, 4096),
             (20_481, 4096),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_tells_the_length() {
+    fn an_end_holds_the_length_of_the_head() {
         assert_eq!(decode_parity_end(&encode_parity_end(500)), Ok(500));
         assert!(decode_parity_end(&encode_parity_end(PARITY_HEAD_BYTES_MAX + 1)).is_err());
         assert!(decode_parity_end(&[0; 16]).is_err());

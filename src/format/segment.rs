@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_refused() {
+    fn inconsistent_segments_are_refused() {
         let mut body = sample();
         body.packs[0].frames[0].plain += 1;
         assert!(decode_segment(&encode_segment(&body)).is_err());
