@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_as_one() {
+    fn a_full_disk_is_reported_as_a_full_disk() {
         // With no space for its shared memory SQLite returns "disk I/O error", and our message used
         // to repeat only that.
         for code in [13, SQLITE_IOERR_SHMSIZE] {

@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_begins_anew_unless_others_have_it_open() {
+    fn a_damaged_state_is_recreated_unless_others_have_it_open() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state.sqlite");
         fs::write(

@@ -329,20 +329,24 @@ impl PackView {
             .collect();
 
         for (segment, pack, claim) in &self.claims {
-            let (Some(says), Some(pack)) = (all.get_mut(segment), self.packs.get(pack)) else {
+            let (Some(summary), Some(pack)) = (all.get_mut(segment), self.packs.get(pack)) else {
                 continue;
             };
             match claim {
-                PackClaim::Added => says.added.push(pack.row.id),
-                PackClaim::Condemned => says.condemned.push(pack.row.id),
-                PackClaim::Dropped => says.dropped.push(pack.row.id),
+                PackClaim::Added => summary.added.push(pack.row.id),
+                PackClaim::Condemned => summary.condemned.push(pack.row.id),
+                PackClaim::Dropped => summary.dropped.push(pack.row.id),
             }
         }
 
         let mut all: Vec<SegmentSummary> = all.into_values().collect();
-        all.sort_unstable_by_key(|says| says.segment);
-        for says in &mut all {
-            for ids in [&mut says.added, &mut says.condemned, &mut says.dropped] {
+        all.sort_unstable_by_key(|summary| summary.segment);
+        for summary in &mut all {
+            for ids in [
+                &mut summary.added,
+                &mut summary.condemned,
+                &mut summary.dropped,
+            ] {
                 ids.sort_unstable();
             }
         }

@@ -89,9 +89,9 @@ impl<'a> SegmentChange<'a> {
         let mut rows = Vec::new();
         let mut fresh: Vec<StoredPack> = Vec::new();
         for info in &body.packs {
-            let told = content_digest(info);
+            let digest = content_digest(info);
             let mut pack = self.pack(&info.id)?;
-            if pack.content && pack.digest != told && !self.is_added(pack.no)? {
+            if pack.content && pack.digest != digest && !self.is_added(pack.no)? {
                 // Left over from an unloaded segment that described the pack differently.
                 self.delete_content(&[pack.clone()])?;
                 pack = self.pack(&info.id)?;
@@ -102,7 +102,7 @@ impl<'a> SegmentChange<'a> {
             if !pack.content {
                 let index = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
                 let pack = self
-                    .begin_content(pack, info, body, told, index, &mut rows)
+                    .begin_content(pack, info, body, digest, index, &mut rows)
                     .map_err(|problem| {
                         problem.unwrap_or_else(|what| IndexError::Refused { segment: *id, what })
                     })?;
@@ -162,7 +162,7 @@ impl<'a> SegmentChange<'a> {
         bare: StoredPack,
         info: &PackInfo,
         body: &SegmentBody,
-        told: u64,
+        digest: u64,
         index: u32,
         rows: &mut Vec<ChunkRow>,
     ) -> Result<StoredPack, Result<IndexError, String>> {
@@ -217,7 +217,7 @@ impl<'a> SegmentChange<'a> {
             data_bytes: plain(ChunkClass::Data),
             metadata_bytes: plain(ChunkClass::Metadata),
             writer: body.writer,
-            digest: told,
+            digest,
         };
 
         self.replace_pack(&bare, &pack).map_err(Ok)?;

@@ -295,7 +295,7 @@ impl Model {
         assert_eq!(found.len(), ids.len());
         for (number, best) in (0..).zip(&found) {
             let all = index.copies(&chunk(number)).expect("copies");
-            let told: Vec<_> = all
+            let reported: Vec<_> = all
                 .iter()
                 .map(|c| {
                     (
@@ -308,7 +308,7 @@ impl Model {
                     )
                 })
                 .collect();
-            assert_eq!(told, self.copies(number), "chunk {number}");
+            assert_eq!(reported, self.copies(number), "chunk {number}");
             assert_eq!(best.as_ref(), all.first());
             assert_eq!(&index.lookup_one(&chunk(number)).expect("one"), best);
         }
@@ -349,7 +349,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_is_a_function_of_what_is_loaded(plans in plans(), steps in steps()) {
+    fn the_index_depends_on_the_loaded_segments_alone(plans in plans(), steps in steps()) {
         let dir = tempfile::tempdir().expect("a directory");
         let mut index = Some(open(dir.path()));
         let mut model = Model::default();
@@ -651,7 +651,7 @@ fn two_openings_take_turns() {
 }
 
 #[test]
-fn an_older_database_put_back_tells_what_it_holds() {
+fn an_older_database_put_back_reports_its_own_segments() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = tempfile::tempdir().expect("a directory");
     open(dir.path())
@@ -695,7 +695,7 @@ fn an_older_database_put_back_tells_what_it_holds() {
 }
 
 #[test]
-fn an_unclean_end_is_noticed_only_while_nobody_else_has_it_open() {
+fn the_last_handle_to_close_an_index_marks_it_clean() {
     let dir = tempfile::tempdir().expect("a directory");
     let mark = || {
         let path = database(dir.path()).with_extension("open");
