@@ -59,12 +59,12 @@ impl Repository {
     pub(super) fn holder_is_gone(&self, id: LeaseId, modified: Timestamp) -> bool {
         let path = marker_dir(self).join(id.to_string());
         let is_gone = |lock: &LockFile| matches!(lock.try_lock(), Ok(true));
-        let says = |lock: &LockFile| {
+        let has_stamp = |lock: &LockFile| {
             lock.read()
                 .is_ok_and(|text| text == stamp_text(modified).as_bytes())
         };
         is_regular_file(&path)
-            && LockFile::open(&path).is_ok_and(|lock| is_gone(&lock) && says(&lock))
+            && LockFile::open(&path).is_ok_and(|lock| is_gone(&lock) && has_stamp(&lock))
     }
 }
 

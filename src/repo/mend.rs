@@ -28,9 +28,9 @@ impl Repository {
                 .into_iter()
                 .filter(|info| packs.contains(&info.id))
             {
-                let told = out.entry(info.id).or_default();
-                if !told.contains(&info) {
-                    told.push(info);
+                let descriptions = out.entry(info.id).or_default();
+                if !descriptions.contains(&info) {
+                    descriptions.push(info);
                 }
             }
         }

@@ -207,9 +207,9 @@ fn spawn<'scope, T: Send + 'scope>(
     ending: &Arc<StagesAlive>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, RepoError> {
-    let tells_end = TellsEnd(Arc::clone(ending));
+    let stage_guard = TellsEnd(Arc::clone(ending));
     let work = move || {
-        let _tells_end = tells_end;
+        let _stage_guard = stage_guard;
         work()
     };
     std::thread::Builder::new()

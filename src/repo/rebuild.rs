@@ -108,7 +108,7 @@ impl Repository {
             damaged_segments: self.sync()?.damaged,
             ..RebuiltIndex::default()
         };
-        let told: BTreeSet<PackId> = self
+        let indexed: BTreeSet<PackId> = self
             .index()
             .packs()?
             .iter()
@@ -122,7 +122,7 @@ impl Repository {
             let ObjectKey::Pack(id) = meta.key else {
                 continue;
             };
-            if told.contains(&id) {
+            if indexed.contains(&id) {
                 continue;
             }
             go_on()?;

@@ -34,7 +34,7 @@ pub fn publish(repo: &Repository, body: &SegmentBody) -> SegmentId {
     id
 }
 
-fn says(change: impl FnOnce(&mut SegmentBody)) -> SegmentBody {
+fn body_with(change: impl FnOnce(&mut SegmentBody)) -> SegmentBody {
     let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
     change(&mut body);
     body
@@ -64,11 +64,11 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     let id = store_chunks(&repo, &lease, &[b"chunk"]).expect("stores")[0];
     let first = only_pack(&repo);
 
-    publish(&repo, &says(|body| body.condemned = vec![first]));
+    publish(&repo, &body_with(|body| body.condemned = vec![first]));
     repo.sync().expect("syncs");
     assert_eq!(read(&repo, &id).expect("condemned, readable"), b"chunk");
 
-    publish(&repo, &says(|body| body.dropped = vec![first]));
+    publish(&repo, &body_with(|body| body.dropped = vec![first]));
     repo.sync().expect("syncs");
     assert_eq!(
         repo.index()
@@ -114,7 +114,7 @@ fn i1_two_mergers_race_a_prune() {
         .collect();
 
     let union = |writer| {
-        says(|body| {
+        body_with(|body| {
             body.writer = LeaseId::new([writer; 16]);
             body.packs = bodies.iter().flat_map(|body| body.packs.clone()).collect();
             body.superseded = small.clone();
@@ -127,7 +127,7 @@ fn i1_two_mergers_race_a_prune() {
     // Mergers 1 and 2 publish. Between them, the prune drops the pack.
     publish(&repo, &union(1));
     watcher.sync().expect("syncs");
-    publish(&repo, &says(|body| body.dropped = vec![place.pack]));
+    publish(&repo, &body_with(|body| body.dropped = vec![place.pack]));
     for id in &small {
         repo.store()
             .delete(&ObjectKey::Segment(*id))
@@ -175,8 +175,8 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
 
     // It is suspended for two days, while another client condemns, drops and deletes the pack.
     fixture.memory.clock().advance(2 * 24 * 3600);
-    publish(&repo, &says(|body| body.condemned = vec![pack]));
-    publish(&repo, &says(|body| body.dropped = vec![pack]));
+    publish(&repo, &body_with(|body| body.condemned = vec![pack]));
+    publish(&repo, &body_with(|body| body.dropped = vec![pack]));
     repo.store().delete(&ObjectKey::Pack(pack)).expect("sweeps");
 
     // It resumes in the middle of its backup. Its index still lists the chunk, so it stores
@@ -235,7 +235,7 @@ fn i3_an_old_index_database_is_put_back() {
         let superseded = vec![*segments.iter().find(loaded).expect("the old one")];
         publish(
             &repo,
-            &says(|body| (body.dropped, body.superseded) = (vec![pack], superseded.clone())),
+            &body_with(|body| (body.dropped, body.superseded) = (vec![pack], superseded.clone())),
         );
         repo.store()
             .delete(&ObjectKey::Segment(superseded[0]))
@@ -456,7 +456,7 @@ fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
 /// The index is deleted, or damaged in the middle, between two steps of a client, and is built
 /// again.
 #[test]
-fn a_lost_or_damaged_index_is_made_anew() {
+fn a_lost_or_damaged_index_is_rebuilt() {
     let fixture = Fixture::new();
     let chunks: Vec<Vec<u8>> = (0..500u32).map(|n| n.to_le_bytes().repeat(100)).collect();
     let slices: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
@@ -513,13 +513,14 @@ fn a_lost_or_damaged_index_is_made_anew() {
 /// The segment is loaded but not in the listing, like a deleted one. It used to be unloaded, and
 /// its chunks were unknown until the next sync. Verify reported that as damage.
 #[test]
-fn a_segment_published_behind_the_listing_stays_loaded() {
+fn a_segment_published_after_the_listing_stays_loaded() {
     let fixture = Fixture::new();
     let other = fixture.open("shared");
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let act = move |_: &dyn Store| {
         let held = lease(&other);
-        tell.send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0])
+        sender
+            .send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0])
             .expect("told");
     };
 
@@ -532,7 +533,7 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
     let repo = fixture.open_on(Arc::new(store), "shared").expect("opens");
 
     let report = repo.sync().expect("syncs");
-    let id = told.try_recv().expect("published meanwhile");
+    let id = receiver.try_recv().expect("published meanwhile");
     assert_eq!(report.detached, 0);
     assert_eq!(
         repo.index().loaded().expect("asks"),

@@ -28,7 +28,7 @@ fn wrong(fixture: &Fixture) -> RepoError {
 }
 
 #[test]
-fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
+fn one_copy_of_a_slot_and_a_wrong_passphrase_are_no_damage() {
     // A power cut between a slot's two copies, and then a mistyped passphrase: this used to be
     // reported as damage to the key store.
     let fixture = Fixture::new();
@@ -183,7 +183,7 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
 }
 
 #[test]
-fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
+fn an_unavailable_copy_of_config_or_slot_is_skipped() {
     let fixture = Fixture::new();
     for kind in [KeyKind::Config, KeyKind::KeySlot] {
         for nth in [1, 2] {
@@ -316,7 +316,7 @@ fn plant_costly(fixture: &Fixture, name: &str, secret: &[u8], cost: Argon2Cost) 
 }
 
 #[test]
-fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
+fn a_costly_slot_is_opened_last_and_only_on_request() {
     let fixture = Fixture::new();
     let usual = fixture
         .open("a")
@@ -434,7 +434,7 @@ fn the_slot_that_opened_last_may_be_gone_or_another() {
 }
 
 #[test]
-fn two_that_remove_a_slot_each_at_once_leave_one() {
+fn concurrent_removals_leave_one_slot() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let first = repo.key_slots().expect("listed").remove(0).name;
@@ -470,7 +470,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
 }
 
 #[test]
-fn a_slot_of_another_repository_is_not_counted_as_the_one_that_stays() {
+fn a_slot_of_another_repository_does_not_count_as_remaining() {
     let (fixture, strange) = (Fixture::new(), Fixture::new());
     for key in slot_keys(&*strange.memory) {
         let bytes = strange.memory.get(&key, 1 << 16).expect("read");

@@ -13,7 +13,7 @@ use crate::store::{
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 #[test]
-fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
+fn a_damaged_lease_counts_as_old_and_alive_until_it_expires() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let times = LeaseTimes::default();
@@ -297,7 +297,7 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
 
 /// Two clones that continue one backup write one lease. The first to notice stops.
 #[test]
-fn a_lease_that_somebody_else_writes_is_lost() {
+fn a_lease_written_by_another_process_is_lost() {
     let fixture = Fixture::new();
     let repo = fixture.open("one");
     let held = lease(&repo);

@@ -346,7 +346,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn runs_say_what_the_map_says(steps in prop::collection::vec(any_step(), 1..10)) {
+    fn runs_agree_with_a_map(steps in prop::collection::vec(any_step(), 1..10)) {
         let mut world = World::new();
         for step in steps {
             // Some unchanged paths are mentioned again, as racy files are.
@@ -462,7 +462,7 @@ fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
 /// new directory's entry is the newest mention and the removal is dropped, so the merged entry must
 /// have the removal's cover.
 #[test]
-fn i17_a_directory_made_again_still_hides_what_it_held() {
+fn i17_a_recreated_directory_still_hides_its_old_entries() {
     for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
         let mut world = World::new();
         world.backup(
@@ -483,7 +483,7 @@ fn i17_a_directory_made_again_still_hides_what_it_held() {
 /// skipped the newer mention and its cover. Found by the property test; `ls SNAP:source/a/b` would
 /// have listed them.
 #[test]
-fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
+fn a_seek_below_a_file_does_not_find_the_old_directory() {
     let mut world = World::new();
     world.backup(
         &[put("a/b/c", Thing::File(1)), put("b", Thing::File(1))],

@@ -359,7 +359,7 @@ fn a_dry_run_stores_nothing_and_counts() {
 /// pack, a pack twice, a pack that other segments describe differently. They must not stop this
 /// client, other clients or the next backup.
 #[test]
-fn segments_that_say_odd_things_stop_nobody() {
+fn segments_with_impossible_content_stop_no_client() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     back_up(&repo, "one").expect("a backup");
@@ -417,7 +417,7 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
 /// advised to delete the cache directory. Now the index is rebuilt during the query, once, even if
 /// several threads meet the damage.
 #[test]
-fn damage_that_a_question_meets_is_mended_under_it() {
+fn damage_met_by_a_query_is_repaired_during_the_query() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let held = lease(&repo);
@@ -433,10 +433,10 @@ fn damage_that_a_question_meets_is_mended_under_it() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut asked = 0;
+                let mut attempts = 0;
                 let row = repo.with_index(|index| {
-                    asked += 1;
-                    if asked == 1 {
+                    attempts += 1;
+                    if attempts == 1 {
                         met.wait();
                         let (path, what) =
                             ("index".into(), "database disk image is malformed".into());
@@ -445,7 +445,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
                     index.frame(&place.pack, place.frame)
                 });
                 assert!(row.expect("answers").is_some());
-                assert_eq!(asked, 2);
+                assert_eq!(attempts, 2);
             });
         }
     });
@@ -466,7 +466,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
 /// A chunk that counts as held must be in the store once the barrier is through, even if another
 /// thread claimed it and its frame is not full yet.
 #[test]
-fn what_was_given_is_published_while_others_go_on() {
+fn publish_covers_held_chunks_while_other_threads_write() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let lease = lease(&repo);
@@ -512,7 +512,7 @@ fn what_was_given_is_published_while_others_go_on() {
 /// the parent and met the same chunk, which counted as held. It committed a snapshot that named the
 /// chunk, but the chunk was in the dropped frame and so in no pack.
 #[test]
-fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
+fn a_chunk_of_a_dropped_writer_is_stored_for_the_next_one() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let lease = lease(&repo);
@@ -558,10 +558,10 @@ fn publish_to_a_failing_store(late: Duration) {
             .expect("started");
         let mut writer = packer.writer(ChunkClass::Data);
         writer.add(b"a chunk").expect("added");
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let feed = packer.feed();
-        scope.spawn(move || tell.send(feed.publish()));
-        let Ok(answer) = told.recv_timeout(Duration::from_secs(120)) else {
+        scope.spawn(move || sender.send(feed.publish()));
+        let Ok(answer) = receiver.recv_timeout(Duration::from_secs(120)) else {
             // The scope would wait for the blocked thread for ever.
             eprintln!("publish gets no answer");
             std::process::abort();
@@ -573,7 +573,7 @@ fn publish_to_a_failing_store(late: Duration) {
 }
 
 #[test]
-fn a_barrier_behind_a_failure_tells_of_it() {
+fn publish_after_a_failure_returns_an_error() {
     publish_to_a_failing_store(Duration::ZERO);
 }
 
@@ -581,14 +581,14 @@ fn a_barrier_behind_a_failure_tells_of_it() {
 /// The end of the stage must wake the caller, since the queue does not. A checkpoint on a full disk
 /// used to wait for ever.
 #[test]
-fn a_question_that_lies_before_a_stage_that_fails_is_answered() {
+fn a_request_in_the_queue_of_a_failing_stage_is_answered() {
     publish_to_a_failing_store(Duration::from_millis(300));
 }
 
 /// The first sync of a large repository takes minutes, under the lease of the waiting caller. It
 /// could not be stopped.
 #[test]
-fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
+fn a_stopped_sync_is_continued_by_the_next_one() {
     let fixture = Fixture::new();
     let writer = fixture.open("a");
     for text in ["one", "two", "three"] {
@@ -612,7 +612,7 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
 /// A dry run publishes nothing. The set of its claims used to grow by at least 33 bytes with each
 /// new chunk.
 #[test]
-fn a_dry_run_does_not_remember_all_that_is_new() {
+fn a_dry_run_does_not_remember_all_new_chunks() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let claims = Claims::of_dry_run(repo.index()).expect("claims");
