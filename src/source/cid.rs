@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cid_is_none() {
+    fn invalid_cids_are_refused() {
         for text in [
             "",
             "b",

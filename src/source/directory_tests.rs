@@ -121,7 +121,7 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
 }
 
 #[test]
-fn stat_tells_all_of_a_path_and_follows_nothing() {
+fn stat_returns_all_metadata_and_follows_no_link() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("f"), b"12345").expect("written");
     fs::set_permissions(dir.path().join("f"), fs::Permissions::from_mode(0o6751)).expect("set");
@@ -167,7 +167,7 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_opened_and_nothing_blocks() {
+fn only_regular_files_are_opened_and_nothing_blocks() {
     let dir = tempfile::tempdir().expect("a directory");
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     mkfifoat(&directory.inner.fd, "fifo", Mode::RUSR).expect("made");
@@ -235,7 +235,7 @@ fn holes_are_found_wherever_they_lie() {
 }
 
 #[test]
-fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
+fn attributes_are_sorted_complete_and_of_the_path_itself() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("f\u{e9}\n");
     fs::write(&path, b"x").expect("written");
@@ -277,7 +277,7 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
 }
 
 #[test]
-fn racy_is_what_changed_within_the_grain_or_in_the_future() {
+fn a_path_changed_within_the_grain_or_in_the_future_is_racy() {
     let dir = tempfile::tempdir().expect("a directory");
     let directory = SourceDir::open_root(dir.path()).expect("opened");
     let stat = directory.stat_self().expect("stat");
@@ -292,7 +292,7 @@ fn racy_is_what_changed_within_the_grain_or_in_the_future() {
 }
 
 #[test]
-fn network_file_systems_are_told_by_their_magic() {
+fn network_file_systems_are_recognized_by_their_magic() {
     assert_eq!(FsKind::of(0x6969), FsKind::Network);
     assert_eq!(FsKind::of(0xff53_4d42_u32), FsKind::Network);
     assert_eq!(FsKind::of(0xef53), FsKind::Local);

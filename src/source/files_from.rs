@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_what_is_wanted() {
+    fn listed_paths_and_all_below_them_are_wanted() {
         let list = FilesFrom::parse(b"./b/c\n/a.x\n\nb/c\nd/e/f/\n").expect("a list");
         assert_eq!(
             list.keys().collect::<Vec<_>>(),
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_root_or_names_nothing_is_refused() {
+    fn paths_outside_the_root_and_empty_lists_are_refused() {
         let error = FilesFrom::parse(b"a\nb/../c\n").expect_err("dots");
         assert!(matches!(
             error,

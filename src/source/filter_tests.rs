@@ -229,7 +229,7 @@ fn patterns_for_absolute_paths_are_refused() {
 }
 
 #[test]
-fn the_digest_follows_what_is_left_out_and_nothing_else() {
+fn the_digest_depends_on_the_exclusions_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("list");
     let text = |content: &str| {

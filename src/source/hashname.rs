@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn real_names_are_told_and_checked() {
+    fn real_names_are_recognized_and_checked() {
         for (name, form, content) in [
             (EMPTY_SHA256, HashForm::Sha256Hex, b"".as_slice()),
             (BLOCK, HashForm::FlatfsBlock, EMPTY_DIRECTORY_BLOCK),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cid_of_a_tree_of_blocks_decides_nothing() {
+    fn a_cid_of_a_tree_of_blocks_is_not_checked() {
         for (name, form) in [(V0, HashForm::CidV0), (V1, HashForm::CidV1)] {
             assert_eq!(parse(name).form(), form);
             assert_eq!(parse(name).expected_sha256(), None);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_with_another_hash_is_told_but_not_decided() {
+    fn a_block_with_another_hash_is_recognized_but_not_checked() {
         // blake2b-256, whose code takes three bytes.
         let mut bytes = vec![0xa0, 0xe4, 0x02, 0x20];
         bytes.extend([7; 32]);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_names_are_ordinary() {
+    fn ordinary_names_are_not_hash_names() {
         for name in [
             "",
             "SHARDING",
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn base32_comes_back() {
+    fn base32_round_trips() {
         for len in 0..40 {
             let bytes: Vec<u8> = (0..len).map(|i| (i * 77 + 13) as u8).collect();
             assert_eq!(base32(&to_base32(&bytes, b'a'), b'a'), Some(bytes));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sources_path_as_it_was_typed_is_advised_against() {
+    fn a_pattern_that_repeats_the_sources_path_gets_advice() {
         for pattern in [
             "srv/app/cache",
             "app/cache",
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_ways_to_write_are_advised_against() {
+    fn syntax_of_other_programs_gets_advice() {
         for pattern in [
             "sh:cache",
             "re:^cache$",
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_match_is_taken_as_it_stands() {
+    fn a_pattern_that_may_match_gets_no_advice() {
         for pattern in [
             "cache",
             "/cache",

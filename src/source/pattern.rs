@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_match_nothing_says_why() {
+    fn a_pattern_that_can_match_nothing_has_a_reason() {
         let cases = [
             ("[", PatternProblem::OpenClass),
             ("a[!]", PatternProblem::OpenClass),

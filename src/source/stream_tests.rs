@@ -66,7 +66,7 @@ fn words_are_split_as_a_shell_does_and_no_shell_runs() {
 }
 
 #[test]
-fn failures_say_what_failed_and_hide_secrets() {
+fn failures_name_the_cause_and_hide_secrets() {
     let error =
         run("sh -c 'echo out; echo why >&2; exit 3' --password=hunter2").expect_err("exit 3");
     let text = error.to_string();
@@ -145,7 +145,7 @@ fn the_end_of_output_is_not_the_end_of_the_command() {
 }
 
 #[test]
-fn output_that_was_not_read_to_its_end_is_no_stream() {
+fn output_that_was_not_read_to_its_end_is_an_error() {
     let mut running = StreamCommand::parse("echo hello")
         .and_then(|command| command.spawn(&SpawnOptions::default()))
         .expect("started");
@@ -194,7 +194,7 @@ fn cancelling_wakes_a_reader_whom_an_escaped_grandchild_holds() {
 }
 
 #[test]
-fn what_ignores_sigterm_is_killed_after_its_grace() {
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let mut running =
         StreamCommand::parse("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'")
             .and_then(|command| command.spawn(&SpawnOptions::default()))
@@ -211,7 +211,7 @@ fn what_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_command_outlives_the_thread_that_asked_for_it() {
+fn a_command_outlives_the_thread_that_started_it() {
     let mut running = thread::spawn(|| {
         StreamCommand::parse("sh -c 'sleep 0.3; echo done'")
             .and_then(|command| command.spawn(&SpawnOptions::default()))
@@ -244,7 +244,7 @@ fn appears(path: &std::path::Path) -> bool {
 
 /// A hook that starts a service. The service keeps the hook's output open as long as it lives.
 #[test]
-fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
+fn a_process_left_by_a_hook_is_not_awaited_and_can_write() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path().to_str().expect("text");
     // The service writes its line only after the wait for the hook, and creates a file if it
@@ -275,7 +275,7 @@ fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
 }
 
 #[test]
-fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
+fn a_hook_keeps_its_stderr_tail_and_can_be_cancelled() {
     let flood = "head -c 3000000 /dev/zero | tr '\\0' x >&2; head -c 3000000 /dev/zero; echo end >&2; exit 3";
     match run_to_end(&["sh", "-c", flood], || false) {
         Some(Err(CommandError::Failed { stderr_tail, .. })) => {
@@ -293,7 +293,7 @@ fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
 
 /// A read of standard input used to block until input came, so it could not be cancelled.
 #[test]
-fn standard_input_says_when_it_has_nothing_for_now() {
+fn reading_standard_input_without_data_does_not_block() {
     let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
     let mut input = StdinStream { fd: from };
     let mut buf = [0; 8];

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matched_nothing_is_named() {
+    fn patterns_without_a_match_are_listed() {
         let paths = [("", true), ("a", true), ("a/b.txt", false), ("c", false)];
         assert_eq!(
             left(&["nosuch", "a", "*.txt", "*.pdf", "/b.txt"], &paths),
