@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hook_is_called_once_behind_the_call() {
+    fn the_hook_is_called_once_after_the_call() {
         let lease = ObjectKey::Lease(crate::types::LeaseId::new([1; 16]));
         let put = lease.clone();
         let taken = lease.clone();

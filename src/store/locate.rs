@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_paths() {
+    fn paths_are_parsed_as_local_locations() {
         for text in [
             "/srv/repo",
             "./a:b",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_badly_written_is_refused() {
+    fn malformed_locations_are_refused() {
         for text in [
             "sftp://host",
             "sftp:///path",
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_programs_take_is_answered_with_what_is_right_here() {
+    fn syntax_of_other_programs_gets_a_hint() {
         for (text, right) in [
             (
                 "rest:https://me:hunter2@host:8000/",
@@ -400,10 +400,10 @@ mod tests {
             ("s3:s3.example.org/bucket", "write s3://bucket/prefix"),
             ("file:///srv/repo", "write the path alone"),
         ] {
-            let said = parse(text).expect_err(text).to_string();
+            let message = parse(text).expect_err(text).to_string();
             assert!(
-                said.contains(right) && !said.contains("hunter2"),
-                "{text}: {said}"
+                message.contains(right) && !message.contains("hunter2"),
+                "{text}: {message}"
             );
         }
         assert_eq!(
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_stores_say_that_they_are_not_there_yet() {
+    fn remote_stores_are_reported_as_unsupported() {
         for text in ["me@host:/srv", "s3://bucket/x"] {
             for result in [
                 parse(text).expect("good").open(),

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_no_caller_may_do() {
+    fn invalid_calls_are_refused() {
         let store = MemoryStore::new();
         let pack = ObjectKey::Pack(PackId::new([1; 32]));
         assert!(
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_the_clocks() {
+    fn times_come_from_the_clock() {
         let clock = TestClock::stepping(Timestamp::from_seconds(100), 600_000_000);
         let store = MemoryStore::with_clock(&clock);
         let lease = ObjectKey::Lease(LeaseId::new([1; 16]));

@@ -203,7 +203,7 @@ impl ModelWorld {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self, mut meta: ObjectMeta) -> ObjectMeta {
+    fn reported_meta(&self, mut meta: ObjectMeta) -> ObjectMeta {
         if self.whole_seconds {
             meta.modified = Timestamp::from_seconds(meta.modified.seconds());
         }
@@ -239,7 +239,7 @@ impl ModelStore {
             .memory
             .stat(key)
             .ok()
-            .map(|meta| self.world.told(meta));
+            .map(|meta| self.world.reported_meta(meta));
 
         let seed = state.draw();
         let lag = state.lag(key.directory());
@@ -293,7 +293,7 @@ impl Store for ModelStore {
         self.world
             .memory
             .stat(key)
-            .map(|meta| self.world.told(meta))
+            .map(|meta| self.world.reported_meta(meta))
     }
 
     fn list(

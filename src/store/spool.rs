@@ -225,7 +225,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn both_kinds_hold_what_was_written() {
+    fn both_kinds_return_the_written_bytes() {
         let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let file = TempFile::create(&dir, 0o600).expect("create");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_become_what_callers_act_on() {
+    fn system_errors_become_store_errors() {
         let error = |code| {
             let source = io::Error::from_raw_os_error(code);
             StoreError::from_path(

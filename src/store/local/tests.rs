@@ -29,7 +29,7 @@ fn path_of(store: &LocalStore, key: &ObjectKey) -> PathBuf {
 }
 
 #[test]
-fn what_is_set_aside_is_the_same_file() {
+fn a_pack_set_aside_is_the_same_file() {
     use std::os::unix::fs::MetadataExt;
     let (_root, store) = new_store();
     put(&store, &pack(1));
@@ -315,12 +315,12 @@ fn a_full_disk_gets_its_room_back() {
             .output()
             .expect("run");
 
-        let said = String::from_utf8_lossy(&child.stdout);
+        let output = String::from_utf8_lossy(&child.stdout);
         // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh reports it where
         // the test is skipped.
-        let is_left_out = !is_root && !said.contains("running 1 test");
+        let is_left_out = !is_root && !output.contains("running 1 test");
         assert!(
-            is_left_out || child.status.success() && said.contains("1 passed"),
+            is_left_out || child.status.success() && output.contains("1 passed"),
             "{child:?}"
         );
         return;
