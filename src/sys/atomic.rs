@@ -49,7 +49,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_file_is_written_with_its_mode_and_refuses_to_replace_unless_told() {
+    fn a_file_gets_its_mode_and_is_replaced_only_on_request() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("key");
         write_file(&path, b"one", 0o600, ExistingFile::Refuse).expect("write");

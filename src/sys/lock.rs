@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holds_it_alone_or_several_share_it() {
+    fn a_lock_is_exclusive_or_shared() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/lock");
         private_directory(&root.path().join("a")).expect("made");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_directory_is_private_and_names_go() {
+    fn a_private_directory_gets_its_mode_and_can_be_removed() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/b");
         private_directory(&path).expect("made");

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_live_and_a_reaped_child_does_not() {
+    fn this_process_is_alive_and_a_reaped_child_is_dead() {
         assert!(!is_dead(std::process::id()));
         let mut child = std::process::Command::new("true").spawn().expect("runs");
         let pid = child.id();

@@ -244,7 +244,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn what_is_written_is_read(
+        fn sealed_bytes_round_trip(
             lengths in proptest::collection::vec(0_usize..40_000, 0..8),
             room in 0_usize..100_000,
         ) {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_written_lies_in_the_file() {
+    fn the_file_holds_no_plain_bytes() {
         let secret = b"-----BEGIN PRIVATE KEY-----";
         let reader = sealed(&[&secret.repeat(3000)]);
         let bytes = stored(&reader);

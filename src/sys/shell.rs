@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_a_shell_understands_is_found() {
+    fn shell_syntax_is_found() {
         for (text, found) in [
             ("dump | gzip", "|"),
             ("dump > x", ">"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_word_like_others_is_none() {
+    fn ordinary_words_are_no_shell_syntax() {
         for text in [
             "sh -c 'dump | gzip'",
             "sh -c \"dump >$X; echo `date`\"",

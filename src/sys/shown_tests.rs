@@ -302,7 +302,7 @@ fn secrets_are_masked_and_all_else_is_as_typed() {
 /// Output like `could not connect to postgres://u:SECRET@h`, and secrets from the command's own
 /// words.
 #[test]
-fn what_a_command_printed_is_masked() {
+fn secrets_in_the_output_of_a_command_are_masked() {
     let words = ["dump", "--password=hunter2", "--host", "h"].map(str::to_owned);
     let text = "could not connect to postgres://u:other1@h/db\nthe password hunter2 was rejected\nPGPASSWORD=other2 x\n";
     let masked = masked_output(text, &words);

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_kept_aside() {
+    fn an_unreadable_file_is_set_aside() {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
         state

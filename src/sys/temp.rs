@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rename_that_refuses_two_steps_do() {
+    fn a_rename_in_two_steps_refuses_to_replace() {
         let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let publish = |bytes: &[u8], name: &str, existing| {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_reads_back_what_was_written() {
+    fn a_file_returns_the_written_bytes() {
         let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let mut temp = TempFile::create(&dir, 0o600).expect("create");
