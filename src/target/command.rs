@@ -38,11 +38,11 @@ impl FedCommand {
     /// Any exit code but 0, or an exit before the command had read all of its input.
     pub fn finish(self) -> Result<String, CommandError> {
         let command = self.child.command().to_owned();
-        let said = self.child.finish()?;
+        let stderr_tail = self.child.finish()?;
         if self.is_shut {
             Err(CommandError::NotTaken { command })
         } else {
-            Ok(said)
+            Ok(stderr_tail)
         }
     }
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_arrives_and_the_exit_counts() {
+    fn the_command_gets_all_input_and_its_exit_code_counts() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("out");
         let script = "cat >\"$1\"; echo chatter; echo warning >&2; exit \"$2\"";
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_ends_early_is_told_by_its_exit() {
+    fn an_early_exit_of_the_command_is_reported() {
         let feed = |script: &str| {
             let mut command = spawn(&["sh", "-c", script]).expect("started");
             let written = command.write_all(&vec![b'x'; 8 << 20]);

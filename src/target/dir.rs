@@ -606,7 +606,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_the_file_system_cut_is_the_same() {
+    fn a_time_truncated_by_the_file_system_counts_as_equal() {
         let dir = tempfile::tempdir().expect("a directory");
         let of = |mtime: Timestamp, ctime: Timestamp| {
             let stat = rustix::fs::statx(

@@ -128,7 +128,7 @@ mod tests {
     };
 
     #[test]
-    fn only_what_nobody_holds_is_removed() {
+    fn only_leftovers_without_a_holder_are_removed() {
         let (directory, tree) = fixture();
         let root = root_of(&tree);
         let at = |name: &str| directory.path().join(name);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_left_is_not_touched_by_an_ordinary_one() {
+    fn an_ordinary_user_does_not_remove_leftovers_of_others() {
         if !is_root() {
             return;
         }

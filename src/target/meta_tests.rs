@@ -88,7 +88,7 @@ fn attributes_and_acls_are_set() {
 }
 
 #[test]
-fn what_a_default_acl_gives_is_taken_away() {
+fn an_acl_inherited_from_a_default_acl_is_removed() {
     let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let acl = acl_value(4321);
@@ -219,7 +219,7 @@ fn times_before_1970_and_after_2038_and_beyond() {
 }
 
 #[test]
-fn directories_get_their_times_after_what_is_in_them() {
+fn directory_times_are_set_after_their_contents() {
     let (_directory, tree) = fixture();
     let (directory, _) = tree.make_directory(&path("d")).expect("a directory");
     let meta = own_meta(0o2750);
@@ -303,7 +303,7 @@ fn an_owner_that_the_kernel_cannot_have_is_refused() {
 }
 
 #[test]
-fn an_ordinary_user_is_told_what_was_refused() {
+fn changes_refused_to_an_ordinary_user_are_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777))
         .expect("open to all");

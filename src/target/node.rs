@@ -155,7 +155,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn every_kind_is_as_it_was_asked_for() {
+    fn every_kind_is_created_as_requested() {
         let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let mut meta = own_meta(0o6751);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_replaced_unless_a_directory() {
+    fn an_existing_path_is_replaced_unless_it_is_a_directory() {
         let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o644);

@@ -310,7 +310,7 @@ mod tests {
     use crate::target::{DestTree, OwnerPolicy, SyncMethod};
 
     #[test]
-    fn all_below_goes_and_links_are_not_followed() {
+    fn a_whole_tree_is_removed_and_links_are_not_followed() {
         let (directory, tree) = fixture();
         let outside = tempfile::tempdir().expect("a directory outside");
         std::fs::write(outside.path().join("keep"), b"x").expect("a file");
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn more_directories_than_are_noted_at_once() {
+    fn more_directories_than_fit_in_memory_are_removed() {
         let (directory, tree) = fixture();
         for top in 0..3 {
             for number in 0..PENDING_NAMES_MAX / 2 {
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_up_is_checked() {
+    fn a_parent_is_opened_only_if_it_is_the_expected_one() {
         let (directory, tree) = fixture();
         tree.make_directory(&path("a")).expect("a directory");
         let (below, _) = tree.make_directory(&path("a/b")).expect("a directory");
@@ -396,7 +396,7 @@ mod tests {
     /// A path that stays must not be processed forever, nor hide later ones: there are more
     /// directories with kept paths than fit in memory.
     #[test]
-    fn what_stays_does_not_keep_the_rest() {
+    fn kept_paths_do_not_prevent_the_removal_of_others() {
         let (directory, tree) = fixture();
         for number in 0..PENDING_NAMES_MAX + 100 {
             std::fs::create_dir_all(directory.path().join(format!("a/{number}/gone")))
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_protected_stays_at_any_depth() {
+    fn protected_paths_are_kept_at_any_depth() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
         for name in ["a/b/repo/packs", "a/b/other", "a/c"] {
