@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_round_trips_and_refuses_what_is_not_canonical() {
+    fn hex_round_trips_and_only_canonical_hex_is_accepted() {
         let id = ChunkId::new(std::array::from_fn(|i| (i * 7) as u8));
         assert_eq!(id.to_string().parse::<ChunkId>(), Ok(id));
         let upper = id.to_string().to_uppercase();

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn below_is_by_component_and_strict() {
+    fn below_means_whole_components_and_never_the_path_itself() {
         assert!(path("a/b").is_below(&path("a")));
         assert!(path("a").is_below(&RelPath::root()));
         assert!(!path("a.b").is_below(&path("a")));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_path_is_refused() {
+    fn invalid_paths_are_refused() {
         assert_eq!(RelPath::from_slashed(b"a/../b"), Err(PathProblem::Dots));
         assert_eq!(RelPath::from_key(*b"a\0\0b"), Err(PathProblem::Empty));
         assert_eq!(RelPath::from_key(*b"a/b"), Err(PathProblem::BadByte));
