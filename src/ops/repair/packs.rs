@@ -355,7 +355,7 @@ impl PackRepair<'_> {
 
         let dropped = dropped_and_there(self.repo, |id| self.packs.listed.contains_key(id))?;
 
-        let told = self.repo.segment_entries_of(
+        let segment_entries = self.repo.segment_entries_of(
             &found
                 .iter()
                 .map(|&(id, _)| id)
@@ -366,7 +366,7 @@ impl PackRepair<'_> {
             key,
             id,
             size,
-            told: told.get(&id).cloned().unwrap_or_default(),
+            segment_entries: segment_entries.get(&id).cloned().unwrap_or_default(),
         };
 
         self.packs.quarantined = found
@@ -466,11 +466,11 @@ impl PackRepair<'_> {
         };
         let workers = memory::plan(options.memory, threads).workers;
 
-        let told = self.digests()?;
+        let digests = self.digests()?;
         let checks = check_all(
             self.repo,
             &plan,
-            &told,
+            &digests,
             None,
             workers,
             self.observer,
@@ -501,18 +501,18 @@ impl PackRepair<'_> {
 
     /// Returns a hash of each pack's frames and chunks as the segments list them.
     fn digests(&self) -> Result<HashMap<PackId, [u8; 32]>, Error> {
-        let mut told = HashMap::new();
+        let mut digests = HashMap::new();
         for id in self.repo.listed_segments()? {
             self.cancel.check()?;
             match self.repo.read_segment(&id) {
                 Ok(body) => body.packs.iter().for_each(|pack| {
-                    told.entry(pack.id).or_insert_with(|| digest(pack));
+                    digests.entry(pack.id).or_insert_with(|| digest(pack));
                 }),
                 Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
         }
-        Ok(told)
+        Ok(digests)
     }
 
     /// Searches for chunks that earlier repairs recorded as lost: they may have come back.
@@ -563,7 +563,7 @@ impl PackRepair<'_> {
             return Ok(());
         }
 
-        let told = self
+        let segment_entries = self
             .repo
             .segment_entries_of(&held.iter().map(|bad| bad.row.id).collect())?;
         let holders: Vec<PackHolder> = held
@@ -572,7 +572,10 @@ impl PackRepair<'_> {
                 key: ObjectKey::Pack(bad.row.id),
                 id: bad.row.id,
                 size: bad.size,
-                told: told.get(&bad.row.id).cloned().unwrap_or_default(),
+                segment_entries: segment_entries
+                    .get(&bad.row.id)
+                    .cloned()
+                    .unwrap_or_default(),
             })
             .collect();
         let mut ids: BTreeMap<PackId, BTreeSet<ChunkId>> = BTreeMap::new();

@@ -33,7 +33,7 @@ pub(super) struct PackHolder {
     pub id: PackId,
     pub size: u64,
     /// Its frames and chunks as segments list them; segments may differ.
-    pub told: Vec<PackInfo>,
+    pub segment_entries: Vec<PackInfo>,
 }
 
 impl PackHolder {
@@ -49,7 +49,7 @@ impl PackHolder {
         match repo.directory_of(&self.key, &self.id, self.size, &head) {
             Ok(info) => Ok(Some((head, info.frames))),
             Err(err) if err.is_unavailable() => {
-                let frames = self.told.first().map(|info| info.frames.clone());
+                let frames = self.segment_entries.first().map(|info| info.frames.clone());
                 Ok(frames.map(|frames| (head, frames)))
             }
             Err(err) => Err(err.into()),
@@ -59,7 +59,7 @@ impl PackHolder {
     /// Returns the ids of all chunks that its directory or any segment lists.
     pub fn ids(&self, repo: &Repository) -> Result<BTreeSet<ChunkId>, Error> {
         let mut frames: Vec<FrameInfo> = self
-            .told
+            .segment_entries
             .iter()
             .flat_map(|info| info.frames.clone())
             .collect();

@@ -114,7 +114,7 @@ fn dropped_and_there(lab: &Lab) -> Vec<PackId> {
 }
 
 #[test]
-fn what_another_copy_dropped_is_stored_again() {
+fn data_in_packs_that_another_copy_dropped_is_stored_again() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     merge_into(&lab, &other);
@@ -132,7 +132,7 @@ fn what_another_copy_dropped_is_stored_again() {
 /// No segment lists the contents of the dropped packs. Runs must be stored again before a walk can
 /// see which chunks they reference.
 #[test]
-fn what_no_segment_tells_of_is_stored_again_too() {
+fn data_in_packs_that_no_segment_lists_is_stored_again() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     let merged = merge_into_as_superseded(&lab, &other);
@@ -161,18 +161,20 @@ fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
     let mut body = crate::types::SegmentBody::empty(lease.id());
     let segments = repo.listed_segments().expect("listed");
     for id in &segments {
-        let told = repo.read_segment(id).expect("read");
+        let segment = repo.read_segment(id).expect("read");
         body.packs.extend(
-            told.packs
+            segment
+                .packs
                 .into_iter()
                 .filter(|pack| !dropped.contains(&pack.id)),
         );
         body.condemned.extend(
-            told.condemned
+            segment
+                .condemned
                 .into_iter()
                 .filter(|pack| !dropped.contains(pack)),
         );
-        body.dropped.extend(told.dropped);
+        body.dropped.extend(segment.dropped);
     }
 
     body.packs.sort_by_key(|pack| pack.id);
@@ -193,7 +195,7 @@ fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
 }
 
 #[test]
-fn nothing_is_given_up_before_the_dropped_packs_were_looked_at() {
+fn nothing_is_given_up_before_the_dropped_packs_are_read() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     merge_into(&lab, &other);
@@ -220,7 +222,7 @@ fn nothing_is_given_up_before_the_dropped_packs_were_looked_at() {
 /// The packs were missing while snapshots were repaired, so partial snapshots replaced the
 /// originals. Then the packs come back.
 #[test]
-fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
+fn packs_that_return_after_a_repair_heal_partial_snapshots() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     merge_into(&lab, &other);
@@ -288,7 +290,7 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
 /// Chunks that the dropped packs cannot provide are reported as lost. After that the repair of
 /// snapshots can run.
 #[test]
-fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
+fn only_the_damaged_data_of_a_dropped_pack_is_lost() {
     let (lab, other) = diverged();
     merge_into(&lab, &other);
     let largest = |ids: Vec<PackId>| {
@@ -306,12 +308,12 @@ fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
         ..packs_options()
     };
     let objects = lab.store.objects();
-    let told =
+    let planned =
         repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), objects);
 
     let report = repair(&lab.open()).expect("repaired");
-    assert_eq!(told, report);
+    assert_eq!(planned, report);
     assert!(
         report.lost_chunks > 0 && report.saved_chunks > 0,
         "{report:?}"
@@ -332,7 +334,7 @@ fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
 
 /// Interrupts a repair after each write.
 #[test]
-fn a_repair_that_is_cut_off_is_ended_by_the_next() {
+fn the_next_repair_completes_an_interrupted_one() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     merge_into(&lab, &other);
@@ -358,7 +360,7 @@ fn a_repair_that_is_cut_off_is_ended_by_the_next() {
 /// State after a prune that was interrupted between the drop and the deletions: dropped packs that
 /// no snapshot needs.
 #[test]
-fn dropped_packs_that_nobody_needs_are_deleted_unread() {
+fn dropped_packs_that_no_snapshot_needs_are_deleted_unread() {
     let (_, copy) = diverged();
     let ids: Vec<SnapshotId> = listed(&copy.open()).iter().map(|found| found.id).collect();
     let all: Vec<(ObjectKey, Vec<u8>)> = packs(&copy)

@@ -218,7 +218,7 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
             continue;
         };
         let lost = found.snapshot.lost.clone().unwrap_or_default();
-        let is_told = |source: &str, path: &[u8]| {
+        let is_listed = |source: &str, path: &[u8]| {
             lost.count > 0
                 && lost
                     .paths
@@ -228,7 +228,7 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
 
         if let Ok(bytes) = stream_of(&repo, &found) {
             assert!(
-                bytes == *stream || is_told("db", b"") && bytes.len() == stream.len(),
+                bytes == *stream || is_listed("db", b"") && bytes.len() == stream.len(),
                 "{cell}: the stream"
             );
         }
@@ -251,7 +251,7 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
                 let is_stale = entry.is_incomplete();
                 let was = files.get(&entry.path.to_string());
                 assert!(
-                    was == Some(&bytes) || is_told("tree", &path) || is_stale,
+                    was == Some(&bytes) || is_listed("tree", &path) || is_stale,
                     "{cell}: {}",
                     entry.path
                 );

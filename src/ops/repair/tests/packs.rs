@@ -29,7 +29,7 @@ fn afterwards(lab: &Lab, stream: &[u8], report: &PacksReport) {
 }
 
 #[test]
-fn every_region_of_a_pack_can_be_hit() {
+fn damage_in_any_region_of_a_pack_is_found_and_set_aside() {
     let (lab, stream) = sample();
     let all = packs(&lab);
     let mut fates = std::collections::BTreeMap::new();
@@ -146,7 +146,7 @@ fn a_pack_that_comes_back_gives_back_what_was_lost() {
 }
 
 #[test]
-fn a_dry_run_tells_the_same_and_writes_nothing() {
+fn a_dry_run_reports_the_same_and_writes_nothing() {
     let (lab, _) = sample();
     let (id, size) = packs(&lab)[0];
     lab.store
@@ -158,10 +158,10 @@ fn a_dry_run_tells_the_same_and_writes_nothing() {
         ..packs_options()
     };
 
-    let told =
+    let planned =
         repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
-    assert_eq!(told, repair(&lab.open()).expect("repaired"));
+    assert_eq!(planned, repair(&lab.open()).expect("repaired"));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
 
 /// Interrupts a repair after each write while two packs are damaged. The next repair completes it.
 #[test]
-fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
+fn the_next_repair_completes_one_interrupted_anywhere() {
     let (lab, stream) = sample();
     write(&lab.tree().join("z/late"), &noise(9, 200_000));
     lab.backup(&lab.open(), &stream);
@@ -272,7 +272,7 @@ fn two_repairs_at_once_do_no_harm() {
 /// Two packs of the same shape are swapped: every frame opens by the pack's own directory, and no
 /// chunk is at the position in the index. Regression: verify reported the packs but no path.
 #[test]
-fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
+fn swapped_packs_of_one_shape_are_found_and_their_paths_named() {
     use crate::ops::testing::{commit, lease, write_runs};
     let lab = Lab::new();
     let repo = lab.open();

@@ -164,10 +164,10 @@ fn silent(had: &[Entry], has: &[Entry]) -> Vec<String> {
     let above = lost
         .filter_map(|entry| entry.path.parent())
         .collect::<std::collections::BTreeSet<_>>();
-    let says = |dir: &Entry| {
+    let is_marked = |dir: &Entry| {
         dir.flags.contains(EntryFlags::REVISIT) && dir.missing_names() == Some(MissingNames::Unseen)
     };
-    let silent = above.iter().filter_map(shown).filter(|dir| !says(dir));
+    let silent = above.iter().filter_map(shown).filter(|dir| !is_marked(dir));
     silent.map(|dir| dir.path.to_string()).collect()
 }
 
@@ -254,7 +254,7 @@ fn lose_each(paged: &Paged, comes_back: bool) {
 }
 
 #[test]
-fn whichever_page_is_lost_no_name_is_deleted_or_left_out() {
+fn no_name_is_deleted_or_omitted_if_any_page_is_lost() {
     let paged = paged(1);
     assert!(
         paged.chunks.len() >= 6,
@@ -264,11 +264,11 @@ fn whichever_page_is_lost_no_name_is_deleted_or_left_out() {
 }
 
 #[test]
-fn whichever_page_is_lost_and_stored_again_no_name_is_left_out() {
+fn no_name_is_omitted_if_any_page_is_lost_and_stored_again() {
     lose_each(&paged(1), true);
 }
 
 #[test]
-fn whichever_page_of_several_runs_is_lost_no_name_is_deleted_or_left_out() {
+fn no_name_is_deleted_or_omitted_if_a_page_of_any_run_is_lost() {
     lose_each(&paged(2), true);
 }

@@ -26,7 +26,7 @@ fn healed(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>, what: &str) {
 }
 
 #[test]
-fn whatever_byte_is_hit_the_pack_is_put_together_again() {
+fn a_pack_with_any_damaged_byte_is_rebuilt() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
     for (id, size) in packs(&lab) {
@@ -85,7 +85,7 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
 }
 
 #[test]
-fn beyond_the_percentage_what_opens_is_saved() {
+fn intact_frames_are_saved_if_damage_exceeds_the_percentage() {
     let (lab, stream) = with_parity();
     let (id, size) = packs(&lab)
         .into_iter()
@@ -109,7 +109,7 @@ fn beyond_the_percentage_what_opens_is_saved() {
 }
 
 #[test]
-fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
+fn damaged_recovery_data_is_written_again_without_a_loss() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
     let id = packs(&lab)[0].0;
@@ -149,7 +149,7 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
 /// A torn sector must not make recovery data useless: it has two copies of its head, and each shard
 /// is checked separately.
 #[test]
-fn both_may_be_hit_as_long_as_enough_is_left() {
+fn a_pack_is_rebuilt_from_partly_damaged_recovery_data() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
     let (id, _) = packs(&lab)
@@ -232,7 +232,7 @@ fn cut_everywhere(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>) -> u64 {
 /// Interrupts a heal after each write, for example when the pack is missing and its damaged copy is
 /// in quarantine.
 #[test]
-fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
+fn the_next_repair_completes_a_heal_interrupted_anywhere() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
     let (id, size) = packs(&lab)[0];

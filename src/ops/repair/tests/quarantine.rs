@@ -60,7 +60,7 @@ fn two() -> (Lab, SnapshotId, SnapshotId) {
 }
 
 #[test]
-fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
+fn data_that_a_damaged_snapshot_may_need_is_kept_thirty_days() {
     let (lab, first, second) = two();
     lab.store
         .damage(&ObjectKey::Snapshot(first), |bytes| bytes[70] ^= 1);
@@ -156,7 +156,7 @@ fn snapshots_that_changed_places_are_found_again() {
 }
 
 #[test]
-fn junk_under_any_name_is_in_nobodys_way_for_long() {
+fn junk_under_any_name_is_set_aside_and_then_deleted() {
     let (lab, ..) = two();
     let before = contents_by_first(&lab);
     let lab = lab.fork();
@@ -259,7 +259,7 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
 /// snapshot, and a prune follows at once. The contents of the lost lists are unknown, so all data
 /// is kept for 30 days. If the pack comes back in that time, the snapshot is healed.
 #[test]
-fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
+fn data_that_lost_lists_may_have_named_is_kept_thirty_days() {
     for days in [0, 29, 31] {
         let lab = Lab::new();
         let file = noise(1, 300_000);

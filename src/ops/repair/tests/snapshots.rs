@@ -69,7 +69,7 @@ fn is_holed(bytes: &[u8], whole: &[u8]) -> bool {
 }
 
 #[test]
-fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
+fn any_lost_frame_spares_the_rest_and_the_next_backup_heals_it() {
     let (lab, stream) = history();
     let before: Vec<_> = {
         let repo = lab.open();
@@ -119,9 +119,9 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
             if class == ChunkClass::Data {
                 assert_eq!(files.len(), old_files.len());
                 for (path, bytes) in &files {
-                    let is_told = lost.paths.iter().any(|one| one.path == path.as_bytes());
+                    let is_listed = lost.paths.iter().any(|one| one.path == path.as_bytes());
                     assert!(is_holed(bytes, &old_files[path]), "{path}");
-                    assert_eq!(is_told, *bytes != old_files[path], "{path}");
+                    assert_eq!(is_listed, *bytes != old_files[path], "{path}");
                 }
             }
         }
@@ -173,7 +173,7 @@ fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
 
 /// Uses hand-made entries: real ones, just created, would all be racy and be marked anyway.
 #[test]
-fn directories_above_what_is_lost_are_looked_at_again() {
+fn directories_above_lost_data_are_marked_for_a_revisit() {
     let lab = Lab::new();
     let repo = lab.open();
     let held = lease(&repo);
@@ -277,7 +277,7 @@ fn chunk_of(content: &Content) -> ChunkId {
 }
 
 #[test]
-fn packs_that_are_missing_are_for_the_other_repair() {
+fn a_repair_of_snapshots_refuses_missing_packs() {
     let (lab, _) = sample();
     lab.store
         .delete(&ObjectKey::Pack(packs(&lab)[0].0))
@@ -294,7 +294,7 @@ fn packs_that_are_missing_are_for_the_other_repair() {
 
 /// A chunk that recovery data could restore must not be given up.
 #[test]
-fn metadata_that_nobody_tried_to_save_is_not_given_up() {
+fn metadata_that_no_repair_tried_to_save_is_not_given_up() {
     let (lab, _) = sample();
     let (pack, offset, _) = frames(&lab)
         .into_iter()
@@ -323,16 +323,17 @@ fn a_dry_run_of_snapshots_writes_nothing() {
         dry_run: true,
         ..RepairSnapshotsOptions::default()
     };
-    let told = repair_snapshots(&repo, &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let planned =
+        repair_snapshots(&repo, &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
     let mut done = mend(&repo).expect("mended");
     done.partial.iter_mut().for_each(|one| one.new = None);
-    assert_eq!(told, done);
+    assert_eq!(planned, done);
 }
 
 /// Interrupts a repair, and then a healing repair, after each write.
 #[test]
-fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
+fn the_next_repair_completes_an_interrupted_repair_of_snapshots() {
     let (lab, stream) = sample();
     write(&lab.tree().join("z/late"), &noise(9, 200_000));
     lab.backup(&lab.open(), &stream);
@@ -403,7 +404,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
 
 /// Marked directories stay marked, also those above lost data. Their number is not known any more.
 #[test]
-fn a_repaired_snapshot_says_what_the_original_lacks() {
+fn a_repaired_snapshot_keeps_the_marks_of_the_original() {
     let lab = Lab::new();
     let repo = lab.open();
     write(&lab.tree().join("a/large"), &noise(1, 200_000));

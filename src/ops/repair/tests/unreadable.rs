@@ -127,7 +127,7 @@ fn comes_back(
 }
 
 #[test]
-fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
+fn a_temporarily_unreadable_object_causes_no_loss() {
     for parity in [false, true] {
         let (lab, stream) = sample_in(if parity {
             Lab::with_parity(20)
@@ -155,7 +155,7 @@ fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
 }
 
 #[test]
-fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
+fn an_unreadable_pack_is_lost_for_now_and_is_not_moved() {
     let (lab, stream) = sample();
     let (id, _) = packs(&lab)
         .into_iter()
@@ -269,7 +269,7 @@ fn metadata_that_cannot_be_read_now_is_not_reported_as_damage() {
 }
 
 #[test]
-fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
+fn a_pack_set_aside_as_unreadable_can_be_put_back() {
     let (lab, _) = sample();
     let before = contents_by_first(&lab);
     let (id, _) = packs(&lab)
@@ -325,7 +325,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
 }
 
 #[test]
-fn where_the_whole_medium_fails_no_pack_is_condemned() {
+fn no_pack_is_condemned_if_the_whole_medium_fails() {
     let lab = Lab::new();
     let repo = lab.open();
     for n in 0..12 {
