@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_long_pause_age_is_what_the_clock_says() {
+    fn without_a_long_pause_age_follows_the_clock() {
         let ages = ages(100, &[40, 69, 98, 99]);
         assert!(
             ages.is_older(day(98), GRACE) && !ages.is_older(day(99), GRACE) && !ages.is_silent()
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_ages_nothing_until_a_grace_has_passed_behind_it() {
+    fn a_jump_ages_nothing_until_a_grace_has_passed_after_it() {
         let just = ages(3650, &[1, 2, 3]);
         assert!(just.is_silent() && just.is_held_by_silence(day(1), GRACE * 2));
         // Objects that were old before the jump are still old.
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn times_ahead_of_the_clock_say_nothing() {
+    fn times_ahead_of_the_clock_are_ignored() {
         let ages = ages(10, &[8, 3650]);
         assert!(
             ages.is_older(day(8), GRACE) && !ages.is_older(day(3650), GRACE) && !ages.is_silent()

@@ -16,7 +16,7 @@ use crate::repo::{ChunkReader, Repository};
 use crate::types::{ChunkId, PackId, Timestamp};
 
 /// Maximum number of missing objects and chunks that are reported by name.
-const TOLD_MAX: usize = 20;
+const EXAMPLES_MAX: usize = 20;
 /// Maximum number of missing chunks of snapshots in quarantine that are remembered: 12 MiB.
 const MISSING_MAX: usize = 256 << 10;
 /// Maximum number of chunks with several copies whose packs are compared: 9 MiB. Of further chunks
@@ -71,7 +71,7 @@ pub(super) struct LiveChunks {
     pub chunks: u64,
     /// Number of references to missing data, and the first of them: object and reason.
     pub unresolved: u64,
-    pub told: Vec<(String, UnreadableReason)>,
+    pub examples: Vec<(String, UnreadableReason)>,
     /// True if a reference is to data that is missing or damaged, and not only unreadable now.
     pub any_lost: bool,
     /// Chunks that snapshots in quarantine need and that no pack has.
@@ -287,8 +287,8 @@ impl LiveMarker<'_> {
         }
         self.out.unresolved += 1;
         self.out.any_lost |= !why.now;
-        if self.out.told.len() < TOLD_MAX {
-            self.out.told.push((object, why));
+        if self.out.examples.len() < EXAMPLES_MAX {
+            self.out.examples.push((object, why));
         }
     }
 }

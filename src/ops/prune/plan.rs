@@ -190,7 +190,7 @@ mod tests {
     };
 
     #[test]
-    fn dead_packs_go_and_mostly_dead_ones_are_copied_worst_first() {
+    fn mostly_dead_packs_are_copied_worst_first_and_dead_ones_not() {
         let packs = [
             pack(1, BIG, 0, PackState::Known),
             pack(2, BIG, 92, PackState::Known),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn young_packs_and_those_of_a_writer_at_work_are_left_alone() {
+    fn young_packs_and_those_of_an_active_writer_are_left_alone() {
         let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
         let at = |n| Some(Timestamp::from_seconds(n));
         let dead = |until| PrunePlan::make(packs.iter(), &until).dead;

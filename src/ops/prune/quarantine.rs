@@ -194,7 +194,7 @@ impl Pruner<'_> {
                 _ => None,
             })
             .collect();
-        let told = self
+        let segment_entries = self
             .repo
             .segment_entries_of(&packs.iter().map(|(id, _)| *id).collect())?;
 
@@ -204,7 +204,7 @@ impl Pruner<'_> {
             let Some(mut infos) = self.own_directory(&id, meta)? else {
                 continue;
             };
-            infos.extend(told.get(&id).cloned().unwrap_or_default());
+            infos.extend(segment_entries.get(&id).cloned().unwrap_or_default());
             let chunks = infos
                 .iter()
                 .flat_map(|info| &info.frames)

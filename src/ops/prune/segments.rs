@@ -40,11 +40,11 @@ impl Pruner<'_> {
             }
         }
 
-        let says = self.repo.with_index(Index::segment_summaries)?;
+        let summaries = self.repo.with_index(Index::segment_summaries)?;
         let mut superseded: BTreeMap<SegmentId, SegmentId> = BTreeMap::new();
-        for id in says
+        for id in summaries
             .iter()
-            .map(|says| says.segment)
+            .map(|summary| summary.segment)
             .filter(|id| listed.contains_key(id))
         {
             if let Some(by) = self
@@ -58,10 +58,10 @@ impl Pruner<'_> {
 
         self.delete_superseded(lease, &superseded, &listed, now)?;
 
-        let of: Vec<&SegmentSummary> = says
+        let of: Vec<&SegmentSummary> = summaries
             .iter()
-            .filter(|says| {
-                listed.contains_key(&says.segment) && !superseded.contains_key(&says.segment)
+            .filter(|summary| {
+                listed.contains_key(&summary.segment) && !superseded.contains_key(&summary.segment)
             })
             .collect();
         self.merge(lease, &of, &listed)
@@ -130,7 +130,7 @@ impl Pruner<'_> {
     fn merge(
         &mut self,
         lease: &Lease,
-        says: &[&SegmentSummary],
+        summaries: &[&SegmentSummary],
         listed: &BTreeMap<SegmentId, ObjectMeta>,
     ) -> Result<(), Error> {
         let rows = self.repo.with_index(Index::packs)?;
@@ -140,7 +140,7 @@ impl Pruner<'_> {
             .map(|row| row.id)
             .collect();
         let chosen = choose(
-            says,
+            summaries,
             |id| listed.get(id).map_or(0, |meta| meta.size),
             &dropped,
         );
@@ -186,37 +186,37 @@ impl Pruner<'_> {
 /// Returns the segments to merge into one: small ones if there are many, and large ones whose packs
 /// are mostly dropped.
 fn choose(
-    says: &[&SegmentSummary],
+    summaries: &[&SegmentSummary],
     size: impl Fn(&SegmentId) -> u64,
     dropped: &BTreeSet<PackId>,
 ) -> Vec<SegmentId> {
-    let free = says
+    let free = summaries
         .iter()
-        .filter(|says| says.condemned.iter().all(|pack| dropped.contains(pack)));
-    let is_stale = |says: &SegmentSummary| {
-        let gone = says
+        .filter(|summary| summary.condemned.iter().all(|pack| dropped.contains(pack)));
+    let is_stale = |summary: &SegmentSummary| {
+        let gone = summary
             .added
             .iter()
             .filter(|pack| dropped.contains(pack))
             .count();
-        gone > 0 && gone * 2 >= says.added.len()
+        gone > 0 && gone * 2 >= summary.added.len()
     };
 
     let (mut small, mut stale): (Vec<&SegmentSummary>, Vec<&SegmentSummary>) = free
-        .filter(|says| size(&says.segment) < SMALL_BYTES || is_stale(says))
-        .partition(|says| size(&says.segment) < SMALL_BYTES);
+        .filter(|summary| size(&summary.segment) < SMALL_BYTES || is_stale(summary))
+        .partition(|summary| size(&summary.segment) < SMALL_BYTES);
 
     if small.len() <= SMALL_MAX {
         small.clear();
     }
 
-    small.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
-    stale.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
+    small.sort_unstable_by_key(|summary| (size(&summary.segment), summary.segment));
+    stale.sort_unstable_by_key(|summary| (size(&summary.segment), summary.segment));
 
     stale
         .into_iter()
         .chain(small)
-        .map(|says| says.segment)
+        .map(|summary| summary.segment)
         .collect()
 }
 

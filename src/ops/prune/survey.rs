@@ -74,11 +74,11 @@ impl Pruner<'_> {
         let (live, leftovers) = self.walk(&roots, &listed, &adopted)?;
 
         let mut marks = BTreeMap::new();
-        for says in self.repo.with_index(Index::segment_summaries)? {
+        for summary in self.repo.with_index(Index::segment_summaries)? {
             // If a segment is gone since it was loaded, the time of its marks is unknown: assume
             // now.
-            let time = segments.get(&says.segment).copied().unwrap_or(now);
-            for pack in says.condemned {
+            let time = segments.get(&summary.segment).copied().unwrap_or(now);
+            for pack in summary.condemned {
                 let mark = marks.entry(pack).or_insert(time);
                 *mark = time.min(*mark);
             }
@@ -174,7 +174,7 @@ impl Pruner<'_> {
     /// cannot be read and leaves it alone.
     fn adopt(&mut self, listed: &[ObjectMeta]) -> Result<BTreeSet<PackId>, Error> {
         let known = self.repo.with_index(Index::packs)?;
-        let told: BTreeSet<PackId> = known
+        let recorded: BTreeSet<PackId> = known
             .into_iter()
             .filter(|pack| pack.added || pack.state == PackState::Dropped)
             .map(|pack| pack.id)
@@ -187,7 +187,7 @@ impl Pruner<'_> {
             let ObjectKey::Pack(id) = meta.key else {
                 continue;
             };
-            if told.contains(&id) {
+            if recorded.contains(&id) {
                 continue;
             }
 
@@ -242,13 +242,13 @@ fn refuse_unresolved(
     roots: &RootSnapshots,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    let told: Vec<&(String, UnreadableReason)> =
-        roots.unreadable.iter().chain(&live.told).collect();
-    for (object, reason) in &told {
+    let examples: Vec<&(String, UnreadableReason)> =
+        roots.unreadable.iter().chain(&live.examples).collect();
+    for (object, reason) in &examples {
         observer.problem(&Problem::new(Severity::Damage, object, &reason.why));
     }
     let any_lost = live.any_lost || roots.unreadable.iter().any(|(_, reason)| !reason.now);
-    match told.first() {
+    match examples.first() {
         Some((object, reason)) => Err(Error::Unresolved {
             count: live.unresolved + roots.unreadable.len() as u64,
             example: format!("{object}: {}", reason.why),

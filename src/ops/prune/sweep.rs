@@ -165,19 +165,19 @@ impl Pruner<'_> {
         }
 
         let mut readable = BTreeSet::new();
-        for says in self.repo.with_index(Index::segment_summaries)? {
-            if !says
+        for summary in self.repo.with_index(Index::segment_summaries)? {
+            if !summary
                 .condemned
                 .iter()
                 .any(|pack| packs.binary_search(pack).is_ok())
             {
                 continue;
             }
-            match self.repo.read_segment(&says.segment) {
+            match self.repo.read_segment(&summary.segment) {
                 Ok(body) => readable.extend(body.condemned),
                 Err(err) if err.is_unavailable() => {
                     let what = format!("{err}; the packs that it condemns are kept");
-                    let subject = ObjectKey::Segment(says.segment);
+                    let subject = ObjectKey::Segment(summary.segment);
                     self.observer
                         .problem(&Problem::new(Severity::Damage, subject, what));
                 }

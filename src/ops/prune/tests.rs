@@ -109,7 +109,7 @@ pub(super) fn two_backups(lab: &Lab, repo: &Repository) -> (SnapshotId, Snapshot
 }
 
 #[test]
-fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
+fn unneeded_data_is_deleted_in_two_steps_a_grace_apart() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
@@ -156,7 +156,7 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
 }
 
 #[test]
-fn now_frees_at_once_what_was_forgotten_where_nobody_else_is_at_work() {
+fn now_frees_forgotten_data_at_once_if_no_other_lease_is_held() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
@@ -181,7 +181,7 @@ fn now_frees_at_once_what_was_forgotten_where_nobody_else_is_at_work() {
 }
 
 #[test]
-fn it_dies_at_every_write_and_nothing_is_lost() {
+fn a_prune_that_dies_at_any_write_loses_nothing() {
     let lab = Lab::new();
     let (first, second) = two_backups(&lab, &lab.open());
     forget(&*lab.store, first);
@@ -239,7 +239,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
 }
 
 #[test]
-fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
+fn nothing_is_deleted_while_a_snapshot_lacks_data() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
@@ -272,7 +272,7 @@ fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
 }
 
 #[test]
-fn another_prune_at_work_goes_first() {
+fn a_prune_yields_to_a_running_one() {
     let lab = Lab::new();
     let repo = lab.open();
     two_backups(&lab, &repo);
@@ -286,7 +286,7 @@ fn another_prune_at_work_goes_first() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
+fn a_dry_run_writes_nothing_and_reports_the_same_as_a_run() {
     let lab = Lab::new();
     // Without a lease the time is this machine's.
     lab.store.clock().advance(-2 * HOUR);
@@ -363,7 +363,7 @@ fn copying_keeps_within_its_bound() {
 }
 
 #[test]
-fn a_full_disk_is_freed_of_what_needs_no_copy() {
+fn packs_that_need_no_copy_are_deleted_on_a_full_disk() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
@@ -464,7 +464,7 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
 /// Some objects among the leases belong to no active client: one that is no lease, one of another
 /// repository, and some that the store dates years ahead because its clock was wrong.
 #[test]
-fn junk_among_the_leases_does_not_stop_it_for_ever() {
+fn junk_among_the_leases_does_not_stop_a_prune_for_ever() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
@@ -519,7 +519,7 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can() {
+fn an_unreadable_snapshot_stops_a_prune_unless_set_aside() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
@@ -561,7 +561,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
 }
 
 #[test]
-fn now_waits_for_whoever_else_is_at_work_and_says_so() {
+fn now_waits_for_other_leases_and_reports_them() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
@@ -691,7 +691,7 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
 
 /// The last snapshot of a source is forgotten and its object swept: verify must not report a loss.
 #[test]
-fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
+fn a_source_forgotten_completely_is_not_reported_as_vanished() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
@@ -712,7 +712,7 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
 /// chunks would stay live while the old run that names it is read below the new run that hides it.
 /// So a backup merges all runs into one when too much is hidden.
 #[test]
-fn what_newer_runs_hide_is_freed_once_it_is_much() {
+fn large_content_hidden_by_newer_runs_is_freed() {
     let lab = Lab::new();
     let repo = lab.open();
     let tree = lab.tree();
@@ -755,7 +755,7 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
 /// A segment is damaged after it was loaded. A client with a new cache cannot see which packs it
 /// condemns and relies on them, so they stay.
 #[test]
-fn what_a_damaged_segment_condemns_stays() {
+fn packs_that_a_damaged_segment_condemns_are_kept() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
