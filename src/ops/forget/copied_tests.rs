@@ -148,7 +148,7 @@ fn policy(random: &mut Random) -> Policy {
 }
 
 /// Returns everything that a repository reports except the times of its objects.
-fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
+fn collect_reports(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     let repo = lab.open();
     let observer = Recording::default();
     let list = snapshots(&repo, &SnapshotFilter::default(), &observer).expect("listed");
@@ -174,12 +174,12 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
         }
     }
 
-    let asked = StatusOptions {
+    let status_options = StatusOptions {
         host: "host".into(),
         max_age: Some(Duration::from_secs(3600)),
         ..Default::default()
     };
-    let status = status(&repo, &asked, &Counters::default()).expect("asked");
+    let status = status(&repo, &status_options, &Counters::default()).expect("asked");
     out.extend(status.sources.iter().map(|one| format!("{one:?}")));
 
     for (policy, force) in policies {
@@ -190,9 +190,9 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
         };
         let report = run(&repo, &dry);
         for group in &report.groups {
-            let told =
+            let decision_line =
                 |one: &ForgetDecision| format!("{} {} {:?}", one.found.id, one.keep, one.reasons);
-            out.extend(group.decisions.iter().map(told));
+            out.extend(group.decisions.iter().map(decision_line));
         }
         out.extend(report.refused.iter().map(|refusal| format!("{refusal:?}")));
     }
@@ -211,8 +211,8 @@ fn a_copy_without_times_decides_as_the_original() {
         let lab = history(&mut random);
         let policies: Vec<(Policy, bool)> = (0..3).map(|n| (policy(&mut random), n == 0)).collect();
         let copy = lab.copied_without_times(|| random.next());
-        let before = said(&lab, &policies);
-        let after = said(&copy, &policies);
+        let before = collect_reports(&lab, &policies);
+        let after = collect_reports(&copy, &policies);
         let first = before.iter().zip(&after).position(|(one, two)| one != two);
         assert_eq!(before, after, "round {round}, line {first:?}");
     }

@@ -121,7 +121,7 @@ fn a_relative_path_is_the_absolute_one_that_ends_with_it() {
 }
 
 #[test]
-fn of_a_stream_the_program_counts_and_not_its_arguments() {
+fn streams_are_grouped_by_program_and_not_by_arguments() {
     let all = [
         dump(&["pg_dump", "a"]),
         dump(&["/usr/bin/pg_dump", "-U", "x"]),

@@ -49,9 +49,9 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     let all = every(&lab, 4 * HOUR, 6 * 30, "host");
     let report = run(&repo, &options(last(7)));
     assert_eq!((report.dropped, report.kept), (0, all.len() as u64));
-    let told = report.refused[0].to_string();
+    let message = report.refused[0].to_string();
     assert_eq!(
-        told,
+        message,
         "host host, sources : 173 of 180 would be forgotten, the others cover 1.0 of 29.8 days"
     );
     assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), all.len());
@@ -112,7 +112,7 @@ fn a_clock_that_was_ahead_is_refused() {
 /// hide that a policy drops most of the time, and it does not make an ordinary policy look as if it
 /// kept little.
 #[test]
-fn protected_ones_stand_for_no_time() {
+fn protected_ones_do_not_count_as_covered_time() {
     let lab = Lab::new();
     let repo = lab.open();
     add(&lab, &repo, |snapshot| snapshot.protected = true);
@@ -135,7 +135,7 @@ fn protected_ones_stand_for_no_time() {
 }
 
 #[test]
-fn no_policy_takes_the_last_of_a_group_unasked() {
+fn no_policy_removes_the_last_of_a_group_without_force() {
     let lab = Lab::new();
     let repo = lab.open();
     every(&lab, HOUR, 1, "host");

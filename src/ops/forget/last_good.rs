@@ -170,7 +170,7 @@ mod tests {
 
     /// A second job backs up only the database: its captures count, whichever group they are in.
     #[test]
-    fn a_source_goes_on_in_another_set_of_sources() {
+    fn a_source_continues_in_another_set_of_sources() {
         let lab = Lab::new();
         let repo = lab.open();
         let one = |sources: Vec<SourceRecord>| {

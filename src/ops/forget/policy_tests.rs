@@ -82,15 +82,15 @@ fn kept(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<bool> {
         .collect()
 }
 
-fn told(policy: &Policy, ones: &[One]) -> Vec<String> {
-    let told = |reasons: &Vec<KeepReason>| {
+fn reason_lines(policy: &Policy, ones: &[One]) -> Vec<String> {
+    let line = |reasons: &Vec<KeepReason>| {
         reasons
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(", ")
     };
-    run(policy, &TimeZone::UTC, ones).iter().map(told).collect()
+    run(policy, &TimeZone::UTC, ones).iter().map(line).collect()
 }
 
 fn period(period: Period, slots: u32) -> Policy {
@@ -105,10 +105,10 @@ fn zone(text: &str) -> TimeZone {
 }
 
 #[test]
-fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
+fn the_newest_of_each_period_is_kept_and_the_oldest_fills_up() {
     let ones = [0, 1, 2, DAY, 3 * DAY, 3 * DAY + 1].map(complete);
     assert_eq!(
-        told(&period(Period::Day, 2), &ones),
+        reason_lines(&period(Period::Day, 2), &ones),
         ["", "", "", "daily 2", "", "daily 1"]
     );
     let all = [
@@ -119,9 +119,9 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
         "",
         "daily 1",
     ];
-    assert_eq!(told(&period(Period::Day, 5), &ones), all);
+    assert_eq!(reason_lines(&period(Period::Day, 5), &ones), all);
     assert_eq!(
-        told(&period(Period::Year, 2), &ones),
+        reason_lines(&period(Period::Year, 2), &ones),
         ["yearly 2, the oldest", "", "", "", "", "yearly 1"]
     );
 
@@ -129,7 +129,10 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
         last: Some(PeriodSlots::Some(2)),
         ..Policy::default()
     };
-    assert_eq!(told(&last, &ones), ["", "", "", "", "last 2", "last 1"]);
+    assert_eq!(
+        reason_lines(&last, &ones),
+        ["", "", "", "", "last 2", "last 1"]
+    );
 
     let all = Policy {
         last: Some(PeriodSlots::All),
@@ -157,7 +160,7 @@ fn weeks_are_those_of_iso_8601() {
     .map(complete);
     let policy = period(Period::Week, 9);
     let expected = ["weekly 4", "", "weekly 3", "weekly 2", "", "weekly 1"];
-    assert_eq!(told(&policy, &ones), expected);
+    assert_eq!(reason_lines(&policy, &ones), expected);
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn times_within_count_back_from_the_newest_complete_one() {
     };
     let newest = "incomplete, but nothing is newer, within 1 d";
     assert_eq!(
-        told(&policy, &ones),
+        reason_lines(&policy, &ones),
         ["", "", "within 1 d", "within 1 d", newest]
     );
     let two_days = Duration::from_secs(2 * DAY as u64);
@@ -221,7 +224,7 @@ fn times_within_count_back_from_the_newest_complete_one() {
         ..Policy::default()
     };
     let daily = "daily within 2 d";
-    assert_eq!(told(&policy, &ones[..4]), ["", "", daily, daily]);
+    assert_eq!(reason_lines(&policy, &ones[..4]), ["", "", daily, daily]);
 }
 
 #[test]
@@ -236,13 +239,13 @@ fn protected_ones_take_no_slot_and_tags_and_checkpoints_are_kept() {
         ..Policy::default()
     };
     assert_eq!(
-        told(&policy, &ones),
+        reason_lines(&policy, &ones),
         ["tag a", "", "last 1", "checkpoint", "protected"]
     );
 }
 
 #[test]
-fn what_is_of_the_future_is_kept_and_counts_for_nothing() {
+fn snapshots_from_the_future_are_kept_and_take_no_slot() {
     let ones = [complete(0), complete(DAY), complete(5000 * DAY)];
     let policy = Policy {
         last: Some(PeriodSlots::Some(1)),
@@ -250,7 +253,7 @@ fn what_is_of_the_future_is_kept_and_counts_for_nothing() {
         ..Policy::default()
     };
     assert_eq!(
-        told(&policy, &ones),
+        reason_lines(&policy, &ones),
         ["", "last 1, within 1 h", "from the future"]
     );
 
@@ -279,7 +282,7 @@ fn incomplete_ones_stand_beside_complete_ones() {
         incomplete(at(2, 3)),
     ];
     let newest = "incomplete, but nothing is newer";
-    let daily = told(&period(Period::Day, 2), &ones);
+    let daily = reason_lines(&period(Period::Day, 2), &ones);
     // Day 0 has no complete snapshot: the newest incomplete one of that day is kept, without a
     // slot.
     assert_eq!(
@@ -301,7 +304,7 @@ fn incomplete_ones_stand_beside_complete_ones() {
     };
     let newest = format!("{newest}, last 1");
     assert_eq!(
-        told(&last, &ones),
+        reason_lines(&last, &ones),
         ["", "", "last 2", "", "last 1", "last 2", &newest]
     );
 }
@@ -309,7 +312,7 @@ fn incomplete_ones_stand_beside_complete_ones() {
 /// A file that can never be read makes every snapshot incomplete. The policy then chooses among
 /// them and does not keep them all.
 #[test]
-fn a_source_that_is_never_complete_has_a_history_all_the_same() {
+fn a_source_that_is_never_complete_still_has_a_history() {
     let ones: Vec<One> = (0..100).map(|day| incomplete(day * DAY)).collect();
     let kept = kept(&period(Period::Day, 7), &TimeZone::UTC, &ones);
     assert_eq!(kept.iter().filter(|&&kept| kept).count(), 7);
@@ -320,28 +323,31 @@ fn a_source_that_is_never_complete_has_a_history_all_the_same() {
 /// each hourly dump is suspect. The suspect snapshots must not take the slots of the incomplete
 /// ones, which are the best that such a source ever gets.
 #[test]
-fn doubtful_ones_push_no_incomplete_one_out() {
+fn suspect_ones_push_no_incomplete_one_out() {
     let good = (0..10).map(|day| incomplete(day * DAY));
     let bad = (0..240).map(|hour| doubtful(10 * DAY + hour * HOUR));
     let ones: Vec<One> = good.chain(bad).collect();
     let seven = period(Period::Day, 7);
-    let told = told(&seven, &ones);
-    assert_eq!(told[3], "daily 7 of incomplete ones");
+    let reasons = reason_lines(&seven, &ones);
+    assert_eq!(reasons[3], "daily 7 of incomplete ones");
     assert!(
-        told[3..9]
+        reasons[3..9]
             .iter()
             .all(|why| why.ends_with("of incomplete ones")),
-        "{told:?}"
+        "{reasons:?}"
     );
     assert_eq!(
-        told[9],
+        reasons[9],
         "incomplete, but nothing is newer, daily 1 of incomplete ones"
     );
     assert_eq!(
-        told[249],
+        reasons[249],
         "suspect, but nothing is newer, daily 1 of suspect ones"
     );
-    assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
+    assert_eq!(
+        reasons[10..].iter().filter(|why| !why.is_empty()).count(),
+        7
+    );
 
     // Among the last ones, suspect snapshots are numbered after all better and newer ones. A period
     // with a better snapshot is taken.
@@ -353,10 +359,10 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     let newest =
         ["incomplete", "suspect"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
     assert_eq!(
-        super::policy_tests::told(&last, &ones),
+        reason_lines(&last, &ones),
         ["last 2", "", &newest[0], &newest[1]]
     );
-    let seven = super::policy_tests::told(&seven, &ones);
+    let seven = reason_lines(&seven, &ones);
     assert_eq!(
         (seven[1].as_str(), seven[3].as_str()),
         ("", "suspect, but nothing is newer")
@@ -528,7 +534,7 @@ proptest! {
     /// Incomplete snapshots and checkpoints change nothing for complete ones, and suspect ones
     /// nothing for all others: neither whether they are kept, nor why.
     #[test]
-    fn what_is_worse_never_pushes_a_better_one_out(
+    fn worse_ones_never_push_a_better_one_out(
         ones in arb_ones(), policy in arb_policy(), zone_at in 0..ZONES.len(),
     ) {
         let zone = zone(ZONES[zone_at]);

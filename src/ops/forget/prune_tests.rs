@@ -38,7 +38,7 @@ fn sample() -> (Lab, SnapshotId, Vec<u8>) {
 /// A mark that did not count the snapshot as a root has condemned all its packs, and died before it
 /// deleted the forgotten object.
 #[test]
-fn what_came_back_from_condemned_packs_is_kept() {
+fn a_snapshot_brought_back_from_condemned_packs_is_kept() {
     let (lab, id, stream) = sample();
     let repo = lab.open();
     forget(&repo, id).expect("forgotten");
@@ -71,7 +71,7 @@ fn what_came_back_from_condemned_packs_is_kept() {
 }
 
 #[test]
-fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
+fn a_swept_snapshot_cannot_return_and_a_re_tag_survives() {
     let (lab, id, stream) = sample();
     let repo = lab.open();
     let change = TagChange {
@@ -117,7 +117,7 @@ fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
 }
 
 #[test]
-fn a_crash_while_bringing_back_leaves_a_repository_that_can_be_pruned() {
+fn a_crash_during_an_undelete_leaves_a_prunable_repository() {
     let (lab, id, stream) = sample();
     forget(&lab.open(), id).expect("forgotten");
     lab.store.clock().advance(3600);

@@ -434,7 +434,7 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
 /// The bytes of a forgotten snapshot under their old name would have the store's present time: a
 /// snapshot of last month would become `latest`, and verify would report that it landed too late.
 #[test]
-fn what_is_brought_back_is_as_old_as_it_was() {
+fn an_undeleted_snapshot_keeps_its_time() {
     let lab = Lab::new();
     let repo = lab.open();
     let stream = noise(1, 100_000);
@@ -496,7 +496,7 @@ fn what_is_brought_back_is_as_old_as_it_was() {
 }
 
 #[test]
-fn nothing_is_brought_back_while_a_prune_is_at_work() {
+fn nothing_is_brought_back_while_a_prune_is_running() {
     let lab = Lab::new();
     let repo = lab.open();
     let id = lab.backup(&repo, &noise(1, 5000));
@@ -560,7 +560,7 @@ pub(super) fn packs(store: &dyn Store) -> Vec<PackId> {
 }
 
 #[test]
-fn what_has_lost_its_data_stays_forgotten() {
+fn a_snapshot_without_its_data_stays_forgotten() {
     let lab = Lab::new();
     let repo = lab.open();
     write(&lab.tree().join("a"), &noise(3, 1000));

@@ -96,7 +96,7 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
 /// A snapshot that landed late and lacks data must not be tagged: the new object would no longer
 /// look late. A complete one may be tagged, since after a copy without times all of them look late.
 #[test]
-fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one() {
+fn a_late_snapshot_that_lacks_data_cannot_be_tagged() {
     let lab = Lab::new();
     let repo = lab.open();
     let id = lab.backup(&repo, &noise(1, 5000));
@@ -184,7 +184,7 @@ fn a_forgotten_snapshot_is_not_missed() {
 }
 
 #[test]
-fn who_may_not_write_can_still_ask() {
+fn a_dry_run_works_on_a_read_only_store() {
     let lab = Lab::new();
     for _ in 0..4 {
         lab.store.clock().advance(DAY);
@@ -220,7 +220,7 @@ fn who_may_not_write_can_still_ask() {
 }
 
 #[test]
-fn a_re_tag_and_an_undeleted_snapshot_say_what_the_original_lacks() {
+fn re_tagged_and_undeleted_snapshots_keep_the_original_s_marks() {
     let lab = Lab::new();
     let repo = lab.open();
     for file in ["a/keep", "a/x.log", "own/file"] {
