@@ -9,7 +9,7 @@ use super::tests::{World, assert_equal, clean, options, what};
 use super::*;
 
 #[test]
-fn only_what_is_newer_in_the_snapshot_is_written() {
+fn only_entries_that_are_newer_in_the_snapshot_are_written() {
     let world = World::new();
     let names = [
         "absent",
@@ -129,7 +129,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
     world.backup();
 
     let own = world.from("a").into_os_string();
-    let asked = |source: Option<&str>, path: &str, exclude: &std::ffi::OsStr| {
+    let restore_excluding = |source: Option<&str>, path: &str, exclude: &std::ffi::OsStr| {
         let options = RestoreOptions {
             exclude: vec![exclude.to_owned()],
             ..options()
@@ -144,7 +144,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
 
     for pattern in [own.as_os_str(), "tree/a".as_ref(), "/tree/a".as_ref()] {
         for (source, path) in [(None, ""), (Some("tree"), ""), (Some("tree"), "a")] {
-            let error = asked(source, path, pattern)
+            let error = restore_excluding(source, path, pattern)
                 .expect_err("refused")
                 .to_string();
             assert!(
@@ -157,7 +157,10 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
 
     // A name at the root of a source, a different name, and the right forms.
     for pattern in ["dump/y", "trees/a", "/a", "a", "!tree", "tree/"] {
-        assert!(asked(None, "", pattern.as_ref()).is_ok(), "{pattern}");
+        assert!(
+            restore_excluding(None, "", pattern.as_ref()).is_ok(),
+            "{pattern}"
+        );
     }
 }
 
@@ -170,7 +173,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
     }
     world.backup();
 
-    let asked =
+    let restore_matching =
         |source: Option<&str>, path: &str, include: &[&str], exclude: &[&str], dry_run: bool| {
             let patterns = |all: &[&str]| all.iter().map(Into::into).collect();
             let options = RestoreOptions {
@@ -215,13 +218,13 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
             (Some("tree"), "", &["z", "!nosuch"], &["nosuch-either"], &[]),
             (Some("dump"), "", &["dump"], &[], &["dump"]),
         ] {
-            let (found, _) = asked(source, path, include, exclude, dry_run);
+            let (found, _) = restore_matching(source, path, include, exclude, dry_run);
             assert_eq!(found, unmatched, "{include:?} {exclude:?} {path}");
         }
     }
 
     assert_eq!(
-        asked(Some("tree"), "", &["z", "!z"], &[], true),
+        restore_matching(Some("tree"), "", &["z", "!z"], &[], true),
         (Vec::new(), 0)
     );
 }

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_is_known_and_nothing_else() {
+    fn exactly_the_added_names_are_known() {
         let claimed = ClaimedNames::new();
         let dir = |n: u64| RelPath::from_slashed(format!("d{n}").as_bytes()).expect("a path");
         for n in 0..20_000 {

@@ -282,7 +282,7 @@ fn a_hostile_snapshot_cannot_write_outside() {
 }
 
 #[test]
-fn content_that_is_not_what_it_says_is_named() {
+fn content_that_contradicts_its_entry_is_reported() {
     let world = World::new();
     commit(&world, |put| {
         let id = put(ChunkClass::Data, &noise(1, 5000));
@@ -379,7 +379,7 @@ fn content_that_is_not_what_it_says_is_named() {
 }
 
 #[test]
-fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
+fn an_unreadable_page_is_reported_and_deletes_nothing() {
     let world = World::new();
     for number in 0..2000 {
         world.write(&format!("{number:04}-{}", "n".repeat(60)), b"x");

@@ -71,7 +71,7 @@ fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
 }
 
 #[test]
-fn why_a_source_accounts_for_nothing() {
+fn checkpoints_and_repaired_sources_account_for_nothing() {
     let world = World::new();
     world.write("a/file", b"1");
     world.backup();
@@ -96,7 +96,7 @@ fn why_a_source_accounts_for_nothing() {
 
 /// A protected directory is inside the target, or the target is inside a protected directory.
 #[test]
-fn what_is_in_use_is_neither_deleted_nor_restored_into() {
+fn protected_directories_are_not_deleted_or_restored_into() {
     let world = World::new();
     world.write("a/file", b"1");
     world.backup();
@@ -156,7 +156,7 @@ impl crate::observe::Observer for Renames {
 }
 
 #[test]
-fn what_was_renamed_during_the_walk_is_not_deleted() {
+fn an_entry_renamed_during_the_walk_is_not_deleted() {
     use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 
     for later in ["b/file", "file-b"] {

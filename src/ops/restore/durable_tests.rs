@@ -61,7 +61,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn what_was_cut_off_before_the_sync_does_not_look_finished() {
+fn a_file_cut_off_before_the_sync_does_not_look_finished() {
     let world = World::new();
     let now = SystemTime::now();
     let second = Duration::from_secs(1);
@@ -120,7 +120,7 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
 }
 
 #[test]
-fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
+fn a_file_that_is_never_replaced_gets_its_name_once_complete() {
     let world = World::new();
     for number in 0..300 {
         world.write(
@@ -191,7 +191,7 @@ fn every_way_of_syncing_gives_the_same() {
 }
 
 #[test]
-fn verify_compares_what_is_kept_and_writes_again_what_differs() {
+fn verify_compares_kept_files_and_rewrites_those_that_differ() {
     let world = World::new();
     world.write("big", &noise(1, 900_000));
     world.write("literal", b"some bytes");
@@ -305,7 +305,7 @@ fn verify_finds_any_changed_byte() {
 }
 
 #[test]
-fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
+fn leftovers_of_a_killed_restore_are_removed_and_not_backed_up() {
     let world = World::new();
     world.write("a/file", b"1");
     world.write("b/file", b"2");
@@ -337,14 +337,15 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         .map(|tree| SourceSpec::Tree(Box::new(tree)))
         .collect();
     let backed = BackupOptions::new("host", sources);
-    let said = Recording::default();
-    backup(&world.repo(), backed, &said, &Cancel::new()).expect("backup");
+    let observer = Recording::default();
+    backup(&world.repo(), backed, &observer, &Cancel::new()).expect("backup");
     assert!(
-        said.problems()
+        observer
+            .problems()
             .iter()
             .any(|problem| problem.message.contains("2 unfinished files")),
         "{:?}",
-        said.problems()
+        observer.problems()
     );
 
     let copy = RestoreTarget::Directory(world.to("copy"));
@@ -419,7 +420,7 @@ fn a_dry_run_lists_what_it_would_do() {
 }
 
 #[test]
-fn a_target_that_is_made_is_what_it_stands_for() {
+fn a_created_target_gets_the_mode_and_time_of_its_source() {
     let world = World::new();
     world.write("a/f", b"1");
     world.write("a/g", b"1");

@@ -581,7 +581,7 @@ impl<'a> RestoreJob<'a> {
                 let is_directory = first.as_ref().is_none_or(Entry::is_directory);
                 let owner = match self.options.owner {
                     OwnerPolicy::Names if source.numeric_owners => OwnerPolicy::Numeric,
-                    asked => asked,
+                    owner => owner,
                 };
 
                 let place = if is_directory {

@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_survives_the_sorter() {
+    fn an_unsettled_file_survives_the_sorter() {
         for (seconds, nanos) in [(0, 0), (-5, 999_999_999), (i64::MAX, 1), (i64::MIN, 2)] {
             let mtime = Timestamp::new(seconds, nanos).expect("a time");
             let file = UnsettledFile {

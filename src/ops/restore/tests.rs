@@ -486,7 +486,7 @@ fn a_stream_comes_out_through_windows_of_any_size() {
 }
 
 #[test]
-fn what_is_there_is_treated_as_asked() {
+fn the_overwrite_rule_decides_about_existing_entries() {
     let world = World::new();
     world.write("file", &noise(1, 1000));
     world.write("directory/in", b"x");
@@ -668,7 +668,7 @@ fn a_selector_chooses_entries() {
 }
 
 #[test]
-fn files_of_another_size_are_replaced_beside_a_program_at_work() {
+fn if_size_differs_replaces_only_files_of_another_size() {
     let world = World::new();
     for name in ["torn", "same", "new", "directory/in"] {
         world.write(name, b"12345");
