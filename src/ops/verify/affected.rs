@@ -91,7 +91,7 @@ pub(in crate::ops) struct AffectedVisitor<'a> {
     /// Generation of the index that has these numbers.
     generation: u64,
     /// Chunks with a finding, at most [`LISTED_MAX`].
-    told: HashSet<ChunkId>,
+    reported: HashSet<ChunkId>,
 }
 
 impl<'a> AffectedVisitor<'a> {
@@ -102,7 +102,7 @@ impl<'a> AffectedVisitor<'a> {
             damage,
             good_lists: ChunkBits::default(),
             generation: 0,
-            told: HashSet::new(),
+            reported: HashSet::new(),
         }
     }
 
@@ -196,8 +196,8 @@ impl<'a> AffectedVisitor<'a> {
                 (FindingKind::RunUnreadable, id, why)
             }
         };
-        let is_listed = self.told.len() < LISTED_MAX || !objects.report.has(kind);
-        if is_listed && self.told.insert(id) {
+        let is_listed = self.reported.len() < LISTED_MAX || !objects.report.has(kind);
+        if is_listed && self.reported.insert(id) {
             let name = if kind == FindingKind::ChunkUnresolved {
                 "chunk"
             } else {

@@ -44,7 +44,7 @@ pub(super) fn read_packs(
     let checks = check_all(
         repo,
         &plan,
-        &objects.told,
+        &objects.digests,
         options.max_time,
         workers,
         observer,
@@ -79,7 +79,7 @@ pub(super) fn read_packs(
 pub(in crate::ops) fn check_all(
     repo: &Repository,
     plan: &[(PackRow, u64)],
-    told: &HashMap<PackId, [u8; 32]>,
+    digests: &HashMap<PackId, [u8; 32]>,
     max_time: Option<Duration>,
     workers: usize,
     observer: &dyn Observer,
@@ -101,7 +101,7 @@ pub(in crate::ops) fn check_all(
             if is_late || cancel.is_cancelled() || failed.is_set() {
                 return;
             }
-            match check_pack(repo, pack, *size, told.get(&pack.id), observer, cancel) {
+            match check_pack(repo, pack, *size, digests.get(&pack.id), observer, cancel) {
                 Ok(check) => note(repo, &done, n, check, observer),
                 Err(err) => failed.set(err),
             }

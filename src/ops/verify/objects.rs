@@ -29,7 +29,7 @@ pub(super) struct ListedObjects {
     /// Snapshots that open, newest first.
     pub snapshots: Vec<StoredSnapshot>,
     /// A hash of each pack's frames and chunks as the segments list them.
-    pub told: HashMap<PackId, [u8; 32]>,
+    pub digests: HashMap<PackId, [u8; 32]>,
     /// Held packs in the store, and their sizes there.
     pub packs: Vec<(PackRow, u64)>,
     /// Number of dropped packs in the store.
@@ -42,7 +42,7 @@ impl ListedObjects {
         Self {
             report: VerifyReport::default(),
             snapshots,
-            told: HashMap::new(),
+            digests: HashMap::new(),
             packs: Vec::new(),
             dropped_and_there: 0,
         }
@@ -305,8 +305,8 @@ impl ListedObjects {
 
     fn note_pack(&mut self, segment: &ObjectKey, pack: &PackInfo) {
         let digest = digest(pack);
-        let told = *self.told.entry(pack.id).or_insert(digest);
-        if told != digest {
+        let first_digest = *self.digests.entry(pack.id).or_insert(digest);
+        if first_digest != digest {
             let what = format!(
                 "its record of {} differs from another segment's",
                 ObjectKey::Pack(pack.id)

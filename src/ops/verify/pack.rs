@@ -37,13 +37,13 @@ pub(in crate::ops) struct PackCheck {
     pub unreadable_now: bool,
 }
 
-/// Reads and checks a whole pack. The argument `told` is the hash of its frames and chunks as the
-/// segments list them.
+/// Reads and checks a whole pack. The argument `listed_digest` is the hash of its frames and chunks
+/// as the segments list them.
 pub(super) fn check_pack(
     repo: &Repository,
     pack: &PackRow,
     size: u64,
-    told: Option<&[u8; 32]>,
+    listed_digest: Option<&[u8; 32]>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PackCheck, Error> {
@@ -69,7 +69,7 @@ pub(super) fn check_pack(
         check,
     };
 
-    let result = pass.run(pack, told);
+    let result = pass.run(pack, listed_digest);
     let mut check = pass.check;
 
     if repo.config().parity.is_some() {
@@ -143,9 +143,9 @@ struct FrameCheck {
 }
 
 impl PackPass<'_> {
-    fn run(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<(), Error> {
+    fn run(&mut self, pack: &PackRow, listed_digest: Option<&[u8; 32]>) -> Result<(), Error> {
         let head = self.head()?;
-        let frames = self.frames(pack, told)?;
+        let frames = self.frames(pack, listed_digest)?;
         let mut broken: Vec<(u32, String)> = Vec::new();
         let mut wrong: Vec<String> = Vec::new();
         for (number, frame) in (0..).zip(&frames) {
@@ -229,11 +229,11 @@ impl PackPass<'_> {
     fn frames(
         &mut self,
         pack: &PackRow,
-        told: Option<&[u8; 32]>,
+        listed_digest: Option<&[u8; 32]>,
     ) -> Result<Vec<FrameCheck>, Error> {
         match self.repo.read_directory(&self.check.id, self.size) {
             Ok(info) => {
-                let agrees = told.is_none_or(|told| *told == digest(&info))
+                let agrees = listed_digest.is_none_or(|listed| *listed == digest(&info))
                     && info.frames.len() == pack.frames as usize;
                 if !agrees {
                     let what = "its directory differs from the index segments";

@@ -83,7 +83,7 @@ fn flipped(lab: &Lab, key: &ObjectKey, at: usize) -> Lab {
 /// query of the shared index. The index has a pack that the listing cannot have. This was once
 /// reported as damage.
 #[test]
-fn what_is_stored_meanwhile_is_not_missing() {
+fn a_pack_stored_during_a_verify_is_not_missing() {
     let (lab, stream) = sample();
     let lab = Arc::new(lab);
     let other = Arc::clone(&lab);
@@ -226,7 +226,7 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
 }
 
 #[test]
-fn what_is_gone_is_missed_by_name() {
+fn deleted_objects_are_reported_by_name() {
     let (lab, stream) = sample();
     for (key, _) in keys(&lab) {
         let fork = lab.fork();
@@ -259,7 +259,7 @@ fn what_is_gone_is_missed_by_name() {
                     observer
                         .problems()
                         .iter()
-                        .any(|told| told.subject == key.to_string())
+                        .any(|problem| problem.subject == key.to_string())
                 );
             }
             ObjectKey::Segment(_) => {
@@ -462,7 +462,7 @@ fn twenty_samples_of_a_twentieth_cover_all() {
 }
 
 #[test]
-fn late_and_vanished_snapshots_are_told() {
+fn late_and_vanished_snapshots_are_reported() {
     let (lab, _) = sample();
     let repo = lab.open();
     let options = VerifyOptions::default();
@@ -535,7 +535,7 @@ fn late_and_vanished_snapshots_are_told() {
 /// The oldest snapshot was once remembered as the last one, so that the loss of the newest was
 /// noticed only on the machine that made it.
 #[test]
-fn the_newest_snapshot_is_the_one_that_is_remembered() {
+fn the_newest_snapshot_is_remembered() {
     let (lab, _) = sample();
     let repo = lab.open();
     let cache = tempfile::tempdir().expect("a directory");
@@ -614,7 +614,7 @@ fn a_slots_good_copy_opens_and_mends_the_bad_one() {
 }
 
 #[test]
-fn a_slot_of_which_neither_copy_is_whole_is_not_for_the_repair_of_copies() {
+fn key_slots_without_a_whole_copy_need_icecore_key_remove() {
     let (lab, _) = sample();
     let name = keys(&lab).into_iter().find_map(|(key, _)| match key {
         ObjectKey::KeySlot(name, _) => Some(name),
