@@ -43,7 +43,7 @@ fn paths(lacking: Option<&LackingReport>) -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn what_the_counts_announce_is_listed() {
+fn the_list_agrees_with_the_counts() {
     let lab = Lab::new();
     for name in ["a/keep", "a/b/cache/x", "c/cache/x", "d/e/f"] {
         write(&lab.tree().join(name), b"1");
@@ -68,7 +68,7 @@ fn what_the_counts_announce_is_listed() {
 }
 
 #[test]
-fn a_long_list_is_cut_and_says_so() {
+fn a_long_list_is_cut_and_marked_as_cut() {
     let lab = Lab::new();
     for number in 0..LACKING_PATHS_MAX + 1 {
         write(&lab.tree().join(format!("{number:03}/cache/x")), b"1");

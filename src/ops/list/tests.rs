@@ -97,7 +97,7 @@ fn ls_lists_sources_directories_and_files() {
 /// The error for a missing path names the obstacle in every command, and the listing that it
 /// advises works.
 #[test]
-fn a_path_that_is_not_there_is_told_why() {
+fn the_error_for_a_missing_path_names_the_obstacle() {
     let (lab, repo) = sample();
     std::os::unix::fs::symlink("x", lab.tree().join("a/link")).expect("a link");
     lab.backup(&repo, b"a dump");
@@ -166,7 +166,7 @@ fn a_removal_above_the_path_hides_it() {
 }
 
 #[test]
-fn find_tells_each_snapshot_that_holds_a_path() {
+fn find_lists_each_snapshot_that_holds_a_path() {
     let (lab, repo) = sample();
     std::fs::remove_file(lab.tree().join("a/x/1.txt")).expect("removed");
     lab.backup(&repo, b"");
@@ -241,7 +241,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
         FindReport::default()
     );
 
-    for (bad, said) in [
+    for (bad, expected) in [
         ("[", "the pattern, '['"),
         ("", "the pattern, ''"),
         ("!y", "write '\\!y'"),
@@ -250,7 +250,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
             .expect_err("it can match nothing")
             .to_string();
         assert!(
-            error.contains(said) && !error.contains("exclude"),
+            error.contains(expected) && !error.contains("exclude"),
             "{bad}: {error}"
         );
     }
@@ -282,7 +282,7 @@ fn cat_gives_streams_files_and_directories() {
 /// Data that does not fit into a plain header: odd and long names, nanoseconds, attributes, times
 /// before 1970.
 #[test]
-fn tar_holds_what_is_hard_to_hold() {
+fn tar_holds_entries_that_need_extended_headers() {
     let lab = Lab::new();
     let repo = lab.open();
     let writer = lease(&repo);
