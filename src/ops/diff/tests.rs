@@ -146,7 +146,7 @@ fn naive(old: &State, new: &State) -> Vec<(RelPath, PathChange)> {
         .collect()
 }
 
-fn told(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, PathChange)> {
+fn list_changes(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, PathChange)> {
     let mut out = Vec::new();
     let mut each = |item: DiffItem<'_>| {
         out.push((item.path.clone(), item.change));
@@ -169,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_says_what_two_maps_say(
+    fn a_diff_equals_the_difference_of_two_maps(
         base in proptest::collection::vec(op(), 1..25),
         common in proptest::collection::vec(op(), 0..6),
         one in proptest::collection::vec(op(), 0..6),
@@ -205,8 +205,8 @@ proptest! {
         let other = if shares { take(&[3, 1, 0]) } else { take(&[4]) };
         let b = commit(&repo, lease(&repo), vec![("t", tree_kind(&other))]);
 
-        prop_assert_eq!(told(&repo, &a.to_string(), &b.to_string()), naive(&left, &right));
-        prop_assert_eq!(told(&repo, &b.to_string(), &a.to_string()), naive(&right, &left));
+        prop_assert_eq!(list_changes(&repo, &a.to_string(), &b.to_string()), naive(&left, &right));
+        prop_assert_eq!(list_changes(&repo, &b.to_string(), &a.to_string()), naive(&right, &left));
     }
 }
 
@@ -225,7 +225,7 @@ fn real_backups_and_streams_are_compared() {
     write(&tree.join("d9/new"), b"new");
     let new = lab.backup(&repo, &noise(901, 60_000)).to_string();
 
-    let changes = told(&repo, &old, &new);
+    let changes = list_changes(&repo, &old, &new);
     let count = |wanted| {
         changes
             .iter()
@@ -246,5 +246,5 @@ fn real_backups_and_streams_are_compared() {
         RelPath::from_slashed(b"d9/new").expect("legal"),
         PathChange::Added
     )));
-    assert!(told(&repo, &new, &new).is_empty());
+    assert!(list_changes(&repo, &new, &new).is_empty());
 }
