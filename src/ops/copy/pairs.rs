@@ -19,7 +19,7 @@ pub(super) struct EntryPairs<'r, 'a> {
     order: VecDeque<ChunkId>,
     known: HashMap<ChunkId, (ChunkId, u32)>,
     /// Number of queries, and of chunks read.
-    asked: usize,
+    queries: usize,
     read: usize,
     ended: bool,
 }
@@ -35,7 +35,7 @@ impl<'r, 'a> EntryPairs<'r, 'a> {
             to: ContentReader::new(to_reader, to),
             order: VecDeque::new(),
             known: HashMap::new(),
-            asked: 0,
+            queries: 0,
             read: 0,
             ended: from.size != to.size,
         }
@@ -44,8 +44,8 @@ impl<'r, 'a> EntryPairs<'r, 'a> {
     /// Returns the chunk's name in the destination if the chunk is near the current position. If
     /// one of the old contents cannot be read, the pairs end there.
     pub fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkId>, RepoError> {
-        self.asked += 1;
-        while !self.ended && self.read < self.asked + AHEAD {
+        self.queries += 1;
+        while !self.ended && self.read < self.queries + AHEAD {
             match self.step() {
                 Err(err) if err.is_unavailable() => self.ended = true,
                 other => other?,

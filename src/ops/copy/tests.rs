@@ -271,7 +271,7 @@ fn a_newer_snapshot_costs_what_is_new() {
 }
 
 #[test]
-fn an_interrupted_copy_goes_on() {
+fn an_interrupted_copy_is_resumed() {
     let (from, to, ids) = sample();
     let mut ended = false;
     for writes in 0..60 {
@@ -372,7 +372,7 @@ fn packs(store: &MemoryStore) -> Vec<PackId> {
 }
 
 #[test]
-fn what_cannot_be_read_whole_is_named_and_left_out() {
+fn unreadable_snapshots_are_reported_and_not_copied() {
     let (from, to, ids) = sample();
     let before = packs(&from.store);
     write(&from.tree().join("late"), &noise(55, 9_000));
@@ -547,7 +547,7 @@ fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
 }
 
 #[test]
-fn a_copy_says_what_its_original_lacks() {
+fn a_copy_keeps_the_marks_of_its_original() {
     let from = Lab::new();
     let to = Lab::new();
     let expected = in_part(&from);
