@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_good_backup_of_each_source_is_told() {
+    fn the_last_good_backup_of_each_source_is_reported() {
         let lab = Lab::new();
         let repo = lab.open();
         let (empty, problems) = ask(&repo, Some(1));

@@ -110,7 +110,7 @@ fn two_paths_of_one_name_are_two_sources() {
 }
 
 #[test]
-fn a_path_that_was_left_for_another_is_no_source_any_more() {
+fn a_path_that_a_source_moved_away_from_is_no_longer_listed() {
     let world = World::new(&["a", "b", "c"]);
     world.back_up("a", false);
     world.back_up("a", false);
