@@ -88,12 +88,12 @@ fn suspects<'s>(
     found: &'s StoredSnapshot,
     source: Option<&'s str>,
 ) -> impl Iterator<Item = (&'s SourceRecord, &'s str)> {
-    let asked = found
+    let records = found
         .snapshot
         .sources
         .iter()
         .filter(move |one| source.is_none_or(|name| one.name == name));
-    asked.filter_map(|one| Some((one, one.suspect.as_deref()?)))
+    records.filter_map(|one| Some((one, one.suspect.as_deref()?)))
 }
 
 fn report_suspect(

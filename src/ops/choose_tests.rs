@@ -95,20 +95,20 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
 }
 
 #[test]
-fn what_is_suspect_is_handed_out_with_a_warning() {
+fn a_suspect_snapshot_is_returned_with_a_warning() {
     let lab = Lab::new();
     let good = add(&lab, "web", &[("db", None), ("etc", None)]);
     let bad = add(&lab, "web", &[("db", Some("much smaller")), ("etc", None)]);
 
     for source in [None, Some("db")] {
-        let (found, told) = ask(&lab, "latest", &own("web"), source);
+        let (found, problems) = ask(&lab, "latest", &own("web"), source);
         let line = format!(
             "snapshot {} is suspect: db: much smaller; the last good one is {}",
             bad.short(),
             good.short()
         );
         assert_eq!(
-            (found, told),
+            (found, problems),
             (Ok(bad), vec![(Severity::Missing, line.clone())])
         );
         // Chosen by its id: only a note, because the user has seen that it is suspect.
@@ -125,17 +125,17 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
     );
 
     let other = add(&lab, "other", &[("db", Some("a fifth"))]);
-    let (found, told) = ask(&lab, "latest", &own("other"), Some("db"));
+    let (found, problems) = ask(&lab, "latest", &own("other"), Some("db"));
     assert!(
-        found == Ok(other) && told[0].1.ends_with("a fifth; there is no good one"),
-        "{told:?}"
+        found == Ok(other) && problems[0].1.ends_with("a fifth; there is no good one"),
+        "{problems:?}"
     );
 }
 
 /// On a new machine with another name, no snapshot of the old machine was found, and no message
 /// said where they were.
 #[test]
-fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
+fn a_host_without_snapshots_gets_those_of_the_only_other_host() {
     let lab = Lab::new();
     let (none, _) = ask(&lab, "latest", &own("new"), None);
     assert_eq!(
@@ -172,7 +172,7 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
 }
 
 #[test]
-fn a_prefix_that_names_nothing_or_several_says_what_there_is() {
+fn the_error_for_an_unmatched_id_gives_the_reason() {
     let lab = Lab::new();
     let ids: Vec<SnapshotId> = (0..3).map(|_| add(&lab, "h", &[("a", None)])).collect();
     let ask = |text: &str| {
@@ -250,7 +250,7 @@ fn a_path_without_a_source_is_answered_with_the_form() {
 /// The store's clock was a year ahead for an hour: a snapshot built on one from that hour is still
 /// newer.
 #[test]
-fn what_was_built_on_a_snapshot_is_newer_whatever_the_clock_said() {
+fn a_snapshot_is_newer_than_its_parent_despite_the_clock() {
     let lab = Lab::new();
     let repo = lab.open();
     let on = |parents: Vec<SnapshotId>| {

@@ -21,13 +21,13 @@ pub(super) fn report_lost(
                 .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     };
 
-    let mut told = 0;
+    let mut named = 0;
     for path in lost
         .paths
         .iter()
         .filter(|path| path.source == source && is_below(&path.path))
     {
-        told += 1;
+        named += 1;
         let what = match path.bytes {
             Some(bytes) => {
                 format!("{bytes} bytes of it were lost before a repair and read as zeros")
@@ -47,5 +47,5 @@ pub(super) fn report_lost(
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }
 
-    told + unnamed
+    named + unnamed
 }

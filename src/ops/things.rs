@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_of_an_old_record_fits_what_ends_with_it() {
+    fn an_old_relative_path_fits_absolute_paths_that_end_with_it() {
         for (relative, absolute, fits) in [
             ("data", "/home/alice/data", true),
             ("./data/", "/home/alice/data", true),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_stream_the_program_counts() {
+    fn streams_are_compared_by_program() {
         let thing = |words: &[&str]| {
             SourceThing::command(
                 &words

@@ -229,7 +229,7 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
 /// A prune, even without a grace period, keeps data that a vanished snapshot may need, until it is
 /// acknowledged: the object may come back from another copy of the repository.
 #[test]
-fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
+fn a_prune_keeps_data_that_a_vanished_snapshot_may_need() {
     let lab = Lab::new();
     let made = history(&lab, &lab.open(), 3);
     let key = ObjectKey::Snapshot(made[2]);
@@ -316,7 +316,7 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
 /// snapshot seemed to be the newest, and the machine remembered that one instead. Then the new
 /// snapshot is deleted.
 #[test]
-fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
+fn a_snapshot_committed_under_a_slow_clock_is_missed() {
     let lab = Lab::new();
     // A stream has no parent that would show which snapshot came first.
     let stream = |seed| {
@@ -345,7 +345,7 @@ fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
 
 /// The snapshot comes back: part of a medium was not mounted, or a listing lacked it.
 #[test]
-fn one_that_turns_up_again_is_not_missed() {
+fn a_snapshot_that_reappears_is_not_missed() {
     let lab = Lab::new();
     let made = history(&lab, &lab.open(), 2);
     let key = ObjectKey::Snapshot(made[1]);
@@ -400,7 +400,7 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
 /// A snapshot vanishes between the listing of a backup and its commit: the new snapshot does not
 /// silently replace it. A stream has no parent whose existence the commit would check.
 #[test]
-fn one_that_vanishes_during_a_backup_is_noticed() {
+fn a_snapshot_that_vanishes_during_a_backup_is_noticed() {
     let lab = Lab::new();
     let repo = lab.open();
     // Other bytes each time, so that a pack is put.
@@ -438,7 +438,7 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
 /// merged into another one since. No machine reports it, neither with an index that knew it nor
 /// with a new one.
 #[test]
-fn what_another_machine_forgot_and_swept_is_not_missed() {
+fn a_snapshot_that_another_machine_swept_is_not_missed() {
     let lab = Lab::new();
     let dir = tempfile::tempdir().expect("a directory");
     let made = history(&lab, &lab.open(), 3);
@@ -488,7 +488,7 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
 
 /// Another machine may have listed a snapshot before its writer withdrew it.
 #[test]
-fn what_was_withdrawn_is_not_missed() {
+fn a_withdrawn_snapshot_is_not_missed() {
     let lab = Lab::new();
     let dir = tempfile::tempdir().expect("a directory");
     let made = history(&lab, &lab.open(), 1)[0];
