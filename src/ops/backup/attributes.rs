@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_as_the_parent_has_it() {
+    fn unreadable_attributes_keep_their_previous_values() {
         let unread = |names: Option<Vec<&str>>| UnreadXattrs {
             names: names.map(|names| {
                 names
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn more_attributes_than_an_entry_holds_cost_the_surplus() {
+    fn surplus_attributes_are_dropped() {
         let value = vec![7; 4096];
         let mut xattrs: Vec<ExtendedAttribute> = (0..100)
             .map(|n| inline(&format!("user.{n:03}"), &value))

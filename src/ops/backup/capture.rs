@@ -33,7 +33,7 @@ pub(super) struct FileJob {
     pub is_racy: bool,
     /// The window for `is_racy`: see [`SourceStat::is_racy`].
     pub window_seconds: i64,
-    pub parent: Option<Box<Entry>>,
+    pub previous: Option<Box<Entry>>,
     pub node: Option<Arc<DirectoryNode>>,
 }
 
@@ -49,9 +49,9 @@ impl Drop for FileJob {
 
 impl FileJob {
     pub fn was_directory(&self) -> bool {
-        self.parent
+        self.previous
             .as_ref()
-            .is_some_and(|parent| parent.is_directory())
+            .is_some_and(|previous| previous.is_directory())
     }
 }
 
@@ -103,7 +103,7 @@ impl NamedFile {
     }
 
     /// Returns the paths as text for a message, or `None` if there are none.
-    pub fn told(&self) -> Option<String> {
+    pub fn text(&self) -> Option<String> {
         let more = match self.count - self.first.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -223,9 +223,9 @@ impl<'a> TreeShared<'a> {
 
         if job.path.is_root() && reading.content.size == 0 {
             let had = job
-                .parent
+                .previous
                 .as_ref()
-                .and_then(|parent| parent.content())
+                .and_then(|previous| previous.content())
                 .is_some_and(|old| old.size > 0);
             let refused = if had {
                 self.refuse_emptiness("it is empty, and was not in the last snapshot")
@@ -235,7 +235,7 @@ impl<'a> TreeShared<'a> {
             refused.map_err(CutError::Refused)?;
         }
 
-        let old = job.parent.as_ref().and_then(|parent| parent.meta());
+        let old = job.previous.as_ref().and_then(|previous| previous.meta());
         let described = describe(&reading.stat, self.owners, file.xattrs(), old, writers)?;
         let DescribedEntry { meta, lacks } = described;
         let mut flags = self.flags(job, hash.as_ref(), &reading);
@@ -285,30 +285,30 @@ impl<'a> TreeShared<'a> {
     }
 
     fn add(&self, job: &FileJob, entry: Entry) -> Result<(), crate::sys::PathError> {
-        let (which, counter, verb) = match &job.parent {
-            Some(parent) if parent.node == entry.node => {
+        let (which, counter, verb) = match &job.previous {
+            Some(previous) if previous.node == entry.node => {
                 self.count(&self.counts.files_unchanged, Counter::FilesUnchanged);
                 // A file that was read again without a change differs in its flags at most.
-                return if same_entry(parent, &entry) {
+                return if same_entry(previous, &entry) {
                     Ok(())
                 } else {
                     self.sink.put(&entry, false)
                 };
             }
-            Some(parent) if parent.is_file() => {
+            Some(previous) if previous.is_file() => {
                 (&self.counts.files_changed, Counter::FilesChanged, "changed")
             }
             _ => (&self.counts.files_new, Counter::FilesNew, "new"),
         };
 
         self.count(which, counter);
-        if let Some(parent) = job
-            .parent
+        if let Some(previous) = job
+            .previous
             .as_deref()
-            .filter(|parent| parent.content() != entry.content())
+            .filter(|previous| previous.content() != entry.content())
         {
-            self.alarm_of_change(Some(parent), &entry);
-            self.hide(parent);
+            self.alarm_of_change(Some(previous), &entry);
+            self.hide(previous);
         }
 
         if self.observer.wants_detail() {
@@ -329,7 +329,10 @@ impl<'a> TreeShared<'a> {
             (Some(_), Some(false)) => flags = flags.with(EntryFlags::PROVISIONAL),
             // The name could not be checked: a second reading with the same content settles it.
             (Some(_), None) => {
-                let agrees = job.parent.as_ref().and_then(|parent| parent.content());
+                let agrees = job
+                    .previous
+                    .as_ref()
+                    .and_then(|previous| previous.content());
                 if agrees == Some(&reading.content) {
                     flags = flags.with(EntryFlags::SETTLED);
                 }
@@ -351,35 +354,35 @@ impl<'a> TreeShared<'a> {
             // It may have been renamed to a name that the listing did not show.
             node.lacks(MissingNames::Unseen);
         }
-        if let Some(parent) = &job.parent {
-            self.remove(parent)?;
+        if let Some(previous) = &job.previous {
+            self.remove(previous)?;
         }
         Ok(())
     }
 
     /// Adds the removal of the previous entry at this path.
-    pub fn remove(&self, parent: &Entry) -> Result<(), Error> {
+    pub fn remove(&self, previous: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
         if self.observer.wants_detail() {
             self.observer
-                .detail("removed", &Subject::path(&parent.path));
+                .detail("removed", &Subject::path(&previous.path));
         }
-        if was_captured(parent) {
-            self.alarm(&parent.path, "is missing");
+        if was_captured(previous) {
+            self.alarm(&previous.path, "is missing");
         }
-        self.hide(parent);
+        self.hide(previous);
         let entry = Entry {
-            path: parent.path.clone(),
+            path: previous.path.clone(),
             flags: EntryFlags::empty(),
             node: Node::Removed,
         };
-        Ok(self.sink.put(&entry, parent.is_directory())?)
+        Ok(self.sink.put(&entry, previous.is_directory())?)
     }
 
     /// Adds an entry for a path that the user listed and that does not exist, so that the snapshot
     /// names it. The caller reports it. The previous entry is removed like that of any other path
     /// that is gone.
-    pub fn miss(&self, path: &RelPath, parent: Option<&Entry>, why: String) -> Result<(), Error> {
+    pub fn miss(&self, path: &RelPath, previous: Option<&Entry>, why: String) -> Result<(), Error> {
         self.sink.count_incomplete();
 
         let entry = Entry {
@@ -387,18 +390,18 @@ impl<'a> TreeShared<'a> {
             flags: EntryFlags::empty(),
             node: Node::Failed { reason: why },
         };
-        if parent.is_some_and(|parent| same_entry(parent, &entry)) {
+        if previous.is_some_and(|previous| same_entry(previous, &entry)) {
             return Ok(());
         }
 
-        if let Some(gone) = parent.filter(|parent| was_captured(parent)) {
+        if let Some(gone) = previous.filter(|previous| was_captured(previous)) {
             self.count(&self.counts.removed, Counter::Removed);
             self.alarm(path, "is missing");
             self.hide(gone);
         }
         Ok(self
             .sink
-            .put(&entry, parent.is_some_and(Entry::is_directory))?)
+            .put(&entry, previous.is_some_and(Entry::is_directory))?)
     }
 
     /// Raises the alarm if nothing in this source may change.
@@ -409,18 +412,18 @@ impl<'a> TreeShared<'a> {
     }
 
     /// The same, if the path's content or kind differs from the previous entry.
-    pub fn alarm_of_change(&self, parent: Option<&Entry>, now: &Entry) {
-        if parent.is_some_and(|parent| is_other(parent, now)) {
+    pub fn alarm_of_change(&self, previous: Option<&Entry>, now: &Entry) {
+        if previous.is_some_and(|previous| is_other(previous, now)) {
             self.alarm(&now.path, "changed");
         }
     }
 
     /// Counts the content of a previous entry that the new run hides.
-    pub fn hide(&self, parent: &Entry) {
-        if !parent.is_directory() && was_captured(parent) {
+    pub fn hide(&self, previous: &Entry) {
+        if !previous.is_directory() && was_captured(previous) {
             self.counts.gone.fetch_add(1, Ordering::Relaxed);
         }
-        let bytes = parent.content().map_or(0, |content| content.size);
+        let bytes = previous.content().map_or(0, |content| content.size);
         self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -472,12 +475,12 @@ impl<'a> TreeShared<'a> {
     /// `committed`: the files of the last commit, if the source builds on a checkpoint.
     pub fn refuse_nothing_left(
         &self,
-        parent_unreadable: bool,
+        previous_unreadable: bool,
         committed: u64,
     ) -> Result<(), Error> {
         const LEFT: &str = "only directories are left of it, or its rules exclude everything else";
         let gone = committed.max(self.counts.gone.load(Ordering::Relaxed));
-        if parent_unreadable {
+        if previous_unreadable {
             return self.refuse_emptiness(&format!(
                 "{LEFT}; its content in the last snapshot cannot be read"
             ));
@@ -506,18 +509,18 @@ impl<'a> TreeShared<'a> {
         if let Some(node) = &job.node {
             node.revisit();
         }
-        self.fail(&job.path, job.parent.as_deref(), why)
+        self.fail(&job.path, job.previous.as_deref(), why)
     }
 
     /// Records a failure in this snapshot and in all that follow until the path can be read
     /// ([R7](docs/protocol.md#r7)). The previous entry is kept as stale. Without one, a new entry
     /// gives the reason why there is none.
-    pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
+    pub fn fail(&self, path: &RelPath, previous: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
 
-        let usable = parent.filter(|parent| was_captured(parent));
+        let usable = previous.filter(|previous| was_captured(previous));
         let message = match usable {
             Some(_) => {
                 self.alarm(path, "cannot be read");
@@ -529,21 +532,21 @@ impl<'a> TreeShared<'a> {
         self.problem(path, &message);
 
         let entry = match usable {
-            Some(parent) if parent.is_directory() => {
+            Some(previous) if previous.is_directory() => {
                 self.keeps_old.store(true, Ordering::Relaxed);
                 self.sink.count_partial(MissingNames::Unseen);
-                let flags = parent
+                let flags = previous
                     .flags
                     .with(EntryFlags::STALE)
                     .with(MissingNames::Unseen.flags());
                 Entry {
                     flags,
-                    ..parent.clone()
+                    ..previous.clone()
                 }
             }
-            Some(parent) => Entry {
-                flags: parent.flags.with(EntryFlags::STALE),
-                ..parent.clone()
+            Some(previous) => Entry {
+                flags: previous.flags.with(EntryFlags::STALE),
+                ..previous.clone()
             },
             None => Entry {
                 path: path.clone(),
@@ -554,11 +557,11 @@ impl<'a> TreeShared<'a> {
             },
         };
 
-        if parent.is_some_and(|parent| same_entry(parent, &entry)) {
+        if previous.is_some_and(|previous| same_entry(previous, &entry)) {
             return Ok(());
         }
 
-        let was_directory = parent.is_some_and(Entry::is_directory);
+        let was_directory = previous.is_some_and(Entry::is_directory);
         Ok(self
             .sink
             .put(&entry, was_directory || entry.is_directory())?)

@@ -7,12 +7,12 @@
 //! meantime. A crash before the snapshot leaves the previous checkpoint; a crash after it leaves
 //! two, of which the newer counts.
 //!
-//! **A checkpoint of another run as parent.** That run may be alive, and replace or delete its
-//! checkpoint at any time. So the backup first stores a checkpoint of its own with the same runs,
-//! and then checks whether the other one still exists. If it does, these runs had a root at all
-//! times, and ours is one from then on: the other may be deleted. If it does not, ours is withdrawn
-//! and the parents are chosen again. By the same argument each checkpoint replaces the previous
-//! one, which it names as a parent.
+//! **A checkpoint of another run as previous snapshot.** That run may be alive, and replace or
+//! delete its checkpoint at any time. So the backup first stores a checkpoint of its own with the
+//! same runs, and then checks whether the other one still exists. If it does, these runs had a root
+//! at all times, and ours is one from then on: the other may be deleted. If it does not, ours is
+//! withdrawn and the previous snapshots are chosen again. By the same argument each checkpoint
+//! replaces the previous one, which it names as a parent.
 //!
 //! **Deleted at the commit.** Our own checkpoint. Then the checkpoints of this host whose lease has
 //! ended and whose every source is in our snapshot with a scan that started later. No backup would
@@ -26,7 +26,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::capture::TreeCounts;
-use super::parents::PreviousSource;
+use super::previous::PreviousSource;
 use super::runs::RunStack;
 use super::sink::EntrySink;
 use super::tree::counts;
@@ -72,10 +72,10 @@ pub(super) struct Checkpoints<'e> {
 struct CheckpointState {
     finished: Vec<SourceRecord>,
     under_way: Option<UnderWay>,
-    /// Sources that are not captured yet and whose parent is a checkpoint.
+    /// Sources that are not captured yet and whose previous snapshot is a checkpoint.
     inherited: BTreeMap<String, SourceRecord>,
-    /// Parents that are not checkpoints.
-    parents: BTreeSet<SnapshotId>,
+    /// Previous snapshots that are not checkpoints.
+    previous: BTreeSet<SnapshotId>,
     /// Our checkpoint in the store.
     stored: Option<SnapshotId>,
     stored_bytes: u64,
@@ -108,17 +108,21 @@ impl<'e> Checkpoints<'e> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a checkpoint of our own with the runs of all parents that are checkpoints. Returns
-    /// false if one of them was deleted in the meantime: then nothing is changed, and the caller
-    /// chooses the parents again.
-    pub fn inherit(&self, parents: &BTreeMap<String, PreviousSource>) -> Result<bool, RepoError> {
+    /// Stores a checkpoint of our own with the runs of all previous snapshots that are checkpoints.
+    /// Returns false if one of them was deleted in the meantime: then nothing is changed, and the
+    /// caller chooses the previous snapshots again.
+    pub fn inherit(
+        &self,
+        previous_sources: &BTreeMap<String, PreviousSource>,
+    ) -> Result<bool, RepoError> {
         let mut state = self.lock();
-        let (passing, lasting): (Vec<_>, Vec<_>) =
-            parents.iter().partition(|(_, one)| one.is_checkpoint);
+        let (passing, lasting): (Vec<_>, Vec<_>) = previous_sources
+            .iter()
+            .partition(|(_, one)| one.is_checkpoint);
 
-        state.parents = lasting
+        state.previous = lasting
             .into_iter()
-            .map(|(_, parent)| parent.snapshot)
+            .map(|(_, previous)| previous.snapshot)
             .collect();
 
         let Some(lease) = self.lease.filter(|_| !passing.is_empty()) else {
@@ -127,9 +131,12 @@ impl<'e> Checkpoints<'e> {
 
         let records = passing
             .iter()
-            .map(|(_, parent)| parent.record.clone())
+            .map(|(_, previous)| previous.record.clone())
             .collect();
-        let ids = passing.iter().map(|(_, parent)| parent.snapshot).collect();
+        let ids = passing
+            .iter()
+            .map(|(_, previous)| previous.snapshot)
+            .collect();
         match self
             .repo
             .put_checkpoint(lease, snapshot_of(self.head, ids, records))
@@ -141,12 +148,13 @@ impl<'e> Checkpoints<'e> {
 
         state.inherited = passing
             .into_iter()
-            .map(|(name, parent)| (name.clone(), parent.record.clone()))
+            .map(|(name, previous)| (name.clone(), previous.record.clone()))
             .collect();
         Ok(true)
     }
 
-    /// Returns our checkpoint in the store. It replaces the parents that were checkpoints.
+    /// Returns our checkpoint in the store. It replaces the previous snapshots that were
+    /// checkpoints.
     pub fn stored(&self) -> Option<SnapshotId> {
         self.lock().stored
     }
@@ -161,7 +169,7 @@ impl<'e> Checkpoints<'e> {
         self.lock().under_way = Some(tree);
     }
 
-    /// Removes a source whose parent is damaged from all checkpoints to come.
+    /// Removes a source whose previous snapshot is damaged from all checkpoints to come.
     pub fn disown(&self, source: &str) {
         let mut state = self.lock();
         state.inherited.remove(source);
@@ -262,7 +270,12 @@ impl<'e> Checkpoints<'e> {
         feed.publish()?;
 
         // It names the previous checkpoint as a parent, so that it may replace it.
-        let parents = state.parents.iter().chain(&state.stored).copied().collect();
+        let parents = state
+            .previous
+            .iter()
+            .chain(&state.stored)
+            .copied()
+            .collect();
         let checkpoint = snapshot_of(self.head, parents, state.sources());
         Ok(self.repo.put_checkpoint(lease, checkpoint).map(|stored| {
             let old = state.stored;

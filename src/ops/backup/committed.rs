@@ -4,7 +4,7 @@
 //! of a backup that was interrupted or refused may already lack everything that the source has
 //! lost, and a second try would then be accepted.
 
-use super::cursor::{PreviousEntries, parent_error};
+use super::cursor::{PreviousEntries, previous_error};
 use super::walk::WalkError;
 use super::watch::was_captured;
 use crate::format::{RunRef, SourceKind, SourceRecord};
@@ -23,7 +23,7 @@ impl<'a> CommittedCapture<'a> {
     /// Returns true if the capture has entries below its root.
     ///
     /// # Errors
-    /// [`WalkError::Parent`] if its lists cannot be read.
+    /// [`WalkError::Previous`] if its lists cannot be read.
     pub fn has_names(self) -> Result<bool, WalkError> {
         let Some(mut entries) = self.entries()? else {
             return Ok(false);
@@ -39,7 +39,7 @@ impl<'a> CommittedCapture<'a> {
     /// Returns the number of captured entries other than directories. Reads all its lists.
     ///
     /// # Errors
-    /// [`WalkError::Parent`] if its lists cannot be read.
+    /// [`WalkError::Previous`] if its lists cannot be read.
     pub fn files(self) -> Result<u64, WalkError> {
         match self.entries()? {
             Some(entries) => count_files(entries, u64::MAX),
@@ -59,7 +59,7 @@ impl<'a> CommittedCapture<'a> {
 /// Reads their lists only that far.
 ///
 /// # Errors
-/// [`WalkError::Parent`] if the lists cannot be read.
+/// [`WalkError::Previous`] if the lists cannot be read.
 pub(super) fn has_more_files(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
@@ -78,7 +78,7 @@ fn open<'a>(
     if runs.is_empty() {
         return Ok(None);
     }
-    let runs = MergedRuns::open(reader, runs, RunStreams::All, false).map_err(parent_error)?;
+    let runs = MergedRuns::open(reader, runs, RunStreams::All, false).map_err(previous_error)?;
     Ok(Some(PreviousEntries::new(runs)))
 }
 

@@ -21,7 +21,7 @@ impl<'a> PreviousEntries<'a> {
     }
 
     fn advance(&mut self) -> Result<(), WalkError> {
-        self.head = self.runs.next_entry().map_err(parent_error)?;
+        self.head = self.runs.next_entry().map_err(previous_error)?;
         self.started = true;
         Ok(())
     }
@@ -77,9 +77,9 @@ impl<'a> PreviousEntries<'a> {
 
 /// Classifies an error of the previous snapshot: after damage it is not used, anything else ends
 /// the backup.
-pub(super) fn parent_error(err: RepoError) -> WalkError {
+pub(super) fn previous_error(err: RepoError) -> WalkError {
     if err.is_unavailable() {
-        WalkError::Parent(err)
+        WalkError::Previous(err)
     } else {
         WalkError::Other(err.into())
     }

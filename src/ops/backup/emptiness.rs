@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_something_is_not() {
+    fn a_stream_with_content_is_not_empty() {
         let zstd = |level| zstd::bulk::compress(b"x", level).expect("compressed");
         for (what, bytes) in [
             ("a text", b"one line\n".to_vec()),
@@ -170,7 +170,7 @@ mod tests {
 
     /// The tail alone does not show whether a long stream is empty.
     #[test]
-    fn a_long_stream_that_ends_like_an_empty_file_is_not_one() {
+    fn a_long_stream_that_ends_like_an_empty_file_is_not_empty() {
         let tail = hex("1f8b080000000000000303000000000000000000");
         assert_eq!(
             empty_file(&StreamSample {

@@ -75,7 +75,7 @@ impl Scan<'_, '_> {
         directory: &RelPath,
         until: Option<&RelPath>,
     ) -> Result<Option<Entry>, WalkError> {
-        let Some(cursor) = &mut self.parent else {
+        let Some(cursor) = &mut self.previous else {
             return Ok(None);
         };
         let is_unlisted = cursor.peek()?.is_some_and(|head| match until {
@@ -149,12 +149,12 @@ impl Scan<'_, '_> {
             return Ok(None);
         }
 
-        let parent = self.parent_at(&path)?;
+        let previous = self.previous_at(&path)?;
         let clock = now();
         match listed.directory.look_unlisted(needed.name) {
             Ok(None) => {
                 listed.node.revisit();
-                self.miss(&path, parent.as_ref(), needed, Errno::NOENT)?;
+                self.miss(&path, previous.as_ref(), needed, Errno::NOENT)?;
                 Ok(None)
             }
             stat => self.visit(
@@ -162,7 +162,7 @@ impl Scan<'_, '_> {
                 needed.name,
                 path,
                 ObservedName { stat, clock },
-                parent,
+                previous,
                 Some(listed.node),
             ),
         }
@@ -173,7 +173,7 @@ impl Scan<'_, '_> {
     pub(super) fn miss(
         &mut self,
         path: &RelPath,
-        parent: Option<&Entry>,
+        previous: Option<&Entry>,
         needed: &NeededName<'_>,
         err: Errno,
     ) -> Result<(), WalkError> {
@@ -185,15 +185,15 @@ impl Scan<'_, '_> {
                 .problem(&listed, &reason("find this listed path", &err));
         }
 
-        if let Some(parent) = parent {
-            self.hide_below(parent)?;
+        if let Some(previous) = previous {
+            self.hide_below(previous)?;
         }
         let what = if needed.is_listed {
             "find this listed path"
         } else {
             "find this directory of listed paths"
         };
-        Ok(self.shared.miss(path, parent, reason(what, &err))?)
+        Ok(self.shared.miss(path, previous, reason(what, &err))?)
     }
 }
 

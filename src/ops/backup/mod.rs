@@ -21,10 +21,10 @@ mod names;
 #[cfg(test)]
 mod names_tests;
 mod options;
-mod parents;
 pub(super) mod presence;
 #[cfg(test)]
 mod presence_tests;
+mod previous;
 mod reading;
 mod reason;
 mod rules;
@@ -54,7 +54,7 @@ use crossbeam_channel::bounded;
 
 use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
 use self::heal::LostChunks;
-use self::parents::{PreviousChooser, PreviousSource, state_of};
+use self::previous::{PreviousChooser, PreviousSource, state_of};
 use self::tree::CaptureContext;
 use super::{Cancel, memory};
 use crate::Error;
@@ -141,7 +141,7 @@ pub fn backup(
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let mut moved: Option<BTreeMap<String, Vec<Vec<u8>>>> = None;
-    let parents = loop {
+    let previous_sources = loop {
         let mut chooser = PreviousChooser {
             repo,
             reader: &reader,
@@ -156,20 +156,23 @@ pub fn backup(
             moved = Some(names::moved_from(&chooser, options.moved, &sources));
         }
 
-        let parents = choose_parents(&mut chooser, &sources)?;
+        let previous_sources = choose_previous_sources(&mut chooser, &sources)?;
         if let Some(lease) = &lease {
-            let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
+            let ids: Vec<SnapshotId> = previous_sources
+                .values()
+                .map(|previous| previous.snapshot)
+                .collect();
             lease.set_parents(&ids)?;
         }
-        if checkpoints.inherit(&parents)? {
-            break parents;
+        if checkpoints.inherit(&previous_sources)? {
+            break previous_sources;
         }
 
         // The other backup replaced or deleted its checkpoint. A store whose listings lag may still
         // list it, so it is not tried again.
         cancel.check()?;
         passed_over.extend(
-            parents
+            previous_sources
                 .values()
                 .filter(|one| one.is_checkpoint)
                 .map(|one| one.snapshot),
@@ -199,7 +202,7 @@ pub fn backup(
     // If a missing tree was never captured, there is no earlier capture to keep.
     if let Some((name, why)) = missing
         .iter()
-        .find(|(name, _)| !parents.contains_key(*name))
+        .find(|(name, _)| !previous_sources.contains_key(*name))
     {
         return Err(Error::Source {
             name: name.clone(),
@@ -213,7 +216,7 @@ pub fn backup(
         sources,
         baselines,
         doubts,
-        parents: &parents,
+        previous_sources: &previous_sources,
     };
     let mut captured = capture_all(&capture, lease.as_ref(), given)?;
     for record in &mut captured.records {
@@ -224,16 +227,22 @@ pub fn backup(
     }
 
     let own = checkpoints.stored();
-    let passing = |parent: &SnapshotId| {
-        parents
+    let passing = |previous: &SnapshotId| {
+        previous_sources
             .values()
-            .any(|one| one.is_checkpoint && one.snapshot == *parent)
+            .any(|one| one.is_checkpoint && one.snapshot == *previous)
     };
 
     // Entries of another backup's checkpoint are in our own checkpoint by now.
     let reported = captured.reports.iter().filter_map(|report| report.parent);
     let named = reported
-        .filter_map(|parent| if passing(&parent) { own } else { Some(parent) })
+        .filter_map(|previous| {
+            if passing(&previous) {
+                own
+            } else {
+                Some(previous)
+            }
+        })
         .collect();
 
     let state = state_of(&captured.records);
@@ -275,7 +284,7 @@ struct CaptureInputs<'p> {
     /// By source name: the reason why the source is suspect even if this capture is good.
     doubts: BTreeMap<String, String>,
     /// By source name: the capture that a tree builds on.
-    parents: &'p BTreeMap<String, PreviousSource>,
+    previous_sources: &'p BTreeMap<String, PreviousSource>,
 }
 
 /// Opens the root of each tree, and returns those that cannot be opened, with the reason.
@@ -331,7 +340,7 @@ fn baselines(
     measured
         .filter(|name| !options.accept.contains(*name))
         .filter_map(|name| {
-            let last = parents::last_good(snapshots, &options.host, name)?;
+            let last = previous::last_good(snapshots, &options.host, name)?;
             match &last.kind {
                 SourceKind::Stream { content, .. } => Some((name.clone(), content.size)),
                 SourceKind::Tree { .. } => None,
@@ -358,9 +367,9 @@ fn unaccepted_suspects(
 
     compared
         .filter(|name| !options.accept.contains(*name))
-        .filter(|name| parents::last_good(snapshots, &options.host, name).is_none())
+        .filter(|name| previous::last_good(snapshots, &options.host, name).is_none())
         .filter_map(|name| {
-            let last = parents::last_committed(snapshots, &options.host, name)?;
+            let last = previous::last_committed(snapshots, &options.host, name)?;
             let why = last.suspect.as_ref()?;
             Some((
                 name.to_owned(),
@@ -415,7 +424,7 @@ pub fn is_source_name(name: &str) -> bool {
         && !name.contains(['/', ':', '=', '\0'])
 }
 
-fn choose_parents(
+fn choose_previous_sources(
     chooser: &mut PreviousChooser<'_>,
     sources: &[SourceSpec],
 ) -> Result<BTreeMap<String, PreviousSource>, Error> {
@@ -425,14 +434,14 @@ fn choose_parents(
             continue;
         };
         let name = &spec.name;
-        let parent = match &spec.parent {
+        let previous = match &spec.parent {
             Some((snapshot, source)) => Some(chooser.named(snapshot, source)?),
             // A source in which nothing may change is compared with its last good capture, until a
             // change is accepted.
             None => chooser.latest(name, &spec.thing(), spec.unchanged)?,
         };
-        if let Some(parent) = parent {
-            out.insert(name.clone(), parent);
+        if let Some(previous) = previous {
+            out.insert(name.clone(), previous);
         }
     }
     Ok(out)
@@ -554,21 +563,23 @@ impl<'e> CaptureContext<'e> {
             sources,
             baselines,
             doubts,
-            parents,
+            previous_sources,
         } = given;
 
         for source in sources {
             self.cancel.check()?;
             let name = source.name().to_owned();
             self.observer.phase(&Phase::Source { name: name.clone() });
-            let parent = parents.get(&name);
+            let previous = previous_sources.get(&name);
             let around = source.around();
             let mut captured = around::run(self, &name, &around, || match source {
-                SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), parent) {
-                    (Err(Error::Source { why, .. }), Some(parent)) if self.options.keeps(&spec) => {
-                        Ok(self.carried(parent, &why))
+                SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), previous) {
+                    (Err(Error::Source { why, .. }), Some(previous))
+                        if self.options.keeps(&spec) =>
+                    {
+                        Ok(self.carried(previous, &why))
                     }
-                    (opened, parent) => self.tree(packer, &opened?, parent),
+                    (opened, previous) => self.tree(packer, &opened?, previous),
                 },
                 stream => self.stream(packer, stream, baselines.get(&name).copied()),
             })?;
@@ -596,29 +607,32 @@ impl<'e> CaptureContext<'e> {
 
     /// Returns the last good capture of a tree that is missing and in which nothing may change. The
     /// capture is suspect and reported as an alarm.
-    fn carried(&self, parent: &PreviousSource, why: &str) -> (SourceRecord, SourceReport) {
+    fn carried(&self, previous: &PreviousSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; its state in the last good snapshot is kept");
-        self.observer
-            .problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
+        self.observer.problem(&Problem::new(
+            Severity::Alarm,
+            &previous.record.name,
+            &reason,
+        ));
 
         // Nothing was seen, so the older state's counts of missing names do not hold for this
         // capture.
         let counts = SourceCounts {
             partial: None,
             unseen: None,
-            ..parent.record.counts
+            ..previous.record.counts
         };
 
         let record = SourceRecord {
             suspect: Some(reason),
             counts,
-            ..parent.record.clone()
+            ..previous.record.clone()
         };
 
         let report = SourceReport {
             name: record.name.clone(),
             counts: record.counts,
-            parent: Some(parent.snapshot),
+            parent: Some(previous.snapshot),
         };
 
         (record, report)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::parents::PreviousChooser;
+use super::previous::PreviousChooser;
 use super::{BackupOptions, SourceSpec};
 use crate::Error;
 use crate::format::{SnapshotState, SourceRecord};

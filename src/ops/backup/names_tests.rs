@@ -13,7 +13,7 @@ use crate::store::{ObjectDir, list_all};
 /// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, shared one history:
 /// to each of them the other looked like a directory that had changed completely.
 #[test]
-fn a_name_that_nobody_gave_stands_for_one_path() {
+fn a_derived_name_stands_for_one_path() {
     let lab = Lab::new();
     let repo = lab.open();
     let path = |who: &str| lab.tree().join(who).join("data");
@@ -120,10 +120,10 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
         backup(&lab.open(), options, &observer, &Cancel::new())
     };
 
-    let parent = old("./tree");
+    let previous = old("./tree");
     assert_eq!(
         run().expect("taken for the same").sources[0].parent,
-        Some(parent)
+        Some(previous)
     );
     assert!(
         observer.problems()[0]

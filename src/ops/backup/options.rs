@@ -139,7 +139,7 @@ pub struct TreeSpec {
     /// Files never change once written, and their names are hashes of their content: names already
     /// captured are not looked at again.
     pub immutable: bool,
-    /// Use this snapshot's source as parent instead of the latest one of this host and name.
+    /// Build on this snapshot's source instead of the latest one of this host and name.
     pub parent: Option<(SnapshotId, String)>,
     /// Nothing in the tree may change or vanish. If something does, an alarm is raised and the
     /// snapshot does not count as good.

@@ -163,7 +163,7 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
 }
 
 #[test]
-fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
+fn a_missing_pack_is_reported_and_its_chunks_stored_again() {
     for (immutable, force, is_cut) in [
         (false, false, false),
         (true, false, false),
@@ -180,7 +180,7 @@ fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
 
 /// Between the sync and the listing a prune drops and deletes a pack: it is not missing.
 #[test]
-fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
+fn a_pack_dropped_by_a_concurrent_prune_is_not_missing() {
     use crate::format::{ObjectKind, encode_segment};
     use crate::store::{HookedStore, ObjectBody, PutMode};
     use crate::types::{SegmentBody, SegmentId};
@@ -224,7 +224,7 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
 /// On a store whose puts may not be durable: a backup whose own pack is missing or truncated at the
 /// commit commits nothing.
 #[test]
-fn what_a_put_did_not_keep_is_noticed() {
+fn a_stored_pack_that_is_missing_or_truncated_is_an_error() {
     let lab = Lab::new();
     let repo = lab.open();
     fill(&lab);
@@ -241,7 +241,7 @@ fn what_a_put_did_not_keep_is_noticed() {
 /// If listings lag, the packs are listed once a day. A clock that was ahead once does not delay
 /// that.
 #[test]
-fn the_age_of_the_last_look_is_remembered() {
+fn the_time_of_the_last_pack_listing_is_remembered() {
     let lab = Lab::new();
     let repo = lab.open();
     fill(&lab);

@@ -281,11 +281,11 @@ impl TreeShared<'_> {
         version: FileVersion,
     ) -> Result<Range<u64>, CutError> {
         let size = version.stat.size;
-        let told = file
+        let reported = file
             .next_data(at)
             .map_err(CutError::Read)?
             .unwrap_or(size..size);
-        let mut data = told.start.clamp(at, size)..told.end.clamp(at, size);
+        let mut data = reported.start.clamp(at, size)..reported.end.clamp(at, size);
         if version.is_racy && data.start > at {
             let stop = || self.check().is_err();
             data.start = file

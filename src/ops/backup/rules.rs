@@ -18,7 +18,7 @@ pub(super) struct WalkRules<'a> {
     /// Every entry is looked at before it is carried over, and no directory is skipped.
     pub no_skip: bool,
     /// There is a previous snapshot, but it cannot be read, so its entries are not known.
-    pub parent_unreadable: bool,
+    pub previous_unreadable: bool,
     /// The capture by which a source is judged that has suddenly become empty.
     pub committed: CommittedCapture<'a>,
     pub force: bool,

@@ -24,9 +24,9 @@ pub(super) struct RunStack {
 
 impl RunStack {
     /// Returns the runs of a previous snapshot.
-    pub fn of(parent: &[RunRef]) -> Self {
+    pub fn of(previous: &[RunRef]) -> Self {
         Self {
-            all: parent.to_vec(),
+            all: previous.to_vec(),
             own: 0,
         }
     }
@@ -50,10 +50,10 @@ impl RunStack {
         });
 
         let joining = tiers_to_merge(batch.entries, own).min(small.count());
-        let parents = self.all.len() - self.own;
+        let previous_count = self.all.len() - self.own;
 
         self.merge(feed, reader, Some(batch), hidden, joining, &|| false)?;
-        self.own = self.all.len() - parents;
+        self.own = self.all.len() - previous_count;
         Ok(())
     }
 
@@ -67,15 +67,15 @@ impl RunStack {
         hidden: u64,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), RepoError> {
-        let (own, parents) = self.all.split_at(self.own);
+        let (own, previous) = self.all.split_at(self.own);
         let entries = own
             .iter()
             .map(|run| run.entries)
             .chain(batch.as_ref().map(|batch| batch.entries));
         let joining = if self.hides_much(hidden) {
-            parents.len()
+            previous.len()
         } else {
-            tiers_to_merge(entries.sum(), parents)
+            tiers_to_merge(entries.sum(), previous)
         };
         if batch.is_none() && self.own + joining <= 1 {
             return Ok(());

@@ -223,7 +223,7 @@ pub(super) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,
     /// The previous entry at this path.
-    pub parent: Option<Entry>,
+    pub previous: Option<Entry>,
     /// The source has older runs, in which this path may have to be covered.
     pub has_runs: bool,
     revisit: std::sync::atomic::AtomicBool,
@@ -235,11 +235,11 @@ pub(super) struct DirectoryNode {
 }
 
 impl DirectoryNode {
-    pub fn new(path: RelPath, meta: Metadata, parent: Option<Entry>, has_runs: bool) -> Self {
+    pub fn new(path: RelPath, meta: Metadata, previous: Option<Entry>, has_runs: bool) -> Self {
         Self {
             path,
             meta,
-            parent,
+            previous,
             has_runs,
             revisit: false.into(),
             stale: false.into(),
@@ -284,9 +284,9 @@ impl DirectoryNode {
     /// Returns true if it was a mount point in the last snapshot and is not one in this walk.
     pub fn was_unmounted(&self) -> bool {
         let was_mount = self
-            .parent
+            .previous
             .as_ref()
-            .is_some_and(|parent| parent.flags.contains(EntryFlags::MOUNT));
+            .is_some_and(|previous| previous.flags.contains(EntryFlags::MOUNT));
         was_mount && !self.is_mount.load(Ordering::Relaxed)
     }
 
@@ -297,7 +297,7 @@ impl DirectoryNode {
     }
 
     fn was_directory(&self) -> bool {
-        self.parent.as_ref().is_some_and(Entry::is_directory)
+        self.previous.as_ref().is_some_and(Entry::is_directory)
     }
 
     /// Returns the cover flag if older runs may hold something else at this path.
@@ -345,8 +345,8 @@ impl DirectoryNode {
         };
 
         if self
-            .parent
-            .is_some_and(|parent| same_entry(&parent, &entry))
+            .previous
+            .is_some_and(|previous| same_entry(&previous, &entry))
         {
             return Ok(());
         }

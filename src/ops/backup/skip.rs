@@ -10,7 +10,7 @@ use crate::types::Entry;
 
 impl Scan<'_, '_> {
     pub(super) fn next_skipped(&mut self, level: &mut ScanLevel) -> Result<ScanStep, WalkError> {
-        let Some(directories) = &mut self.parent_directories else {
+        let Some(directories) = &mut self.previous_directories else {
             return Ok(ScanStep::Leave);
         };
 
@@ -87,7 +87,7 @@ impl Scan<'_, '_> {
         }
 
         let opened = open_listed(directory, name);
-        if let Some(cursor) = &mut self.parent {
+        if let Some(cursor) = &mut self.previous {
             // The cursor does not follow a skipped directory: move it to the entry, then past it.
             cursor.seek(entry.path.key());
             if cursor.peek()?.is_some_and(|head| head.path == entry.path) {
@@ -101,7 +101,7 @@ impl Scan<'_, '_> {
                 directory,
                 stat,
                 clock: seen.clock,
-                parent: Some(entry),
+                previous: Some(entry),
             }))),
             Ok(None) => {
                 self.skip_below(&entry.path);

@@ -53,7 +53,7 @@ fn job(directory: &Path, node: Option<Arc<DirectoryNode>>) -> FileJob {
         stat,
         is_racy: false,
         window_seconds: 0,
-        parent: None,
+        previous: None,
         node,
     }
 }
@@ -63,7 +63,7 @@ fn job(directory: &Path, node: Option<Arc<DirectoryNode>>) -> FileJob {
 /// last checkpoint as complete. The next backup of an immutable source skipped the directory, and
 /// the file never got into a snapshot.
 #[test]
-fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
+fn a_directory_with_an_unread_file_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = node();
     assert!(
@@ -100,7 +100,7 @@ fn a_batch_of_files_holds_few_directories_open() {
 /// At the end of a source, runs of millions of entries may be merged after the last new entry, and
 /// only new entries led to a check for cancellation.
 #[test]
-fn a_merge_that_has_only_old_entries_left_is_stopped() {
+fn a_merge_with_only_old_entries_left_can_be_stopped() {
     let lab = Lab::new();
     let repo = lab.open();
     let held = lease(&repo);
@@ -124,8 +124,8 @@ fn a_merge_that_has_only_old_entries_left_is_stopped() {
     let observer = Counters::default();
 
     let reader = ChunkReader::new(&repo, 0);
-    let asked = Cell::new(0);
-    let is_stopped = || asked.replace(asked.get() + 1) > 0;
+    let checks = Cell::new(0);
+    let is_stopped = || checks.replace(checks.get() + 1) > 0;
 
     std::thread::scope(|scope| {
         let options = PackerOptions {

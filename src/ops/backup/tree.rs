@@ -14,7 +14,7 @@ use super::content::{ChunkWriters, CutBuffer};
 use super::cursor::PreviousEntries;
 use super::heal::LostChunks;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
-use super::parents::PreviousSource;
+use super::previous::PreviousSource;
 use super::reason::about_mount;
 use super::rules::WalkRules;
 use super::runs::RunStack;
@@ -254,7 +254,7 @@ impl<'e> CaptureContext<'e> {
         &self,
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
-        parent: Option<&PreviousSource>,
+        previous: Option<&PreviousSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         for line in tree.filter.vain_lines() {
             self.observer
@@ -264,8 +264,8 @@ impl<'e> CaptureContext<'e> {
             self.observer
                 .problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
         }
-        let captured = match self.tree_on(packer, tree, parent, false) {
-            Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
+        let captured = match self.tree_on(packer, tree, previous, false) {
+            Err(WalkError::Previous(err)) => self.tree_anew(packer, tree, &err),
             result => result.map_err(other),
         };
         if let Err(Error::Empty { .. }) = &captured {
@@ -309,8 +309,8 @@ impl<'e> CaptureContext<'e> {
         &self,
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
-        parent: Option<&PreviousSource>,
-        parent_unreadable: bool,
+        previous: Option<&PreviousSource>,
+        previous_unreadable: bool,
     ) -> Result<(SourceRecord, SourceReport), WalkError> {
         let spec = tree.spec;
         let profile = if spec.immutable {
@@ -321,7 +321,7 @@ impl<'e> CaptureContext<'e> {
 
         let digest = tree.digest();
         let (old_runs, same_digest) =
-            match parent.map(|parent| (&parent.record.kind, &parent.record.digest)) {
+            match previous.map(|previous| (&previous.record.kind, &previous.record.digest)) {
                 Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
                 _ => (&[][..], true),
             };
@@ -355,10 +355,10 @@ impl<'e> CaptureContext<'e> {
             repository: repository_directory(self.repo),
             files_from: spec.files_from.as_ref(),
             no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
-            parent_unreadable,
+            previous_unreadable,
             committed: CommittedCapture {
                 reader: self.reader,
-                record: parent.and_then(|parent| parent.committed.as_ref()),
+                record: previous.and_then(|previous| previous.committed.as_ref()),
             },
             force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
@@ -413,7 +413,7 @@ impl<'e> CaptureContext<'e> {
             .checkpoints
             .complete(&packer.feed(), &is_stopped)
             .map_err(|err| match err {
-                err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
+                err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Previous(err),
                 err => WalkError::Other(err.into()),
             })?;
 
@@ -434,7 +434,7 @@ impl<'e> CaptureContext<'e> {
         let report = SourceReport {
             name: spec.name.clone(),
             counts: record.counts,
-            parent: parent.map(|parent| parent.snapshot),
+            parent: previous.map(|previous| previous.snapshot),
         };
 
         Ok((record, report))
@@ -448,7 +448,8 @@ impl<'e> CaptureContext<'e> {
         old_runs: &[RunRef],
     ) -> Result<(), WalkError> {
         let gone = shared.counts.gone.load(Ordering::Relaxed);
-        let may_have_lost = gone > 0 || rules.parent_unreadable || rules.committed.record.is_some();
+        let may_have_lost =
+            gone > 0 || rules.previous_unreadable || rules.committed.record.is_some();
         if !may_have_lost || shared.may_be_empty() || shared.has_anything() {
             return Ok(());
         }
@@ -460,7 +461,7 @@ impl<'e> CaptureContext<'e> {
             return Ok(());
         }
         let committed = rules.committed.files()?;
-        Ok(shared.refuse_nothing_left(rules.parent_unreadable, committed)?)
+        Ok(shared.refuse_nothing_left(rules.previous_unreadable, committed)?)
     }
 
     /// Walks the tree on this thread while reader threads read its files.
@@ -475,19 +476,19 @@ impl<'e> CaptureContext<'e> {
         let cursor = |which| {
             let runs = MergedRuns::open(self.reader, old_runs, which, false);
             runs.map(PreviousEntries::new).map_err(|err| match err {
-                err if err.is_unavailable() => WalkError::Parent(err),
+                err if err.is_unavailable() => WalkError::Previous(err),
                 err => WalkError::Other(err.into()),
             })
         };
 
-        let has_parent = !old_runs.is_empty();
-        let parent = has_parent.then(|| cursor(RunStreams::All)).transpose()?;
-        let parent_directories = (has_parent && shared.immutable)
+        let has_previous = !old_runs.is_empty();
+        let previous = has_previous.then(|| cursor(RunStreams::All)).transpose()?;
+        let previous_directories = (has_previous && shared.immutable)
             .then(|| cursor(RunStreams::Directories))
             .transpose()?;
 
         // If nothing in the source may change, an alarm names each missing path instead.
-        if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
+        if shared.watch.is_none() || !has_previous && !rules.previous_unreadable {
             self.reject_unmatched_list(tree)?;
         }
 
@@ -513,8 +514,8 @@ impl<'e> CaptureContext<'e> {
             let mut walk = Scan {
                 shared,
                 rules,
-                parent,
-                parent_directories,
+                previous,
+                previous_directories,
                 writers: &mut own,
                 jobs,
                 batch: JobBatch::default(),
@@ -581,7 +582,7 @@ impl<'e> CaptureContext<'e> {
             .kernels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .told();
+            .text();
         if let Some(named) = named {
             let message =
                 format!("not entered, since the kernel generates their contents: {named}");
@@ -593,7 +594,7 @@ impl<'e> CaptureContext<'e> {
 
 fn other(err: WalkError) -> Error {
     match err {
-        WalkError::Parent(err) => err.into(),
+        WalkError::Previous(err) => err.into(),
         WalkError::Other(err) => err,
     }
 }

@@ -123,7 +123,7 @@ impl Scan<'_, '_> {
                 node.revisit();
                 self.fail(
                     &entered.path,
-                    entered.parent.as_ref(),
+                    entered.previous.as_ref(),
                     "became a directory while it was scanned",
                 )?;
             }
@@ -138,37 +138,37 @@ impl Scan<'_, '_> {
         name: &[u8],
         path: RelPath,
         seen: ObservedName,
-        parent: Option<Entry>,
+        previous: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
     ) -> Result<Option<ScanStep>, WalkError> {
         let clock = seen.clock;
         let stat = match seen.stat {
             Ok(Some(stat)) => stat,
             Ok(None) => {
-                self.vanished(parent.as_ref(), node)?;
+                self.vanished(previous.as_ref(), node)?;
                 return Ok(None);
             }
             Err(err) => {
                 node.inspect(|node| node.revisit());
-                self.carry_below(&path, parent.as_ref());
-                self.fail(&path, parent.as_ref(), &reason("stat", &err))?;
+                self.carry_below(&path, previous.as_ref());
+                self.fail(&path, previous.as_ref(), &reason("stat", &err))?;
                 return Ok(None);
             }
         };
 
         if stat.kind == StatKind::Directory {
-            return self.visit_directory(directory, name, path, (stat, clock), parent, node);
+            return self.visit_directory(directory, name, path, (stat, clock), previous, node);
         }
         // A directory of listed paths that is something else is not captured.
         let needed = self.rules.files_from.and_then(|list| list.needed(&path));
         if let Some(needed) = needed.filter(|needed| !needed.is_listed) {
             node.inspect(|node| node.revisit());
-            self.miss(&path, parent.as_ref(), &needed, Errno::NOTDIR)?;
+            self.miss(&path, previous.as_ref(), &needed, Errno::NOTDIR)?;
             return Ok(None);
         }
         // A directory that became something else: the new entry covers its contents.
-        if let Some(parent) = &parent {
-            self.hide_below(parent)?;
+        if let Some(previous) = &previous {
+            self.hide_below(previous)?;
         }
 
         self.observe_entry();
@@ -180,9 +180,17 @@ impl Scan<'_, '_> {
         }
 
         if stat.kind == StatKind::File {
-            self.visit_file(directory, name, path, stat, is_racy, parent, node)?;
+            self.visit_file(directory, name, path, stat, is_racy, previous, node)?;
         } else {
-            self.visit_other(directory, name, path, &stat, is_racy, parent.as_ref(), node)?;
+            self.visit_other(
+                directory,
+                name,
+                path,
+                &stat,
+                is_racy,
+                previous.as_ref(),
+                node,
+            )?;
         }
         Ok(None)
     }
@@ -197,12 +205,12 @@ impl Scan<'_, '_> {
         name: &[u8],
         path: RelPath,
         (stat, clock): (SourceStat, Timestamp),
-        parent: Option<Entry>,
+        previous: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
     ) -> Result<Option<ScanStep>, WalkError> {
-        if parent
+        if previous
             .as_ref()
-            .is_some_and(|parent| !parent.is_directory() && was_captured(parent))
+            .is_some_and(|previous| !previous.is_directory() && was_captured(previous))
         {
             self.shared.alarm(&path, "changed");
         }
@@ -219,7 +227,7 @@ impl Scan<'_, '_> {
                 MissingNames::Excluded
             };
             node.inspect(|node| node.lacks(why));
-            self.remove(parent.as_ref())?;
+            self.remove(previous.as_ref())?;
             return Ok(None);
         }
 
@@ -236,23 +244,27 @@ impl Scan<'_, '_> {
                     directory,
                     stat,
                     clock,
-                    parent,
+                    previous,
                 }))))
             }
             Ok(Some(_)) => {
                 node.inspect(|node| node.lacks(MissingNames::Unseen));
-                self.remove(parent.as_ref())?;
+                self.remove(previous.as_ref())?;
                 Ok(None)
             }
             Ok(None) => {
-                self.vanished(parent.as_ref(), node)?;
+                self.vanished(previous.as_ref(), node)?;
                 Ok(None)
             }
             Err(err) => {
                 node.inspect(|node| node.revisit());
                 self.observe_entry();
-                self.carry_below(&path, parent.as_ref());
-                self.fail(&path, parent.as_ref(), &reason("open the directory", &err))?;
+                self.carry_below(&path, previous.as_ref());
+                self.fail(
+                    &path,
+                    previous.as_ref(),
+                    &reason("open the directory", &err),
+                )?;
                 Ok(None)
             }
         }
@@ -298,32 +310,32 @@ impl Scan<'_, '_> {
         path: RelPath,
         stat: SourceStat,
         is_racy: bool,
-        parent: Option<Entry>,
+        previous: Option<Entry>,
         node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         if self.rules.filter.excludes_size(stat.size) {
             node.inspect(|node| node.lacks(MissingNames::Excluded));
-            return self.remove(parent.as_ref());
+            return self.remove(previous.as_ref());
         }
 
         if stat.size > KERNEL_FILE_BYTES_MAX && self.windows.kind(&stat) == FsKind::Kernel {
             node.inspect(|node| node.revisit());
             return self.fail(
                 &path,
-                parent.as_ref(),
+                previous.as_ref(),
                 "it represents kernel memory, not a file",
             );
         }
 
-        let unchanged = parent
+        let unchanged = previous
             .as_ref()
-            .filter(|parent| self.is_unchanged(parent, name, &stat));
+            .filter(|previous| self.is_unchanged(previous, name, &stat));
         if let Some(unchanged) = unchanged
             && !self.shared.lost.is_named_by(unchanged)?
         {
             self.shared
                 .count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
-            if parent.is_some_and(|parent| parent.wants_revisit()) {
+            if previous.is_some_and(|previous| previous.wants_revisit()) {
                 node.inspect(|node| node.revisit());
             }
             return Ok(());
@@ -336,7 +348,7 @@ impl Scan<'_, '_> {
             stat,
             is_racy,
             window_seconds: self.windows.seconds(&stat),
-            parent: parent.map(Box::new),
+            previous: previous.map(Box::new),
             node: node.cloned(),
         });
         if is_due { self.send_batch() } else { Ok(()) }
@@ -353,8 +365,8 @@ impl Scan<'_, '_> {
             .map_err(|_| WalkError::Other(RepoError::Stopped.into()))
     }
 
-    fn is_unchanged(&self, parent: &Entry, name: &[u8], stat: &SourceStat) -> bool {
-        let Node::File { meta, content } = &parent.node else {
+    fn is_unchanged(&self, previous: &Entry, name: &[u8], stat: &SourceStat) -> bool {
+        let Node::File { meta, content } = &previous.node else {
             return false;
         };
         let again = EntryFlags::RACY
@@ -362,7 +374,7 @@ impl Scan<'_, '_> {
             .with(EntryFlags::TORN);
 
         let unsettled = self.shared.immutable
-            && !parent.flags.contains(EntryFlags::SETTLED)
+            && !previous.flags.contains(EntryFlags::SETTLED)
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
 
         // An empty file was accepted by its size alone, under rules that have changed since.
@@ -370,7 +382,7 @@ impl Scan<'_, '_> {
         !self.rules.force
             && !is_suspect
             && !unsettled
-            && !parent.flags.intersects(again)
+            && !previous.flags.intersects(again)
             && content.size == stat.size
             && meta.mtime == stat.mtime
             && (self.rules.ignore_inode || meta.inode == stat.inode)
@@ -388,7 +400,7 @@ impl Scan<'_, '_> {
         path: RelPath,
         stat: &SourceStat,
         is_racy: bool,
-        parent: Option<&Entry>,
+        previous: Option<&Entry>,
         node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         self.shared
@@ -396,7 +408,7 @@ impl Scan<'_, '_> {
             .others
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 
-        let made = match self.read_other(directory, name, stat, parent) {
+        let made = match self.read_other(directory, name, stat, previous) {
             Ok(made) => made,
             Err(CutError::Read(err)) => {
                 let look = if is_replaced(&err) {
@@ -405,12 +417,12 @@ impl Scan<'_, '_> {
                     Ok(Some(*stat))
                 };
                 if matches!(look, Ok(None)) {
-                    return self.vanished(parent, node);
+                    return self.vanished(previous, node);
                 }
                 node.inspect(|node| node.revisit());
                 return self.fail(
                     &path,
-                    parent,
+                    previous,
                     &reason("read", look.as_ref().err().unwrap_or(&err)),
                 );
             }
@@ -435,16 +447,16 @@ impl Scan<'_, '_> {
             node: made,
         };
 
-        if parent.is_some_and(|parent| same_entry(parent, &entry)) {
+        if previous.is_some_and(|previous| same_entry(previous, &entry)) {
             return Ok(());
         }
 
-        self.shared.alarm_of_change(parent, &entry);
+        self.shared.alarm_of_change(previous, &entry);
         if self.shared.observer.wants_detail()
-            && parent.is_none_or(|parent| parent.node != entry.node)
+            && previous.is_none_or(|previous| previous.node != entry.node)
         {
             self.shared.observer.detail(
-                if parent.is_some() { "changed" } else { "new" },
+                if previous.is_some() { "changed" } else { "new" },
                 &Subject::path(&entry.path),
             );
         }
@@ -452,7 +464,7 @@ impl Scan<'_, '_> {
         Ok(self
             .shared
             .sink
-            .put(&entry, parent.is_some_and(Entry::is_directory))?)
+            .put(&entry, previous.is_some_and(Entry::is_directory))?)
     }
 
     /// Reads a path that is neither a file nor a directory. Also returns why attributes are
@@ -462,7 +474,7 @@ impl Scan<'_, '_> {
         directory: &SourceDir,
         name: &[u8],
         stat: &SourceStat,
-        parent: Option<&Entry>,
+        previous: Option<&Entry>,
     ) -> Result<(Node, Option<String>), CutError> {
         let attributes = directory.xattrs(name).map_err(CutError::Read)?;
 
@@ -484,7 +496,7 @@ impl Scan<'_, '_> {
             }
         }
 
-        let old = parent.and_then(Entry::meta);
+        let old = previous.and_then(Entry::meta);
         let DescribedEntry { meta, lacks } =
             describe(stat, self.shared.owners, attributes, old, self.writers)?;
         let device = stat.rdev;
@@ -503,33 +515,38 @@ impl Scan<'_, '_> {
     /// missing names.
     fn vanished(
         &mut self,
-        parent: Option<&Entry>,
+        previous: Option<&Entry>,
         node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         node.inspect(|node| node.lacks(MissingNames::Unseen));
         self.shared
             .count(&self.shared.counts.vanished, Counter::Vanished);
-        self.remove(parent)
+        self.remove(previous)
     }
 
     /// Skips the previous entries below a path whose own entry was taken.
-    pub(super) fn carry_below(&mut self, path: &RelPath, parent: Option<&Entry>) {
-        if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_directory)) {
+    pub(super) fn carry_below(&mut self, path: &RelPath, previous: Option<&Entry>) {
+        if let (Some(cursor), true) = (
+            &mut self.previous,
+            previous.is_some_and(Entry::is_directory),
+        ) {
             cursor.skip_below(path);
         }
     }
 
-    pub(super) fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
-        let Some(parent) = parent else { return Ok(()) };
-        self.hide_below(parent)?;
-        Ok(self.shared.remove(parent)?)
+    pub(super) fn remove(&mut self, previous: Option<&Entry>) -> Result<(), WalkError> {
+        let Some(previous) = previous else {
+            return Ok(());
+        };
+        self.hide_below(previous)?;
+        Ok(self.shared.remove(previous)?)
     }
 
     /// Takes the previous entries below a path that is gone or is no longer a directory, and counts
     /// them.
-    pub(super) fn hide_below(&mut self, parent: &Entry) -> Result<(), WalkError> {
-        match &mut self.parent {
-            Some(cursor) => cursor.pass_below(parent, |entry| self.shared.hide(entry)),
+    pub(super) fn hide_below(&mut self, previous: &Entry) -> Result<(), WalkError> {
+        match &mut self.previous {
+            Some(cursor) => cursor.pass_below(previous, |entry| self.shared.hide(entry)),
             None => Ok(()),
         }
     }
@@ -537,10 +554,10 @@ impl Scan<'_, '_> {
     pub(super) fn fail(
         &mut self,
         path: &RelPath,
-        parent: Option<&Entry>,
+        previous: Option<&Entry>,
         why: &str,
     ) -> Result<(), WalkError> {
-        Ok(self.shared.fail(path, parent, why)?)
+        Ok(self.shared.fail(path, previous, why)?)
     }
 }
 

@@ -38,7 +38,7 @@ const OPEN_LEVELS: usize = 48;
 pub(super) enum WalkError {
     /// The runs of the previous snapshot cannot be read: the source is captured again without them
     /// ([R10](docs/protocol.md#r10)).
-    Parent(RepoError),
+    Previous(RepoError),
     Other(Error),
 }
 
@@ -118,8 +118,8 @@ pub(super) struct Scan<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
     /// All entries of the previous snapshot, and its directories alone. `None` without one.
-    pub parent: Option<PreviousEntries<'a>>,
-    pub parent_directories: Option<PreviousEntries<'a>>,
+    pub previous: Option<PreviousEntries<'a>>,
+    pub previous_directories: Option<PreviousEntries<'a>>,
     pub writers: &'w mut ChunkWriters<'a>,
     pub jobs: Sender<Vec<FileJob>>,
     pub batch: JobBatch,
@@ -131,7 +131,7 @@ impl Scan<'_, '_> {
     pub fn run(&mut self, root: SourceDir) -> Result<(), WalkError> {
         let mut levels = Vec::new();
 
-        let parent = self.parent_at(&RelPath::root())?;
+        let previous = self.previous_at(&RelPath::root())?;
         let stat = self.rules.root;
         let clock = self.rules.clock;
         self.enter(
@@ -141,7 +141,7 @@ impl Scan<'_, '_> {
                 directory: root,
                 stat,
                 clock,
-                parent,
+                previous,
             },
         )?;
 
@@ -174,8 +174,8 @@ impl Scan<'_, '_> {
         stat: SourceStat,
     ) -> Result<(), WalkError> {
         let path = RelPath::root();
-        let parent = self.parent_at(&path)?;
-        if stat.size == 0 && parent.as_ref().is_some_and(Entry::is_directory) {
+        let previous = self.previous_at(&path)?;
+        if stat.size == 0 && previous.as_ref().is_some_and(Entry::is_directory) {
             self.refuse_empty_root()?;
         }
         self.windows.learn(directory);
@@ -184,12 +184,12 @@ impl Scan<'_, '_> {
             stat: Ok(Some(stat)),
             clock: self.rules.clock,
         };
-        self.visit(directory, name, path, seen, parent, None)?;
+        self.visit(directory, name, path, seen, previous, None)?;
         self.send_batch()
     }
 
     fn has_runs(&self) -> bool {
-        self.parent.is_some()
+        self.previous.is_some()
     }
 
     /// Decides how a directory is walked, and pushes it onto the stack.
@@ -201,7 +201,7 @@ impl Scan<'_, '_> {
             directory,
             stat,
             clock,
-            parent,
+            previous,
         }: EnteredDirectory,
     ) -> Result<(), WalkError> {
         self.shared
@@ -211,9 +211,9 @@ impl Scan<'_, '_> {
             .directories
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 
-        if let Some(file) = parent
+        if let Some(file) = previous
             .as_ref()
-            .filter(|parent| path.is_root() && !parent.is_directory())
+            .filter(|previous| path.is_root() && !previous.is_directory())
         {
             // A container engine may create a directory in place of a missing file.
             self.shared.hide(file);
@@ -226,7 +226,7 @@ impl Scan<'_, '_> {
             && levels
                 .last()
                 .is_some_and(|above| above.id.device != stat.device);
-        if !is_kernels && self.may_skip(&stat, parent.as_ref()) {
+        if !is_kernels && self.may_skip(&stat, previous.as_ref()) {
             let id = directory.id();
             self.shared
                 .has_skipped
@@ -237,15 +237,15 @@ impl Scan<'_, '_> {
                 id,
                 mount_id: stat.mount_id,
                 node: None,
-                skipped: parent,
+                skipped: previous,
                 mode: ScanMode::Skipped,
             });
             return Ok(());
         }
 
-        let old = parent.as_ref().and_then(|parent| parent.meta());
-        let is_open = |parent: &Entry| {
-            parent
+        let old = previous.as_ref().and_then(|previous| previous.meta());
+        let is_open = |previous: &Entry| {
+            previous
                 .flags
                 .intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
         };
@@ -255,7 +255,7 @@ impl Scan<'_, '_> {
             Some(meta)
                 if (meta.ctime, meta.inode) == (stat.ctime, stat.inode)
                     && !self.rules.no_skip
-                    && !parent.as_ref().is_some_and(is_open) =>
+                    && !previous.as_ref().is_some_and(is_open) =>
             {
                 None
             }
@@ -274,7 +274,7 @@ impl Scan<'_, '_> {
         let node = Arc::new(DirectoryNode::new(
             path.clone(),
             meta,
-            parent,
+            previous,
             self.has_runs(),
         ));
         if is_mount {
@@ -377,7 +377,7 @@ impl Scan<'_, '_> {
         if self.shared.allow_empty || !node.was_unmounted() {
             return Ok(false);
         }
-        let Some(cursor) = &mut self.parent else {
+        let Some(cursor) = &mut self.previous else {
             return Ok(false);
         };
         Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
@@ -403,13 +403,13 @@ impl Scan<'_, '_> {
 
     /// Refuses a source that had entries and has none now: more likely a volume is not mounted.
     fn refuse_empty_root(&mut self) -> Result<(), WalkError> {
-        let had_names = match &mut self.parent {
+        let had_names = match &mut self.previous {
             Some(cursor) => cursor.peek()?.is_some(),
             None => false,
         };
         let had_names =
             had_names || !self.shared.may_be_empty() && self.rules.committed.has_names()?;
-        let why = match (self.rules.parent_unreadable, had_names) {
+        let why = match (self.rules.previous_unreadable, had_names) {
             (true, _) => "it is empty, and its content in the last snapshot cannot be read",
             (false, true) => "it is empty, and was not in the last snapshot",
             (false, false) => return Ok(()),
@@ -419,12 +419,12 @@ impl Scan<'_, '_> {
 
     /// Returns true for an unchanged directory of an immutable source, which is not listed
     /// ([R7](docs/protocol.md#r7), [R19](docs/protocol.md#r19)).
-    pub(super) fn may_skip(&self, stat: &SourceStat, parent: Option<&Entry>) -> bool {
+    pub(super) fn may_skip(&self, stat: &SourceStat, previous: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
-            && parent.is_some_and(|parent| {
-                !parent.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
-                    && matches!(&parent.node, Node::Directory { meta }
+            && previous.is_some_and(|previous| {
+                !previous.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
+                    && matches!(&previous.node, Node::Directory { meta }
                         if (meta.mtime, meta.ctime, meta.inode) == (stat.mtime, stat.ctime, stat.inode))
             })
     }
@@ -479,13 +479,14 @@ impl Scan<'_, '_> {
     /// Gives a skipped directory an entry of its own, because it must carry flags after all.
     pub(super) fn own_node(&self, level: &mut ScanLevel) {
         if level.node.is_none()
-            && let Some(parent) = level.skipped.take()
+            && let Some(previous) = level.skipped.take()
         {
-            let meta = parent.meta().cloned().unwrap_or_default();
-            let missing = parent.missing_names();
-            let parent_flags = parent.flags;
-            let node = DirectoryNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
-            if parent_flags.contains(EntryFlags::MOUNT) {
+            let meta = previous.meta().cloned().unwrap_or_default();
+            let missing = previous.missing_names();
+            let previous_flags = previous.flags;
+            let node =
+                DirectoryNode::new(level.path.clone(), meta, Some(previous), self.has_runs());
+            if previous_flags.contains(EntryFlags::MOUNT) {
                 node.mark_mount();
             }
             // It was not listed: names that are missing in the previous entry are still missing.
@@ -497,14 +498,14 @@ impl Scan<'_, '_> {
     }
 
     /// Counts a skipped directory as the previous entry describes it.
-    pub(super) fn count_skipped(&self, parent: &Entry) {
-        if let Some(why) = parent.missing_names() {
+    pub(super) fn count_skipped(&self, previous: &Entry) {
+        if let Some(why) = previous.missing_names() {
             self.shared.sink.count_partial(why);
         }
     }
 
     pub(super) fn skip_below(&mut self, path: &RelPath) {
-        for cursor in [&mut self.parent, &mut self.parent_directories]
+        for cursor in [&mut self.previous, &mut self.previous_directories]
             .into_iter()
             .flatten()
         {
@@ -516,7 +517,7 @@ impl Scan<'_, '_> {
         self.shared
             .keeps_old
             .store(true, std::sync::atomic::Ordering::Relaxed);
-        for cursor in [&mut self.parent, &mut self.parent_directories]
+        for cursor in [&mut self.previous, &mut self.previous_directories]
             .into_iter()
             .flatten()
         {
@@ -530,9 +531,9 @@ impl Scan<'_, '_> {
 
     /// Takes the previous entry of `path`. Entries before it have vanished from the source, and are
     /// removed.
-    pub(super) fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
+    pub(super) fn previous_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
-            let Some(cursor) = &mut self.parent else {
+            let Some(cursor) = &mut self.previous else {
                 return Ok(None);
             };
             match cursor.peek()? {
@@ -631,17 +632,17 @@ impl Scan<'_, '_> {
                 continue;
             };
 
-            let parent = self.parent_at(&path)?;
+            let previous = self.previous_at(&path)?;
             let Some(seen) = seen else {
                 // Immutable: a known name is not looked at, and a new one waits to be stat'ed
                 // together with others.
-                if parent
+                if previous
                     .as_ref()
-                    .is_some_and(|parent| is_settled(parent, &name))
+                    .is_some_and(|previous| is_settled(previous, &name))
                 {
                     self.shared
                         .count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
-                } else if parent.is_none() && name.kind_hint == Some(StatKind::File) {
+                } else if previous.is_none() && name.kind_hint == Some(StatKind::File) {
                     new_names.push(name);
                     if new_names.len() >= BATCH_NAMES {
                         let new_names = std::mem::take(new_names);
@@ -650,7 +651,7 @@ impl Scan<'_, '_> {
                 } else {
                     let seen = ObservedName::at(&directory, &name.name);
                     if let Some(step) =
-                        self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
+                        self.visit(&directory, &name.name, path, seen, previous, Some(&node))?
                     {
                         return Ok(step);
                     }
@@ -659,7 +660,7 @@ impl Scan<'_, '_> {
             };
 
             if let Some(step) =
-                self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
+                self.visit(&directory, &name.name, path, seen, previous, Some(&node))?
             {
                 return Ok(step);
             }
@@ -710,7 +711,7 @@ pub(super) struct EnteredDirectory {
     pub stat: SourceStat,
     /// Our clock just before the stat.
     pub clock: Timestamp,
-    pub parent: Option<Entry>,
+    pub previous: Option<Entry>,
 }
 
 /// The next step of a walk.
@@ -722,7 +723,7 @@ pub(super) enum ScanStep {
 
 /// Returns true if a name of an immutable source need not be looked at: its hash was checked, or it
 /// is settled, and the inode and type are the same ([R19](docs/protocol.md#r19)).
-fn is_settled(parent: &Entry, name: &ListedName) -> bool {
+fn is_settled(previous: &Entry, name: &ListedName) -> bool {
     let open = EntryFlags::RACY
         .with(EntryFlags::STALE)
         .with(EntryFlags::TORN)
@@ -730,11 +731,11 @@ fn is_settled(parent: &Entry, name: &ListedName) -> bool {
     let Some(hash) = HashName::parse(&name.name) else {
         return false;
     };
-    parent.is_file()
-        && !parent.flags.intersects(open)
-        && (hash.expected_sha256().is_some() || parent.flags.contains(EntryFlags::SETTLED))
+    previous.is_file()
+        && !previous.flags.intersects(open)
+        && (hash.expected_sha256().is_some() || previous.flags.contains(EntryFlags::SETTLED))
         && name.kind_hint == Some(StatKind::File)
-        && parent.meta().is_some_and(|meta| meta.inode == name.inode)
+        && previous.meta().is_some_and(|meta| meta.inode == name.inode)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::*;
 /// As with a file that was dropped unread: the walk was stopped in the middle of the directory, and
 /// a reader still had its last visited file.
 #[test]
-fn a_directory_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
+fn a_partly_walked_directory_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let directory = SourceDir::open_root(dir.path()).expect("opens");
     let node = node();

@@ -9,16 +9,16 @@ use crate::types::{Entry, Node, RelPath};
 const NAMED_MAX: usize = 8;
 
 /// Returns false if the entry only records that a path existed, so no change can be detected.
-pub(super) fn was_captured(parent: &Entry) -> bool {
-    !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. })
+pub(super) fn was_captured(previous: &Entry) -> bool {
+    !matches!(previous.node, Node::Failed { .. } | Node::Unknown { .. })
 }
 
 /// Returns true if an entry that must not change has another kind, content, target or device
 /// number. Other times, owners or inodes do not count: a restore, a copy to another disk or a
 /// `chmod` does not change a key.
-pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
-    match (&parent.node, &now.node) {
-        _ if !was_captured(parent) => false,
+pub(super) fn is_other(previous: &Entry, now: &Entry) -> bool {
+    match (&previous.node, &now.node) {
+        _ if !was_captured(previous) => false,
         (Node::File { content: old, .. }, Node::File { content: new, .. }) => old != new,
         (Node::Symlink { target: old, .. }, Node::Symlink { target: new, .. }) => old != new,
         (Node::Char { device: old, .. }, Node::Char { device: new, .. })
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_kind_content_target_or_device() {
+    fn a_change_is_one_of_kind_content_target_or_device() {
         let link = |mode, target: &[u8]| Node::Symlink {
             meta: meta(mode),
             target: target.to_vec(),
@@ -138,7 +138,7 @@ mod tests {
 
     /// An unreadable key in the good capture that can be read now.
     #[test]
-    fn what_was_never_captured_has_not_changed() {
+    fn a_path_that_was_never_captured_has_not_changed() {
         for node in [
             Node::Failed {
                 reason: "denied".into(),

@@ -38,7 +38,7 @@ impl PreviousSource {
     }
 }
 
-/// Chooses parents among the snapshots that were listed after the lease began.
+/// Chooses previous snapshots among those that were listed after the lease began.
 pub(super) struct PreviousChooser<'a> {
     pub repo: &'a Repository,
     pub reader: &'a ChunkReader<'a>,
@@ -131,7 +131,7 @@ impl<'a> PreviousChooser<'a> {
 
     /// Returns the source that was named with `--parent`.
     pub fn named(&mut self, snapshot: &SnapshotId, source: &str) -> Result<PreviousSource, Error> {
-        let parent = named(self.snapshots, snapshot, source)?;
+        let previous = named(self.snapshots, snapshot, source)?;
         let one = self.snapshots.iter().find(|one| one.id == *snapshot);
         match one.map(|one| self.is_usable(one)).transpose()? {
             Some(false) => Err(Error::Refused {
@@ -141,7 +141,7 @@ impl<'a> PreviousChooser<'a> {
                 ),
                 hint: "without --parent, the newest intact snapshot is used",
             }),
-            _ => Ok(parent),
+            _ => Ok(previous),
         }
     }
 }
