@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_tells_what_it_does_and_shows_an_example() {
+    fn every_command_has_a_description_and_an_example() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             let help = command

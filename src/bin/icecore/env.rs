@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_lies_where_the_user_or_the_system_says() {
+    fn the_cache_root_follows_the_user_and_the_environment() {
         assert_eq!(user().cache_root(), Some("/home/u/.cache/icecore".into()));
         let xdg = Env {
             xdg_cache_home: Some("/x".into()),
@@ -239,17 +239,17 @@ mod tests {
             ..user()
         };
         assert_eq!(root.cache_root(), Some("/var/cache/icecore".into()));
-        let told = Env {
+        let explicit = Env {
             root: true,
             cache_dir: Some("/c".into()),
             ..user()
         };
-        assert_eq!(told.cache_root(), Some("/c".into()));
+        assert_eq!(explicit.cache_root(), Some("/c".into()));
         assert_eq!(Env::default().cache_root(), None);
     }
 
     #[test]
-    fn the_state_lies_where_the_user_or_the_system_says() {
+    fn the_state_root_follows_the_user_and_the_environment() {
         assert_eq!(
             user().state_root(),
             Some("/home/u/.local/state/icecore".into())

@@ -255,10 +255,10 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
 fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String {
     let mut line = message.trim().to_owned();
     while let Some(error) = source {
-        let said = error.to_string();
-        if !line.ends_with(said.trim()) {
+        let cause = error.to_string();
+        if !line.ends_with(cause.trim()) {
             line.push_str(": ");
-            line.push_str(said.trim());
+            line.push_str(cause.trim());
         }
         source = error.source();
     }
@@ -393,28 +393,28 @@ mod tests {
     #[test]
     fn an_error_of_the_parser_is_one_line_and_a_hint() {
         use clap::Parser;
-        let said = |words: &[&str]| {
+        let report_of = |words: &[&str]| {
             usage_report(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"))
         };
-        let value = said(&["icecore", "ls", "latest~1"]);
+        let value = report_of(&["icecore", "ls", "latest~1"]);
         assert_eq!(value.code, 2);
         assert!(
             value.message.starts_with("invalid value 'latest~1'"),
             "{}",
             value.message
         );
-        let missing = said(&["icecore", "restore", "latest"]);
+        let missing = report_of(&["icecore", "restore", "latest"]);
         assert!(
             missing.message.ends_with("provided: <TARGET>"),
             "{}",
             missing.message
         );
-        let unknown = said(&["icecore", "snapshots", "--hots", "x"]);
+        let unknown = report_of(&["icecore", "snapshots", "--hots", "x"]);
         assert_eq!(
             unknown.hint.as_deref(),
             Some("a similar argument exists: '--host'")
         );
-        let escape = said(&["icecore", "ls", "\u{1b}[2J"]);
+        let escape = report_of(&["icecore", "ls", "\u{1b}[2J"]);
         assert!(!escape.message.contains('\u{1b}'), "{}", escape.message);
     }
 

@@ -329,12 +329,14 @@ fn report_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpe
 
 /// Applies `[backup]` to the options.
 pub fn apply(config: &Config, options: &mut BackupOptions) {
-    let said = &config.backup;
-    options.tags.clone_from(&said.tags);
-    options.level = said.level.unwrap_or(options.level);
-    options.memory = said.memory.unwrap_or(options.memory);
-    options.threads = said.threads.map(usize::from);
-    options.checkpoint_every = said.checkpoint_every.unwrap_or(options.checkpoint_every);
+    let settings = &config.backup;
+    options.tags.clone_from(&settings.tags);
+    options.level = settings.level.unwrap_or(options.level);
+    options.memory = settings.memory.unwrap_or(options.memory);
+    options.threads = settings.threads.map(usize::from);
+    options.checkpoint_every = settings
+        .checkpoint_every
+        .unwrap_or(options.checkpoint_every);
 }
 
 /// Returns the command that dumps a server. Its container and programs are looked up now, or after

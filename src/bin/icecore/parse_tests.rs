@@ -155,7 +155,7 @@ fn a_command_is_split_as_posix_words() {
 }
 
 #[test]
-fn a_snapshot_and_what_is_in_it() {
+fn a_snapshot_with_source_and_path_is_parsed() {
     let parse = |text: &str| snap_path(OsStr::new(text));
     let whole = parse("latest").expect("latest");
     assert_eq!((whole.snap, whole.source), ("latest".to_owned(), None));
@@ -199,7 +199,7 @@ fn a_snapshot_and_what_is_in_it() {
 }
 
 #[test]
-fn what_is_no_snapshot_is_answered_with_the_form_that_is_right() {
+fn an_invalid_snapshot_gets_a_hint_at_the_valid_form() {
     for (text, right) in [
         ("latest:home", "write 'latest'"),
         ("0a11:home/x", "write '0a11'"),

@@ -98,7 +98,7 @@ impl GivenPassphrase {
 
 /// Returns the statement of the command line or the environment about the passphrase, or `None` if
 /// neither makes one. The names of the repository's options begin with `option_prefix`.
-pub fn said(
+pub fn passphrase_choice(
     global: &Global,
     env: &Env,
     option_prefix: &str,
@@ -470,14 +470,14 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sees_in_a_passphrase_is_named() {
-        let said = |bytes: &[u8]| {
+    fn invisible_characters_in_a_passphrase_are_named() {
+        let oddity_of = |bytes: &[u8]| {
             let given = GivenPassphrase::new(Bytes::new(bytes.to_vec()), "it".to_owned())
                 .expect("a secret");
             given.oddity().unwrap_or_default()
         };
         for good in [&b"a b"[..], b"caf\xc3\xa9", b"\xff", b"a\rb", b"\x00"] {
-            assert_eq!(said(good), "", "{good:?}");
+            assert_eq!(oddity_of(good), "", "{good:?}");
         }
         for (bytes, words) in [
             (&b"a\r"[..], &["carriage return (CR)"][..]),
@@ -490,10 +490,10 @@ mod tests {
             (b" a", &["blank"]),
             (b"a\t", &["blank"]),
         ] {
-            let said = said(bytes);
+            let oddity = oddity_of(bytes);
             assert!(
-                words.iter().all(|word| said.contains(word)),
-                "{bytes:?}: {said}"
+                words.iter().all(|word| oddity.contains(word)),
+                "{bytes:?}: {oddity}"
             );
         }
     }
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_opens_nothing_makes_way() {
+    fn a_useless_key_file_is_renamed_and_kept() {
         let keys = tempfile::tempdir().expect("a directory");
         let (first, path) = new_key_file(keys.path(), ID).expect("a new key");
         let old = retire_key_file(&path).expect("renamed");
@@ -537,18 +537,19 @@ mod tests {
     }
 
     #[test]
-    fn no_passphrase_is_said_in_two_places_and_contradicted_in_none() {
+    fn no_passphrase_is_read_and_excludes_a_passphrase() {
         let bare = Global::default();
-        let said = |global: &Global, env: &Env| {
-            said(global, env, "--").map(|s| s.map(|s| matches!(s, PassphraseChoice::NoPassphrase)))
+        let choice = |global: &Global, env: &Env| {
+            passphrase_choice(global, env, "--")
+                .map(|s| s.map(|s| matches!(s, PassphraseChoice::NoPassphrase)))
         };
-        assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
+        assert_eq!(choice(&bare, &Env::default()).expect("nothing"), None);
 
         let open = Global {
             no_passphrase: true,
             ..Global::default()
         };
-        assert_eq!(said(&open, &Env::default()).expect("none"), Some(true));
+        assert_eq!(choice(&open, &Env::default()).expect("none"), Some(true));
 
         for (value, is) in [
             ("1", Some(true)),
@@ -560,21 +561,21 @@ mod tests {
                 no_passphrase: Some(value.into()),
                 ..Env::default()
             };
-            assert_eq!(said(&bare, &env).expect(value), is, "{value}");
+            assert_eq!(choice(&bare, &env).expect(value), is, "{value}");
         }
 
         let odd = Env {
             no_passphrase: Some("maybe".into()),
             ..Env::default()
         };
-        assert_eq!(code(said(&bare, &odd)), 2);
+        assert_eq!(code(choice(&bare, &odd)), 2);
 
         let given = Env {
             passphrase: Some(Bytes::new(b"x".to_vec())),
             ..Env::default()
         };
-        assert_eq!(said(&bare, &given).expect("a passphrase"), Some(false));
-        assert_eq!(code(said(&open, &given)), 2, "it cannot be both");
+        assert_eq!(choice(&bare, &given).expect("a passphrase"), Some(false));
+        assert_eq!(code(choice(&open, &given)), 2, "it cannot be both");
     }
 
     #[test]

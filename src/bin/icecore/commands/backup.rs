@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_bad_usage() {
+    fn contradictory_arguments_are_usage_errors() {
         assert_eq!(names(&["/srv/a", "/mnt/a"]), Err(2));
         assert_eq!(names(&["/srv/a", "--stdin", "a"]), Err(2));
         assert_eq!(names(&[]), Err(2));

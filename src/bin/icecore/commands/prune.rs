@@ -124,10 +124,10 @@ pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError>
 /// Returns the options that the configuration sets.
 pub fn options(config: &Config) -> PruneOptions {
     let mut options = PruneOptions::new(host_name());
-    let said = &config.prune;
-    options.grace = said.grace.unwrap_or(options.grace);
-    options.max_repack = said.max_repack;
-    options.max_time = said.max_time;
+    let settings = &config.prune;
+    options.grace = settings.grace.unwrap_or(options.grace);
+    options.max_repack = settings.max_repack;
+    options.max_time = settings.max_time;
     options
 }
 
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_tells_what_waits_and_why() {
+    fn a_report_names_pending_data_and_the_reason() {
         let report = PruneReport {
             live: PackAmount {
                 packs: 2,

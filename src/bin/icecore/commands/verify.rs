@@ -80,7 +80,7 @@ struct VerifySummary {
 
 pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let said = &context.config()?.verify;
+    let settings = &context.config()?.verify;
     // Options of the command line replace all of the configuration's.
     let asked = args.read_data
         || args.sample.is_some()
@@ -89,7 +89,12 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
     let (read_data, sample, max_time, max_bytes) = if asked {
         (args.read_data, args.sample, args.max_time, args.max_bytes)
     } else {
-        (said.read_data, said.sample, said.max_time, said.max_bytes)
+        (
+            settings.read_data,
+            settings.sample,
+            settings.max_time,
+            settings.max_bytes,
+        )
     };
     // A limit implies that data is read.
     let limited = sample.is_some() || max_time.is_some() || max_bytes.is_some();

@@ -108,7 +108,7 @@ fn a_nodes_configuration_is_read() {
 }
 
 #[test]
-fn nothing_need_be_said() {
+fn an_empty_configuration_is_accepted() {
     let config = parse("").expect("an empty file");
     assert!(
         config.sources.is_empty() && config.repository.is_none() && config.retention.is_empty()
@@ -133,7 +133,7 @@ fn numbers_are_read_in_their_base() {
 
 /// Each mistake, the line that the message names, and a part of the message.
 #[test]
-fn mistakes_are_told_with_line_and_key() {
+fn mistakes_are_reported_with_line_and_key() {
     let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";
     let cases: &[(&str, usize, &str)] = &[
         ("repositry = \"x\"", 1, "'repositry': unknown key"),
@@ -298,7 +298,7 @@ fn a_tilde_is_the_home_directory() {
 }
 
 #[test]
-fn a_secret_in_the_file_is_not_told() {
+fn a_secret_in_the_file_is_not_printed() {
     let err = parse("passphrase = \"hunter2\"\n").expect_err("unknown key");
     assert!(!err.contains("hunter2"), "{err}");
     let err = parse("passphrase_command = \"echo hunter2\n").expect_err("an open quote");

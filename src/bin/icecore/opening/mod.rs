@@ -408,7 +408,7 @@ impl Context<'_> {
         }
 
         let id = new_id()?;
-        let (secret, key_file) = match (self.said(place)?, otherwise) {
+        let (secret, key_file) = match (self.passphrase_choice(place)?, otherwise) {
             (Some(PassphraseChoice::Passphrase(given)), _) => (self.new_secret(given), None),
             (Some(PassphraseChoice::NoPassphrase), _) => (Secret::empty(), None),
             (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => {

@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn links_count_for_what_they_lead_to_also_if_that_is_not_there() {
+    fn links_are_resolved_even_if_their_target_is_missing() {
         let root = tempfile::tempdir().expect("a directory");
         let top = root.path().canonicalize().expect("there");
         fs::create_dir(top.join("disk")).expect("a directory");

@@ -33,19 +33,19 @@ impl Context<'_> {
 
     /// Returns the statement about the passphrase on the command line, in the environment or in the
     /// configuration.
-    pub(super) fn said(
+    pub(super) fn passphrase_choice(
         &self,
         place: &NamedRepository,
     ) -> Result<Option<PassphraseChoice>, CliError> {
-        let said = match secret::said(self.global, &self.env, self.option_prefix) {
+        let choice = match secret::passphrase_choice(self.global, &self.env, self.option_prefix) {
             Ok(None) => self.configured(place),
-            said => said,
+            choice => choice,
         };
-        let said = said.map_err(|error| self.refused_secret(error))?;
-        if let Some(PassphraseChoice::Passphrase(given)) = &said {
+        let choice = choice.map_err(|error| self.refused_secret(error))?;
+        if let Some(PassphraseChoice::Passphrase(given)) = &choice {
             self.warn_of(given);
         }
-        Ok(said)
+        Ok(choice)
     }
 
     /// Returns the configuration's statement about the passphrase.
@@ -72,7 +72,7 @@ impl Context<'_> {
         store: SharedStore,
         id: RepoId,
     ) -> Result<(UnlockedRepo, bool, Interrupts), CliError> {
-        match self.said(place)? {
+        match self.passphrase_choice(place)? {
             Some(PassphraseChoice::Passphrase(given)) => return self.unlock_given(store, &given),
             Some(PassphraseChoice::NoPassphrase) => return self.unlock_unsealed(place, store, id),
             None => {}

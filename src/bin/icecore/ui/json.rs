@@ -146,11 +146,11 @@ pub struct ErrorEvent<'a> {
 
 impl<'a> ErrorEvent<'a> {
     /// Creates the event of an error as printed for people.
-    pub fn new(told: &'a ErrorReport) -> Self {
+    pub fn new(report: &'a ErrorReport) -> Self {
         Self {
-            exit_code: told.code,
-            message: &told.message,
-            hint: told.hint.as_deref(),
+            exit_code: report.code,
+            message: &report.message,
+            hint: report.hint.as_deref(),
         }
     }
 }
@@ -273,13 +273,13 @@ mod tests {
             "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\\\\\u{fffd}\",\"subject_hex\":\"615cff\"}\n"
         );
 
-        let told = ErrorReport {
+        let report = ErrorReport {
             code: 10,
             message: "no repository".to_owned(),
             hint: None,
         };
         assert_eq!(
-            line(&ErrorEvent::new(&told)),
+            line(&ErrorEvent::new(&report)),
             "{\"type\":\"error\",\"exit_code\":10,\"message\":\"no repository\"}\n"
         );
     }

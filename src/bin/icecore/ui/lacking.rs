@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_rules_left_out_is_no_news() {
+    fn names_left_out_by_rules_are_not_counted() {
         let lacks = SourceLacks {
             partial: Some(3),
             unseen: Some(0),
@@ -125,9 +125,9 @@ mod tests {
             lost: 4,
             is_lost_cut: false,
         };
-        let told = how_much(&lacks).expect("something");
+        let amount = how_much(&lacks).expect("something");
         assert_eq!(
-            told,
+            amount,
             "1 entry, names in 2 directories, 4 paths since a repair"
         );
         let lacks = SourceLacks {

@@ -522,7 +522,7 @@ mod tests {
     };
 
     #[test]
-    fn a_line_tells_what_there_is_to_tell() {
+    fn a_line_shows_the_counts_that_are_known() {
         let mut view = MeterView {
             phase: "backing up home".to_owned(),
             ..MeterView::default()
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_looks() {
+    fn the_rate_is_that_of_the_last_samples() {
         let mut rate = ByteRate::default();
         let start = Instant::now();
         assert_eq!(rate.next(start, 0), 0);

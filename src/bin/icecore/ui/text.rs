@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn times_tell_their_zone() {
+    fn times_show_their_zone() {
         assert_eq!(
             when_in(Timestamp::from_seconds(0), TimeZone::UTC),
             "1970-01-01 00:00:00 +00:00"

@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_told_in_a_line() {
+    fn each_finding_is_one_line() {
         let pins = PinRows::default().with(PinKind::Tx).with(PinKind::Content);
         let missing = finding(FileFindingKind::Missing, pins, "blocks/AB/CIQ.data");
         assert_eq!(
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_tells_what_there_is_to_tell() {
+    fn the_summary_has_a_line_for_each_result() {
         let mut report = CheckReport {
             pinned: 9,
             ..CheckReport::default()

@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_accepted() {
+    fn a_written_configuration_is_accepted() {
         let settings = TemplateSettings {
             host: "node-1".into(),
             repository_id: Some("07".repeat(16)),
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn so_is_what_is_written_of_a_node_in_parts() {
+    fn a_configuration_of_a_partial_node_is_accepted() {
         for part in 0..6 {
             let mut node = node();
             match part {
@@ -504,7 +504,7 @@ mod tests {
 
     /// A section that is commented out is complete once its comment signs are removed.
     #[test]
-    fn what_is_to_be_filled_in_is_accepted_when_it_is() {
+    fn filled_in_sections_are_accepted() {
         let text = render(
             &NodeDiscovery {
                 project: "p".into(),

@@ -544,7 +544,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_is_read() {
+    fn a_snapshot_and_its_source_are_parsed() {
         let whole = asked("latest").expect("a snapshot");
         assert_eq!((whole.snapshot.as_str(), whole.source), ("latest", None));
         let one = asked("4f1c:db").expect("a source");
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_is_told_in_lines() {
+    fn each_item_of_the_plan_is_one_line() {
         let step = PlanRecord::Step {
             part: "keys",
             source: "keys".into(),
