@@ -33,10 +33,10 @@ impl Default for QueryLimits {
 /// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    /// The command failed. `said` is the output up to the failure.
+    /// The command failed. `output` is the output up to the failure.
     Command {
         err: CommandError,
-        said: Vec<u8>,
+        output: Vec<u8>,
     },
     Read(std::io::Error),
     /// The answer is longer than the limit.
@@ -56,7 +56,7 @@ pub(super) fn answer(
 ) -> Result<Vec<u8>, NoAnswer> {
     let none = |err| NoAnswer::Command {
         err,
-        said: Vec::new(),
+        output: Vec::new(),
     };
     let mut running = command.spawn(options).map_err(none)?;
     let start = Instant::now();
@@ -79,7 +79,10 @@ pub(super) fn answer(
         }
         match running.finish() {
             Ok(_) => Ok(answer),
-            Err(err) => Err(NoAnswer::Command { err, said: answer }),
+            Err(err) => Err(NoAnswer::Command {
+                err,
+                output: answer,
+            }),
         }
     });
 
@@ -139,12 +142,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_none() {
-        assert!(matches!(asked("echo x", LIMIT, false), Some(Ok(said)) if said == b"x\n"));
+        assert!(matches!(asked("echo x", LIMIT, false), Some(Ok(output)) if output == b"x\n"));
         let long = asked("head -c 100 /dev/zero", LIMIT, false);
         assert!(matches!(long, Some(Err(NoAnswer::TooLong))), "{long:?}");
         let failed = asked("sh -c 'echo x; exit 3'", LIMIT, false);
         assert!(
-            matches!(&failed, Some(Err(NoAnswer::Command { err: CommandError::Failed { .. }, said })) if said == b"x\n"),
+            matches!(&failed, Some(Err(NoAnswer::Command { err: CommandError::Failed { .. }, output })) if output == b"x\n"),
             "{failed:?}"
         );
     }

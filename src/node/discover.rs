@@ -264,7 +264,7 @@ impl NodeFinder<'_> {
         // directory.
         let score = |service: &ComposeService| {
             let names = ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"];
-            let told = names
+            let has_variables = names
                 .iter()
                 .any(|name| service.environment.contains_key(*name));
             let data = service
@@ -274,8 +274,8 @@ impl NodeFinder<'_> {
             let image = has_postgres_image(service);
             // A mount of that directory alone is not enough: a service that copies the files has
             // one too.
-            if image || told {
-                4 * u8::from(image) + 2 * u8::from(told) + u8::from(data)
+            if image || has_variables {
+                4 * u8::from(image) + 2 * u8::from(has_variables) + u8::from(data)
             } else {
                 0
             }
@@ -306,7 +306,7 @@ impl NodeFinder<'_> {
             .min_by_key(|container| !container.is_running())
             .cloned();
 
-        let told = |name: &str| {
+        let variable = |name: &str| {
             service
                 .environment
                 .get(name)
@@ -322,7 +322,7 @@ impl NodeFinder<'_> {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.filter(|value| !value.is_empty()).map(str::to_owned)
         };
-        let written = told("POSTGRES_USER");
+        let written = variable("POSTGRES_USER");
         let running = runs_with("POSTGRES_USER");
 
         // An image without these variables has the default user, and a database with the user's
@@ -340,7 +340,7 @@ impl NodeFinder<'_> {
         }
 
         let database = runs_with("POSTGRES_DB")
-            .or_else(|| told("POSTGRES_DB"))
+            .or_else(|| variable("POSTGRES_DB"))
             .unwrap_or_else(|| user.clone());
 
         let mount = service

@@ -287,8 +287,8 @@ impl Docker {
         answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| {
             let mut printed = Vec::new();
             let err = match none {
-                NoAnswer::Command { err, said } => {
-                    printed = said;
+                NoAnswer::Command { err, output } => {
+                    printed = output;
                     match err {
                         CommandError::NotFound { .. } => DockerError::NotInstalled,
                         CommandError::Failed {
@@ -455,17 +455,17 @@ const MISSING: [&str; 5] = [
 
 /// Turns the messages of `docker` into an error. An unreachable engine has its own variant.
 fn complaint(what: String, stderr: &str, ending: ChildEnding) -> DockerError {
-    let mut said: Vec<&str> = stderr
+    let mut lines: Vec<&str> = stderr
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
     // `docker` repeats a message for each of several objects.
-    said.dedup();
-    let why = if said.is_empty() {
+    lines.dedup();
+    let why = if lines.is_empty() {
         ending.to_string()
     } else {
-        said.join("; ")
+        lines.join("; ")
     };
 
     let lower = why.to_lowercase();
@@ -576,23 +576,23 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_out_of_reach_is_told_apart() {
-        let complained = |said: &str| complaint("inspect".into(), said, ChildEnding::Code(1));
-        for said in [
+    fn an_unreachable_engine_is_a_distinct_error() {
+        let complained = |stderr: &str| complaint("inspect".into(), stderr, ChildEnding::Code(1));
+        for stderr in [
             "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n",
             "failed to connect to the docker API at unix:///x: connect: no such file or directory\n",
             "Cannot connect to Podman. Please verify your connection to the Linux system: dial unix /x: connect: no such file or directory\n",
         ] {
-            let err = complained(said);
+            let err = complained(stderr);
             assert!(matches!(err, DockerError::Unreachable { .. }), "{err}");
         }
 
-        for said in [
+        for stderr in [
             "Error: No such container: x\n",
             "Error response from daemon: get x: no such volume\n",
             "Error: no such object: \"x\"\n",
         ] {
-            let err = complained(said);
+            let err = complained(stderr);
             assert!(
                 matches!(&err, DockerError::Failed { why, .. } if is_missing(why)),
                 "{err}"

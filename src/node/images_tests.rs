@@ -192,7 +192,7 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
 
 /// An unreachable engine is an error for the caller, which only reports it.
 #[test]
-fn a_node_without_containers_asks_nobody() {
+fn a_node_without_containers_asks_no_engine() {
     let access = ServerAccess::Direct {
         address: None,
         port: None,

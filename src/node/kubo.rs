@@ -48,13 +48,13 @@ impl BlockStore {
         }
 
         // `SHARDING` takes precedence over the specification's `shardFunc`.
-        let told = mount
+        let shard_func = mount
             .and_then(|mount| mount.get("shardFunc"))
             .and_then(Value::as_str);
         let text = sharding.map(|text| String::from_utf8_lossy(text).trim().to_owned());
         match text
             .filter(|text| !text.is_empty())
-            .or_else(|| told.map(str::to_owned))
+            .or_else(|| shard_func.map(str::to_owned))
         {
             None => Self::default(),
             Some(text) => FlatfsSharding::parse(&text).map_or(Self::Unknown(text), Self::Flatfs),
@@ -120,7 +120,7 @@ mod tests {
 
     /// The specifications are those of kubo's profiles `flatfs`, `pebbleds` and `badgerds`.
     #[test]
-    fn what_keeps_the_blocks_is_read() {
+    fn the_block_store_is_read() {
         let flatfs = br#"{"mounts":[{"mountpoint":"/blocks","path":"blocks","shardFunc":"/repo/flatfs/shard/v1/next-to-last/2","type":"flatfs"},{"mountpoint":"/","path":"datastore","type":"levelds"}],"type":"mount"}"#;
         let three = b"/repo/flatfs/shard/v1/next-to-last/3\n";
         let blocks = |sharding: Option<&[u8]>, spec: &[u8]| BlockStore::read(sharding, Some(spec));

@@ -61,8 +61,8 @@ impl std::fmt::Display for PostgresVersion {
 
 impl PostgresVersion {
     /// Parses `psql (PostgreSQL) 15.14 (Debian …)`. The minor number of a beta is 0.
-    pub fn parse(said: &str) -> Option<Self> {
-        let number = said
+    pub fn parse(output: &str) -> Option<Self> {
+        let number = output
             .split_whitespace()
             .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
         let mut parts = number.split(|c: char| !c.is_ascii_digit());
@@ -213,8 +213,8 @@ impl<'a> PostgresPrograms<'a> {
     pub fn output(&self, words: Vec<String>) -> Result<String, PostgresError> {
         let command = StreamCommand::from_words(words)?;
         let program = command.shown();
-        let said = answer(&command, &self.spawn, ANSWER_BYTES_MAX, &self.patience);
-        let said = said.map_err(|none| match none {
+        let output = answer(&command, &self.spawn, ANSWER_BYTES_MAX, &self.patience);
+        let output = output.map_err(|none| match none {
             NoAnswer::Command { err, .. } => PostgresError::Command(err),
             NoAnswer::Read(source) => PostgresError::Read { program, source },
             NoAnswer::TooLong => PostgresError::TooLong { program },
@@ -224,17 +224,17 @@ impl<'a> PostgresPrograms<'a> {
             },
             NoAnswer::Interrupted => PostgresError::Interrupted { program },
         })?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// Returns the version of a program.
     pub fn version(&self, program: &str) -> Result<PostgresVersion, PostgresError> {
         let mut words = self.bare(program);
         words.push("--version".to_owned());
-        let said = self.output(words)?;
-        PostgresVersion::parse(&said).ok_or_else(|| PostgresError::NoVersion {
+        let output = self.output(words)?;
+        PostgresVersion::parse(&output).ok_or_else(|| PostgresError::NoVersion {
             program: program.to_owned(),
-            said: said.trim().chars().take(200).collect(),
+            said: output.trim().chars().take(200).collect(),
         })
     }
 

@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_said_in_its_order() {
+    fn found_parts_are_written_in_their_order() {
         let settings = TemplateSettings {
             repository: Some("s3://b/p".into()),
             ..TemplateSettings::default()
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_found_is_a_comment_and_no_part() {
+    fn parts_that_were_not_found_are_comments() {
         let text = render(
             &NodeDiscovery {
                 project: "p".into(),

@@ -472,8 +472,8 @@ fn join_blocks(
             }
             Some(HeldFile::Vanished) => {}
             Some(HeldFile::NoFile) | None => {
-                let told = tally.missing(want.hash, key, want.pins)?;
-                *missing += u64::from(told && !want.is_missing);
+                let is_reported = tally.missing(want.hash, key, want.pins)?;
+                *missing += u64::from(is_reported && !want.is_missing);
             }
         }
     }

@@ -280,7 +280,7 @@ fn a_whole_node_lacks_nothing() {
 }
 
 #[test]
-fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
+fn missing_pinned_files_are_reported_by_kind_and_place() {
     let mut node = whole_node();
     let mut gone: Vec<String> = (0..3)
         .map(|n: u32| sha(format!("file {n}").as_bytes()))
@@ -337,7 +337,7 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
 }
 
 #[test]
-fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
+fn mismatches_of_name_or_row_are_reported_pinned_or_not() {
     let mut node = whole_node();
     let torn = node.good(b"all of this", &["message"]);
     node.put(&format!("local/{torn}"), b"all of");
@@ -445,7 +445,7 @@ fn a_file_half_written_is_looked_at_again() {
 }
 
 #[test]
-fn what_is_not_captured_or_not_named_is_told() {
+fn uncaptured_and_unnamed_parts_are_reported() {
     let node = whole_node();
     let (repo, found) = node.capture(false);
     let checked = Checked::new(&repo, &found, &profile(), &CheckTarget::Snapshot);
@@ -469,7 +469,7 @@ fn what_is_not_captured_or_not_named_is_told() {
         checked
             .problems
             .iter()
-            .any(|told| told.contains("not checked")),
+            .any(|problem| problem.contains("not checked")),
         "{:?}",
         checked.problems
     );
@@ -485,7 +485,7 @@ fn what_is_not_captured_or_not_named_is_told() {
         checked
             .problems
             .iter()
-            .any(|told| told.contains("does not have it")),
+            .any(|problem| problem.contains("does not have it")),
         "{:?}",
         checked.problems
     );
@@ -495,7 +495,7 @@ fn what_is_not_captured_or_not_named_is_told() {
 fn a_check_needs_a_dump() {
     let node = Node::new();
     let (repo, found) = node.capture(true);
-    let said = |profile: &NodeLayout, found: &StoredSnapshot| {
+    let error_of = |profile: &NodeLayout, found: &StoredSnapshot| {
         let observer = Recording::default();
         let result = check(
             &repo,
@@ -518,9 +518,9 @@ fn a_check_needs_a_dump() {
         profile
     };
 
-    assert!(said(&NodeLayout::default(), &found).contains("no source is configured"));
-    assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
-    assert!(said(&named("ipfs"), &found).contains("is a tree, not a dump"));
+    assert!(error_of(&NodeLayout::default(), &found).contains("no source is configured"));
+    assert!(error_of(&named("postgres"), &found).contains("has no source 'postgres'"));
+    assert!(error_of(&named("ipfs"), &found).contains("is a tree, not a dump"));
 
     let cancel = Cancel::new();
     cancel.cancel();
@@ -589,7 +589,7 @@ fn blocks_are_looked_for_where_the_repository_keeps_them() {
 /// A kubo that stores its blocks in a database has no file for any of them. The check used to
 /// report each block as missing.
 #[test]
-fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
+fn a_block_database_is_reported_once_and_no_block_is_missing() {
     let node = whole_node();
     fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
     node.put(

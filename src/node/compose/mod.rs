@@ -184,8 +184,8 @@ impl ComposeProject {
     /// Returns the name that a volume of the compose file has in the engine.
     pub fn volume_name(&self, key: &str) -> String {
         let found = self.volumes.get(key);
-        let told = found.and_then(|found| found.name.clone());
-        told.unwrap_or_else(|| {
+        let name = found.and_then(|found| found.name.clone());
+        name.unwrap_or_else(|| {
             if found.is_some_and(|found| found.external) {
                 key.to_owned()
             } else {

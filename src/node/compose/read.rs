@@ -672,14 +672,14 @@ impl ComposeReader<'_> {
     }
 
     /// Sets the project's name, and adds a note for each variable that is not set.
-    fn finish(mut self, told: Option<&str>) -> Result<ComposeProject, ComposeError> {
+    fn finish(mut self, requested: Option<&str>) -> Result<ComposeProject, ComposeError> {
         // Options and variables take precedence over `name:` and the directory's name.
         let variable = || {
             self.variables
                 .get("COMPOSE_PROJECT_NAME")
                 .filter(|name| !name.is_empty())
         };
-        let given = told
+        let given = requested
             .or_else(variable)
             .map(normalised)
             .filter(|name| !name.is_empty());

@@ -249,7 +249,7 @@ fn a_project_is_named_as_compose_names_it() {
         (read.name, read.named)
     };
 
-    let named = |name: &str, told| (name.to_owned(), told);
+    let named = |name: &str, is_given| (name.to_owned(), is_given);
     let variable = [("COMPOSE_PROJECT_NAME", "var")];
     assert_eq!(load(&variable, "", Some("Given")), named("given", true));
     assert_eq!(
@@ -398,10 +398,10 @@ fn files_of_variables_are_read_and_outweighed() {
         &[("compose.yml", "services:\n  a:\n    env_file: none.env\n")],
         &[],
     );
-    let said = project.expect_err("missing").to_string();
+    let message = project.expect_err("missing").to_string();
     assert!(
-        said.contains("compose.yml:3: services.a.env_file: cannot read"),
-        "{said}"
+        message.contains("compose.yml:3: services.a.env_file: cannot read"),
+        "{message}"
     );
 
     let (_root, project) = directory(
@@ -411,15 +411,15 @@ fn files_of_variables_are_read_and_outweighed() {
         ],
         &[],
     );
-    let said = project.expect_err("bad").to_string();
+    let message = project.expect_err("bad").to_string();
     assert!(
-        said.contains("bad.env:2: ") && !said.contains("s3cret"),
-        "{said}"
+        message.contains("bad.env:2: ") && !message.contains("s3cret"),
+        "{message}"
     );
 }
 
 #[test]
-fn what_is_passed_over_is_told() {
+fn unsupported_keys_and_unset_variables_are_noted() {
     let project = text(
         "include: [other.yml]\nservices:\n  a:\n    extends: {service: b}\n    image: '$WHAT'\n  b: {image: x}\n",
     )
@@ -503,7 +503,7 @@ fn errors_name_file_line_and_key() {
 }
 
 #[test]
-fn files_that_are_none_are_told() {
+fn missing_and_invalid_files_are_errors() {
     let (root, project) = directory(&[], &[]);
     let err = project.expect_err("no file");
     assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_line() {
+    fn errors_name_their_line() {
         assert_eq!(why("a: 1\nb: [1, 2\nc: 3\n").0, 3);
         assert_eq!(why("a: 1\nb: 2\na: 3\n"), (3, "duplicate key 'a'".into()));
         assert_eq!(

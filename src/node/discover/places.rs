@@ -101,7 +101,7 @@ impl NodeFinder<'_> {
                 .and_then(|database| database.data.clone()),
         );
 
-        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut reported: BTreeSet<String> = BTreeSet::new();
         let mut notes = Vec::new();
 
         for service in &project.services {
@@ -124,7 +124,7 @@ impl NodeFinder<'_> {
                         else {
                             continue;
                         };
-                        if !covered.contains(place) && told.insert(name.clone()) {
+                        if !covered.contains(place) && reported.insert(name.clone()) {
                             notes.push(format!(
                                 "no source covers the volume '{name}' ({target} of '{}'): if its data cannot be recreated, add a [[source]] with volume = \"{name}\"",
                                 service.name
@@ -143,7 +143,7 @@ impl NodeFinder<'_> {
                 {
                     let is_covered =
                         covered.contains(&SourceLocation::Volume(mount.volume.clone()));
-                    if !is_covered && told.insert(mount.volume.clone()) {
+                    if !is_covered && reported.insert(mount.volume.clone()) {
                         notes.push(format!(
                             "{} of '{}' is in an anonymous volume, which no source covers and compose may lose: name it in the compose file if its data cannot be recreated",
                             mount.destination.display(),

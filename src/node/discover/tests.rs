@@ -295,11 +295,11 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
     assert!(found.notes[0].contains("runs as 'pyaleph', not as 'node'"));
 
     // A name that was given is kept. Of two projects, neither is chosen.
-    let told = discover(node.project(Some("mine")), Some(&engine));
+    let given = discover(node.project(Some("mine")), Some(&engine));
     assert_eq!(
         (
-            told.project.as_str(),
-            told.notes[0].contains("'pyaleph' from this directory")
+            given.project.as_str(),
+            given.notes[0].contains("'pyaleph' from this directory")
         ),
         ("mine", true)
     );
@@ -390,7 +390,7 @@ volumes:
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn missing_parts_are_not_found() {
     let node = Fixture::new(&[("compose.yml", "services: {web: {image: nginx}}\n")]);
     fs::remove_dir(node.directory().join("keys")).expect("removed");
     let found = node.found(None);
@@ -420,7 +420,7 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
-fn keys_are_found_by_a_file_of_theirs_and_a_link_is_told() {
+fn keys_are_found_by_file_name_and_a_symlink_is_noted() {
     let node = Fixture::new(&[(
         "compose.yml",
         "services: {p2p: {image: x, volumes: ['./keys/a.der:/a.der', './config.yml:/c.yml']}}\n",
@@ -571,7 +571,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
 }
 
 #[test]
-fn volumes_that_no_source_covers_are_told_once_each() {
+fn uncovered_volumes_are_noted_once_each() {
     let node = NODE.replace(
         "  redis: {image: redis}",
         "  caddy: {image: caddy, volumes: ['caddy-data:/data', 'caddy-config:/config', '/tmp/x']}\n  caddy2: {image: caddy, volumes: ['caddy-data:/data']}\n  grafana: {image: grafana}",
@@ -595,7 +595,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
     let found = Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")])
         .found(Some(&engine));
 
-    let told = |what: &str| {
+    let note_count = |what: &str| {
         found
             .notes
             .iter()
@@ -604,7 +604,10 @@ fn volumes_that_no_source_covers_are_told_once_each() {
     };
 
     assert_eq!(
-        (told("'node_caddy-data'"), told("'node_caddy-config'")),
+        (
+            note_count("'node_caddy-data'"),
+            note_count("'node_caddy-config'")
+        ),
         (1, 1),
         "{:?}",
         found.notes
@@ -612,8 +615,8 @@ fn volumes_that_no_source_covers_are_told_once_each() {
 
     assert_eq!(
         (
-            told("/var/lib/grafana of 'grafana'"),
-            told("/tmp/x of 'caddy'")
+            note_count("/var/lib/grafana of 'grafana'"),
+            note_count("/tmp/x of 'caddy'")
         ),
         (1, 1),
         "{:?}",
@@ -622,7 +625,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
 
     for covered in ["node_files", "node_db", "node_ipfs"] {
         assert_eq!(
-            told(&format!("covers the volume '{covered}'")),
+            note_count(&format!("covers the volume '{covered}'")),
             0,
             "{:?}",
             found.notes

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_dumps_hold_is_read() {
+    fn commands_in_dumps_are_parsed() {
         let read = |line: &'static str| PsqlCommand::parse(line.as_bytes());
         assert_eq!(
             read("\\restrict aZ09\n"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_commands_are_not_parsed() {
         for line in [
             "\\! id\n",
             "\\!id\n",

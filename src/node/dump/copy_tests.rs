@@ -158,7 +158,7 @@ fn why(text: &str) -> String {
 }
 
 #[test]
-fn what_is_not_such_a_dump_says_why() {
+fn an_unusable_dump_is_refused_with_the_reason() {
     assert_eq!(
         why(""),
         "it has no rows of a table public.files (COPY … FROM stdin)"

@@ -87,12 +87,12 @@ fn rows_and_pins_come_together_by_hash() {
 }
 
 #[test]
-fn a_dump_without_the_tables_says_so() {
+fn a_dump_without_the_tables_is_refused() {
     let err = FileRows::collect(Path::new("/"), "db", |_| Ok(()))
         .err()
         .expect("refused");
     assert!(
-        said(&err).starts_with("the dump 'db' cannot be read: it has no rows"),
+        full_message(&err).starts_with("the dump 'db' cannot be read: it has no rows"),
         "{err}"
     );
     for (row, why) in [
@@ -102,7 +102,7 @@ fn a_dump_without_the_tables_says_so() {
     ] {
         let err = read(&[row], &[]).err().expect("refused");
         assert!(
-            said(&err).ends_with(&format!("row 1 of its table public.files: {why}")),
+            full_message(&err).ends_with(&format!("row 1 of its table public.files: {why}")),
             "{err}"
         );
     }
@@ -115,7 +115,7 @@ fn a_dump_without_the_tables_says_so() {
     );
 }
 
-fn said(err: &NodeError) -> String {
+fn full_message(err: &NodeError) -> String {
     let source = std::error::Error::source(err).map(ToString::to_string);
     format!("{err}: {}", source.unwrap_or_default())
 }

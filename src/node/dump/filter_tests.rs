@@ -69,7 +69,7 @@ fn globals_are_made_to_run() {
 }
 
 #[test]
-fn behind_the_first_connection_databases_alone_are_dropped_otherwise() {
+fn after_the_first_connection_only_database_drops_change() {
     let text =
         "\\connect template1\nDROP ROLE reader;\nCREATE ROLE aleph;\nDROP DATABASE postgres;\n";
     becomes(
@@ -83,7 +83,7 @@ fn behind_the_first_connection_databases_alone_are_dropped_otherwise() {
 }
 
 #[test]
-fn what_only_looks_like_a_statement_passes() {
+fn text_that_looks_like_a_statement_passes() {
     for text in [
         COPY.to_owned(),
         format!("COMMENT ON TABLE t IS 'it''s\n{}';\n", COPY.replace("\\.\n", "")),
@@ -102,7 +102,7 @@ fn what_only_looks_like_a_statement_passes() {
 /// `pg_dumpall --clean --if-exists` used to stop half-way, because the connected role cannot be
 /// dropped.
 #[test]
-fn what_is_dropped_if_it_exists_is_treated_alike() {
+fn drop_if_exists_is_treated_like_drop() {
     for (with, without) in [
         ("DROP ROLE IF EXISTS aleph;\n", "DROP ROLE aleph;\n"),
         ("DROP ROLE IF EXISTS x;\n", "DROP ROLE x;\n"),
@@ -200,19 +200,20 @@ fn an_older_server_gets_no_setting_that_it_does_not_know() {
 
 /// If its input ends too early, `psql` runs the part that it got and exits with 0.
 #[test]
-fn the_last_word_comes_behind_everything() {
-    let told = FilterRules {
+fn the_last_word_comes_after_everything() {
+    let with_word = FilterRules {
         last_word: Some("w0rd".to_owned()),
         ..rules(true)
     };
     let text = "ALTER ROLE aleph WITH LOGIN;\nSELECT 1;\n";
-    let out =
-        String::from_utf8(feed(text.as_bytes(), told.clone(), &[usize::MAX]).expect("filtered"));
+    let out = String::from_utf8(
+        feed(text.as_bytes(), with_word.clone(), &[usize::MAX]).expect("filtered"),
+    );
     assert!(
         out.expect("text")
             .ends_with("\nALTER ROLE aleph WITH LOGIN;\n\n\\warn w0rd\n")
     );
-    assert!(feed(b"SELECT 'cut", told, &[usize::MAX]).is_err());
+    assert!(feed(b"SELECT 'cut", with_word, &[usize::MAX]).is_err());
 }
 
 #[test]

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cluster_s_dump_is_known_by_its_beginning() {
+    fn other_kinds_of_dump_are_recognized_by_their_start() {
         let kind = |bytes: &[u8]| {
             let mut reader = HeadReader::new();
             let _ = reader.write_all(bytes);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_told_apart_and_not_read_for_ever() {
+    fn other_input_is_recognized_without_reading_it_all() {
         let mut reader = HeadReader::new();
         let rows = vec![b'x'; 1 << 20];
         let count = (0..100)

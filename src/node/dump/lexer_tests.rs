@@ -34,7 +34,7 @@ fn check(text: &str, expected: &str) {
 }
 
 #[test]
-fn statements_comments_and_data_are_told_apart() {
+fn statements_comments_and_data_are_distinguished() {
     check(
         "--\n-- PostgreSQL database dump\n--\n\nSET a = 1;\n",
         "BBBBB",
@@ -63,7 +63,7 @@ fn statements_comments_and_data_are_told_apart() {
 }
 
 #[test]
-fn what_only_looks_like_copy_begins_no_data() {
+fn text_that_looks_like_copy_begins_no_data() {
     let copy = "COPY public.files (hash) FROM stdin;\n";
     check(&format!("SELECT $$\n{copy}$$;\nSELECT 1;\n"), "BSSB");
     check(

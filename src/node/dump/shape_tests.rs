@@ -48,19 +48,19 @@ fn a_whole_dump_passes() {
 }
 
 #[test]
-fn what_happened_on_the_way_is_found() {
+fn damage_in_transit_is_found() {
     assert!(torn(&DUMP.replace('\n', "\r\n")).contains("CR LF"));
     assert!(torn(&DUMP.replace("\tno", "\t\0no")).contains("NUL bytes"));
     assert!(torn(&DUMP.replace("1\tno", "1\tno\tno")).contains("has 3 columns instead of 2"));
-    let said = torn(&DUMP.replace("CREATE TABLE", "pg_dump: warning: circular\nCREATE TABLE"));
+    let message = torn(&DUMP.replace("CREATE TABLE", "pg_dump: warning: circular\nCREATE TABLE"));
     assert!(
-        said.starts_with("line 20 is not a statement: 'pg_dump: warning: circular'"),
-        "{said}"
+        message.starts_with("line 20 is not a statement: 'pg_dump: warning: circular'"),
+        "{message}"
     );
-    let said = torn(&DUMP.replace("2\tpg", "pg_dump: error: connection lost\n2\tpg"));
+    let message = torn(&DUMP.replace("2\tpg", "pg_dump: error: connection lost\n2\tpg"));
     assert!(
-        said.contains("a row of 't', has 1 columns instead of 2"),
-        "{said}"
+        message.contains("a row of 't', has 1 columns instead of 2"),
+        "{message}"
     );
     let part = "-- PostgreSQL database dump complete\n";
     let twice = DUMP.replace(part, "--\n-- PostgreSQL database dump\n--\n");
@@ -68,7 +68,7 @@ fn what_happened_on_the_way_is_found() {
 }
 
 #[test]
-fn what_was_not_made_to_bring_a_cluster_back_is_told_apart() {
+fn partial_dumps_are_recognized() {
     let partial = |dump: &str| match judge(dump.as_bytes(), usize::MAX) {
         Some(ShapeError::Partial(why)) => why,
         other => panic!("{other:?}"),

@@ -3,7 +3,7 @@
 use super::super::NodeError;
 use super::super::postgres::{PostgresError, PostgresPrograms};
 use super::lacks::{ServerCatalogue, ServerDirectory, ServerFacts};
-use super::psql::{literal, query, said};
+use super::psql::{last_error, literal, query};
 use crate::source::{ChildEnding, CommandError};
 
 /// Queries all facts at once. A superuser may query all of them.
@@ -46,10 +46,10 @@ impl CatalogueQuery<'_> {
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, question: &str) -> Result<T, NodeError> {
-        let said = self
+        let output = self
             .programs
             .output(query(self.programs, self.base, question))?;
-        serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
+        serde_json::from_str(output.trim()).map_err(|err| NodeError::Refused {
             why: format!("cannot parse the database server's answer: {err}"),
             hint: "to feed the dump to psql by hand: icecore cat SNAP:SOURCE".into(),
         })
@@ -61,12 +61,12 @@ impl CatalogueQuery<'_> {
             .programs
             .output(query(self.programs, self.base, question))
         {
-            Ok(said) => Ok(Ok(said.trim().to_owned())),
+            Ok(output) => Ok(Ok(output.trim().to_owned())),
             Err(PostgresError::Command(CommandError::Failed {
                 ending: ChildEnding::Code(REFUSED),
                 stderr_tail,
                 ..
-            })) => Ok(Err(said(&stderr_tail))),
+            })) => Ok(Err(last_error(&stderr_tail))),
             Err(err) => Err(err.into()),
         }
     }
@@ -94,7 +94,7 @@ impl ServerCatalogue for CatalogueQuery<'_> {
             "select (pg_stat_file({}, true)).size is not null",
             literal(path)
         );
-        Ok(self.answer(&question)?.is_ok_and(|said| said == "t"))
+        Ok(self.answer(&question)?.is_ok_and(|answer| answer == "t"))
     }
 
     fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
@@ -119,10 +119,10 @@ impl ServerCatalogue for CatalogueQuery<'_> {
              from (select 1) one left join pg_stat_file({at}, true) s on true"
         );
         Ok(match self.answer(&question)? {
-            Ok(said) if said == "missing" => ServerDirectory::Missing,
-            Ok(said) if said == "file" => ServerDirectory::AnotherKind,
-            Ok(said) if said == "fit" && !self.is_owner(path)? => ServerDirectory::NotOwned,
-            Ok(said) if said == "fit" => ServerDirectory::Fit,
+            Ok(answer) if answer == "missing" => ServerDirectory::Missing,
+            Ok(answer) if answer == "file" => ServerDirectory::AnotherKind,
+            Ok(answer) if answer == "fit" && !self.is_owner(path)? => ServerDirectory::NotOwned,
+            Ok(answer) if answer == "fit" => ServerDirectory::Fit,
             Ok(_) => ServerDirectory::Used,
             Err(why) => ServerDirectory::Unreadable(why),
         })

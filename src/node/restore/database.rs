@@ -13,7 +13,7 @@ use super::super::profile::{DatabaseServer, ServerAccess};
 use super::catalogue::CatalogueQuery;
 use super::lacks::{self, ServerLack, needs_neutral};
 use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
-use super::psql::{query, said};
+use super::psql::{last_error, query};
 use super::settings;
 use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
@@ -125,7 +125,7 @@ impl DatabaseRestore<'_> {
             base: preview.base,
         };
 
-        let facts = server.facts().map_err(|err| self.told(err))?;
+        let facts = server.facts().map_err(|err| self.explain_failure(err))?;
 
         let replaced: BTreeSet<&str> = preview
             .there
@@ -140,8 +140,8 @@ impl DatabaseRestore<'_> {
             .map(|there| there.name.as_str())
             .collect();
 
-        let mut lacks =
-            lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
+        let mut lacks = lacks::lacks(&needs, &facts, &replaced, &server)
+            .map_err(|err| self.explain_failure(err))?;
         lacks.extend(lacks::kept(&needs, &facts, &holding));
         let mut compared = ComparedServer {
             lacks,
@@ -281,7 +281,7 @@ impl DatabaseRestore<'_> {
                         && !late
                         && heard.get_or_insert_with(Instant::now).elapsed() < SETUP_GRACE => {}
                 Ok(found) => return Ok(found),
-                Err(err) if late || !is_passing(&err) => return Err(self.told(err)),
+                Err(err) if late || !is_passing(&err) => return Err(self.explain_failure(err)),
                 Err(_) => {}
             }
             let until = Instant::now() + POLL;
@@ -297,11 +297,11 @@ impl DatabaseRestore<'_> {
         let ask = |base| {
             programs
                 .output(query(&programs, base, ABOUT))
-                .map(|said| (said, base))
+                .map(|output| (output, base))
         };
         // An interrupted restore may have left the server without `postgres`, or with half of it.
-        let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
-        let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
+        let (output, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
+        let about = serde_json::from_str(output.trim()).map_err(|err| NodeError::Refused {
             why: format!("cannot parse the database server's answer: {err}"),
             hint: "is it PostgreSQL 10 or later?".into(),
         })?;
@@ -309,13 +309,13 @@ impl DatabaseRestore<'_> {
     }
 
     fn tables(&self, programs: &PostgresPrograms<'_>, database: &str) -> Result<u64, NodeError> {
-        let said = programs
+        let output = programs
             .output(query(programs, database, TABLES))
-            .map_err(|err| self.told(err.into()))?;
-        said.trim().parse().map_err(|_| NodeError::Refused {
+            .map_err(|err| self.explain_failure(err.into()))?;
+        output.trim().parse().map_err(|_| NodeError::Refused {
             why: format!(
                 "cannot count the tables of '{database}', the database server answered: {}",
-                said.trim()
+                output.trim()
             ),
             hint: "the configured user must be allowed to read each of its databases".into(),
         })
@@ -324,15 +324,15 @@ impl DatabaseRestore<'_> {
 
 impl DatabaseRestore<'_> {
     /// Turns a failed query into an error of one line, with a hint on how to reach the server.
-    fn told(&self, err: NodeError) -> NodeError {
+    fn explain_failure(&self, err: NodeError) -> NodeError {
         match err {
             NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
-                let said = said(&stderr_tail);
+                let message = last_error(&stderr_tail);
                 let hint = match &self.server.access {
                     ServerAccess::Docker { .. } => "it must run and accept the configured user; start it: docker compose up -d postgres".to_owned(),
-                    ServerAccess::Direct { password_file, .. } => unreachable_hint(&said, password_file.as_deref()),
+                    ServerAccess::Direct { password_file, .. } => unreachable_hint(&message, password_file.as_deref()),
                 };
-                let why = format!("the database server does not answer ({ending}): {said}");
+                let why = format!("the database server does not answer ({ending}): {message}");
                 NodeError::Refused { why, hint }
             }
             NodeError::Docker(DockerError::NoContainer { name, .. }) => NodeError::Refused {
@@ -344,11 +344,11 @@ impl DatabaseRestore<'_> {
     }
 }
 
-/// Returns a hint for an unreachable server outside of containers. `said`: the output of `psql`.
-fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
+/// Returns a hint for an unreachable server outside of containers. `message`: the error of `psql`.
+fn unreachable_hint(message: &str, password_file: Option<&Path>) -> String {
     let is_password = ["password", "pg_hba.conf", "authentication"]
         .iter()
-        .any(|sign| said.contains(sign));
+        .any(|sign| message.contains(sign));
     match (is_password, password_file) {
         (true, Some(file)) => format!(
             "the server must accept the configured user: {} must exist, have mode 0600, and hold a line HOST:PORT:*:USER:PASSWORD that matches 'address', 'port' and 'user' in icecore.toml",

@@ -5,7 +5,7 @@ use super::super::dump::{EMPTY_VIEW, FilterRules, RestoreFilter};
 use super::super::postgres::PostgresError;
 use super::database::DatabaseRestore;
 use super::preview::RestorePreview;
-use super::psql::{query, said};
+use super::psql::{last_error, query};
 use crate::observe::Phase;
 use crate::ops::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
@@ -118,23 +118,24 @@ impl DatabaseRestore<'_> {
             };
         }
 
-        let said = command.finish()?;
+        let output = command.finish()?;
         match last_word {
-            Some(word) if !said.lines().any(|line| line.trim_end() == word) => {
+            Some(word) if !output.lines().any(|line| line.trim_end() == word) => {
                 Err(Error::NotThere(format!(
                     "psql succeeded, but did not reach the end of the dump '{}': the connection to it may have been cut",
                     self.source
                 )))
             }
-            _ => Ok(empty_views(&said)),
+            _ => Ok(empty_views(&output)),
         }
     }
 }
 
 /// Returns the texts of warnings about materialized views that could not be refreshed.
-fn empty_views(said: &str) -> Vec<String> {
+fn empty_views(output: &str) -> Vec<String> {
     let sign = String::from_utf8_lossy(EMPTY_VIEW);
-    said.lines()
+    output
+        .lines()
         .filter_map(|line| line.split_once(sign.as_ref()))
         .map(|(_, rest)| rest.to_owned())
         .collect()
@@ -171,21 +172,21 @@ fn advice(err: &Error, name: &str) -> String {
             stderr_tail,
             ..
         }) => {
-            let says = |signs: &[&str]| signs.iter().any(|sign| stderr_tail.contains(sign));
-            if says(&[
+            let contains_any = |signs: &[&str]| signs.iter().any(|sign| stderr_tail.contains(sign));
+            if contains_any(&[
                 "No space left on device",
                 "could not extend file",
                 "disk full",
             ]) {
                 return format!("free space on the database server's disk, {again}");
             }
-            if says(&["out of memory", "out of shared memory"]) {
+            if contains_any(&["out of memory", "out of shared memory"]) {
                 return format!(
                     "give the database server more memory (its log says of what), {again}"
                 );
             }
             if *ending != ChildEnding::Code(SQL_ERROR)
-                || says(&["server closed the connection", "terminating connection"])
+                || contains_any(&["server closed the connection", "terminating connection"])
             {
                 return format!("find in the database server's log why it stopped, {again}");
             }
@@ -235,7 +236,7 @@ fn with_sources(err: &Error) -> String {
         ..
     }) = err
     {
-        return format!("psql failed with {ending}: {}", said(stderr_tail));
+        return format!("psql failed with {ending}: {}", last_error(stderr_tail));
     }
     if matches!(err, Error::Interrupted) {
         return "interrupted".to_owned();

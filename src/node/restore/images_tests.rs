@@ -188,8 +188,8 @@ fn without_an_answer_only_names_are_compared() {
 }
 
 #[test]
-fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() {
-    let told = |sources: &[&str], is_pulled: bool, images: &[LocalImage]| {
+fn a_warning_names_the_risk_and_how_to_pin_the_old_image() {
+    let problem_of = |sources: &[&str], is_pulled: bool, images: &[LocalImage]| {
         let check = checked(
             was("ipfs/kubo:stable", is_pulled, sources),
             "ipfs/kubo:stable",
@@ -209,7 +209,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
         (&["config", "db"], "another version of its server"),
         (&[], "may not work"),
     ] {
-        let problem = told(sources, true, &pulled);
+        let problem = problem_of(sources, true, &pulled);
         assert_eq!(
             (problem.severity, problem.subject.as_str()),
             (Severity::Warning, "service 'one'")
@@ -230,7 +230,11 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
 
     // An image that is in no registry is pinned by its id if this machine has it. Otherwise it
     // cannot be pulled.
-    let hint = |images: &[LocalImage]| told(&["ipfs"], false, images).hint.unwrap_or_default();
+    let hint = |images: &[LocalImage]| {
+        problem_of(&["ipfs"], false, images)
+            .hint
+            .unwrap_or_default()
+    };
     let both = [pulled[0].clone(), local(0, "<none>:<none>", None)];
     assert!(
         hint(&both).ends_with(&format!("image: {}", hash(0))),
@@ -239,7 +243,7 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
     );
     assert!(hint(&pulled).contains("docker save"), "{}", hint(&pulled));
 
-    let absent = told(&["ipfs"], true, &[]);
+    let absent = problem_of(&["ipfs"], true, &[]);
     assert_eq!(absent.severity, Severity::Note, "the name is the same");
     assert!(
         absent.message.contains("a pull of that name") && absent.hint.is_some(),

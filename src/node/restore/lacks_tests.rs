@@ -68,7 +68,7 @@ fn server() -> Fake {
     }
 }
 
-fn told(needs: &DumpNeeds, server: &Fake) -> String {
+fn refusal_text(needs: &DumpNeeds, server: &Fake) -> String {
     let replaced = BTreeSet::from(["aleph", "postgres"]);
     let lacks = lacks(needs, &server.facts, &replaced, server).expect("compared");
     refusal(&lacks)
@@ -132,11 +132,11 @@ proptest! {
             had.contains(&(kind, number)) || matches!(kind, 4 | 5) && had.contains(&(9 - kind, number))
         };
         let lacking: Vec<&(u8, u8)> = wanted.iter().filter(|one| !has(one)).collect();
-        let said = told(&needs, &server);
-        prop_assert_eq!(said.is_empty(), lacking.is_empty(), "{}", &said);
+        let text = refusal_text(&needs, &server);
+        prop_assert_eq!(text.is_empty(), lacking.is_empty(), "{}", &text);
         for &(_, number) in lacking {
-            let (why, hint) = said.split_once('\n').expect("both");
-            prop_assert!(why.contains(&name(number)) && !hint.is_empty(), "{}", &said);
+            let (why, hint) = text.split_once('\n').expect("both");
+            prop_assert!(why.contains(&name(number)) && !hint.is_empty(), "{}", &text);
         }
     }
 
@@ -169,7 +169,7 @@ proptest! {
 }
 
 #[test]
-fn everything_that_lacks_is_told_at_once_with_what_to_do() {
+fn everything_missing_is_reported_at_once_with_hints() {
     let mut needs = DumpNeeds::default();
     for (kind, name) in [
         (0, "postgis"),
@@ -179,7 +179,7 @@ fn everything_that_lacks_is_told_at_once_with_what_to_do() {
     ] {
         need(&mut needs, kind, name);
     }
-    let said = told(&needs, &server());
+    let text = refusal_text(&needs, &server());
     for part in [
         "there is no extension 'postgis' (database 'aleph')",
         "there is no locale 'de_DE.utf8'",
@@ -189,12 +189,12 @@ fn everything_that_lacks_is_told_at_once_with_what_to_do() {
         "install 'postgis' for PostgreSQL 15",
         "install -d -m 700 -o postgres /ts/fast",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[test]
-fn what_every_server_has_is_not_asked_for() {
+fn features_of_every_server_are_not_asked_for() {
     let mut needs = DumpNeeds::default();
     for locale in ["C", "POSIX"] {
         need(&mut needs, 1, locale);
@@ -202,7 +202,7 @@ fn what_every_server_has_is_not_asked_for() {
     need(&mut needs, 7, "app.user");
     need(&mut needs, 8, "default");
     needs.tablespaces.insert("in_place".into(), String::new());
-    assert_eq!(told(&needs, &server()), "");
+    assert_eq!(refusal_text(&needs, &server()), "");
     let without = Fake {
         facts: ServerFacts {
             has_plpgsql: false,
@@ -210,9 +210,9 @@ fn what_every_server_has_is_not_asked_for() {
         },
         ..server()
     };
-    assert!(told(&needs, &without).contains("plpgsql"));
+    assert!(refusal_text(&needs, &without).contains("plpgsql"));
     needs.icu.insert("icu".into(), "aleph".into());
-    assert_eq!(told(&needs, &server()), "");
+    assert_eq!(refusal_text(&needs, &server()), "");
     let without = Fake {
         facts: ServerFacts {
             has_icu: false,
@@ -220,7 +220,7 @@ fn what_every_server_has_is_not_asked_for() {
         },
         ..server()
     };
-    assert!(told(&needs, &without).contains("built without ICU"));
+    assert!(refusal_text(&needs, &without).contains("built without ICU"));
 }
 
 #[test]
@@ -229,9 +229,9 @@ fn an_extension_that_must_be_loaded_first_is_looked_for_there() {
     let mut server = server();
     need(&mut needs, 0, "timescaledb");
     give(&mut server, 0, "timescaledb");
-    assert!(told(&needs, &server).contains("shared_preload_libraries"));
+    assert!(refusal_text(&needs, &server).contains("shared_preload_libraries"));
     server.facts.preloaded = "pg_stat_statements, \"timescaledb\"".into();
-    assert_eq!(told(&needs, &server), "");
+    assert_eq!(refusal_text(&needs, &server), "");
     assert_eq!(notes(&needs, &server.facts).len(), 1);
 }
 
@@ -244,7 +244,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
         server.directories.insert("/ts/fast".into(), directory);
         server
     };
-    assert_eq!(told(&needs, &with(ServerDirectory::Fit)), "");
+    assert_eq!(refusal_text(&needs, &with(ServerDirectory::Fit)), "");
 
     for (directory, what) in [
         (ServerDirectory::AnotherKind, "is not a directory"),
@@ -258,7 +258,10 @@ fn a_directory_must_be_fit_for_a_tablespace() {
             "cannot be used: no",
         ),
     ] {
-        assert!(told(&needs, &with(directory)).contains(what), "{what}");
+        assert!(
+            refusal_text(&needs, &with(directory)).contains(what),
+            "{what}"
+        );
     }
 
     // The same server: the tablespace is dropped with its databases, unless others remain in it.
@@ -269,16 +272,16 @@ fn a_directory_must_be_fit_for_a_tablespace() {
         databases: databases.iter().map(|&name| name.to_owned()).collect(),
     };
     server.facts.tablespaces = vec![space("fast", &["aleph"])];
-    assert_eq!(told(&needs, &server), "");
+    assert_eq!(refusal_text(&needs, &server), "");
 
     server.facts.tablespaces = vec![space("fast", &["aleph", "other"])];
-    assert!(told(&needs, &server).contains("used by databases that stay (other)"));
+    assert!(refusal_text(&needs, &server).contains("used by databases that stay (other)"));
     server.facts.tablespaces = vec![space("another", &[])];
-    assert!(told(&needs, &server).contains("belongs to the tablespace 'another'"));
+    assert!(refusal_text(&needs, &server).contains("belongs to the tablespace 'another'"));
 }
 
 #[test]
-fn a_database_that_cannot_be_dropped_is_told() {
+fn a_database_that_cannot_be_dropped_is_reported() {
     let mut server = server();
     let held = |database: &str| HeldTablespace {
         database: database.into(),
@@ -288,23 +291,23 @@ fn a_database_that_cannot_be_dropped_is_told() {
     };
     server.facts.held = vec![held("other")];
     assert_eq!(
-        told(&DumpNeeds::default(), &server),
+        refusal_text(&DumpNeeds::default(), &server),
         "",
         "it is not dropped"
     );
     server.facts.held.push(held("aleph"));
-    let said = told(&DumpNeeds::default(), &server);
+    let text = refusal_text(&DumpNeeds::default(), &server);
     for part in [
         "prepared transactions (tx1)",
         "subscriptions (sub)",
         "in use (slot)",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[test]
-fn what_comes_back_asleep_is_told() {
+fn inactive_subscriptions_and_publications_are_noted() {
     let mut needs = DumpNeeds::default();
     needs.subscriptions.insert("sub".into(), "aleph".into());
     needs.publications.insert("pub".into(), "aleph".into());
@@ -312,10 +315,10 @@ fn what_comes_back_asleep_is_told() {
         wal_level: level.into(),
         ..ServerFacts::default()
     };
-    let said = notes(&needs, &facts("replica"));
+    let lines = notes(&needs, &facts("replica"));
     assert!(
-        said.len() == 2 && said[0].contains("sub") && said[1].contains("replica"),
-        "{said:?}"
+        lines.len() == 2 && lines[0].contains("sub") && lines[1].contains("replica"),
+        "{lines:?}"
     );
     assert_eq!(notes(&needs, &facts("logical")).len(), 1);
 }
@@ -323,7 +326,7 @@ fn what_comes_back_asleep_is_told() {
 /// `pg_dumpall` without `--clean`: the server used to refuse CREATE DATABASE in the middle of a
 /// restore.
 #[test]
-fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
+fn objects_created_but_not_dropped_must_not_exist() {
     let set = |names: &[&str]| {
         names
             .iter()

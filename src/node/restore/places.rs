@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_write_is_at_work() {
+    fn a_container_that_may_write_is_at_work() {
         let writer = |state: Option<&str>| PlaceWriter {
             name: "w".into(),
             state: state.map(str::to_owned),

@@ -278,7 +278,7 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
 }
 
 #[test]
-fn what_is_merely_doubtful_is_taken_if_it_is_named() {
+fn a_suspect_capture_is_used_if_it_is_named() {
     let base = good(1, 1000);
     for source in ["db", "keys"] {
         let doubtful = spoil(good(1, 1000), source, |record| {
@@ -379,7 +379,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 .lost
                 .as_ref()
                 .is_some_and(|lost| lost.count == 9);
-            let told = if is_unnamed { "keys" } else { source };
+            let reported = if is_unnamed { "keys" } else { source };
 
             let (_, hint) = refusal(plan(
                 &profile(),
@@ -388,7 +388,7 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 &all,
             ));
             assert!(
-                hint.contains(&format!("{}:{told}", old.id.short())),
+                hint.contains(&format!("{}:{reported}", old.id.short())),
                 "{hint}"
             );
 
@@ -413,44 +413,47 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
 fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
     let old = good(1, 1000);
     let new = good(2, 2000);
-    let told = |asked: &[(&StoredSnapshot, Option<&str>)]| {
+    let warnings_of = |asked: &[(&StoredSnapshot, Option<&str>)]| {
         let made = plan(&profile(), &picks(asked), RestoreScope::All, &[]).expect("a plan");
         made.warnings
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    assert_eq!(told(&[(&new, None)]), [""; 0]);
+    assert_eq!(warnings_of(&[(&new, None)]), [""; 0]);
     assert_eq!(
-        told(&[(&new, Some("config")), (&new, Some("ipfs"))]),
+        warnings_of(&[(&new, Some("config")), (&new, Some("ipfs"))]),
         [""; 0]
     );
 
-    let said = told(&[(&old, None), (&new, Some("ipfs"))]);
+    let warnings = warnings_of(&[(&old, None), (&new, Some("ipfs"))]);
     let wanted = format!(
         "from another snapshot than the IPFS of {}:ipfs:",
         new.id.short()
     );
-    assert!(said.len() == 1 && said[0].contains(&wanted), "{said:?}");
     assert!(
-        said[0].starts_with(&format!("{}:config: ", old.id.short())),
-        "{said:?}"
+        warnings.len() == 1 && warnings[0].contains(&wanted),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[0].starts_with(&format!("{}:config: ", old.id.short())),
+        "{warnings:?}"
     );
 
-    let said = told(&[(&new, None), (&old, Some("config"))]);
+    let warnings = warnings_of(&[(&new, None), (&old, Some("config"))]);
     assert!(
-        said.len() == 1 && said[0].contains(":ipfs and the database of "),
-        "{said:?}"
+        warnings.len() == 1 && warnings[0].contains(":ipfs and the database of "),
+        "{warnings:?}"
     );
     assert_eq!(
-        told(&[(&new, Some("config"))]),
+        warnings_of(&[(&new, Some("config"))]),
         [""; 0],
         "nothing that it could not fit"
     );
 }
 
 #[test]
-fn file_storage_that_is_not_whole_is_told_and_taken() {
+fn incomplete_file_storage_is_reported_and_used() {
     let bad = spoil(good(1, 1000), "local", |record| {
         record.counts.incomplete = 1;
     });
@@ -466,13 +469,13 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
     let made = plan(&profile(), &picks(&[(&less, None)]), RestoreScope::All, &[]).expect("a plan");
     assert_eq!(parts(&made), [(NodePart::Keys, 1), (NodePart::Database, 1)]);
-    let told: Vec<(&str, Severity)> = made
+    let warnings: Vec<(&str, Severity)> = made
         .warnings
         .iter()
         .map(|one| (one.subject.as_str(), one.severity))
         .collect();
     assert_eq!(
-        told,
+        warnings,
         [
             ("config", Severity::Missing),
             ("local", Severity::Missing),
@@ -516,12 +519,12 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     // Without a record of the database, the plan warns of later captures of the database, if there
     // are any.
     for plan in forms(&old) {
-        let said = compare(Some(&state), &profile(), &plan, &all)
+        let warning = compare(Some(&state), &profile(), &plan, &all)
             .expect("allowed")
             .expect("a warning");
         assert!(
-            said.severity == Severity::Warning && said.message.contains("node check --live"),
-            "{said:?}"
+            warning.severity == Severity::Warning && warning.message.contains("node check --live"),
+            "{warning:?}"
         );
     }
 
@@ -598,11 +601,11 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
     for (part, source) in [(NodePart::LocalStorage, "local"), (NodePart::Ipfs, "ipfs")] {
         let files = |one| RestoreStep::of(part, one, source).expect("files");
         remember(Some(&state), &profile(), &files(&old)).expect("remembered");
-        let said = compared(&new, Some("db")).expect("a warning");
-        assert_eq!(said.severity, Severity::Warning);
+        let warning = compared(&new, Some("db")).expect("a warning");
+        assert_eq!(warning.severity, Severity::Warning);
         assert!(
-            said.message.contains(part.name()) && said.message.contains(&old.id.short()),
-            "{said:?}"
+            warning.message.contains(part.name()) && warning.message.contains(&old.id.short()),
+            "{warning:?}"
         );
         assert_eq!(compared(&old, Some("db")), None);
         assert_eq!(compared(&new, None), None);
@@ -613,12 +616,12 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
 }
 
 #[test]
-fn files_that_no_database_fits_are_answered_with_what_to_type() {
+fn files_that_no_database_fits_get_a_hint() {
     let old = good(1, 1000);
     let new = good(2, 2000);
     let younger = snapshot(3, 3000, &["db"]);
     let all = [old.clone(), new.clone(), younger.clone()];
-    let said = |all: &[StoredSnapshot]| {
+    let hint_of = |all: &[StoredSnapshot]| {
         refusal(plan(
             &profile(),
             &picks(&[(&new, Some("local")), (&younger, Some("db"))]),
@@ -629,7 +632,7 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
     };
 
     assert_eq!(
-        said(&all),
+        hint_of(&all),
         format!(
             "use the database of an older snapshot: {}:db",
             new.id.short()

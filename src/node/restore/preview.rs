@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_is_told() {
+    fn obstacles_are_reported() {
         assert!(preview().obstacles(false).is_empty());
         let mut held = preview();
         held.there[0].tables = Some(3);
-        let said = held.obstacles(false);
+        let obstacles = held.obstacles(false);
         assert!(
-            said.len() == 1 && said[0].to_string().contains("'aleph' (3 tables)"),
-            "{said:?}"
+            obstacles.len() == 1 && obstacles[0].to_string().contains("'aleph' (3 tables)"),
+            "{obstacles:?}"
         );
         assert!(held.obstacles(true).is_empty());
         held.there[2].sessions = vec!["x".into()];
@@ -271,10 +271,10 @@ mod tests {
             major: 16,
             minor: 0,
         });
-        let said = newer.obstacles(true);
+        let obstacles = newer.obstacles(true);
         assert!(
-            said.len() == 1 && said[0].to_string().contains("16.0"),
-            "{said:?}"
+            obstacles.len() == 1 && obstacles[0].to_string().contains("16.0"),
+            "{obstacles:?}"
         );
         newer.server_version = 170_002;
         assert!(newer.obstacles(false).is_empty());
@@ -283,16 +283,16 @@ mod tests {
     /// A database that was closed for maintenance used to look empty, and was dropped without
     /// asking.
     #[test]
-    fn what_cannot_be_looked_into_is_not_taken_for_empty() {
+    fn an_unreadable_database_is_not_taken_for_empty() {
         let mut closed = preview();
         (closed.there[0].can_connect, closed.there[0].tables) = (false, None);
-        let said = closed.obstacles(false);
+        let obstacles = closed.obstacles(false);
         assert!(
-            said.len() == 1
-                && said[0]
+            obstacles.len() == 1
+                && obstacles[0]
                     .to_string()
                     .contains("'aleph' (it accepts no connections"),
-            "{said:?}"
+            "{obstacles:?}"
         );
         assert!(closed.obstacles(true).is_empty());
         // A crash during DROP DATABASE leaves a database whose data cannot be used.

@@ -3,7 +3,7 @@
 use super::super::postgres::PostgresPrograms;
 
 /// Upper limit of a quoted error message, in bytes.
-const SAID_BYTES_MAX: usize = 600;
+const ERROR_BYTES_MAX: usize = 600;
 
 /// Returns the command line of a query that prints one value.
 pub(super) fn query(programs: &PostgresPrograms<'_>, database: &str, query: &str) -> Vec<String> {
@@ -36,7 +36,7 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// Returns the last error of psql and the lines after it, in one line.
-pub(super) fn said(stderr: &str) -> String {
+pub(super) fn last_error(stderr: &str) -> String {
     let lines: Vec<&str> = stderr
         .lines()
         .map(str::trim)
@@ -59,8 +59,8 @@ pub(super) fn said(stderr: &str) -> String {
         text = format!("line {rest}");
     }
 
-    if text.len() > SAID_BYTES_MAX {
-        let cut = (0..=SAID_BYTES_MAX)
+    if text.len() > ERROR_BYTES_MAX {
+        let cut = (0..=ERROR_BYTES_MAX)
             .rev()
             .find(|&at| text.is_char_boundary(at))
             .unwrap_or(0);
@@ -76,15 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn psql_s_last_error_is_told_in_a_line() {
+    fn psql_s_last_error_is_one_line() {
         let stderr = "NOTICE:  x\npsql:<stdin>:12: ERROR:  first\npsql:<stdin>:30: ERROR:  relation \"a\" does not exist\nLINE 1: select\n";
         assert_eq!(
-            said(stderr),
+            last_error(stderr),
             "line 30: ERROR:  relation \"a\" does not exist; LINE 1: select"
         );
-        assert_eq!(said("a\nb\n\nc\nd"), "b; c; d");
-        assert_eq!(said(""), "");
-        assert!(said(&"é".repeat(2000)).len() < SAID_BYTES_MAX + 9);
+        assert_eq!(last_error("a\nb\n\nc\nd"), "b; c; d");
+        assert_eq!(last_error(""), "");
+        assert!(last_error(&"é".repeat(2000)).len() < ERROR_BYTES_MAX + 9);
     }
 
     #[test]

@@ -74,11 +74,14 @@ mod tests {
 
     #[test]
     fn the_operator_s_options_stay_and_ours_come_last() {
-        let said = asking(Some(" -c work_mem=1GB -c statement_timeout=5 "));
-        assert!(said.starts_with(
+        let options = asking(Some(" -c work_mem=1GB -c statement_timeout=5 "));
+        assert!(options.starts_with(
             "-c work_mem=1GB -c statement_timeout=5 -c default_transaction_read_only=off"
         ));
-        assert!(said.contains("-c statement_timeout=0 ") && !said.contains("idle_session_timeout"));
+        assert!(
+            options.contains("-c statement_timeout=0 ")
+                && !options.contains("idle_session_timeout")
+        );
         assert!(asking(None).starts_with("-c default"));
     }
 

@@ -255,21 +255,21 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
 
     write(&node.to(key), b"a key of its own");
     write(&node.to("ipfs/config"), b"another identity");
-    let said = prepared(false);
+    let obstacles = prepared(false);
     assert!(
-        said.len() == 2 && said[0].contains("'node-secret.pkcs8.der'"),
-        "{said:?}"
+        obstacles.len() == 2 && obstacles[0].contains("'node-secret.pkcs8.der'"),
+        "{obstacles:?}"
     );
     assert!(
-        said[1].contains("kubo's identity") && said[1].contains("'config'"),
-        "{said:?}"
+        obstacles[1].contains("kubo's identity") && obstacles[1].contains("'config'"),
+        "{obstacles:?}"
     );
     assert_eq!(prepared(true), [""; 0]);
     assert_eq!(node.read(key).as_deref(), Some("a key of its own"));
 }
 
 #[test]
-fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
+fn a_database_of_kubo_is_not_mixed_with_existing_files() {
     let node = Node::new();
     for below in [
         "ipfs/datastore/000009.ldb",
@@ -312,7 +312,7 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
 }
 
 #[test]
-fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
+fn beside_the_node_only_missing_and_cut_files_are_written() {
     let node = Node::new();
     let cut = sha(b"pinned");
     let kept = sha(b"not pinned");
@@ -607,7 +607,7 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
 }
 
 #[test]
-fn what_the_network_must_refill_is_counted() {
+fn files_to_refill_from_the_network_are_counted() {
     let node = Node::new();
     let repo = node.lab.open();
     let profile = node.profile();
@@ -630,8 +630,8 @@ fn what_the_network_must_refill_is_counted() {
     };
     let plan = plan(&profile, &[pick], RestoreScope::All, &[]).expect("a plan");
     assert!(plan.lacks_files);
-    let told = refill(&repo, &profile, &plan, &Cancel::new())
+    let problem = refill(&repo, &profile, &plan, &Cancel::new())
         .expect("counted")
         .expect("some");
-    assert!(told.message.starts_with("2 pinned files"), "{told:?}");
+    assert!(problem.message.starts_with("2 pinned files"), "{problem:?}");
 }
