@@ -320,7 +320,7 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
 /// directories above it is then not seen, so each of them is marked as stale, in an immutable
 /// source too.
 #[test]
-fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
+fn directories_above_a_moved_directory_are_listed_again() {
     const DEPTH: usize = 60;
     const MOVED: usize = 10;
     let world = World::new();
@@ -392,7 +392,7 @@ fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
 }
 
 #[test]
-fn a_name_that_lies_is_provisional_and_looked_at_again() {
+fn a_wrong_hash_name_is_provisional_and_read_again() {
     let world = World::new();
     let digest: String = sha256(b"whole")
         .iter()
@@ -420,7 +420,7 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
 }
 
 #[test]
-fn what_cannot_be_read_stays_reported_until_it_is_read() {
+fn an_unreadable_file_is_reported_until_it_can_be_read() {
     if rustix::process::geteuid().is_root() {
         // Root can read everything. The scripts test a directory that vanishes under a bind mount,
         // as another user.

@@ -419,7 +419,7 @@ fn a_directory_that_is_emptied_under_the_backup_is_refused() {
 /// Files that are read again because they were young, and turn out to be the same, count as
 /// unchanged.
 #[test]
-fn what_is_read_again_and_is_the_same_is_unchanged() {
+fn a_file_read_again_with_the_same_content_is_unchanged() {
     let world = World::new();
     world.write("file", b"young");
     world.write("large", &vec![1; 300_000]);
@@ -454,7 +454,7 @@ fn what_is_read_again_and_is_the_same_is_unchanged() {
 
 /// The stat of a procfs file has size zero.
 #[test]
-fn a_file_is_read_to_its_end_whatever_its_size_says() {
+fn a_file_of_reported_size_zero_is_read_to_its_end() {
     let world = World::new();
     let options = world.options(Path::new("/proc/sys/kernel/random"));
     let report = world.attempt(options).0.expect("backup");

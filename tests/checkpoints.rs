@@ -288,7 +288,7 @@ impl Observer for Stopper {
 }
 
 #[test]
-fn an_interrupted_backup_goes_on_where_it_was() {
+fn an_interrupted_backup_resumes_at_its_checkpoint() {
     let mut world = World::new();
     for n in 0..60 {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
@@ -340,7 +340,7 @@ fn an_interrupted_backup_goes_on_where_it_was() {
 }
 
 #[test]
-fn checkpoints_leave_no_trace_in_what_is_committed() {
+fn checkpoints_leave_no_trace_in_the_committed_snapshot() {
     let mut world = World::new();
     for n in 0..200 {
         world.write(&format!("d{}/f{n}", n % 7), &[n; 900]);
@@ -514,7 +514,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
 /// After the filters change no file is skipped. A checkpoint in between must not have the digest of
 /// the new filters, since most of its entries are still the parent's, captured under the old ones.
 #[test]
-fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
+fn a_checkpoint_under_new_filters_hides_no_newly_included_file() {
     let mut world = World::new();
     world.write("a/x", b"x");
     world.write("z/hidden.tmp", b"hidden");

@@ -159,9 +159,9 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
 /// `docker exec` into an engine with a full disk exits with 126 and prints the reason to standard
 /// output.
 #[test]
-fn what_a_starter_says_on_its_output_is_told() {
+fn the_output_of_a_failed_launcher_is_reported() {
     let world = World::new();
-    let told = |code: u8| {
+    let failure_message = |code: u8| {
         let (result, _) = world.attempt(
             vec![dump(&format!(
                 "sh -c 'echo OCI runtime exec failed: no space left; exit {code}'"
@@ -170,9 +170,13 @@ fn what_a_starter_says_on_its_output_is_told() {
         );
         result.expect_err("failed").to_string()
     };
-    assert!(told(126).contains("no space left"), "{}", told(126));
     assert!(
-        !told(3).ends_with("no space left"),
+        failure_message(126).contains("no space left"),
+        "{}",
+        failure_message(126)
+    );
+    assert!(
+        !failure_message(3).ends_with("no space left"),
         "rows of a dump are no explanation"
     );
 }
@@ -251,7 +255,7 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
 /// which has another change time and inode; a key that becomes readable; a key that vanishes before
 /// it was ever captured.
 #[test]
-fn what_is_the_same_or_was_never_captured_is_no_alarm() {
+fn an_unchanged_or_never_captured_key_is_no_alarm() {
     let world = World::new();
     world.write("keys/a.key", b"first");
     let link = |target: &str| {
@@ -281,7 +285,7 @@ fn what_is_the_same_or_was_never_captured_is_no_alarm() {
 /// The run of the last good state is damaged, so the keys cannot be compared. The new keys must not
 /// become the good state without a confirmation, and an unmounted volume must not pass either.
 #[test]
-fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
+fn an_unreadable_last_good_state_needs_a_confirmation() {
     let world = World::new();
     world.write("keys/a.key", b"first");
     world.write("files/a", b"some file");
@@ -333,7 +337,7 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
 }
 
 #[test]
-fn without_the_directory_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured() {
+fn keys_without_their_directory_are_carried_over() {
     let world = World::new();
     world.write("keys/a.key", b"first");
     let (early, _) = {
@@ -374,7 +378,7 @@ fn without_the_directory_of_keys_the_last_good_ones_go_on_and_the_rest_is_captur
 /// Listed files that are missing make the snapshot incomplete. A list of another directory must not
 /// make an empty snapshot that is complete.
 #[test]
-fn what_is_listed_and_not_there_is_missing() {
+fn a_missing_listed_path_is_reported() {
     let world = World::new();
     world.write("a/x", b"1");
     world.write("a/sub/y", b"2");
@@ -474,7 +478,7 @@ fn sources_are_captured_in_the_order_given() {
 }
 
 #[test]
-fn commands_around_a_source_run_whatever_becomes_of_it() {
+fn commands_around_a_source_run_even_if_it_fails() {
     let world = World::new();
     world.write("a/x", b"1");
     let log = world.path("log");
@@ -489,11 +493,11 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
             ..TreeSpec::new("a", world.path("a"))
         }))
     };
-    let said = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
+    let read_log = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
 
     let (report, seen) = world.attempt(vec![tree(around(vec![note("before")]))], &[]);
     assert_eq!(report.expect("committed").state, SnapshotState::Complete);
-    assert_eq!(said(), "before\nafter\n");
+    assert_eq!(read_log(), "before\nafter\n");
     // A failing `after` command is reported, since a service may not be running.
     assert!(
         seen.problems()
@@ -506,14 +510,14 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
         &[],
     );
     assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
-    assert_eq!(said(), "before\nafter\nagain\nafter\n");
+    assert_eq!(read_log(), "before\nafter\nagain\nafter\n");
 
     let failing = SourceSpec::Command(Box::new(CommandSpec {
         around: around(vec![note("third")]),
         ..CommandSpec::new("db", command("false"))
     }));
     assert!(world.attempt(vec![failing], &[]).0.is_err());
-    assert!(said().ends_with("third\nafter\n"), "{}", said());
+    assert!(read_log().ends_with("third\nafter\n"), "{}", read_log());
 }
 
 /// The first backup to finish would restart the service while the other one still copies its files.
@@ -560,7 +564,7 @@ fn two_backups_at_once_do_not_share_a_service() {
 
 /// For example a file system that is mounted only for the backup.
 #[test]
-fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
+fn a_tree_is_read_after_its_before_commands_have_run() {
     let world = World::new();
     world.write("away/a.key", b"first");
     let away = world.path("away");
@@ -620,7 +624,7 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
 
 /// For example a dump by a program in a container that is started only for the backup.
 #[test]
-fn a_command_is_looked_for_once_what_starts_it_has_run() {
+fn a_command_is_looked_up_after_its_before_commands_have_run() {
     let world = World::new();
     let up = world.path("up");
     let log = world.path("log");
@@ -711,7 +715,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
 /// A stop does not wait for the command that stops a service, but it waits for the one that
 /// restarts it.
 #[test]
-fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it_is_not() {
+fn a_stop_ends_before_commands_and_waits_for_after_commands() {
     let world = World::new();
     world.write("a/x", b"1");
     let begun = world.path("begun");
@@ -733,13 +737,13 @@ fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
 
     let cancel = Cancel::new();
-    let asks = cancel.clone();
-    let asking = std::thread::spawn(move || {
+    let trigger = cancel.clone();
+    let stopper = std::thread::spawn(move || {
         wait_for(&begun);
-        asks.cancel();
+        trigger.cancel();
     });
     let stopped = backup(&world.repo(), options, &Recording::default(), &cancel);
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
-    asking.join().expect("joined");
+    stopper.join().expect("joined");
     assert_eq!(fs::read_to_string(&log).expect("it ran"), "after\n");
 }

@@ -226,7 +226,7 @@ fn read_and_go_on(name: &str) {
 }
 
 #[test]
-fn none_is_forgotten() {
+fn each_golden_directory_is_listed_and_complete() {
     let mut there: Vec<String> = fs::read_dir(data())
         .expect("listed")
         .map(|entry| entry.expect("an entry"))
@@ -234,13 +234,13 @@ fn none_is_forgotten() {
         .map(|entry| entry.file_name().into_string().expect("UTF-8"))
         .collect();
     there.sort();
-    let mut told: Vec<&str> = REPOSITORIES.iter().map(|(name, _)| *name).collect();
-    told.sort_unstable();
+    let mut listed: Vec<&str> = REPOSITORIES.iter().map(|(name, _)| *name).collect();
+    listed.sort_unstable();
     assert_eq!(
-        there, told,
+        there, listed,
         "the directories of tests/data and the list in tests/golden.rs"
     );
-    for name in told {
+    for name in listed {
         for file in ["repo.tar", "expected.json"] {
             assert!(
                 data().join(name).join(file).is_file(),

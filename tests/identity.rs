@@ -135,9 +135,9 @@ impl Bench {
         let mut command = self.command(&self.path("repo"), &words);
         prepare(&mut command);
         let done = command.output().expect("icecore runs");
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(!said.contains("panicked"), "{words:?}: {said}");
-        (done.status.code().expect("an exit code"), said)
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+        (done.status.code().expect("an exit code"), stderr)
     }
 
     fn reset(&self) {
@@ -247,14 +247,14 @@ fn another_repository_at_the_address_is_refused_by_every_command() {
         bench.reset();
         bench.swap();
         let before = bytes_of(&bench.path("repo"));
-        let (code, said) = bench.run(&words, |_| {});
-        assert_eq!(code, 11, "{words:?}: {said}");
+        let (code, stderr) = bench.run(&words, |_| {});
+        assert_eq!(code, 11, "{words:?}: {stderr}");
         assert!(
-            said.contains(&bench.id) && said.contains(&bench.other),
-            "{words:?}: {said}"
+            stderr.contains(&bench.id) && stderr.contains(&bench.other),
+            "{words:?}: {stderr}"
         );
         let option = format!("--accept-repository {}", bench.other);
-        assert!(said.contains(&option), "{words:?}: {said}");
+        assert!(stderr.contains(&option), "{words:?}: {stderr}");
         assert!(
             bytes_of(&bench.path("repo")) == before,
             "{words:?}: it was written to"
@@ -267,49 +267,49 @@ fn another_repository_at_the_address_is_refused_by_every_command() {
             "{words:?}: the second time"
         );
 
-        let (code, said) = bench.run(&words, |command| {
+        let (code, stderr) = bench.run(&words, |command| {
             command.args(["--accept-repository", &bench.id]);
         });
         assert_eq!(
             code, 11,
-            "{words:?}: the id of the repository that is not there: {said}"
+            "{words:?}: the id of the repository that is not there: {stderr}"
         );
-        let (code, said) = bench.run(&words, |command| {
+        let (code, stderr) = bench.run(&words, |command| {
             command.args(["--accept-repository", &bench.other]);
         });
-        assert_ne!(code, 11, "{words:?}: {said}");
-        let (code, said) = bench.run(&words, |_| {});
+        assert_ne!(code, 11, "{words:?}: {stderr}");
+        let (code, stderr) = bench.run(&words, |_| {});
         assert_ne!(
             code, 11,
-            "{words:?}: it is the accepted one from then on: {said}"
+            "{words:?}: it is the accepted one from then on: {stderr}"
         );
     }
 }
 
 /// The same check for the target repository of a copy.
 #[test]
-fn a_copy_looks_at_both_ends() {
+fn a_copy_checks_both_repositories() {
     let bench = Bench::new();
     let words = bench.words(&("copy", &["--to", "SPARE"]));
     remove(&bench.path("spare"));
     copy(&bench.path("other.kept"), &bench.path("spare"));
-    let (code, said) = bench.run(&words, |_| {});
-    assert_eq!(code, 11, "{said}");
+    let (code, stderr) = bench.run(&words, |_| {});
+    assert_eq!(code, 11, "{stderr}");
     assert!(
-        said.contains(&format!("--to-accept-repository {}", bench.other)),
-        "{said}"
+        stderr.contains(&format!("--to-accept-repository {}", bench.other)),
+        "{stderr}"
     );
-    let (code, said) = bench.run(&words, |command| {
+    let (code, stderr) = bench.run(&words, |command| {
         command.args(["--to-accept-repository", &bench.other]);
     });
-    assert_eq!(code, 0, "{said}");
+    assert_eq!(code, 0, "{stderr}");
 
     remove(&bench.path("spare"));
-    let (code, said) = bench.run(&words, |_| {});
-    assert_eq!(code, 10, "{said}");
+    let (code, stderr) = bench.run(&words, |_| {});
+    assert_eq!(code, 10, "{stderr}");
     assert!(
-        said.contains(&bench.other) && said.contains("mounted"),
-        "{said}"
+        stderr.contains(&bench.other) && stderr.contains("mounted"),
+        "{stderr}"
     );
 }
 
@@ -324,11 +324,11 @@ fn a_repository_that_is_not_there_is_missed_by_its_id() {
             if emptied {
                 fs::create_dir(bench.path("repo")).expect("the mount point");
             }
-            let (code, said) = bench.run(&words, |_| {});
-            assert_eq!(code, 10, "{words:?}: {said}");
+            let (code, stderr) = bench.run(&words, |_| {});
+            assert_eq!(code, 10, "{words:?}: {stderr}");
             assert!(
-                said.contains(&bench.id) && said.contains("mounted"),
-                "{words:?}: {said}"
+                stderr.contains(&bench.id) && stderr.contains("mounted"),
+                "{words:?}: {stderr}"
             );
             let there = fs::read_dir(bench.path("repo")).map_or(0, Iterator::count);
             assert_eq!(there, 0, "{words:?}: nothing is made there");
@@ -346,8 +346,8 @@ fn junk_at_the_address_is_damage_and_moves_nothing() {
             fs::write(bench.path("repo").join(name), [7; 300]).expect("written");
         }
         let before = fs::read(bench.pin()).expect("a pin");
-        let (code, said) = bench.run(&words, |_| {});
-        assert_eq!(code, 4, "{words:?}: {said}");
+        let (code, stderr) = bench.run(&words, |_| {});
+        assert_eq!(code, 4, "{words:?}: {stderr}");
         assert_eq!(fs::read(bench.pin()).expect("a pin"), before, "{words:?}");
     }
 }
@@ -360,9 +360,9 @@ fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
     for command in COMMANDS {
         let words = bench.words(command);
         bench.reset();
-        let (usual, said) = bench.run(&words, |_| {});
-        assert!(!matches!(usual, 10 | 11), "{words:?}: {said}");
-        assert!(!said.contains("remember"), "{words:?}: {said}");
+        let (usual, stderr) = bench.run(&words, |_| {});
+        assert!(!matches!(usual, 10 | 11), "{words:?}: {stderr}");
+        assert!(!stderr.contains("remember"), "{words:?}: {stderr}");
 
         bench.reset();
         remove(&bench.path("state"));
@@ -375,28 +375,28 @@ fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
         );
 
         bench.reset();
-        let (code, said) = bench.run(&words, |command| {
+        let (code, stderr) = bench.run(&words, |command| {
             command.env(
                 "ICECORE_STATE_DIR",
                 bench.path("icecore.toml").join("state"),
             );
         });
-        assert_eq!(code, usual, "{words:?}: {said}");
+        assert_eq!(code, usual, "{words:?}: {stderr}");
         assert_eq!(
-            said.matches("remembered").count(),
+            stderr.matches("remembered").count(),
             1,
-            "{words:?}: one warning: {said}"
+            "{words:?}: one warning: {stderr}"
         );
 
         bench.reset();
         let pin = bench.pin();
         fs::write(&pin, "{").expect("damaged");
-        let (code, said) = bench.run(&words, |_| {});
-        assert_eq!(code, usual, "{words:?}: {said}");
+        let (code, stderr) = bench.run(&words, |_| {});
+        assert_eq!(code, usual, "{words:?}: {stderr}");
         assert_eq!(
-            said.matches("remembered").count(),
+            stderr.matches("remembered").count(),
             1,
-            "{words:?}: one warning: {said}"
+            "{words:?}: one warning: {stderr}"
         );
         let aside: Vec<PathBuf> = fs::read_dir(bench.path("state/repositories"))
             .expect("pins")
@@ -416,16 +416,20 @@ fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
 fn no_passphrase_is_never_concluded() {
     let bench = Bench::new();
     let words = ["snapshots".to_owned()];
-    let unsaid = |command: &mut Command| {
+    let unset_no_passphrase = |command: &mut Command| {
         command.env_remove("ICECORE_NO_PASSPHRASE");
     };
     bench.reset();
-    assert_eq!(bench.run(&words, unsaid).0, 0, "what is remembered says so");
+    assert_eq!(
+        bench.run(&words, unset_no_passphrase).0,
+        0,
+        "what is remembered says so"
+    );
 
     remove(&bench.path("state"));
-    let (code, said) = bench.run(&words, unsaid);
-    assert_eq!(code, 11, "{said}");
-    assert!(said.contains("--no-passphrase"), "{said}");
+    let (code, stderr) = bench.run(&words, unset_no_passphrase);
+    assert_eq!(code, 11, "{stderr}");
+    assert!(stderr.contains("--no-passphrase"), "{stderr}");
 
     let config = fs::read_to_string(bench.path("icecore.toml")).expect("text");
     fs::write(
@@ -433,7 +437,11 @@ fn no_passphrase_is_never_concluded() {
         format!("no_passphrase = true\n{config}"),
     )
     .expect("written");
-    assert_eq!(bench.run(&words, unsaid).0, 0, "the configuration says so");
+    assert_eq!(
+        bench.run(&words, unset_no_passphrase).0,
+        0,
+        "the configuration says so"
+    );
 
     remove(&bench.path("state"));
     // The setting applies to the repository in the same file, not to another one.
@@ -443,7 +451,7 @@ fn no_passphrase_is_never_concluded() {
     )
     .expect("written");
     assert_eq!(
-        bench.run(&words, unsaid).0,
+        bench.run(&words, unset_no_passphrase).0,
         11,
         "it is said of another repository"
     );
@@ -462,17 +470,17 @@ fn no_passphrase_is_never_concluded() {
         .expect("a check");
     fs::write(&pin, sealed.to_string()).expect("written");
 
-    for prepare in [unsaid, |_: &mut Command| {}] {
-        let (code, said) = bench.run(&words, prepare);
-        assert_eq!(code, 11, "{said}");
-        assert!(said.contains("needed one before"), "{said}");
+    for prepare in [unset_no_passphrase, |_: &mut Command| {}] {
+        let (code, stderr) = bench.run(&words, prepare);
+        assert_eq!(code, 11, "{stderr}");
+        assert!(stderr.contains("needed one before"), "{stderr}");
     }
 
-    let (code, said) = bench.run(&words, |command| {
+    let (code, stderr) = bench.run(&words, |command| {
         command.args(["--accept-repository", &bench.id]);
     });
-    assert_eq!(code, 0, "{said}");
-    assert_eq!(bench.run(&words, unsaid).0, 0, "accepted once");
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(bench.run(&words, unset_no_passphrase).0, 0, "accepted once");
 }
 
 #[test]
@@ -498,9 +506,9 @@ fn the_configuration_names_the_repository_without_any_state() {
         let words = bench.words(command);
         bench.reset();
         bench.swap();
-        let (code, said) = bench.run(&words, stateless);
-        assert_eq!(code, 11, "{words:?}: {said}");
-        assert!(said.contains("repository_id"), "{words:?}: {said}");
+        let (code, stderr) = bench.run(&words, stateless);
+        assert_eq!(code, 11, "{words:?}: {stderr}");
+        assert!(stderr.contains("repository_id"), "{words:?}: {stderr}");
         let (code, _) = bench.run(&words, |command| {
             stateless(command);
             command.args(["--accept-repository", &bench.other]);
@@ -516,11 +524,11 @@ fn the_configuration_names_the_repository_without_any_state() {
 
     bench.reset();
     let snapshots = ["snapshots".to_owned()];
-    let (code, said) = bench.run(&snapshots, stateless);
+    let (code, stderr) = bench.run(&snapshots, stateless);
     assert_eq!(
-        (code, said.contains("remember")),
+        (code, stderr.contains("remember")),
         (0, false),
-        "no state is missed: {said}"
+        "no state is missed: {stderr}"
     );
 
     // Media that alternate at one address.
@@ -541,11 +549,11 @@ fn a_repository_made_by_hand_is_the_one_that_is_meant() {
     let bench = Bench::new();
     bench.reset();
     remove(&bench.path("repo"));
-    let (code, said) = bench.run(&["init".to_owned()], |_| {});
-    assert_eq!(code, 0, "{said}");
+    let (code, stderr) = bench.run(&["init".to_owned()], |_| {});
+    assert_eq!(code, 0, "{stderr}");
     assert!(
-        said.contains(&bench.id),
-        "it says what was there before: {said}"
+        stderr.contains(&bench.id),
+        "it says what was there before: {stderr}"
     );
     assert_eq!(bench.run(&["snapshots".to_owned()], |_| {}).0, 0);
 
@@ -600,8 +608,8 @@ fn a_link_that_leads_elsewhere_now_is_noticed() {
     };
     let ends_with = |name: &str, words: &[&str], code: i32, why: &str| {
         let done = bench.run_at(&bench.path(name), words);
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(code), "{why}: {said}");
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{why}: {stderr}");
     };
     link("current", "repo");
     link("backup", "current");

@@ -65,9 +65,10 @@ fn cancel_soon(cancel: &Cancel) {
 
 /// Runs `work`. If it hangs, prints a message and aborts the whole test run.
 fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(work()));
-    told.recv_timeout(Duration::from_secs(120))
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver
+        .recv_timeout(Duration::from_secs(120))
         .unwrap_or_else(|_| {
             // Written directly to standard error, since the harness would not print it.
             let _ = writeln!(std::io::stderr(), "{what} does not end");
@@ -125,7 +126,7 @@ fn a_reader_that_failed_ends_the_walk() {
 
 /// A command has closed its output and keeps running: a stop must end the wait for its exit.
 #[test]
-fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
+fn a_command_that_runs_after_closing_its_output_is_stopped() {
     let stopped = ends("the command", || {
         let world = World::new();
         let words = StreamCommand::parse("sh -c 'exec >&-; sleep 9999'").expect("words");
@@ -169,7 +170,7 @@ impl std::io::Read for Slow {
 
 /// Standard input without data is polled, so that a stop is noticed while no data arrives.
 #[test]
-fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
+fn an_input_without_data_is_polled_until_a_stop() {
     let world = World::new();
     let run = |answers: &[Option<&'static [u8]>]| {
         let cancel = Cancel::new();
@@ -197,7 +198,7 @@ fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
 
 /// A hole of 1 TiB in a file named by its hash takes a quarter of an hour to hash.
 #[test]
-fn a_hole_that_is_being_hashed_is_left_when_asked_to_stop() {
+fn a_stop_interrupts_the_hashing_of_a_hole() {
     let stopped = ends("the hole", || {
         let world = World::new();
         let file = fs::File::create(world.tree.path().join("a".repeat(64))).expect("made");

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use super::environment::{Session, set_mode};
 
 #[test]
-fn a_backup_counts_what_is_new_changed_and_removed() {
+fn a_backup_counts_new_changed_and_removed_files() {
     let mut session = Session::with_tree("backup");
     session.run("backup data --dry-run");
     session.run("backup data");
@@ -35,7 +35,7 @@ fn a_backup_makes_its_repository_with_init_alone() {
 }
 
 #[test]
-fn rules_leave_out_what_they_match() {
+fn rules_leave_out_the_entries_that_they_match() {
     let mut session = Session::with_tree("backup_rules");
     session.file(
         "data/cache/CACHEDIR.TAG",

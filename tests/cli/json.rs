@@ -39,7 +39,7 @@ fn an_error_is_an_event() {
 }
 
 #[test]
-fn what_is_read_are_records() {
+fn reading_commands_print_records() {
     let mut session = Session::with_snapshot("json_reading");
     session.file("data/new", "new\n");
     session.quietly("backup data --tag second");
@@ -57,7 +57,7 @@ fn what_is_read_are_records() {
 }
 
 #[test]
-fn a_restore_lists_what_it_plans() {
+fn a_restore_lists_its_plan() {
     let mut session = Session::with_snapshot("json_restore");
     run(&mut session, "restore latest out --dry-run");
     run(&mut session, "restore latest out");
@@ -68,7 +68,7 @@ fn a_restore_lists_what_it_plans() {
 }
 
 #[test]
-fn what_is_forgotten_and_freed_is_listed() {
+fn forget_undelete_and_prune_print_records() {
     let mut session = Session::with_snapshot("json_forget");
     session.quietly("backup data");
     let ids = session.snapshots();
@@ -84,7 +84,7 @@ fn what_is_forgotten_and_freed_is_listed() {
 }
 
 #[test]
-fn a_copy_lists_what_it_copied() {
+fn a_copy_lists_the_copied_snapshots() {
     let mut session = Session::with_snapshot("json_copy");
     session.quietly("-r other init");
     run(&mut session, "copy --to other --dry-run");

@@ -285,7 +285,7 @@ fn squeezed(text: &str) -> String {
 }
 
 #[test]
-fn what_changes_from_run_to_run_is_masked() {
+fn values_that_differ_between_runs_are_masked() {
     let mut masks = Masks::new("/tmp/x", "vm");
     let mut masked = |text: &str| masks.mask(text, true);
     assert_eq!(masked("/tmp/x/data: gone"), "$T/data: gone");

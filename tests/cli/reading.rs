@@ -115,7 +115,7 @@ fn the_content_of_a_file_is_written_as_it_is() {
 }
 
 #[test]
-fn a_difference_names_what_was_added_changed_and_removed() {
+fn a_difference_names_added_changed_and_removed_entries() {
     let mut session = history("diff");
     let ids = session.snapshots();
     session.run(&format!("diff {} {}", &ids[0][..8], &ids[1][..8]));

@@ -5,7 +5,7 @@ use std::fs;
 use super::environment::Session;
 
 #[test]
-fn a_restore_counts_what_it_wrote() {
+fn a_restore_counts_the_written_files() {
     let mut session = Session::with_snapshot("restore");
     session.run("restore latest out --dry-run");
     session.run("restore latest out");
@@ -18,7 +18,7 @@ fn a_restore_counts_what_it_wrote() {
 }
 
 #[test]
-fn existing_files_are_treated_as_asked() {
+fn existing_files_are_treated_as_the_options_require() {
     let mut session = Session::with_snapshot("restore_overwrite");
     session.quietly("restore latest:data out");
     session.file("out/small", "changed here\n");

@@ -12,7 +12,7 @@ fn play(name: &'static str, lines: &[&str]) {
 }
 
 #[test]
-fn an_unknown_word_is_named_with_what_is_similar() {
+fn an_unknown_word_is_named_with_similar_words() {
     play(
         "unknown_words",
         &[
@@ -98,7 +98,7 @@ fn a_bad_size_number_or_span_shows_how_to_write_it() {
 }
 
 #[test]
-fn a_bad_name_says_what_a_name_holds() {
+fn the_error_for_a_bad_name_describes_the_syntax() {
     play(
         "bad_names",
         &[
@@ -130,7 +130,7 @@ fn a_bad_name_says_what_a_name_holds() {
 }
 
 #[test]
-fn a_bad_snapshot_says_how_to_name_one() {
+fn the_error_for_a_bad_snapshot_describes_the_syntax() {
     play(
         "bad_snapshots",
         &[

@@ -215,15 +215,15 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     ];
 
     let mut lexer = DumpLexer::new();
-    let mut told = Vec::new();
+    let mut joined = Vec::new();
     for mut part in bytes.chunks(step) {
         while let Some(piece) = lexer.next(&mut part) {
             assert!(piece.ends == piece.bytes.ends_with(b"\n") && !piece.bytes.is_empty());
             assert!(piece.place != LineContext::CopyEnd || piece.ends);
-            told.extend_from_slice(piece.bytes);
+            joined.extend_from_slice(piece.bytes);
         }
     }
-    assert!(told == bytes, "the lexer lost or made bytes");
+    assert!(joined == bytes, "the lexer lost or made bytes");
 
     let mut rows = Vec::new();
     let mut each = |_: usize, fields: &[Option<Vec<u8>>]| {

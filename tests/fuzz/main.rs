@@ -19,7 +19,7 @@ fn files(directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// `ICECORE_WRITE_SEEDS=1` rewrites the files after a change of the format.
 #[test]
-fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
+fn the_seeds_match_the_encoders_and_are_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     let write = std::env::var_os("ICECORE_WRITE_SEEDS").is_some();
     for (target, judge) in judge::TARGETS {
@@ -49,7 +49,7 @@ fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
 
 /// Replays the findings of the fuzz targets; each file name describes one.
 #[test]
-fn what_was_found_stays_mended() {
+fn findings_of_the_fuzz_targets_stay_fixed() {
     for (target, judge) in judge::TARGETS {
         for (path, bytes) in files(&format!("tests/fuzz/found/{target}")) {
             let outcome = std::panic::catch_unwind(|| judge(&bytes));

@@ -140,22 +140,24 @@ impl Losses {
 
         self.check_warnings(host, &observer);
 
-        let told = observer.problems();
+        let problems = observer.problems();
         for pack in missing.iter().take(10) {
             let name = ObjectKey::Pack(*pack).to_string();
-            let is_told = told
+            let is_reported = problems
                 .iter()
                 .any(|one| one.severity == Severity::Damage && one.subject == name);
-            if !is_told {
-                self.fail(&format!("{name} is missing and was not reported: {told:?}"));
+            if !is_reported {
+                self.fail(&format!(
+                    "{name} is missing and was not reported: {problems:?}"
+                ));
             }
         }
 
         if missing.is_empty()
             && !self.is_hurt
-            && told.iter().any(|one| one.severity == Severity::Damage)
+            && problems.iter().any(|one| one.severity == Severity::Damage)
         {
-            self.fail(&format!("no pack is missing: {told:?}"));
+            self.fail(&format!("no pack is missing: {problems:?}"));
         }
 
         let held = self.scene.hosts[host].held();

@@ -321,14 +321,14 @@ impl Machine {
         result: Result<Outcome, Error>,
         faulted: bool,
     ) {
-        let told = match &result {
+        let result_text = match &result {
             Ok(outcome) => format!("{outcome:?}"),
             Err(err) => format!("failed: {err}{}", causes(err)),
         };
 
         let _ = writeln!(
             self.log,
-            "    at {}: {told}",
+            "    at {}: {result_text}",
             self.memory().clock().now().seconds()
         );
 
@@ -361,7 +361,7 @@ impl Machine {
             Ok(Outcome::Done(_)) => {}
             Err(err) => assert!(
                 faulted || self.may_fail(&err, about),
-                "nothing was in its way: {told}"
+                "nothing was in its way: {result_text}"
             ),
         }
 

@@ -130,7 +130,7 @@ fn scripts_leave_what_the_model_says() {
         match result {
             Ok(done) => tally += done,
             Err(seed) => {
-                watch::tell(&format!(
+                watch::print_to_stderr(&format!(
                     "ICECORE_MODEL_SEED={seed} fails; it is shortened now"
                 ));
                 let short = shorten(seed, script_of(seed));

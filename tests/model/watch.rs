@@ -58,7 +58,7 @@ fn look(running: &Weak<Running>) {
             .find(|(_, since)| now - **since > LIMIT)
             .map(|(seed, _)| *seed);
         if let Some(seed) = stuck {
-            tell(&format!(
+            print_to_stderr(&format!(
                 "ICECORE_MODEL_SEED={seed} has not come to its end in {} s",
                 LIMIT.as_secs()
             ));
@@ -70,6 +70,6 @@ fn look(running: &Weak<Running>) {
 }
 
 /// Prints directly to stderr, since the test harness shows no captured output of a hanging test.
-pub fn tell(what: &str) {
+pub fn print_to_stderr(what: &str) {
     let _ = std::io::stderr().write_all(format!("\n{what}\n").as_bytes());
 }

@@ -219,7 +219,7 @@ fn a_rule_that_leaves_out_all_listed_paths_is_refused() {
 
 /// A restore reports what the snapshot lacks, and deletes nothing there.
 #[test]
-fn a_restore_names_the_missing_paths_and_keeps_what_is_there() {
+fn a_restore_names_missing_paths_and_keeps_existing_files() {
     let world = World::new();
     world.write("a/f", b"1");
     let spec = listed(&world, "a/f\na/gone\nno/x");

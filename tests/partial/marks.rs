@@ -23,7 +23,7 @@ fn marked<const N: usize>(
 }
 
 #[test]
-fn each_rule_marks_the_directory_that_held_what_it_left_out() {
+fn each_rule_marks_the_directory_of_a_skipped_entry() {
     let world = World::new();
     world.write("a/keep", b"1");
     world.write("a/x.log", b"1");

@@ -480,7 +480,7 @@ struct Judge<'j> {
     held: &'j BTreeMap<String, Entry>,
     now: &'j Paths,
     mounts: &'j Mounts,
-    asked: &'j Asked,
+    request: &'j Asked,
     stays: BTreeSet<String>,
 }
 
@@ -497,8 +497,8 @@ impl Judge<'_> {
 
     /// Removes everything of a path that may be removed; returns true if something of it stays.
     fn remove(&mut self, path: &str, is_dir: bool) -> bool {
-        let is_kept = self.asked.keeps && name_of(path).ends_with(".keep");
-        if is_kept || self.asked.protected.as_deref() == Some(path) || self.mounts.is_on(path) {
+        let is_kept = self.request.keeps && name_of(path).ends_with(".keep");
+        if is_kept || self.request.protected.as_deref() == Some(path) || self.mounts.is_on(path) {
             self.keep_all(path);
             return true;
         }
@@ -526,7 +526,7 @@ impl Judge<'_> {
             && !self.capture.is_checkpoint
             && !self.capture.not_entered.contains(dir)
             && (lacks.is_empty()
-                || self.asked.delete_excluded && !lacks.iter().any(|path| never == Some(*path)))
+                || self.request.delete_excluded && !lacks.iter().any(|path| never == Some(*path)))
     }
 
     /// Judges a directory that is in the snapshot and exists.
@@ -536,8 +536,8 @@ impl Judge<'_> {
             .map(|(path, is_dir)| (path.clone(), is_dir))
             .collect();
         for (path, is_dir) in there {
-            let is_kept = self.asked.keeps && name_of(&path).ends_with(".keep");
-            if is_kept || self.asked.protected.as_ref() == Some(&path) {
+            let is_kept = self.request.keeps && name_of(&path).ends_with(".keep");
+            if is_kept || self.request.protected.as_ref() == Some(&path) {
                 self.keep_all(&path);
                 continue;
             }
@@ -547,7 +547,7 @@ impl Judge<'_> {
                 }
                 None => self.keep_all(&path),
                 Some(entry) if entry.is_directory() && is_dir => {
-                    let selected = is_selected || self.asked.includes && name_of(&path) == "b";
+                    let selected = is_selected || self.request.includes && name_of(&path) == "b";
                     self.directory(&path, selected, is_stale);
                 }
                 // The target has a directory, and the snapshot has something else.
@@ -555,7 +555,7 @@ impl Judge<'_> {
                     let was_seen = !is_stale && !self.capture.is_checkpoint;
                     let was_seen = was_seen && !self.capture.unreadable.contains(&path);
                     let goes =
-                        entry.meta().is_some() && was_seen && is_selected && !self.asked.keeps;
+                        entry.meta().is_some() && was_seen && is_selected && !self.request.keeps;
                     if goes {
                         self.remove(&path, true);
                     } else {
@@ -632,7 +632,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         .pick(&directories)
         .filter(|_| rng.chance(25))
         .unwrap_or_default();
-    let asked = Asked {
+    let request = Asked {
         delete_excluded: rng.chance(40),
         keeps: rng.chance(25),
         includes: rng.chance(15),
@@ -649,37 +649,37 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         held: &held,
         now: &now,
         mounts,
-        asked: &asked,
+        request: &request,
         stays: BTreeSet::new(),
     };
     let outside: Vec<String> = now
         .keys()
-        .filter(|path| !is_in(path, &asked.sub))
+        .filter(|path| !is_in(path, &request.sub))
         .cloned()
         .collect();
     judge.stays.extend(outside);
     let is_stale = capture
         .unreadable
         .iter()
-        .any(|path| is_in(&asked.sub, path));
-    let is_selected = !asked.includes || asked.sub.split('/').any(|name| name == "b");
-    judge.directory(&asked.sub, is_selected, is_stale);
+        .any(|path| is_in(&request.sub, path));
+    let is_selected = !request.includes || request.sub.split('/').any(|name| name == "b");
+    judge.directory(&request.sub, is_selected, is_stale);
     let stays = judge.stays;
 
     let mut protect = ProtectedDirs::default();
-    asked
+    request
         .protected
         .iter()
         .for_each(|path| protect.add(&world.path(path), "in use by the test"));
     let options = RestoreOptions {
         delete: true,
-        delete_excluded: asked.delete_excluded,
-        exclude: asked
+        delete_excluded: request.delete_excluded,
+        exclude: request
             .keeps
             .then(|| OsString::from("*.keep"))
             .into_iter()
             .collect(),
-        include: asked
+        include: request
             .includes
             .then(|| OsString::from("b/"))
             .into_iter()
@@ -693,10 +693,10 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
     let what = SnapshotPath {
         snapshot: capture.snapshot.to_string(),
         source: Some("tree".into()),
-        path: RelPath::from_slashed(asked.sub.as_bytes()).expect("a path"),
+        path: RelPath::from_slashed(request.sub.as_bytes()).expect("a path"),
     };
     let observer = Recording::default();
-    let target = RestoreTarget::Directory(world.path(&asked.sub));
+    let target = RestoreTarget::Directory(world.path(&request.sub));
     restore(
         &world.repo(),
         &what,
@@ -726,7 +726,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         assert_eq!(
             is_there,
             stays.contains(path),
-            "seed {seed}: '{path}' is {}; {asked:?}; checkpoint: {}, unreadable: {:?}, never: {:?}, {mounts:?}, not entered: {:?}",
+            "seed {seed}: '{path}' is {}; {request:?}; checkpoint: {}, unreadable: {:?}, never: {:?}, {mounts:?}, not entered: {:?}",
             if is_there { "still there" } else { "gone" },
             capture.is_checkpoint,
             capture.unreadable,

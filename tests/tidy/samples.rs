@@ -7,7 +7,7 @@ use super::lexer::{tokens, without_tests};
 use super::rules::{LINES_MAX, check};
 
 /// What `check` says of a file with this body (a doc line is put before it), as `line: message`.
-fn said(path: &str, body: &str) -> String {
+fn findings_in(path: &str, body: &str) -> String {
     let crates = ["serde", "blake3", "rusqlite", "clap"]
         .map(str::to_owned)
         .into();
@@ -20,20 +20,20 @@ fn said(path: &str, body: &str) -> String {
 
 #[track_caller]
 fn refused(path: &str, body: &str, line: usize, part: &str) {
-    let said = said(path, body);
-    let hit = said
+    let findings = findings_in(path, body);
+    let hit = findings
         .lines()
         .any(|l| l.starts_with(&format!("{line}: ")) && l.contains(part));
     assert!(
         hit,
-        "{path} with {body:?}: wanted line {line} with {part:?}, got:\n{said}"
+        "{path} with {body:?}: wanted line {line} with {part:?}, got:\n{findings}"
     );
 }
 
 #[track_caller]
 fn accepted(path: &str, body: &str) {
-    let said = said(path, body);
-    assert!(said.is_empty(), "{path} with {body:?}:\n{said}");
+    let findings = findings_in(path, body);
+    assert!(findings.is_empty(), "{path} with {body:?}:\n{findings}");
 }
 
 #[test]

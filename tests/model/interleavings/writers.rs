@@ -104,10 +104,10 @@ fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
             let ended = paused.end();
             assert_eq!(is_lost(&ended), jump >= 0, "jump {jump}: {ended:?}");
             let _ = scene.note(TWO, ended);
-            let told = scene.kept.len();
+            let kept_before = scene.kept.len();
             scene.prune_for_days(ONE, 3);
             scene.check();
-            assert_eq!(scene.kept.len(), told);
+            assert_eq!(scene.kept.len(), kept_before);
         }
     }
 }
@@ -115,7 +115,7 @@ fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
 /// I7: a lease is lost, and the same host takes another one and commits. The first backup stays
 /// lost.
 #[test]
-fn i07_a_lease_lost_and_taken_anew() {
+fn i07_a_lease_lost_and_taken_again() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         scene.hosts[TWO]
