@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use icecore::observe::Counters;
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{LocalStore, SharedStore};
+use icecore::task::{Cancel, Task};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let tree = TreeSpec::new("directory", directory);
     let options = BackupOptions::new("example", vec![SourceSpec::Tree(Box::new(tree))]);
-    let report = backup(&repo, options, &Counters::default(), &Cancel::new())?;
+    let report = backup(
+        &repo,
+        options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )?;
     for source in &report.sources {
         println!("{}: {:?}", source.name, source.counts);
     }

@@ -7,6 +7,7 @@ use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
 use crate::store::{ObjectDir, StoreError};
 use crate::sys::PathError;
+use crate::task::Cancelled;
 
 /// The kind of an error, for callers to act on. It determines the binary's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,6 +204,12 @@ impl Error {
             Self::Source { .. } => Some("nothing was stored; existing snapshots are unchanged"),
             _ => None,
         }
+    }
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Self::Interrupted
     }
 }
 

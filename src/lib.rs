@@ -6,7 +6,7 @@
 //! use std::sync::Arc;
 //!
 //! use icecore::observe::Counters;
-//! use icecore::ops::Cancel;
+//! use icecore::task::{Cancel, Task};
 //! use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 //! use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 //! use icecore::repo::{Repository, Secret};
@@ -26,7 +26,9 @@
 //!
 //! let tree = TreeSpec::new("data", dir.path().join("data"));
 //! let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-//! backup(&repo, options, &Counters::default(), &Cancel::new())?;
+//! let (counters, cancel) = (Counters::default(), Cancel::new());
+//! let task = Task::new(&counters, &cancel);
+//! backup(&repo, options, task)?;
 //!
 //! let what = SnapshotPath {
 //!     snapshot: "latest".into(),
@@ -35,7 +37,7 @@
 //! };
 //! let target = RestoreTarget::Directory(dir.path().join("restored"));
 //! let options = RestoreOptions::default();
-//! restore(&repo, &what, target, &options, &Counters::default(), &Cancel::new())?;
+//! restore(&repo, &what, target, &options, task)?;
 //! assert_eq!(std::fs::read(dir.path().join("restored/file"))?, b"content");
 //! # Ok(())
 //! # }
@@ -49,6 +51,7 @@
 //! |---|---|
 //! | [`types`] | values that are checked when they are built |
 //! | [`observe`] | counters, phases and problems that an operation reports |
+//! | [`task`] | where an operation reports, and how it is stopped |
 //! | [`chunk`], [`mod@format`] | cutting, hashing, compressing and sealing; values as bytes |
 //! | [`sys`] | durable writes, sorting outside memory, clocks |
 //! | [`store`] | whole objects by key: a local directory, and stores for tests |
@@ -82,6 +85,7 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod target;
+pub mod task;
 pub mod types;
 
 pub use error::{Error, ErrorKind};

@@ -13,13 +13,13 @@ use hook::Hook;
 use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Counter, Recording};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
 use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, EntryFlags, Node};
 
 struct World {
@@ -79,7 +79,8 @@ impl World {
 
     fn run(&self, options: BackupOptions) -> (BackupReport, Recording) {
         let observer = Recording::default();
-        let report = backup(&self.repo(), options, &observer, &Cancel::new()).expect("backup");
+        let report =
+            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())).expect("backup");
         (report, observer)
     }
 
@@ -348,8 +349,7 @@ fn directories_above_a_moved_directory_are_listed_again() {
         let report = backup(
             &world.repo(),
             world.tree_options(true),
-            &observer,
-            &Cancel::new(),
+            Task::new(&observer, &Cancel::new()),
         );
         fs::rename(&there, &here).expect("moved back");
         report.expect("backup")
@@ -456,8 +456,7 @@ fn an_emptied_source_is_refused_unless_allowed() {
     let refused = backup(
         &world.repo(),
         world.tree_options(false),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
     let options = BackupOptions {
@@ -512,8 +511,7 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
         let second = backup(
             &world.repo(),
             options(),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         );
         assert_eq!(
             matches!(second, Err(Error::Empty { .. })),
@@ -564,8 +562,7 @@ fn a_command_that_fails_commits_nothing() {
     let result = backup(
         &world.repo(),
         failing,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     assert!(matches!(result, Err(Error::Command(_))), "{result:?}");
     assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 0);
@@ -602,8 +599,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
     let stopped = backup(
         &world.repo(),
         world.tree_options(false),
-        &Recording::default(),
-        &cancel,
+        Task::new(&Recording::default(), &cancel),
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 0);
@@ -621,8 +617,12 @@ fn files_in_a_second_repository_at_the_source_are_left_out() {
     Repository::init(&store, &Secret::empty(), "test").expect("init");
     let repo = Repository::open(store, &Secret::empty(), &world.path("cache")).expect("open");
     let observer = Recording::default();
-    let report =
-        backup(&repo, world.tree_options(false), &observer, &Cancel::new()).expect("backup");
+    let report = backup(
+        &repo,
+        world.tree_options(false),
+        Task::new(&observer, &Cancel::new()),
+    )
+    .expect("backup");
     assert_eq!(observer.get(Counter::FilesNew), 1);
     assert!(report.snapshot.is_some());
 }
@@ -649,8 +649,7 @@ fn two_sources_of_one_name_are_bad_usage() {
     let result = backup(
         &world.repo(),
         options,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     assert!(matches!(result, Err(Error::Usage(_))));
 }

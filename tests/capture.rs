@@ -17,7 +17,6 @@ use hook::Hook;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Recording};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
@@ -25,6 +24,7 @@ use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore
 use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{LocalStore, MemoryStore, SharedStore};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, EntryFlags, RelPath};
 
 struct World {
@@ -72,7 +72,7 @@ impl World {
     fn attempt(&self, options: BackupOptions) -> (Result<BackupReport, Error>, Recording) {
         let observer = Recording::default();
         (
-            backup(&self.repo(), options, &observer, &Cancel::new()),
+            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())),
             observer,
         )
     }
@@ -87,7 +87,7 @@ impl World {
             grain_seconds: Some(grain_seconds),
             ..options
         };
-        backup(&self.repo(), options, observer, &Cancel::new())
+        backup(&self.repo(), options, Task::new(observer, &Cancel::new()))
     }
 
     /// Restores a snapshot and returns the resulting files.
@@ -101,7 +101,14 @@ impl World {
         let target = RestoreTarget::Directory(directory.path().join("back"));
         let options = RestoreOptions::default();
         let seen = Recording::default();
-        restore(&self.repo(), &what, target, &options, &seen, &Cancel::new()).expect("restored");
+        restore(
+            &self.repo(),
+            &what,
+            target,
+            &options,
+            Task::new(&seen, &Cancel::new()),
+        )
+        .expect("restored");
         held(&directory.path().join("back"))
     }
 
@@ -164,8 +171,7 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         let report = backup(
             &repo,
             world.options(&world.path("")),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         );
 
         let mut expected = vec!["/", "file"];
@@ -351,7 +357,7 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
             allow_empty,
             ..world.options(&file)
         };
-        backup(&world.repo(), options, observer, &Cancel::new())
+        backup(&world.repo(), options, Task::new(observer, &Cancel::new()))
     };
     let at_the_scan = |act: &(dyn Fn() + Sync), allow_empty| {
         let observer = Hook::new(|counter, _| {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use icecore::Error;
 use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::ops::content::write_content;
 use icecore::ops::verify::{VerifyOptions, verify};
@@ -20,6 +19,7 @@ use icecore::repo::{
     StoredSnapshot, seal_object,
 };
 use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, SharedStore, Store};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Extent, LeaseId, Node, SegmentBody, SegmentId};
 use proptest::prelude::*;
 
@@ -83,8 +83,7 @@ impl World {
         let report = backup(
             &self.repo(),
             self.options(immutable),
-            &observer,
-            &Cancel::new(),
+            Task::new(&observer, &Cancel::new()),
         );
         (report.expect("backup"), observer)
     }
@@ -110,7 +109,7 @@ impl World {
             checkpoint_every: every,
             ..self.options(immutable)
         };
-        let result = backup(&self.repo(), options, &observer, &cancel);
+        let result = backup(&self.repo(), options, Task::new(&observer, &cancel));
         assert!(
             matches!(result, Ok(_) | Err(Error::Interrupted)),
             "{result:?}"
@@ -152,8 +151,13 @@ impl World {
                 Node::File { content, .. } => {
                     let mut bytes = Vec::new();
                     let observer = Recording::default();
-                    write_content(&reader, content, &mut bytes, &Cancel::new(), &observer)
-                        .expect("reads");
+                    write_content(
+                        &reader,
+                        content,
+                        &mut bytes,
+                        Task::new(&observer, &Cancel::new()),
+                    )
+                    .expect("reads");
                     Some(bytes)
                 }
                 Node::Directory { .. } => None,
@@ -180,8 +184,7 @@ impl World {
         let report = verify(
             &repo,
             &VerifyOptions::default(),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         );
         let report = report.expect("verified");
         assert!(report.is_clean(), "{:?}", report.findings);
@@ -498,8 +501,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
     backup(
         &world.repo(),
         world.options(false),
-        &deleter,
-        &Cancel::new(),
+        Task::new(&deleter, &Cancel::new()),
     )
     .expect("committed all the same");
     assert!(
@@ -529,8 +531,7 @@ fn a_checkpoint_under_new_filters_hides_no_newly_included_file() {
     backup(
         &world.repo(),
         options,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect("backup");
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use icecore::Error;
 use icecore::format::{Snapshot, SnapshotState, SourceKind};
 use icecore::observe::{Recording, Severity};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, DumpCommand, SourceHooks, SourceSpec, TreeSpec,
     backup,
@@ -19,6 +18,7 @@ use icecore::ops::backup::{
 use icecore::repo::{Repository, Secret};
 use icecore::source::{FilesFrom, StreamCommand};
 use icecore::store::{MemoryStore, ObjectDir, SharedStore, list_all};
+use icecore::task::{Cancel, Task};
 
 struct World {
     directory: tempfile::TempDir,
@@ -70,7 +70,7 @@ impl World {
             .collect::<BTreeSet<_>>();
         let observer = Recording::default();
         (
-            backup(&self.repo(), options, &observer, &Cancel::new()),
+            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())),
             observer,
         )
     }
@@ -445,8 +445,7 @@ fn a_missing_listed_path_is_reported() {
     let report = backup(
         &world.repo(),
         options,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect("committed");
     assert_eq!(report.state, SnapshotState::Incomplete);
@@ -613,8 +612,7 @@ fn a_tree_is_read_after_its_before_commands_have_run() {
     let dry = backup(
         &world.repo(),
         options,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     let Err(Error::Source { why, .. }) = dry else {
         panic!("{dry:?}")
@@ -706,7 +704,8 @@ fn a_dry_run_runs_nothing_around_a_source() {
     options.dry_run = true;
 
     let observer = Recording::default();
-    let report = backup(&world.repo(), options, &observer, &Cancel::new()).expect("a dry run");
+    let report =
+        backup(&world.repo(), options, Task::new(&observer, &Cancel::new())).expect("a dry run");
     assert_eq!((report.snapshot, report.sources.len()), (None, 2));
     assert!(observer.problems().is_empty(), "{:?}", observer.problems());
     assert!(!log.exists());
@@ -742,7 +741,11 @@ fn a_stop_ends_before_commands_and_waits_for_after_commands() {
         wait_for(&begun);
         trigger.cancel();
     });
-    let stopped = backup(&world.repo(), options, &Recording::default(), &cancel);
+    let stopped = backup(
+        &world.repo(),
+        options,
+        Task::new(&Recording::default(), &cancel),
+    );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     stopper.join().expect("joined");
     assert_eq!(fs::read_to_string(&log).expect("it ran"), "after\n");

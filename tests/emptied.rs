@@ -8,11 +8,11 @@ use std::time::Duration;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording, Subject};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::repo::{Repository, Secret, StoredSnapshot};
 use icecore::source::FilesFrom;
 use icecore::store::{MemoryStore, SharedStore};
+use icecore::task::{Cancel, Task};
 
 struct World {
     tree: tempfile::TempDir,
@@ -69,7 +69,7 @@ impl World {
         cancel: &Cancel,
     ) -> Result<BackupReport, Error> {
         let repo = Repository::open(self.store.clone(), &Secret::empty(), self.cache.path());
-        backup(&repo.expect("open"), options, observer, cancel)
+        backup(&repo.expect("open"), options, Task::new(observer, cancel))
     }
 
     fn snapshots(&self) -> Vec<StoredSnapshot> {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use hook::Hook;
 use icecore::Error;
 use icecore::observe::{Counter, Recording};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, backup};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::source::StreamCommand;
@@ -18,6 +17,7 @@ use icecore::store::{
     Fault, FaultEffect, FaultyStore, InjectedError, MemoryStore, SharedStore, StoreError,
     StoreOperation,
 };
+use icecore::task::{Cancel, Task};
 
 struct World {
     tree: tempfile::TempDir,
@@ -112,7 +112,7 @@ fn a_reader_that_failed_ends_the_walk() {
         threads: Some(2),
         ..world.options(false)
     };
-    let full = backup(&repo, options, &observer, &Cancel::new());
+    let full = backup(&repo, options, Task::new(&observer, &Cancel::new()));
     assert!(
         matches!(
             full,
@@ -141,8 +141,7 @@ fn a_command_that_runs_after_closing_its_output_is_stopped() {
         backup(
             &world.repo(),
             BackupOptions::new("host", vec![source]),
-            &observer,
-            &cancel,
+            Task::new(&observer, &cancel),
         )
     });
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
@@ -184,8 +183,7 @@ fn an_input_without_data_is_polled_until_a_stop() {
         let report = backup(
             &world.repo(),
             BackupOptions::new("host", vec![source]),
-            &observer,
-            &cancel,
+            Task::new(&observer, &cancel),
         );
         report.map(|_| observer.get(Counter::BytesRead))
     };
@@ -209,7 +207,11 @@ fn a_stop_interrupts_the_hashing_of_a_hole() {
                 cancel_soon(&cancel);
             }
         });
-        backup(&world.repo(), world.options(true), &observer, &cancel)
+        backup(
+            &world.repo(),
+            world.options(true),
+            Task::new(&observer, &cancel),
+        )
     });
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }

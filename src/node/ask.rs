@@ -7,8 +7,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::ops::Cancel;
 use crate::source::{CommandError, SpawnOptions, StreamCommand, watched};
+use crate::task::Cancel;
 
 /// Default time limit for an answer. Even the busiest machine answers the questions asked here far
 /// sooner.

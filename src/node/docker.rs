@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ask::{NoAnswer, QueryLimits, answer};
-use crate::ops::Cancel;
 use crate::source::{ChildEnding, CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{is_directory, is_mount_point};
+use crate::task::Cancel;
 
 /// Upper limit of an answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;

@@ -12,9 +12,9 @@ use super::fetch::{ChunkRequest, Fetcher, PackTable};
 use crate::error::Error;
 use crate::format::decode_list_node;
 use crate::observe::{Counter, Observer};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
+use crate::task::Task;
 use crate::types::{ChunkClass, Content, Extent, PackId};
 
 /// Walks a content's extents in order, and replaces list nodes by their extents. A node is read
@@ -86,18 +86,9 @@ pub fn write_content(
     reader: &ChunkReader<'_>,
     content: &Content,
     out: &mut dyn Write,
-    cancel: &Cancel,
-    observer: &dyn Observer,
+    task: Task<'_>,
 ) -> Result<(), Error> {
-    write_content_with(
-        reader,
-        None,
-        content,
-        out,
-        cancel,
-        observer,
-        StreamLimits::default(),
-    )
+    write_content_with(reader, None, content, out, task, StreamLimits::default())
 }
 
 pub(super) fn write_content_with(
@@ -105,16 +96,15 @@ pub(super) fn write_content_with(
     pool: Option<&ThreadPool>,
     content: &Content,
     out: &mut dyn Write,
-    cancel: &Cancel,
-    observer: &dyn Observer,
+    task: Task<'_>,
     limits: StreamLimits,
 ) -> Result<(), Error> {
-    let fetcher = Fetcher::new(reader, pool, limits.kept_bytes, observer, cancel);
+    let fetcher = Fetcher::new(reader, pool, limits.kept_bytes, task);
     let mut extents = ContentReader::new(reader, content);
     let mut buffer = Vec::new();
     let mut current = OutputWindow::plan(&mut extents, &fetcher, limits)?;
     while let Some(window) = current {
-        cancel.check()?;
+        task.check()?;
         // The next window is planned before this one is read, because it decides which frames are
         // kept.
         let next = OutputWindow::plan(&mut extents, &fetcher, limits)?;
@@ -122,7 +112,7 @@ pub(super) fn write_content_with(
             Fetcher::frames(&next.wants, &next.packs)
         });
         window.assemble(&fetcher, &keep, &mut buffer)?;
-        window.write(&buffer, out, cancel, observer)?;
+        window.write(&buffer, out, task)?;
         current = next;
     }
     out.flush().map_err(output_error)
@@ -225,21 +215,15 @@ impl OutputWindow {
         })
     }
 
-    fn write(
-        &self,
-        buffer: &[u8],
-        out: &mut dyn Write,
-        cancel: &Cancel,
-        observer: &dyn Observer,
-    ) -> Result<(), Error> {
+    fn write(&self, buffer: &[u8], out: &mut dyn Write, task: Task<'_>) -> Result<(), Error> {
         const STEP: usize = 1 << 20;
         let mut rest = buffer;
         let mut put = |bytes: &[u8]| -> Result<(), Error> {
             for part in bytes.chunks(STEP) {
-                cancel.check()?;
+                task.check()?;
                 out.write_all(part).map_err(output_error)?;
-                observer.add(Counter::BytesRead, part.len() as u64);
-                observer.add(Counter::Done, part.len() as u64);
+                task.observer.add(Counter::BytesRead, part.len() as u64);
+                task.observer.add(Counter::Done, part.len() as u64);
             }
             Ok(())
         };

@@ -16,9 +16,9 @@ use rayon::ThreadPool;
 use crate::error::Error;
 use crate::index::{ChunkLocation, FrameRow};
 use crate::observe::{Counter, Observer};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
+use crate::task::Task;
 use crate::types::{ChunkClass, ChunkId, PackId};
 
 /// Ids per lookup: the index answers a batch from one moment, and other queries run in between.
@@ -129,8 +129,7 @@ pub(super) struct Fetcher<'a> {
     reader: &'a ChunkReader<'a>,
     /// `None`: the global pool of rayon, with one thread per core.
     pool: Option<&'a ThreadPool>,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     made_sure: AtomicBool,
     /// Held during the search for another copy, so that the sync of one thread serves all.
     second_look: Mutex<()>,
@@ -144,14 +143,12 @@ impl<'a> Fetcher<'a> {
         reader: &'a ChunkReader<'a>,
         pool: Option<&'a ThreadPool>,
         kept_bytes_max: usize,
-        observer: &'a dyn Observer,
-        cancel: &'a Cancel,
+        task: Task<'a>,
     ) -> Self {
         Self {
             reader,
             pool,
-            observer,
-            cancel,
+            task,
             made_sure: AtomicBool::new(false),
             second_look: Mutex::default(),
             kept: Mutex::default(),
@@ -173,7 +170,7 @@ impl<'a> Fetcher<'a> {
         let mut ids = Vec::new();
         let mut found = Vec::new();
         for batch in wants.chunks_mut(LOOKUP_BATCH) {
-            self.cancel.check()?;
+            self.task.check()?;
             ids.clear();
             ids.extend(batch.iter().map(|want| want.id));
             self.look_up(&ids, &mut found)?;
@@ -269,7 +266,8 @@ impl<'a> Fetcher<'a> {
                 if number >= count {
                     break;
                 }
-                if let Err(err) = self.cancel.check().and_then(|()| act(&mut state, number)) {
+                let checked = self.task.check().map_err(Error::from);
+                if let Err(err) = checked.and_then(|()| act(&mut state, number)) {
                     failure.set(err);
                 }
             }
@@ -348,7 +346,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<HashMap<usize, Result<Vec<u8>, String>>, Error> {
         let mut others = HashMap::new();
         for number in numbers {
-            self.cancel.check()?;
+            self.task.check()?;
             let want = &wants[number];
             let _one = self
                 .second_look
@@ -402,7 +400,7 @@ impl<'a> Fetcher<'a> {
             Err(_) => return Ok(SealedFrames::new()),
         }
 
-        self.observer.add(Counter::BytesFetched, total);
+        self.task.observer.add(Counter::BytesFetched, total);
         let mut rest = bytes.as_slice();
         let mut out = SealedFrames::new();
         for (number, row) in rows {
@@ -438,7 +436,8 @@ impl<'a> Fetcher<'a> {
             )
         })?;
         let plain = self.repo().read_frame(pack, number, &row)?;
-        self.observer
+        self.task
+            .observer
             .add(Counter::BytesFetched, u64::from(row.stored));
         Ok(Arc::new(plain))
     }

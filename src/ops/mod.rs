@@ -30,43 +30,10 @@ pub use choose::choose;
 pub(crate) use choose::newest;
 pub use walk::reading_lease;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::Error;
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository, StoredSnapshot};
-
-/// Asks an operation to stop soon. It then returns [`Error::Interrupted`] and leaves everything in
-/// order.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Returns a token that is not cancelled.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks to stop. Safe in a signal handler's thread.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns true if the operation was asked to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Returns [`Error::Interrupted`] if the operation was asked to stop.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.is_cancelled() {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
-        }
-    }
-}
+use crate::task::{Cancel, Task};
 
 /// Reports the snapshots that this machine remembers and the last listing lacked, each once. Must
 /// be called after each listing of snapshots; [`sync`] does so.
@@ -88,17 +55,13 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
 
 /// Brings the index up to date and reports segments that cannot be read.
 pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
-    sync_until(repo, observer, &Cancel::new())
+    sync_until(repo, Task::new(observer, &Cancel::new()))
 }
 
 /// Like [`sync`], but can be cancelled: the first sync of a large repository takes minutes.
-pub fn sync_until(
-    repo: &Repository,
-    observer: &dyn Observer,
-    cancel: &Cancel,
-) -> Result<(), Error> {
+pub fn sync_until(repo: &Repository, task: Task<'_>) -> Result<(), Error> {
     let mut go_on = || {
-        if cancel.is_cancelled() {
+        if task.cancel.is_cancelled() {
             Err(RepoError::Stopped)
         } else {
             Ok(())
@@ -108,17 +71,18 @@ pub fn sync_until(
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
     };
-    report_vanished(repo, observer);
+    report_vanished(repo, task.observer);
     for (id, why) in report.damaged {
         let message = format!("{why}; 'icecore repair index' rebuilds its records from the packs");
-        observer.problem(&Problem::new(
+        task.observer.problem(&Problem::new(
             Severity::Damage,
             format!("index segment {}", id.short()),
             message,
         ));
     }
     if let Some(what) = repo.config_damage() {
-        observer.problem(&Problem::new(Severity::Damage, "config", what));
+        task.observer
+            .problem(&Problem::new(Severity::Damage, "config", what));
     }
     Ok(())
 }

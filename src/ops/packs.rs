@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::Error;
 use crate::index::{PackRoll, PackRow};
-use crate::ops::Cancel;
 use crate::repo::Repository;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
+use crate::task::Cancel;
 use crate::types::PackId;
 
 /// The listed packs, with their sizes.
@@ -97,6 +97,7 @@ fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
             if batch.len() == BATCH {
                 failed = cancel
                     .check()
+                    .map_err(Error::from)
                     .and_then(|()| shown(repo, &mut roll, &mut batch))
                     .err();
             }

@@ -5,8 +5,8 @@ use super::verify::resolves;
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase, Subject};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
+use crate::task::{Cancel, Task};
 use crate::types::SnapshotId;
 
 /// The change to make. `set` is applied first, then `add`, then `remove`.
@@ -54,31 +54,31 @@ pub fn retag(
     hosts: &HostChoice,
     change: &TagChange,
     host: &str,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<Vec<RetaggedSnapshot>, Error> {
     repo.check_writable()?;
-    observer.phase(&Phase::Commit);
+    task.observer.phase(&Phase::Commit);
 
     // Resolve all names before anything changes.
     let ids = names
         .iter()
         .map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
     let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
-    crate::ops::report_vanished(repo, observer);
+    crate::ops::report_vanished(repo, task.observer);
 
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
 
     let mut out = Vec::new();
     for id in ids {
-        cancel.check()?;
-        let done = retag_one(repo, &id, change, host, cancel)?;
-        observer.detail("tagged", &Subject::from(done.id.unwrap_or(id)));
+        task.check()?;
+        let done = retag_one(repo, &id, change, host, task.cancel)?;
+        task.observer
+            .detail("tagged", &Subject::from(done.id.unwrap_or(id)));
         out.push(done);
     }
 
-    observer.phase(&Phase::End);
+    task.observer.phase(&Phase::End);
     Ok(out)
 }
 

@@ -9,7 +9,6 @@ use crate::format::{
     LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
 };
 use crate::observe::Counters;
-use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{
     ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunStreams,
@@ -18,6 +17,7 @@ use crate::repo::{
 use crate::source::SourceDir;
 use crate::store::{MemoryStore, ObjectBody, PutMode, SharedStore, Store};
 use crate::sys::now;
+use crate::task::{Cancel, Task};
 use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId};
 
 pub struct Lab {
@@ -129,8 +129,12 @@ impl Lab {
             allow_empty: true,
             ..BackupOptions::new("host", sources)
         };
-        let report =
-            backup(repo, options, &Counters::default(), &Cancel::new()).expect("backed up");
+        let report = backup(
+            repo,
+            options,
+            Task::new(&Counters::default(), &Cancel::new()),
+        )
+        .expect("backed up");
         report.snapshot.expect("committed")
     }
 }

@@ -4,7 +4,6 @@
 
 use crate::Error;
 use crate::observe::{Recording, Severity};
-use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::forget::{forget_named, undelete};
 use crate::ops::list::{LsItem, SnapshotFilter, ls, snapshots};
@@ -16,6 +15,7 @@ use crate::ops::testing::{Lab, lease, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{HostChoice, Repository, Secret};
 use crate::store::{HookedStore, KeyKind, ObjectKey, SharedStore, Store, StoreOperation};
+use crate::task::{Cancel, Task};
 use crate::types::{RelPath, SnapshotId};
 
 const DAY: i64 = 24 * 3600;
@@ -31,7 +31,7 @@ fn back_up(lab: &Lab, repo: &Repository) -> (SnapshotId, Vec<String>) {
         allow_empty: true,
         ..BackupOptions::new("host", sources)
     };
-    let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
+    let report = backup(repo, options, Task::new(&observer, &Cancel::new())).expect("backed up");
     (report.snapshot.expect("committed"), warnings(&observer))
 }
 
@@ -111,8 +111,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
                 &what(),
                 target,
                 &RestoreOptions::default(),
-                observer,
-                &cancel,
+                Task::new(observer, &cancel),
             )
             .map(drop)
         }),
@@ -129,7 +128,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             Ok(())
         }),
         run("undelete", &|repo, observer| {
-            let refused = undelete(repo, "abcdef", "host", observer, &cancel);
+            let refused = undelete(repo, "abcdef", "host", Task::new(observer, &cancel));
             assert!(refused.is_err(), "there is none of this name");
             Ok(())
         }),
@@ -144,20 +143,29 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
                 &HostChoice::Any,
                 &change,
                 "host",
-                observer,
-                &cancel,
+                Task::new(observer, &cancel),
             )
             .map(drop)
         }),
         run("prune", &|repo, observer| {
-            prune(repo, &PruneOptions::new("host"), observer, &cancel).map(drop)
+            prune(
+                repo,
+                &PruneOptions::new("host"),
+                Task::new(observer, &cancel),
+            )
+            .map(drop)
         }),
         run("backup", &|repo, observer| {
             let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
                 "tree",
                 lab.tree(),
             )))];
-            backup(repo, BackupOptions::new("host", sources), observer, &cancel).map(drop)
+            backup(
+                repo,
+                BackupOptions::new("host", sources),
+                Task::new(observer, &cancel),
+            )
+            .map(drop)
         }),
         run("snapshots, after a backup", &|repo, observer| {
             snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
@@ -186,8 +194,7 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         verify(
             &lab.open(),
             &VerifyOptions::default(),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
     };
     let kinds: Vec<_> = check()
@@ -239,7 +246,12 @@ fn a_prune_keeps_data_that_a_vanished_snapshot_may_need() {
             now: true,
             ..PruneOptions::new("host")
         };
-        prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned")
+        prune(
+            &lab.open(),
+            &options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("pruned")
     };
     lab.store.delete(&key).expect("deleted");
 
@@ -260,8 +272,7 @@ fn a_prune_keeps_data_that_a_vanished_snapshot_may_need() {
     let found = verify(
         &lab.open(),
         &VerifyOptions::default(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     assert!(found.expect("verified").is_clean(), "the snapshot is whole");
 
@@ -292,7 +303,12 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     let repo = lab.open();
     let tree = |name: &str| SourceSpec::Tree(Box::new(TreeSpec::new(name, lab.tree())));
     let options = BackupOptions::new("host", vec![tree("a"), tree("b")]);
-    let done = backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
+    let done = backup(
+        &repo,
+        options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("backed up");
     let gone = done.snapshot.expect("committed");
     lab.store
         .delete(&ObjectKey::Snapshot(gone))
@@ -326,7 +342,12 @@ fn a_snapshot_committed_under_a_slow_clock_is_missed() {
             input,
         }];
         let options = BackupOptions::new("host", sources);
-        backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up")
+        backup(
+            &lab.open(),
+            options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("backed up")
     };
     stream(1);
     lab.store.clock().advance(-20 * 365 * DAY);
@@ -413,8 +434,7 @@ fn a_snapshot_that_vanishes_during_a_backup_is_noticed() {
         backup(
             repo,
             BackupOptions::new("host", sources),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
     };
 
@@ -464,16 +484,14 @@ fn a_snapshot_that_another_machine_swept_is_not_missed() {
         backup(
             &admin,
             BackupOptions::new("admin", sources),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("backed up");
         lab.store.clock().advance(DAY + 3600);
         prune(
             &admin,
             &PruneOptions::new("admin"),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("pruned");
     }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use icecore::Error;
 use icecore::observe::Recording;
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, backup};
 use icecore::ops::forget::{forget_named, undelete};
 use icecore::ops::prune::{PruneOptions, prune};
@@ -12,6 +11,7 @@ use icecore::ops::repair::{RepairPacksOptions, repair_index, repair_packs};
 use icecore::ops::tag::{TagChange, retag};
 use icecore::repo::{HostChoice, Repository, Secret};
 use icecore::store::SharedStore;
+use icecore::task::{Cancel, Task};
 use icecore::types::SnapshotId;
 
 /// All inputs of an operation.
@@ -55,7 +55,7 @@ impl Job {
 
         let done = match self.work {
             Work::Backup(options) => {
-                let report = backup(&repo, *options, &observer, &cancel)?;
+                let report = backup(&repo, *options, Task::new(&observer, &cancel))?;
                 return Ok(Outcome::Committed(report.snapshot.expect("no dry run")));
             }
             Work::Prune { now } => {
@@ -65,7 +65,7 @@ impl Job {
                     level: 1,
                     ..PruneOptions::new(self.host)
                 };
-                let report = prune(&repo, &options, &observer, &cancel)?;
+                let report = prune(&repo, &options, Task::new(&observer, &cancel))?;
                 format!("{report:?}")
             }
             Work::Forget(id) => {
@@ -80,7 +80,12 @@ impl Job {
                 String::new()
             }
             Work::Undelete(id) => {
-                let back = undelete(&repo, &id.to_string(), self.host, &observer, &cancel)?;
+                let back = undelete(
+                    &repo,
+                    &id.to_string(),
+                    self.host,
+                    Task::new(&observer, &cancel),
+                )?;
                 return Ok(Outcome::Replaced {
                     from: back.from,
                     by: back.id,
@@ -98,8 +103,7 @@ impl Job {
                     &HostChoice::Any,
                     &change,
                     self.host,
-                    &observer,
-                    &cancel,
+                    Task::new(&observer, &cancel),
                 )?;
                 match done.first().and_then(|one| one.id) {
                     Some(by) => return Ok(Outcome::Replaced { from: id, by }),
@@ -107,7 +111,10 @@ impl Job {
                 }
             }
             Work::RepairIndex => {
-                format!("{:?}", repair_index(&repo, self.host, &observer, &cancel)?)
+                format!(
+                    "{:?}",
+                    repair_index(&repo, self.host, Task::new(&observer, &cancel))?
+                )
             }
             Work::RepairPacks => {
                 let options = RepairPacksOptions {
@@ -115,7 +122,10 @@ impl Job {
                     threads: 1,
                     ..Default::default()
                 };
-                format!("{:?}", repair_packs(&repo, &options, &observer, &cancel)?)
+                format!(
+                    "{:?}",
+                    repair_packs(&repo, &options, Task::new(&observer, &cancel))?
+                )
             }
             Work::AddKey => repo.add_key(&Secret::empty(), "another")?,
             Work::ChangeKey => repo.change_key(&Secret::empty(), "changed")?,

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use icecore::format::SourceKind;
 use icecore::observe::Recording;
-use icecore::ops::Cancel;
 use icecore::ops::forget::{ForgetOptions, GroupBy, Period, PeriodSlots, Policy, forget_by_policy};
 use icecore::repo::{Repository, Secret};
 use icecore::store::{
     MemoryStore, ObjectDir, RecordingStore, SharedStore, StoreOperation, TestClock, list_all,
 };
+use icecore::task::{Cancel, Task};
 use icecore::types::SnapshotId;
 
 use crate::deeds::{Job, Outcome, Work};
@@ -155,7 +155,11 @@ impl Year {
             .host
             .open(&(self.store.clone() as SharedStore))
             .expect("opens");
-        let report = forget_by_policy(&repo, &options, &Recording::default(), &Cancel::new());
+        let report = forget_by_policy(
+            &repo,
+            &options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        );
         let report = report.unwrap_or_else(|err| panic!("{err}{}", causes(&err)));
         assert_eq!(report.refused, []);
 

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use icecore::Error;
 use icecore::index::{Index, PackState};
 use icecore::observe::{Recording, Severity};
-use icecore::ops::Cancel;
 use icecore::ops::backup::backup;
 use icecore::ops::forget::forget_named;
 use icecore::ops::list::{SnapshotFilter, snapshots};
 use icecore::ops::prune::{PruneOptions, prune};
 use icecore::repo::{HostChoice, Repository};
 use icecore::store::{ObjectDir, ObjectKey, Store, list_all};
+use icecore::task::{Cancel, Task};
 use icecore::types::{PackId, SnapshotId};
 
 use crate::scene::{DAY, HOUR, Scene};
@@ -127,7 +127,7 @@ impl Losses {
         let repo = self.open(host);
         let options = self.scene.hosts[host].options();
 
-        let done = backup(&repo, options, &observer, &Cancel::new());
+        let done = backup(&repo, options, Task::new(&observer, &Cancel::new()));
         let id = done
             .unwrap_or_else(|err| self.fail(&format!("backup: {err}")))
             .snapshot
@@ -257,7 +257,11 @@ impl Losses {
             ..PruneOptions::new(self.scene.hosts[host].name)
         };
         let observer = Recording::default();
-        let done = prune(&self.open(host), &options, &observer, &Cancel::new());
+        let done = prune(
+            &self.open(host),
+            &options,
+            Task::new(&observer, &Cancel::new()),
+        );
 
         self.check_warnings(host, &observer);
         match done {

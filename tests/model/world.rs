@@ -8,12 +8,12 @@ use std::time::Duration;
 use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::Recording;
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec};
 use icecore::ops::content::write_content;
 use icecore::ops::verify::{FindingKind, VerifyOptions, VerifyReport, verify};
 use icecore::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, Secret};
 use icecore::store::SharedStore;
+use icecore::task::{Cancel, Task};
 use icecore::types::{Content, Entry, Node, SnapshotId};
 
 use crate::tree::{Thing, Things, Tree};
@@ -136,8 +136,7 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
             &reader,
             content,
             &mut out,
-            &Cancel::new(),
-            &Recording::default(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )?;
         Ok(out)
     };
@@ -216,7 +215,11 @@ pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
         threads: 1,
         ..VerifyOptions::default()
     };
-    let report = verify(&repo, &options, &Recording::default(), &Cancel::new());
+    let report = verify(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    );
     let report = report.map_err(|err| format!("verify failed: {err}"))?;
     let bad = report
         .findings

@@ -7,11 +7,11 @@ use std::fs;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Recording, Severity};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::FilesFrom;
 use icecore::target::{OwnerPolicy, SyncMethod};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Node, RelPath, SnapshotId};
 
 use super::world::World;
@@ -27,7 +27,7 @@ fn listed(world: &World, list: &str) -> TreeSpec {
 fn run(world: &World, spec: TreeSpec) -> (BackupReport, Vec<String>) {
     let seen = Recording::default();
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-    let report = backup(&world.repo(), options, &seen, &Cancel::new()).expect("backup");
+    let report = backup(&world.repo(), options, Task::new(&seen, &Cancel::new())).expect("backup");
     let missing = seen
         .problems()
         .into_iter()
@@ -209,8 +209,8 @@ fn a_rule_that_leaves_out_all_listed_paths_is_refused() {
     let mut spec = listed(&world, "b/f\nb/c");
     spec.filter.excludes = vec!["b/".into()];
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-    let seen = Recording::default();
-    let result = backup(&world.repo(), options, &seen, &Cancel::new());
+    let (seen, cancel) = (Recording::default(), Cancel::new());
+    let result = backup(&world.repo(), options, Task::new(&seen, &cancel));
     assert!(
         matches!(&result, Err(Error::Empty { why, .. }) if why.contains("has 2 files of it")),
         "{result:?}"
@@ -246,8 +246,7 @@ fn a_restore_names_missing_paths_and_keeps_existing_files() {
         &what,
         RestoreTarget::Directory(target.path().to_owned()),
         &options,
-        &seen,
-        &Cancel::new(),
+        Task::new(&seen, &Cancel::new()),
     )
     .expect("restored");
     let mut named: Vec<String> = seen

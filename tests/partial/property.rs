@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::{FilesFrom, SourceDir};
 use icecore::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, RelPath, SnapshotId};
 
 use super::world::{World, write};
@@ -418,7 +418,13 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
         fs::set_permissions(world.path(path), PermissionsExt::from_mode(mode)).expect("set");
     };
     unreadable.iter().rev().for_each(|path| set(path, 0));
-    let report = as_ordinary_user(|| backup(&world.repo_of_user(), options, &observer, &cancel));
+    let report = as_ordinary_user(|| {
+        backup(
+            &world.repo_of_user(),
+            options,
+            Task::new(&observer, &cancel),
+        )
+    });
     unreadable.iter().for_each(|path| set(path, 0o755));
     let (snapshot, is_checkpoint) = match report {
         Ok(report) => (report.snapshot?, false),
@@ -702,8 +708,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         &what,
         target,
         &options,
-        &observer,
-        &Cancel::new(),
+        Task::new(&observer, &Cancel::new()),
     )
     .expect("restored");
 

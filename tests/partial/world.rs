@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use icecore::format::{SourceKind, SourceRecord};
 use icecore::observe::Recording;
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::store::{MemoryStore, SharedStore};
+use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, MissingNames, SnapshotId};
 
 /// A source's tree, and the repository for its backups.
@@ -59,7 +59,12 @@ impl World {
 
     pub fn backup(&self, spec: TreeSpec) -> BackupReport {
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-        backup(&self.repo(), options, &Recording::default(), &Cancel::new()).expect("backup")
+        backup(
+            &self.repo(),
+            options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("backup")
     }
 
     pub fn record(&self, snapshot: &SnapshotId) -> SourceRecord {

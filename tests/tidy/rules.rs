@@ -11,6 +11,7 @@ use super::paths::paths;
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("observe", &["types"]),
+    ("task", &["types", "observe"]),
     ("chunk", &["types"]),
     ("format", &["types"]),
     ("sys", &["types"]),
@@ -21,28 +22,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "repo",
         &[
-            "types", "observe", "chunk", "format", "sys", "store", "index",
+            "types", "observe", "task", "chunk", "format", "sys", "store", "index",
         ],
     ),
     (
         "ops",
         &[
-            "types", "observe", "chunk", "format", "sys", "store", "index", "source", "target",
-            "repo", "error",
+            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
+            "target", "repo", "error",
         ],
     ),
     (
         "error",
         &[
-            "types", "observe", "chunk", "format", "sys", "store", "index", "source", "target",
-            "repo", "ops",
+            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
+            "target", "repo", "ops",
         ],
     ),
     (
         "node",
         &[
-            "types", "observe", "chunk", "format", "sys", "store", "index", "source", "target",
-            "repo", "ops", "error",
+            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
+            "target", "repo", "ops", "error",
         ],
     ),
 ];

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use icecore::format::LeaseKind;
-use icecore::ops::{Cancel, reading_lease};
+use icecore::ops::reading_lease;
 use icecore::repo::{HostChoice, Lease, Repository};
 use icecore::store::StoreLocation;
 use icecore::sys::StateDir;
 use icecore::target::ProtectedDirs;
+use icecore::task::Cancel;
 
 use crate::args::Global;
 use crate::config::Config;

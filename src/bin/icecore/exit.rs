@@ -11,6 +11,7 @@ use icecore::node::NodeError;
 use icecore::node::docker::DockerError;
 use icecore::node::postgres::PostgresError;
 use icecore::repo::RepoError;
+use icecore::task::Cancelled;
 use icecore::{Error, ErrorKind};
 
 const FAILED: u8 = 1;
@@ -159,6 +160,12 @@ impl From<DockerError> for CliError {
 impl From<PostgresError> for CliError {
     fn from(error: PostgresError) -> Self {
         Self::Node(error.into())
+    }
+}
+
+impl From<Cancelled> for CliError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Engine(cancelled.into())
     }
 }
 

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use icecore::observe::{Observer, Problem, Severity};
-use icecore::ops::Cancel;
 use icecore::source::{CommandError, SpawnOptions, StreamCommand};
+use icecore::task::Cancel;
 use icecore::types::SnapshotId;
 
 use crate::config::HookSettings;

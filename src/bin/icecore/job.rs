@@ -13,12 +13,12 @@ use icecore::node::postgres::PostgresPrograms;
 use icecore::node::profile::{DatabaseServer, SourceLocation};
 use icecore::node::restore::NodePart;
 use icecore::observe::{Observer, Problem, Severity};
-use icecore::ops::Cancel;
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, DumpCommand,
     SourceHooks, SourceSpec, TreeSpec, backup,
 };
 use icecore::repo::Repository;
+use icecore::task::{Cancel, Task};
 use icecore::types::ChunkProfile;
 use serde::Serialize;
 
@@ -104,7 +104,7 @@ fn backed_up(
     let mut options = options(repository, meter, cancel)?;
     check_accepted(&options)?;
     options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
-    Ok(backup(repository, options, meter, cancel)?)
+    Ok(backup(repository, options, Task::new(meter, cancel))?)
 }
 
 /// Refuses `--accept` for a source that is not captured. Usually its name is mistyped, and the

@@ -7,9 +7,9 @@ use crate::node::NodeError;
 use crate::node::kubo::{BlockStore, FILE_BYTES_MAX, SHARDING, SPEC};
 use crate::node::profile::NodeSource;
 use crate::observe::Counters;
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};
+use crate::task::{Cancel, Task};
 use crate::types::{Node, RelPath};
 
 impl CheckContext<'_> {
@@ -27,7 +27,7 @@ impl CheckContext<'_> {
                 Some(SourceRecord {
                     kind: SourceKind::Tree { runs, .. },
                     ..
-                }) => Ok(stored_blocks(self.reader, runs, self.cancel)?),
+                }) => Ok(stored_blocks(self.reader, runs, self.task.cancel)?),
                 _ => Ok(BlockStore::default()),
             },
         }
@@ -70,6 +70,11 @@ pub(in super::super) fn stored_file(
         return Ok(None);
     }
     let mut out = Vec::new();
-    write_content(reader, content, &mut out, cancel, &Counters::default())?;
+    write_content(
+        reader,
+        content,
+        &mut out,
+        Task::new(&Counters::default(), cancel),
+    )?;
     Ok(Some(out))
 }

@@ -14,9 +14,9 @@ use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
-use crate::ops::Cancel;
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathError, now};
+use crate::task::Task;
 use crate::types::RelPath;
 
 /// Number of names per batch.
@@ -37,8 +37,7 @@ pub(super) struct LiveCheck<'a> {
     pub source: String,
     pub scratch: PathBuf,
     pub quick: bool,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
 }
 
 /// A flat directory.
@@ -50,7 +49,7 @@ pub(super) struct LiveDirectory<'a> {
 impl<'a> LiveDirectory<'a> {
     pub fn open(directory: SourceDir, looking: LiveCheck<'a>) -> Result<Self, PathError> {
         let batches = HashBatches::list(directory, Vec::new(), &looking)?;
-        looking.observer.expect(batches.listing.total(), false);
+        looking.task.observer.expect(batches.listing.total(), false);
         Ok(Self { looking, batches })
     }
 }
@@ -158,7 +157,7 @@ impl HashBatches {
         with_sizes: bool,
     ) -> Result<Option<StoredFile>, NodeError> {
         if self.ready.is_empty() {
-            looking.cancel.check()?;
+            looking.task.check()?;
             listed(
                 self.listing.next_batch(&mut self.names, BATCH_NAMES),
                 &looking.path,
@@ -183,9 +182,13 @@ impl HashBatches {
 
             self.ready = looked?.into();
             looking
+                .task
                 .observer
                 .add(Counter::Entries, self.ready.len() as u64);
-            looking.observer.add(Counter::Done, self.ready.len() as u64);
+            looking
+                .task
+                .observer
+                .add(Counter::Done, self.ready.len() as u64);
         }
         Ok(self.ready.pop_front())
     }
@@ -221,7 +224,7 @@ impl LiveCheck<'_> {
 
         Ok(looked.unwrap_or_else(|err| match err.kind() {
             ErrorKind::NotFound => {
-                self.observer.add(Counter::Vanished, 1);
+                self.task.observer.add(Counter::Vanished, 1);
                 HeldFile::Vanished
             }
             // Not a regular file, or a symlink.
@@ -233,7 +236,8 @@ impl LiveCheck<'_> {
                     Err(_) => Subject::from(format!("{}:{}", self.source, name.escape_ascii())),
                 };
                 let message = format!("cannot be read: {err}");
-                self.observer
+                self.task
+                    .observer
                     .problem(&Problem::new(Severity::Missing, subject, message));
                 HeldFile::File {
                     size: None,
@@ -288,12 +292,12 @@ impl LiveCheck<'_> {
         };
         let mut size = 0;
         loop {
-            self.cancel.check()?;
+            self.task.check()?;
             match file.read(buffer) {
                 Ok(0) => break,
                 Ok(read) => {
                     checker.update(&buffer[..read]);
-                    self.observer.add(Counter::BytesRead, read as u64);
+                    self.task.observer.add(Counter::BytesRead, read as u64);
                     size += read as u64;
                 }
                 Err(err) => return Ok(Err(err)),

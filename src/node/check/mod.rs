@@ -29,10 +29,10 @@ use super::profile::{NodeLayout, NodeSource, SourceLocation};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::source::{FlatfsSharding, SourceDir};
 use crate::sys::{PathContext, PathError, Sorter};
+use crate::task::{Cancel, Task};
 use crate::types::{Content, RelPath};
 
 /// Cache for frames of metadata, in bytes.
@@ -97,18 +97,16 @@ pub fn check(
     found: &StoredSnapshot,
     profile: &NodeLayout,
     against: &CheckTarget,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
     each: &mut EachFinding<'_>,
 ) -> Result<CheckReport, NodeError> {
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let files = read_files(&reader, found, profile, observer, cancel)?;
+    let files = read_files(&reader, found, profile, task)?;
     let at = CheckContext {
         reader: &reader,
         found,
         against,
-        observer,
-        cancel,
+        task,
         scratch: repo.scratch_dir(),
     };
 
@@ -138,7 +136,7 @@ pub fn check(
             side,
             tally,
             &mut out,
-            cancel,
+            task.cancel,
             &mut report.pinned,
             &mut report.missing,
         )?;
@@ -150,7 +148,8 @@ pub fn check(
     let side = match kept.trouble() {
         Some(why) => {
             let message = format!("{why}; its blocks were not checked");
-            observer.problem(&Problem::new(Severity::Missing, name, message));
+            task.observer
+                .problem(&Problem::new(Severity::Missing, name, message));
             Box::new(NoFiles)
         }
         None => {
@@ -167,7 +166,7 @@ pub fn check(
         &mut report.ipfs,
         each,
     );
-    join_blocks(blocks, side, tally, cancel, &mut report.missing)?;
+    join_blocks(blocks, side, tally, task.cancel, &mut report.missing)?;
 
     Ok(report)
 }
@@ -186,12 +185,11 @@ pub fn pinned_local_names(
     repo: &Repository,
     found: &StoredSnapshot,
     profile: &NodeLayout,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<PinnedNames, NodeError> {
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     Ok(PinnedNames {
-        files: read_files(&reader, found, profile, observer, cancel)?,
+        files: read_files(&reader, found, profile, task)?,
     })
 }
 
@@ -217,8 +215,7 @@ fn read_files(
     reader: &ChunkReader<'_>,
     found: &StoredSnapshot,
     profile: &NodeLayout,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<FileRows, NodeError> {
     let Some(database) = &profile.database else {
         return Err(Error::Usage("no source is configured as the node's database".into()).into());
@@ -229,13 +226,13 @@ fn read_files(
         .source(&database.source)
         .and_then(|source| source.suspect.as_ref())
     {
-        observer.problem(&Problem::new(
+        task.observer.problem(&Problem::new(
             Severity::Note,
             &database.source,
             format!("suspect: {why}"),
         ));
     }
-    FileRows::read(reader, &database.source, content, observer, cancel)
+    FileRows::read(reader, &database.source, content, task)
 }
 
 fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Error> {
@@ -256,8 +253,7 @@ struct CheckContext<'a> {
     reader: &'a ChunkReader<'a>,
     found: &'a StoredSnapshot,
     against: &'a CheckTarget,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     scratch: PathBuf,
 }
 
@@ -278,7 +274,8 @@ impl<'a> CheckContext<'a> {
         open: impl FnOnce(SourceDir, LiveCheck<'a>) -> Result<Box<dyn FileSide + 'a>, PathError>,
     ) -> Result<Box<dyn FileSide + 'a>, NodeError> {
         let missing = |subject: &str, message: String| {
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Missing, subject, message));
             Ok(Box::new(NoFiles) as Box<dyn FileSide>)
         };
@@ -291,7 +288,9 @@ impl<'a> CheckContext<'a> {
         };
 
         let name = &part.source;
-        self.observer.phase(&Phase::Check { name: name.clone() });
+        self.task
+            .observer
+            .phase(&Phase::Check { name: name.clone() });
 
         match self.against {
             CheckTarget::Snapshot => match self.found.snapshot.source(name) {
@@ -305,19 +304,13 @@ impl<'a> CheckContext<'a> {
                     if !immutable {
                         let message =
                             "not captured as immutable: names were not compared with contents";
-                        self.observer
+                        self.task
+                            .observer
                             .problem(&Problem::new(Severity::Note, name, message));
                     }
 
                     let id = self.found.id.short();
-                    let side = SnapshotSide::open(
-                        self.reader,
-                        &id,
-                        name,
-                        runs,
-                        self.observer,
-                        self.cancel,
-                    )?;
+                    let side = SnapshotSide::open(self.reader, &id, name, runs, self.task)?;
                     Ok(Box::new(side))
                 }
                 Some(_) => missing(name, "it is not a tree in this snapshot".into()),
@@ -335,8 +328,7 @@ impl<'a> CheckContext<'a> {
                     source: name.clone(),
                     scratch: self.scratch.clone(),
                     quick: *quick,
-                    observer: self.observer,
-                    cancel: self.cancel,
+                    task: self.task,
                 };
                 Ok(open(SourceDir::open_root(path)?, looking)?)
             }

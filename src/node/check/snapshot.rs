@@ -4,9 +4,9 @@ use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::format::RunRef;
 use crate::node::NodeError;
 use crate::observe::{Counter, Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
 use crate::source::HashName;
+use crate::task::Task;
 use crate::types::{Entry, EntryFlags, Node};
 
 /// All paths of a tree source. Unreadable pages are reported as damage and skipped.
@@ -14,8 +14,7 @@ pub(super) struct SnapshotSide<'a> {
     runs: MergedRuns<'a>,
     /// Snapshot and source, for messages.
     subject: String,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
 }
 
 impl<'a> SnapshotSide<'a> {
@@ -24,15 +23,13 @@ impl<'a> SnapshotSide<'a> {
         snapshot: &impl std::fmt::Display,
         source: &str,
         runs: &[RunRef],
-        observer: &'a dyn Observer,
-        cancel: &'a Cancel,
+        task: Task<'a>,
     ) -> Result<Self, RepoError> {
         let runs = MergedRuns::open(reader, runs, RunStreams::All, true)?;
         Ok(Self {
             runs,
             subject: format!("{snapshot}:{source}"),
-            observer,
-            cancel,
+            task,
         })
     }
 }
@@ -40,7 +37,7 @@ impl<'a> SnapshotSide<'a> {
 impl FileSide for SnapshotSide<'_> {
     fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         loop {
-            self.cancel.check()?;
+            self.task.check()?;
             let mention = self.runs.next_mention()?;
             for unread in self.runs.take_uncertain() {
                 let until = unread
@@ -50,7 +47,8 @@ impl FileSide for SnapshotSide<'_> {
                     "the paths from {} to {until} are unknown: {}",
                     unread.from, unread.why
                 );
-                self.observer
+                self.task
+                    .observer
                     .problem(&Problem::new(Severity::Damage, &self.subject, message));
             }
             match mention.map(|mention| mention.entry) {
@@ -60,7 +58,7 @@ impl FileSide for SnapshotSide<'_> {
                     ..
                 }) => {}
                 Some(entry) => {
-                    self.observer.add(Counter::Entries, 1);
+                    self.task.observer.add(Counter::Entries, 1);
                     return Ok(Some(stored(&entry)));
                 }
             }

@@ -110,7 +110,12 @@ impl Node {
             allow_empty: true,
             ..BackupOptions::new("host", sources)
         };
-        backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
+        backup(
+            &repo,
+            options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("backed up");
         let found = repo
             .find_snapshot("latest", &HostChoice::Any)
             .expect("a snapshot");
@@ -189,8 +194,7 @@ impl Checked {
             found,
             profile,
             against,
-            &observer,
-            &Cancel::new(),
+            Task::new(&observer, &Cancel::new()),
             &mut |finding| {
                 lines.push(finding.to_string().replace('\t', " "));
                 Ok(())
@@ -502,8 +506,7 @@ fn a_check_needs_a_dump() {
             found,
             profile,
             &CheckTarget::Snapshot,
-            &observer,
-            &Cancel::new(),
+            Task::new(&observer, &Cancel::new()),
             &mut |_| Ok(()),
         );
         result.expect_err("no dump").to_string()
@@ -529,8 +532,7 @@ fn a_check_needs_a_dump() {
         &found,
         &profile(),
         &CheckTarget::Snapshot,
-        &Recording::default(),
-        &cancel,
+        Task::new(&Recording::default(), &cancel),
         &mut |_| Ok(()),
     );
 
@@ -549,8 +551,7 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
         &repo,
         &found,
         &profile(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect("read");
     let names: Vec<Vec<u8>> = std::iter::from_fn(|| names.next().expect("read")).collect();

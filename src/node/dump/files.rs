@@ -8,11 +8,11 @@ use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Observer, Phase};
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::{Cid, FlatfsSharding};
 use crate::sys::{PathError, SortedRecords, Sorter};
+use crate::task::Task;
 use crate::types::{Content, RelPath};
 
 /// Memory for sorting the rows, in bytes.
@@ -250,15 +250,14 @@ impl FileRows {
         reader: &ChunkReader<'_>,
         source: &str,
         content: &Content,
-        observer: &dyn Observer,
-        cancel: &Cancel,
+        task: Task<'_>,
     ) -> Result<Self, NodeError> {
-        observer.phase(&Phase::Dump {
+        task.observer.phase(&Phase::Dump {
             name: source.to_owned(),
         });
-        observer.expect(content.size, true);
+        task.observer.expect(content.size, true);
         Self::collect(&reader.repo().scratch_dir(), source, |out| {
-            write_content(reader, content, out, cancel, observer)
+            write_content(reader, content, out, task)
         })
     }
 

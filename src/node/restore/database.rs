@@ -16,10 +16,10 @@ use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
 use crate::observe::{Observer, Phase};
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::CommandError;
+use crate::task::Task;
 use crate::types::Content;
 
 /// Pause between two attempts to reach the server.
@@ -45,8 +45,7 @@ pub(super) struct DatabaseRestore<'a> {
     pub name: String,
     pub content: &'a Content,
     pub reader: &'a ChunkReader<'a>,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
 }
 
 impl DatabaseRestore<'_> {
@@ -57,8 +56,7 @@ impl DatabaseRestore<'_> {
             self.reader,
             self.content,
             &mut head,
-            self.cancel,
-            &crate::observe::Counters::default(),
+            Task::new(&crate::observe::Counters::default(), self.task.cancel),
         );
 
         if !head.is_done() {
@@ -164,22 +162,16 @@ impl DatabaseRestore<'_> {
     /// Collects the requirements of the dump. The dump also passes through the filter, which
     /// rejects text that is not a dump.
     fn needs(&self, preview: &RestorePreview) -> Result<DumpNeeds, NodeError> {
-        self.observer.phase(&Phase::Dump {
+        self.task.observer.phase(&Phase::Dump {
             name: self.source.to_owned(),
         });
-        self.observer.expect(self.content.size, true);
+        self.task.observer.expect(self.content.size, true);
         let mut both = TeeWriter {
             filter: RestoreFilter::new(io::sink(), preview.rules(None)),
             needs: NeedsReader::new(),
             refused: None,
         };
-        let written = write_content(
-            self.reader,
-            self.content,
-            &mut both,
-            self.cancel,
-            self.observer,
-        );
+        let written = write_content(self.reader, self.content, &mut both, self.task);
         let TeeWriter {
             filter,
             needs,
@@ -286,7 +278,7 @@ impl DatabaseRestore<'_> {
             }
             let until = Instant::now() + POLL;
             while Instant::now() < until {
-                self.cancel.check()?;
+                self.task.check()?;
                 std::thread::sleep(POLL / 5);
             }
         }

@@ -16,12 +16,12 @@ use super::{
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::restore::{
     OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore,
 };
 use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
 use crate::target::OwnerPolicy;
+use crate::task::{Cancel, Task};
 use crate::types::RelPath;
 
 /// Directories of kubo's databases. The files of a database belong together, so each directory is
@@ -155,11 +155,7 @@ impl PreparedRestore<'_> {
     /// Returns the first obstacle, or the error that stopped the restore. In the latter case the
     /// parts after the current one are unchanged. The node must not be started before a restore has
     /// finished.
-    pub fn execute(
-        mut self,
-        observer: &dyn Observer,
-        cancel: &Cancel,
-    ) -> Result<NodeRestoreReport, NodeError> {
+    pub fn execute(mut self, task: Task<'_>) -> Result<NodeRestoreReport, NodeError> {
         if !self.obstacles.is_empty() {
             return Err(self.obstacles.swap_remove(0));
         }
@@ -169,13 +165,13 @@ impl PreparedRestore<'_> {
         let choosers: Vec<_> = self
             .steps
             .iter()
-            .map(|placed| self.chooser(placed.step.part, observer, cancel))
+            .map(|placed| self.chooser(placed.step.part, task))
             .collect::<Result<_, _>>()?;
 
         for (placed, chooser) in self.steps.iter().zip(choosers) {
             let done = match placed.step.part {
-                NodePart::Database => self.restore_database(placed, observer, cancel)?,
-                _ => self.files(placed, chooser, observer, cancel)?,
+                NodePart::Database => self.restore_database(placed, task)?,
+                _ => self.files(placed, chooser, task)?,
             };
             let is_whole = done.failed + done.incomplete + done.uncertain == 0;
             let part = done.part;
@@ -194,7 +190,7 @@ impl PreparedRestore<'_> {
             let _ = lease.release();
         }
 
-        observer.phase(&Phase::End);
+        task.observer.phase(&Phase::End);
         Ok(report)
     }
 
@@ -202,8 +198,7 @@ impl PreparedRestore<'_> {
         &self,
         placed: &PlacedPart,
         chooser: Option<Arc<CaptureChooser>>,
-        observer: &dyn Observer,
-        cancel: &Cancel,
+        task: Task<'_>,
     ) -> Result<PartReport, NodeError> {
         let PlacedPart { step, spot } = placed;
         let mut report = PartReport::new(placed);
@@ -212,11 +207,11 @@ impl PreparedRestore<'_> {
 
         // Record the capture before the first write: a part that is half restored counts as
         // restored.
-        self.remember(step, observer);
+        self.remember(step, task.observer);
 
         let databases = match &step.record().kind {
             SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
-                databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, cancel)?
+                databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, task.cancel)?
             }
             _ => Vec::new(),
         };
@@ -249,25 +244,29 @@ impl PreparedRestore<'_> {
                 &what,
                 RestoreTarget::Directory(directory.clone()),
                 &options,
-                observer,
-                cancel,
+                task,
             )?);
         }
 
         if let Some(chooser) = chooser {
             let left_out = chooser.left_out();
             report.left_out = left_out.count;
-            report_left_out(&report.source, &left_out.paths, left_out.count, observer);
+            report_left_out(
+                &report.source,
+                &left_out.paths,
+                left_out.count,
+                task.observer,
+            );
         }
 
         if step.part == NodePart::Ipfs && self.options.scope == RestoreScope::Files {
-            report_of_kubo(&report.source, &directory, observer);
+            report_of_kubo(&report.source, &directory, task.observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
                 let reader = ChunkReader::new(self.repo, CACHE_BYTES);
                 report_of_blocks(
                     &report.source,
-                    &stored_blocks(&reader, runs, cancel)?,
-                    observer,
+                    &stored_blocks(&reader, runs, task.cancel)?,
+                    task.observer,
                 );
             }
         }
@@ -279,8 +278,7 @@ impl PreparedRestore<'_> {
     pub(super) fn chooser(
         &self,
         part: NodePart,
-        observer: &dyn Observer,
-        cancel: &Cancel,
+        task: Task<'_>,
     ) -> Result<Option<Arc<CaptureChooser>>, NodeError> {
         if !part.is_file_storage() {
             return Ok(None);
@@ -296,8 +294,7 @@ impl PreparedRestore<'_> {
                 self.repo,
                 &step.snapshot,
                 self.profile,
-                observer,
-                cancel,
+                task,
             )?),
             None => None,
         };
@@ -323,22 +320,21 @@ impl PreparedRestore<'_> {
     fn restore_database(
         &self,
         placed: &PlacedPart,
-        observer: &dyn Observer,
-        cancel: &Cancel,
+        task: Task<'_>,
     ) -> Result<PartReport, NodeError> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let mut report = PartReport::new(placed);
-        if let (Some(database), Some(preview)) = (
-            self.database(&reader, observer, cancel),
-            self.database.as_ref(),
-        ) {
-            self.remember(&placed.step, observer);
+        if let (Some(database), Some(preview)) =
+            (self.database(&reader, task), self.database.as_ref())
+        {
+            self.remember(&placed.step, task.observer);
             for view in database.restore(preview)? {
                 report.failed += 1;
                 let what = format!(
                     "a materialized view stays empty: {view}; once the cause is fixed, connect to that database as the application does and run: refresh materialized view NAME"
                 );
-                observer.problem(&Problem::new(Severity::Missing, &report.source, what));
+                task.observer
+                    .problem(&Problem::new(Severity::Missing, &report.source, what));
             }
             report.bytes_written = database.content.size;
             report.written = 1;

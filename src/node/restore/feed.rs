@@ -10,6 +10,7 @@ use crate::observe::Phase;
 use crate::ops::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
 use crate::target::FedCommand;
+use crate::task::Task;
 use crate::{Error, ErrorKind};
 
 /// Exit code of `psql` if the server refused a statement.
@@ -23,7 +24,7 @@ impl DatabaseRestore<'_> {
     /// Feeds the dump to psql. Returns the warnings about materialized views that stay empty; if
     /// there are very many, only the last ones.
     pub fn restore(&self, preview: &RestorePreview) -> Result<Vec<String>, NodeError> {
-        self.observer.phase(&Phase::Restore {
+        self.task.observer.phase(&Phase::Restore {
             name: self.source.to_owned(),
         });
         let programs = self.writing(preview)?;
@@ -66,7 +67,7 @@ impl DatabaseRestore<'_> {
         );
         let command =
             FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
-        self.observer.expect(self.content.size, true);
+        self.task.observer.expect(self.content.size, true);
         let last_word = (preview.psql.major >= WARN_SINCE)
             .then(last_word)
             .transpose()?;
@@ -86,9 +87,11 @@ impl DatabaseRestore<'_> {
     /// Feeds the dump to a started psql. A watcher ends psql if the restore is cancelled, even
     /// during a statement.
     fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
-        watched(&command.canceller(), &|| self.cancel.is_cancelled(), || {
-            self.fed(command, rules)
-        })
+        watched(
+            &command.canceller(),
+            &|| self.task.cancel.is_cancelled(),
+            || self.fed(command, rules),
+        )
     }
 
     fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
@@ -98,8 +101,7 @@ impl DatabaseRestore<'_> {
             self.reader,
             self.content,
             &mut filter,
-            self.cancel,
-            self.observer,
+            Task::new(self.task.observer, self.task.cancel),
         );
 
         let ended = written.and_then(|()| {
@@ -107,7 +109,7 @@ impl DatabaseRestore<'_> {
             ended.map_err(|err| Error::NotThere(format!("the dump '{}': {err}", self.source)))
         });
 
-        self.cancel.check()?;
+        self.task.cancel.check()?;
         if let Err(err) = ended {
             // If psql closed its input, its exit has the reason. Other errors are icecore's own.
             return match command.finish() {

@@ -11,10 +11,10 @@ use super::{CACHE_BYTES, PlacedPart, ResolvedLocation, RestoreScope};
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::Counters;
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::sys::read_bounded;
+use crate::task::{Cancel, Task};
 use crate::types::{Entry, Node};
 
 /// Upper limit of a key, in bytes. Larger files of the snapshot are not compared.
@@ -141,7 +141,12 @@ fn is_other(
     };
 
     let mut stored = Vec::new();
-    write_content(reader, content, &mut stored, cancel, &Counters::default())?;
+    write_content(
+        reader,
+        content,
+        &mut stored,
+        Task::new(&Counters::default(), cancel),
+    )?;
 
     Ok(match (identity(&found), identity(&stored)) {
         (Some(found), Some(stored)) if is_kubo => found != stored,

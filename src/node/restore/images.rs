@@ -20,8 +20,8 @@ use super::{CACHE_BYTES, PlacedPart, PreparedRestore, ResolvedLocation, RestoreS
 use crate::Error;
 use crate::format::{ServiceImage, SourceKind};
 use crate::observe::{Problem, Severity};
-use crate::ops::Cancel;
 use crate::repo::ChunkReader;
+use crate::task::Cancel;
 use crate::types::SnapshotId;
 
 /// Upper limit of compose files, in bytes.

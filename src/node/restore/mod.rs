@@ -39,10 +39,11 @@ use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
-use crate::ops::{Cancel, newest, reading_lease};
+use crate::ops::{newest, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
 use crate::sys::StateDir;
 use crate::target::ProtectedDirs;
+use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, Content, SnapshotId};
 
 use database::DatabaseRestore;
@@ -168,10 +169,9 @@ pub fn prepare<'a>(
     docker: &'a Docker,
     asked: &Asked<'_>,
     options: &'a NodeRestoreOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<PreparedRestore<'a>, NodeError> {
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
     // The lease comes first, so that the objects found after it are not deleted.
     let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
 
@@ -180,7 +180,7 @@ pub fn prepare<'a>(
         let is_latest = snapshot == "latest";
         let snapshot = if is_latest {
             // A suspect part is refused or reported below, with more detail.
-            newest(repo, &options.hosts, source, observer)?.0
+            newest(repo, &options.hosts, source, task.observer)?.0
         } else {
             repo.find_snapshot(snapshot, &options.hosts)
                 .map_err(Error::from)?
@@ -197,9 +197,9 @@ pub fn prepare<'a>(
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
 
-    crate::ops::sync_until(repo, observer, cancel)?;
+    crate::ops::sync_until(repo, task)?;
     let refill = if plan.lacks_files {
-        refill(repo, profile, &plan, cancel)?
+        refill(repo, profile, &plan, task.cancel)?
     } else {
         None
     };
@@ -240,14 +240,17 @@ pub fn prepare<'a>(
     prepared.obstacles.extend(at_work(&prepared.writers));
     if !options.replace {
         for placed in &prepared.steps {
-            prepared
-                .obstacles
-                .extend(identity::obstacle(repo, placed, options.scope, cancel)?);
+            prepared.obstacles.extend(identity::obstacle(
+                repo,
+                placed,
+                options.scope,
+                task.cancel,
+            )?);
         }
     }
 
-    prepared.look_at_images(cancel)?;
-    prepared.look_at_database(observer, cancel)?;
+    prepared.look_at_images(task.cancel)?;
+    prepared.look_at_database(task)?;
     Ok(prepared)
 }
 
@@ -277,8 +280,7 @@ fn refill(
         &database.snapshot,
         profile,
         &against,
-        &quiet,
-        cancel,
+        Task::new(&quiet, cancel),
         &mut |_| Ok(()),
     ) {
         Ok(report) if report.missing == 0 => Ok(None),
@@ -359,11 +361,7 @@ impl PreparedRestore<'_> {
         self.steps.iter().find(|placed| placed.step.part == part)
     }
 
-    fn look_at_database(
-        &mut self,
-        observer: &dyn Observer,
-        cancel: &Cancel,
-    ) -> Result<(), NodeError> {
+    fn look_at_database(&mut self, task: Task<'_>) -> Result<(), NodeError> {
         // If the restore is refused anyway, do not wait: containers that must be stopped may keep
         // the server busy.
         let wait = if self.obstacles.is_empty() {
@@ -373,7 +371,7 @@ impl PreparedRestore<'_> {
         };
 
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-        let Some(database) = self.database(&reader, observer, cancel) else {
+        let Some(database) = self.database(&reader, task) else {
             return Ok(());
         };
 
@@ -412,8 +410,7 @@ impl PreparedRestore<'_> {
     fn database<'s>(
         &'s self,
         reader: &'s ChunkReader<'s>,
-        observer: &'s dyn Observer,
-        cancel: &'s Cancel,
+        task: Task<'s>,
     ) -> Option<DatabaseRestore<'s>> {
         let step = &self.step(NodePart::Database)?.step;
         let record = step.record();
@@ -426,8 +423,7 @@ impl PreparedRestore<'_> {
             name: step.name(),
             content: stream_of(&record.kind)?,
             reader,
-            observer,
-            cancel,
+            task,
         })
     }
 }

@@ -94,8 +94,7 @@ impl Node {
         backup(
             &self.lab.open(),
             options,
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("backed up");
     }
@@ -143,11 +142,18 @@ impl Node {
         let asked: Vec<(&str, Option<&str>)> =
             sources.iter().map(|&one| ("latest", Some(one))).collect();
         let prepared = prepare(
-            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+            &repo,
+            &profile,
+            &docker,
+            &asked,
+            &options,
+            Task::new(&observer, &cancel),
         )
         .expect("a plan");
         assert!(prepared.obstacles.is_empty(), "{:?}", prepared.obstacles);
-        let report = prepared.execute(&observer, &cancel).expect("restored");
+        let report = prepared
+            .execute(Task::new(&observer, &cancel))
+            .expect("restored");
         (report, observer)
     }
 }
@@ -238,7 +244,12 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
         let observer = Recording::default();
         let cancel = Cancel::new();
         let prepared = prepare(
-            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+            &repo,
+            &profile,
+            &docker,
+            &asked,
+            &options,
+            Task::new(&observer, &cancel),
         )
         .expect("a plan");
         prepared
@@ -432,8 +443,7 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let done = backup(
         &node.lab.open(),
         backed_up,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect("backed up");
     let repo = node.lab.open();
@@ -467,7 +477,12 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         let observer = Recording::default();
         let cancel = Cancel::new();
         let prepared = prepare(
-            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+            &repo,
+            &profile,
+            &docker,
+            &asked,
+            &options,
+            Task::new(&observer, &cancel),
         )
         .expect("a plan");
         let now = |check: &ImageCheck| match (&check.now, &check.verdict) {
@@ -560,9 +575,11 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
 
     for part in [NodePart::LocalStorage, NodePart::Ipfs] {
         let placed = prepared.step(part).expect("a step");
-        let chooser = prepared.chooser(part, &observer, &cancel).expect("chosen");
+        let chooser = prepared
+            .chooser(part, Task::new(&observer, &cancel))
+            .expect("chosen");
         prepared
-            .files(placed, chooser, &observer, &cancel)
+            .files(placed, chooser, Task::new(&observer, &cancel))
             .expect("restored");
     }
 
@@ -594,8 +611,7 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
         &docker,
         &[("latest", None)],
         &options,
-        &observer,
-        &cancel,
+        Task::new(&observer, &cancel),
     );
     // The dump is not that of a cluster.
     let err = err.err().expect("refused");

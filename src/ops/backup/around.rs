@@ -34,9 +34,9 @@ pub(super) fn run<T>(
 
     for command in &around.before {
         let ran = once(command, &backup.options.env_remove, &|| {
-            backup.cancel.is_cancelled()
+            backup.task.cancel.is_cancelled()
         });
-        backup.cancel.check()?;
+        backup.task.cancel.check()?;
         ran.map_err(|err| Error::Source {
             name: source.to_owned(),
             why: format!("'before' command: {err}"),
@@ -107,7 +107,7 @@ impl Drop for AfterCommands<'_> {
         for command in self.after {
             if let Err(err) = once(command, &self.backup.options.env_remove, &|| false) {
                 let message = format!("'after' command: {err}");
-                self.backup.observer.problem(&Problem::new(
+                self.backup.task.observer.problem(&Problem::new(
                     Severity::Missing,
                     self.source,
                     message,

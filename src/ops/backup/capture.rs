@@ -14,10 +14,10 @@ use super::sink::{DirectoryNode, EntrySink, same_entry};
 use super::watch::{ImmutableWatch, is_other, was_captured};
 use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
-use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
 use crate::source::{HashName, OwnerNames, SourceDir, SourceStat, StatKind};
 use crate::sys::now;
+use crate::task::Task;
 use crate::types::{ChunkProfile, Entry, EntryFlags, MissingNames, Node, RelPath};
 
 /// Tries for a file that is replaced each time it is opened.
@@ -62,8 +62,7 @@ pub(super) struct TreeShared<'a> {
     pub immutable: bool,
     pub owners: &'a OwnerNames,
     pub sink: &'a EntrySink,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
     /// The error that ended the checkpoint thread.
     pub failure: &'a FirstError<RepoError>,
     /// The error that ended a reader thread. The other readers and the walk stop, since nothing can
@@ -140,7 +139,7 @@ pub(super) struct TreeCounts {
 impl<'a> TreeShared<'a> {
     /// Returns an error if the backup was cancelled or another thread failed.
     pub fn check(&self) -> Result<(), Error> {
-        self.cancel.check()?;
+        self.task.check()?;
         if self.failure.is_set() || self.reading.is_set() {
             Err(RepoError::Stopped.into())
         } else {
@@ -151,12 +150,13 @@ impl<'a> TreeShared<'a> {
     /// Adds to a count of the source and to the observer's.
     pub fn count(&self, which: &AtomicU64, counter: Counter) {
         which.fetch_add(1, Ordering::Relaxed);
-        self.observer.add(counter, 1);
+        self.task.observer.add(counter, 1);
     }
 
     pub fn problem(&self, path: &RelPath, message: &str) {
         let subject = Subject::captured(self.source, path);
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Missing, subject, message));
     }
 
@@ -268,7 +268,8 @@ impl<'a> TreeShared<'a> {
         if flags.contains(EntryFlags::PROVISIONAL) {
             let message = "its content does not match its name; kept, and checked again next time";
             let subject = Subject::captured(self.source, &job.path);
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Note, subject, message));
         }
 
@@ -311,8 +312,8 @@ impl<'a> TreeShared<'a> {
             self.hide(previous);
         }
 
-        if self.observer.wants_detail() {
-            self.observer.detail(verb, &Subject::path(&entry.path));
+        if self.task.observer.wants_detail() {
+            self.task.observer.detail(verb, &Subject::path(&entry.path));
         }
         self.sink.put(&entry, job.was_directory())
     }
@@ -363,8 +364,9 @@ impl<'a> TreeShared<'a> {
     /// Adds the removal of the previous entry at this path.
     pub fn remove(&self, previous: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
-        if self.observer.wants_detail() {
-            self.observer
+        if self.task.observer.wants_detail() {
+            self.task
+                .observer
                 .detail("removed", &Subject::path(&previous.path));
         }
         if was_captured(previous) {
@@ -407,7 +409,7 @@ impl<'a> TreeShared<'a> {
     /// Raises the alarm if nothing in this source may change.
     pub fn alarm(&self, path: &RelPath, what: &str) {
         if let Some(watch) = &self.watch {
-            watch.alarm(self.observer, self.source, path, what);
+            watch.alarm(self.task.observer, self.source, path, what);
         }
     }
 
@@ -500,7 +502,7 @@ impl<'a> TreeShared<'a> {
     /// Reports an entry that is captured without some attributes. The caller sets its flag *stale*,
     /// so that the next backup looks at it again.
     pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
-        self.observer.add(Counter::Failed, 1);
+        self.task.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
         self.problem(path, &format!("{why}; the rest of it is captured"));
     }
@@ -517,7 +519,7 @@ impl<'a> TreeShared<'a> {
     /// gives the reason why there is none.
     pub fn fail(&self, path: &RelPath, previous: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;
-        self.observer.add(Counter::Failed, 1);
+        self.task.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
 
         let usable = previous.filter(|previous| was_captured(previous));

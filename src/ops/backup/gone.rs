@@ -180,7 +180,7 @@ impl Scan<'_, '_> {
         let err = std::io::Error::from(err);
         for listed in needed.paths() {
             self.shared.check()?;
-            self.shared.observer.add(Counter::Failed, 1);
+            self.shared.task.observer.add(Counter::Failed, 1);
             self.shared
                 .problem(&listed, &reason("find this listed path", &err));
         }

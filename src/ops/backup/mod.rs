@@ -56,7 +56,7 @@ use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
 use self::heal::LostChunks;
 use self::previous::{PreviousChooser, PreviousSource, state_of};
 use self::tree::CaptureContext;
-use super::{Cancel, memory};
+use super::memory;
 use crate::Error;
 use crate::format::{
     FORMAT_VERSION, LeaseKind, ServiceImage, Snapshot, SnapshotState, SourceCounts, SourceKind,
@@ -70,6 +70,7 @@ use crate::repo::{
 };
 use crate::source::OwnerNames;
 use crate::sys::{PathContext, now};
+use crate::task::Task;
 use crate::types::{SnapshotId, Timestamp};
 
 /// Backs up all sources into one snapshot.
@@ -80,8 +81,7 @@ use crate::types::{SnapshotId, Timestamp};
 pub fn backup(
     repo: &Repository,
     options: BackupOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<BackupReport, Error> {
     check(&options)?;
     repo.check_writable()?;
@@ -99,7 +99,7 @@ pub fn backup(
     // Before anything is stored, find the trees that are missing or cannot be listed.
     let missing = check_tree_roots(repo, &options, &sources)?;
 
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
     let lease = if options.dry_run {
         None
     } else {
@@ -111,7 +111,7 @@ pub fn backup(
         )?)
     };
     let mut damaged = |id: SnapshotId, err: RepoError| {
-        observer.problem(&Problem::new(
+        task.observer.problem(&Problem::new(
             Severity::Damage,
             format!("snapshot {}", id.short()),
             err,
@@ -119,9 +119,9 @@ pub fn backup(
     };
 
     let mut snapshots = repo.snapshots(&mut damaged)?;
-    super::report_times(repo, &snapshots, observer);
-    super::sync_until(repo, observer, cancel)?;
-    let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
+    super::report_times(repo, &snapshots, task.observer);
+    super::sync_until(repo, task)?;
+    let absent = presence::look(repo, lease.as_ref(), task)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = memory::plan(
@@ -138,7 +138,7 @@ pub fn backup(
 
     // Choose the snapshot that each tree builds on. If it is the checkpoint of another backup, that
     // backup may delete it at any time: take it over first, and choose again if it is already gone.
-    let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
+    let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, task.observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let mut moved: Option<BTreeMap<String, Vec<Vec<u8>>>> = None;
     let previous_sources = loop {
@@ -147,8 +147,7 @@ pub fn backup(
             reader: &reader,
             snapshots: &snapshots,
             host: &options.host,
-            observer,
-            cancel,
+            task,
             judged: BTreeMap::new(),
         };
         if moved.is_none() {
@@ -170,7 +169,7 @@ pub fn backup(
 
         // The other backup replaced or deleted its checkpoint. A store whose listings lag may still
         // list it, so it is not tried again.
-        cancel.check()?;
+        task.check()?;
         passed_over.extend(
             previous_sources
                 .values()
@@ -193,8 +192,7 @@ pub fn backup(
         options: &options,
         plan,
         owners: &owners,
-        observer,
-        cancel,
+        task,
         lost: &lost,
         checkpoints: &checkpoints,
     };
@@ -269,7 +267,7 @@ pub fn backup(
         snapshot,
         captured.reports,
         packed,
-        observer,
+        task.observer,
         &overtaken,
     )
 }
@@ -463,8 +461,7 @@ fn capture_all<'e>(
         repo,
         options,
         plan,
-        observer,
-        cancel,
+        task,
         checkpoints,
         ..
     } = capture;
@@ -483,7 +480,7 @@ fn capture_all<'e>(
     };
 
     std::thread::scope(|scope| {
-        let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
+        let packer = Packer::start(scope, repo, lease, &claims, packing, task.observer)?;
 
         // The checkpoint thread runs until `going_on` is dropped.
         let (going_on, over) = bounded::<()>(0);
@@ -501,7 +498,10 @@ fn capture_all<'e>(
 
         // The last check for cancellation: here a cancelled backup still makes a checkpoint of all
         // it captured. After this, only one small object is left to write.
-        let captured = captured.and_then(|captured| cancel.check().map(|()| captured));
+        let captured = captured.and_then(|captured| {
+            task.check()?;
+            Ok(captured)
+        });
 
         drop(going_on);
         if captured.is_err() {
@@ -515,7 +515,7 @@ fn capture_all<'e>(
         if captured.is_err() {
             checkpoints.last(&packer.feed());
         } else {
-            observer.phase(&Phase::Commit);
+            task.observer.phase(&Phase::Commit);
         }
 
         // Also after a failure: a failed stage may be the reason why the sources stopped.
@@ -531,7 +531,8 @@ fn capture_all<'e>(
         match (captured, packed) {
             (Err(err), Err(first)) if is_stop(&err) => Err(first.into()),
             (Err(err), _) if is_stop(&err) => {
-                Err(cancel.check().err().or_else(stopped_by).unwrap_or(err))
+                let cancelled = task.check().err().map(Error::from);
+                Err(cancelled.or_else(stopped_by).unwrap_or(err))
             }
             (Err(err), _) => Err(err),
             (Ok(_), Err(err)) => Err(err.into()),
@@ -567,9 +568,11 @@ impl<'e> CaptureContext<'e> {
         } = given;
 
         for source in sources {
-            self.cancel.check()?;
+            self.task.check()?;
             let name = source.name().to_owned();
-            self.observer.phase(&Phase::Source { name: name.clone() });
+            self.task
+                .observer
+                .phase(&Phase::Source { name: name.clone() });
             let previous = previous_sources.get(&name);
             let around = source.around();
             let mut captured = around::run(self, &name, &around, || match source {
@@ -593,7 +596,8 @@ impl<'e> CaptureContext<'e> {
                 };
                 let message =
                     format!("{why}; the snapshot does not count until accepted with --accept");
-                self.observer
+                self.task
+                    .observer
                     .problem(&Problem::new(severity, &name, message));
                 captured.0.suspect = Some(why.clone());
             }
@@ -609,7 +613,7 @@ impl<'e> CaptureContext<'e> {
     /// capture is suspect and reported as an alarm.
     fn carried(&self, previous: &PreviousSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; its state in the last good snapshot is kept");
-        self.observer.problem(&Problem::new(
+        self.task.observer.problem(&Problem::new(
             Severity::Alarm,
             &previous.record.name,
             &reason,

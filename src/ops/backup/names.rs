@@ -50,7 +50,7 @@ pub(super) fn look(
             _ => format!("{was}; its history continues"),
         };
 
-        chooser.observer.problem(&Problem::new(
+        chooser.task.observer.problem(&Problem::new(
             Severity::Note,
             format!("source '{name}'"),
             message,

@@ -6,9 +6,9 @@ use super::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::testing::{Lab, write};
 use crate::store::{ObjectDir, list_all};
+use crate::task::{Cancel, Task};
 
 /// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, shared one history:
 /// to each of them the other looked like a directory that had changed completely.
@@ -28,7 +28,7 @@ fn a_derived_name_stands_for_one_path() {
             moved,
             ..BackupOptions::new("host", sources)
         };
-        backup(&lab.open(), options, &observer, &Cancel::new())
+        backup(&lab.open(), options, Task::new(&observer, &Cancel::new()))
     };
     let derived = |path: PathBuf| TreeSpec {
         is_name_derived: true,
@@ -117,7 +117,7 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
             ..TreeSpec::new("tree", lab.tree())
         };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-        backup(&lab.open(), options, &observer, &Cancel::new())
+        backup(&lab.open(), options, Task::new(&observer, &Cancel::new()))
     };
 
     let previous = old("./tree");

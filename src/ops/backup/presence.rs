@@ -12,11 +12,11 @@ use std::collections::HashSet;
 use crate::Error;
 use crate::index::{PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::packs::{absent_packs, stat_pack};
 use crate::repo::{Lease, PackedSource, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::sys::now;
+use crate::task::Task;
 use crate::types::{PackId, Timestamp};
 
 /// If listing is expensive, packs are listed again after a day.
@@ -29,16 +29,15 @@ const NAMED_MAX: usize = 10;
 pub(in crate::ops) fn look(
     repo: &Repository,
     lease: Option<&Lease>,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<HashSet<PackId>, Error> {
     let time = lease.map_or_else(now, Lease::last_heartbeat);
     let is_near = repo.store().properties().strong_listing;
     if !is_near && !is_due_after(repo.memory().packs_listed(), time) {
         return Ok(HashSet::new());
     }
-    let absent = absent_packs(repo, cancel)?;
-    report(&absent, observer);
+    let absent = absent_packs(repo, task.cancel)?;
+    report(&absent, task.observer);
     if lease.is_some() {
         repo.memory().set_packs_listed(time);
     }

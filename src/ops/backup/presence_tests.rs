@@ -3,7 +3,6 @@
 
 use super::presence::{check_stored, is_due_after};
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::content::write_content;
 use crate::ops::repair::{RepairPacksOptions, repair_packs};
@@ -11,6 +10,7 @@ use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::missing;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::store::{KeyKind, ObjectDir, ObjectKey, Store, StoreOperation, list_all};
+use crate::task::{Cancel, Task};
 use crate::types::{PackId, SnapshotId};
 
 struct Done {
@@ -31,7 +31,7 @@ fn run(lab: &Lab, repo: &Repository, immutable: bool, force: bool) -> Done {
         grain_seconds: Some(0),
         ..BackupOptions::new("host", sources)
     };
-    let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
+    let report = backup(repo, options, Task::new(&observer, &Cancel::new())).expect("backed up");
     let problems = observer
         .problems()
         .iter()
@@ -84,8 +84,7 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
             &reader,
             content,
             &mut bytes,
-            &Cancel::new(),
-            &Recording::default(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("whole");
         let path = lab
@@ -155,7 +154,12 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
         threads: 1,
         ..Default::default()
     };
-    repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
+    repair_packs(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("repaired");
     let quiet = run(&lab, &repo, immutable, false);
     assert_eq!((quiet.problems, quiet.packs), (vec![], 0));
     assert_whole(&lab, &repo, quiet.id);

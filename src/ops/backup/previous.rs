@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::things::SourceThing;
 use crate::ops::verify::resolves;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot, trusted_time};
 use crate::store::ObjectKey;
+use crate::task::Task;
 use crate::types::SnapshotId;
 
 /// A source of an earlier snapshot.
@@ -44,8 +44,7 @@ pub(super) struct PreviousChooser<'a> {
     pub reader: &'a ChunkReader<'a>,
     pub snapshots: &'a [StoredSnapshot],
     pub host: &'a str,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
     /// Whether a snapshot that landed late is complete, for those already checked.
     pub judged: BTreeMap<SnapshotId, bool>,
 }
@@ -116,11 +115,11 @@ impl<'a> PreviousChooser<'a> {
         if self.judged.values().any(|is_whole| !is_whole) {
             return Ok(false);
         }
-        let is_whole = resolves(self.reader, one, self.cancel)?;
+        let is_whole = resolves(self.reader, one, self.task.cancel)?;
         self.judged.insert(one.id, is_whole);
         if !is_whole {
             let message = "it landed after its lease had expired, and data that it needs is gone: no backup uses it as a parent";
-            self.observer.problem(&Problem::new(
+            self.task.observer.problem(&Problem::new(
                 Severity::Note,
                 ObjectKey::Snapshot(one.id),
                 message,

@@ -333,7 +333,7 @@ impl TreeShared<'_> {
         let mut read = |buf: &mut [u8]| {
             let n = self.read_some(file, buf, offset)?;
             offset += n as u64;
-            self.observer.add(Counter::BytesRead, n as u64);
+            self.task.observer.add(Counter::BytesRead, n as u64);
             self.counts
                 .bytes_read
                 .fetch_add(n as u64, Ordering::Relaxed);

@@ -190,7 +190,8 @@ impl<'e> CaptureContext<'e> {
         };
 
         if let Some(reason) = &suspect {
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Missing, &name, reason));
         }
 
@@ -273,22 +274,26 @@ impl<'e> CaptureContext<'e> {
         tail: &mut StreamTail,
         words: &[String],
     ) -> Result<Content, Error> {
-        watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
-            let content = self.cut(
-                packer,
-                name,
-                profile,
-                &mut TappedStream {
-                    input: &mut running,
-                    tail,
-                },
-            )?;
-            // A command that has closed its output may keep running for as long as it likes.
-            let ended = running.finish();
-            self.cancel.check()?;
-            ended.map_err(|err| tail.explain(err, words))?;
-            Ok(content)
-        })
+        watched(
+            &running.canceller(),
+            &|| self.task.cancel.is_cancelled(),
+            || {
+                let content = self.cut(
+                    packer,
+                    name,
+                    profile,
+                    &mut TappedStream {
+                        input: &mut running,
+                        tail,
+                    },
+                )?;
+                // A command that has closed its output may keep running for as long as it likes.
+                let ended = running.finish();
+                self.task.check()?;
+                ended.map_err(|err| tail.explain(err, words))?;
+                Ok(content)
+            },
+        )
     }
 
     fn cut(
@@ -305,13 +310,13 @@ impl<'e> CaptureContext<'e> {
         let mut builder = ContentBuilder::default();
 
         let mut read = |buf: &mut [u8]| loop {
-            if self.cancel.is_cancelled() {
+            if self.task.cancel.is_cancelled() {
                 return Err(std::io::Error::from(ErrorKind::BrokenPipe));
             }
             match input.read(buf) {
                 Err(err) if err.kind() == ErrorKind::WouldBlock => {}
                 Ok(n) => {
-                    self.observer.add(Counter::BytesRead, n as u64);
+                    self.task.observer.add(Counter::BytesRead, n as u64);
                     return Ok(n);
                 }
                 failed => return failed,
@@ -325,7 +330,7 @@ impl<'e> CaptureContext<'e> {
         };
         let cut =
             CutBuffer::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
-        self.cancel.check()?;
+        self.task.check()?;
         cut.map_err(|err: CutError| err.named(name))?;
 
         let content = builder.finish(&mut writers).map_err(Error::Repo)?;

@@ -26,11 +26,11 @@ use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
 use crate::source::{DirectoryId, FilesFrom, Filter, OwnerNames, SourceDir, SourceStat, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
+use crate::task::Task;
 use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp};
 
 /// Increased whenever the capture rules change. The next walk then skips nothing
@@ -61,8 +61,7 @@ pub(super) struct CaptureContext<'e> {
     pub options: &'e BackupOptions,
     pub plan: MemoryPlan,
     pub owners: &'e OwnerNames,
-    pub observer: &'e dyn Observer,
-    pub cancel: &'e Cancel,
+    pub task: Task<'e>,
     pub lost: &'e LostChunks<'e>,
     pub checkpoints: &'e Checkpoints<'e>,
 }
@@ -257,11 +256,13 @@ impl<'e> CaptureContext<'e> {
         previous: Option<&PreviousSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         for line in tree.filter.vain_lines() {
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Note, &tree.spec.name, line));
         }
         for line in &tree.misread {
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
         }
         let captured = match self.tree_on(packer, tree, previous, false) {
@@ -290,7 +291,8 @@ impl<'e> CaptureContext<'e> {
         };
         let subject = format!("the parent of {}", tree.spec.name);
         let message = format!("{err}; the source is captured in full without it{doubt}");
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Damage, subject, message));
         self.checkpoints.disown(&tree.spec.name);
         let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
@@ -336,8 +338,7 @@ impl<'e> CaptureContext<'e> {
             immutable: spec.immutable,
             owners: self.owners,
             sink: &sink,
-            observer: self.observer,
-            cancel: self.cancel,
+            task: self.task,
             failure: &self.checkpoints.failure,
             reading: FirstError::default(),
             lost: self.lost,
@@ -408,7 +409,7 @@ impl<'e> CaptureContext<'e> {
         self.report_kernels(&shared);
         self.report_leftovers(&shared);
 
-        let is_stopped = || self.cancel.is_cancelled();
+        let is_stopped = || self.task.cancel.is_cancelled();
         let runs = self
             .checkpoints
             .complete(&packer.feed(), &is_stopped)
@@ -572,7 +573,8 @@ impl<'e> CaptureContext<'e> {
         let what = format!(
             "{what}; the next restore into that directory removes the files that a killed one left"
         );
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Note, shared.source, what));
     }
 
@@ -586,7 +588,8 @@ impl<'e> CaptureContext<'e> {
         if let Some(named) = named {
             let message =
                 format!("not entered, since the kernel generates their contents: {named}");
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Note, shared.source, message));
         }
     }

@@ -196,7 +196,7 @@ impl Scan<'_, '_> {
     }
 
     fn observe_entry(&self) {
-        self.shared.observer.add(Counter::Entries, 1);
+        self.shared.task.observer.add(Counter::Entries, 1);
     }
 
     fn visit_directory(
@@ -298,6 +298,7 @@ impl Scan<'_, '_> {
         let subject = Subject::captured(self.shared.source, path);
         let message = format!("it is the repository's directory, which is left out, {found}");
         self.shared
+            .task
             .observer
             .problem(&Problem::new(Severity::Warning, subject, message));
     }
@@ -452,10 +453,10 @@ impl Scan<'_, '_> {
         }
 
         self.shared.alarm_of_change(previous, &entry);
-        if self.shared.observer.wants_detail()
+        if self.shared.task.observer.wants_detail()
             && previous.is_none_or(|previous| previous.node != entry.node)
         {
-            self.shared.observer.detail(
+            self.shared.task.observer.detail(
                 if previous.is_some() { "changed" } else { "new" },
                 &Subject::path(&entry.path),
             );

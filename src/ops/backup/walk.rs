@@ -363,7 +363,7 @@ impl Scan<'_, '_> {
                 // them as possibly outdated.
                 self.shared
                     .problem(path, &reason("list the directory", &err));
-                self.shared.observer.add(Counter::Failed, 1);
+                self.shared.task.observer.add(Counter::Failed, 1);
                 node.mark_stale();
                 self.keep_subtree(path)?;
                 Ok(ScanMode::unlisted(false))
@@ -393,7 +393,7 @@ impl Scan<'_, '_> {
         let why = "it is empty, and no longer a mount point as at the last backup; its previous content is kept: mount \
                    it, or use --allow-empty";
         self.shared.problem(path, why);
-        self.shared.observer.add(Counter::Failed, 1);
+        self.shared.task.observer.add(Counter::Failed, 1);
         node.mark_stale();
         // The next backup makes the same check.
         node.mark_mount();
@@ -467,7 +467,7 @@ impl Scan<'_, '_> {
 
         self.shared
             .problem(&above.path, &reason("go back to the directory", &err));
-        self.shared.observer.add(Counter::Failed, 1);
+        self.shared.task.observer.add(Counter::Failed, 1);
         self.own_node(above);
         above.node.as_ref().inspect(|node| node.mark_stale());
         // The rest of it is not seen in this run: the previous entries are kept.
@@ -588,7 +588,7 @@ impl Scan<'_, '_> {
                     Err(err) => {
                         self.shared
                             .problem(&level.path, &reason("list the directory", &err));
-                        self.shared.observer.add(Counter::Failed, 1);
+                        self.shared.task.observer.add(Counter::Failed, 1);
                         node.mark_stale();
                         self.keep_subtree(&level.path)?;
                         *listing = None;

@@ -21,7 +21,7 @@ mod translate;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Cancel, memory};
+use super::memory;
 use crate::Error;
 use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceKind};
 use crate::index::Index;
@@ -36,6 +36,7 @@ use crate::repo::{
     Repository, StoredSnapshot, landed_late, without_replaced,
 };
 use crate::store::ObjectKey;
+use crate::task::{Cancelled, Task};
 use crate::types::{ByteSize, ChunkId, Content, PackId, SnapshotId};
 
 /// Options of [`copy`].
@@ -96,6 +97,12 @@ enum CopyError {
     Other(Error),
 }
 
+impl From<Cancelled> for CopyError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Other(cancelled.into())
+    }
+}
+
 /// One source of a snapshot, as both repositories have it.
 struct CopyBase {
     /// The destination's snapshot that has it.
@@ -136,22 +143,21 @@ pub fn copy(
     from: &Repository,
     to: &Repository,
     options: &CopyOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<CopyReport, Error> {
     if from.id() == to.id() {
         return Err(Error::Usage("both are the same repository".into()));
     }
     to.check_writable()?;
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
     let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
 
-    let all = snapshots(from, &SnapshotFilter::default(), observer)?;
-    let wanted = wanted(from, &all, options, observer)?;
+    let all = snapshots(from, &SnapshotFilter::default(), task.observer)?;
+    let wanted = wanted(from, &all, options, task.observer)?;
 
-    crate::ops::sync_until(from, observer, cancel)?;
-    crate::ops::sync_until(to, observer, cancel)?;
-    let absent = presence::look(to, None, observer, cancel)?;
+    crate::ops::sync_until(from, task)?;
+    crate::ops::sync_until(to, task)?;
+    let absent = presence::look(to, None, task)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 {
@@ -172,8 +178,7 @@ pub fn copy(
             level: options.level,
             dry_run: false,
         },
-        observer,
-        cancel,
+        task,
         runs: HashMap::new(),
         absent,
         seen: BTreeSet::new(),
@@ -187,7 +192,7 @@ pub fn copy(
         // A lease that cannot be deleted expires by itself.
         let _ = reading.release();
     }
-    observer.phase(&Phase::End);
+    task.observer.phase(&Phase::End);
     Ok(copier.report)
 }
 
@@ -228,8 +233,7 @@ struct Copier<'a> {
     to: ChunkReader<'a>,
     options: &'a CopyOptions,
     packing: PackerOptions,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     /// Packs that the destination's index lists and its store does not have.
     absent: HashSet<PackId>,
     /// The destination's runs by the roots of the source's runs, each with a snapshot of the
@@ -254,7 +258,7 @@ impl Copier<'_> {
         all: Vec<StoredSnapshot>,
         wanted: &BTreeSet<SnapshotId>,
     ) -> Result<(), Error> {
-        let observer = self.observer;
+        let observer = self.task.observer;
         let there = self.to.repo().snapshots(&mut |id, err| {
             observer.problem(&Problem::new(
                 Severity::Damage,
@@ -280,7 +284,7 @@ impl Copier<'_> {
             if found.snapshot.state == SnapshotState::Checkpoint {
                 continue;
             }
-            self.cancel.check()?;
+            self.task.check()?;
             let twin = self.there.get(&found.first()).cloned();
             if let Some(twin) = &twin {
                 self.learn(&found, twin);
@@ -388,7 +392,7 @@ impl Copier<'_> {
         replaces: Option<SnapshotId>,
     ) -> Result<CopyOutcome, Error> {
         let to = self.to.repo();
-        self.observer.phase(&Phase::Copy {
+        self.task.observer.phase(&Phase::Copy {
             name: found.id.short(),
         });
         let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
@@ -423,7 +427,7 @@ impl Copier<'_> {
             Err(CopyError::Source(err)) if !err.is_unavailable() => return Err(err.into()),
             Err(CopyError::Source(err)) => {
                 let what = format!("{err}; it was not copied");
-                self.observer.problem(&Problem::new(
+                self.task.observer.problem(&Problem::new(
                     Severity::Damage,
                     ObjectKey::Snapshot(found.id),
                     &what,
@@ -431,7 +435,7 @@ impl Copier<'_> {
                 return Ok(CopyOutcome::Failed(err.to_string()));
             }
             Err(CopyError::Skip(what)) => {
-                self.observer.problem(&Problem::new(
+                self.task.observer.problem(&Problem::new(
                     Severity::Missing,
                     ObjectKey::Snapshot(found.id),
                     &what,
@@ -467,7 +471,7 @@ impl Copier<'_> {
                 Some(lease),
                 &claims,
                 self.packing,
-                self.observer,
+                self.task.observer,
             )?;
             let translated = self.translate(&packer, found);
             // Also after a failure: frames that are under way are published and serve the next

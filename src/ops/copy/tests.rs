@@ -10,6 +10,7 @@ use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::Secret;
 use crate::store::{FaultyStore, MemoryStore, SharedStore, Store};
+use crate::task::Cancel;
 use crate::types::{MissingNames, PackId, RelPath};
 
 fn options() -> CopyOptions {
@@ -27,8 +28,13 @@ fn options() -> CopyOptions {
 
 fn run(from: &Lab, to: &Lab, options: &CopyOptions) -> (CopyReport, Recording) {
     let observer = Recording::default();
-    let report =
-        copy(&from.open(), &to.open(), options, &observer, &Cancel::new()).expect("copied");
+    let report = copy(
+        &from.open(),
+        &to.open(),
+        options,
+        Task::new(&observer, &Cancel::new()),
+    )
+    .expect("copied");
     (report, observer)
 }
 
@@ -82,8 +88,7 @@ fn contents(lab: &Lab, id: SnapshotId) -> Vec<(String, Vec<u8>)> {
             &what,
             "host",
             &mut out,
-            &Counters::default(),
-            &Cancel::new(),
+            Task::new(&Counters::default(), &Cancel::new()),
         )
         .expect("read");
         out
@@ -101,8 +106,12 @@ fn assert_clean(lab: &Lab) {
         memory: ByteSize(96 << 20),
         ..VerifyOptions::default()
     };
-    let report =
-        verify(&lab.open(), &options, &Counters::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        &lab.open(),
+        &options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert!(
         report.is_clean() && report.affected.is_empty(),
         "{report:#?}"
@@ -207,8 +216,7 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
             &source,
             &source,
             &options(),
-            &Counters::default(),
-            &Cancel::new()
+            Task::new(&Counters::default(), &Cancel::new())
         ),
         Err(Error::Usage(_))
     ));
@@ -286,8 +294,7 @@ fn an_interrupted_copy_is_resumed() {
             &from.open(),
             &target,
             &options(),
-            &Counters::default(),
-            &Cancel::new(),
+            Task::new(&Counters::default(), &Cancel::new()),
         );
 
         drop(target);
@@ -347,8 +354,13 @@ fn two_copies_at_once_do_not_copy_all_twice() {
     let cache = tempfile::tempdir().expect("a directory");
     let target = Repository::open(to.store.clone(), &Secret::empty(), cache.path()).expect("opens");
 
-    let report =
-        copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");
+    let report = copy(
+        &from.open(),
+        &target,
+        &options(),
+        Task::new(&observer, &Cancel::new()),
+    )
+    .expect("copied");
 
     let there = report
         .items

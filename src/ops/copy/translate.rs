@@ -109,10 +109,10 @@ impl Copier<'_> {
         let mut writer = RunWriter::new(&mut put);
 
         while let Some(mention) = mentions.next_mention().map_err(CopyError::Source)? {
-            self.cancel.check()?;
+            self.task.check()?;
             let entry = self.entry(mention.entry, &mut join, writers)?;
             writer.push(&entry, mention.in_directories)?;
-            self.observer.add(Counter::Entries, 1);
+            self.task.observer.add(Counter::Entries, 1);
         }
 
         let empty = || {
@@ -219,7 +219,7 @@ impl Copier<'_> {
         let mut builder = ContentBuilder::default();
 
         while let Some(extent) = extents.next_extent().map_err(CopyError::Source)? {
-            self.cancel.check()?;
+            self.task.check()?;
             let extent = match extent {
                 Extent::Chunk { id, len } => {
                     let known = pairs
@@ -267,7 +267,7 @@ impl Copier<'_> {
                 what,
             )));
         }
-        self.observer.add(Counter::BytesRead, u64::from(len));
+        self.task.observer.add(Counter::BytesRead, u64::from(len));
         Ok(writers.data.add(&bytes)?)
     }
 }

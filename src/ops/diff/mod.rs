@@ -13,11 +13,10 @@ use std::collections::BTreeSet;
 
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
-use crate::observe::Observer;
-use crate::ops::Cancel;
 use crate::ops::choose::choose;
 use crate::ops::walk::TreeReader;
 use crate::repo::{ChunkReader, HostChoice, Repository};
+use crate::task::{Cancel, Task};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
 /// For frames of metadata. The two states and the mentions are read at different positions.
@@ -66,13 +65,12 @@ pub fn diff(
     old: &str,
     new: &str,
     hosts: &HostChoice,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
     each: &mut EachDiff<'_>,
 ) -> Result<(), Error> {
-    let old = choose(repo, old, hosts, None, observer)?.snapshot;
-    let new = choose(repo, new, hosts, None, observer)?.snapshot;
-    crate::ops::sync_until(repo, observer, cancel)?;
+    let old = choose(repo, old, hosts, None, task.observer)?.snapshot;
+    let new = choose(repo, new, hosts, None, task.observer)?.snapshot;
+    crate::ops::sync_until(repo, task)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
 
     let names: BTreeSet<&str> = old
@@ -90,7 +88,7 @@ pub fn diff(
         };
         let mut differ = Differ {
             reader: &reader,
-            cancel,
+            cancel: task.cancel,
             source: name,
             each,
         };

@@ -157,8 +157,7 @@ fn list_changes(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, PathCh
         old,
         new,
         &HostChoice::Any,
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
         &mut each,
     )
     .expect("compared");

@@ -12,6 +12,7 @@ use crate::ops::choose;
 use crate::ops::list::snapshots;
 use crate::ops::status::{StatusOptions, status};
 use crate::ops::testing::{Lab, noise, write};
+use crate::task::Cancel;
 use crate::types::Content;
 
 struct Random(u64);
@@ -232,8 +233,12 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
             grain_seconds: Some(-60),
             ..BackupOptions::new("host", sources)
         };
-        let mut done =
-            backup(&lab.open(), options, &Counters::default(), &Cancel::new()).expect("backed up");
+        let mut done = backup(
+            &lab.open(),
+            options,
+            Task::new(&Counters::default(), &Cancel::new()),
+        )
+        .expect("backed up");
         (done.snapshot, done.sources.remove(0))
     };
     let lab = Lab::new();

@@ -7,6 +7,7 @@ use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::Recording;
 use crate::ops::testing::Lab;
 use crate::store::ObjectDir;
+use crate::task::Cancel;
 use crate::types::Content;
 
 fn record(name: &str, kind: SourceKind) -> SourceRecord {
@@ -151,11 +152,13 @@ fn a_moved_source_of_the_configuration_is_named() {
         ..options(last(1))
     };
     let observer = Recording::default();
-    let split = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
+    let split =
+        forget_by_policy(&repo, &options, Task::new(&observer, &Cancel::new())).expect("judged");
     assert_eq!((split.groups.len(), observer.problems().len()), (2, 0));
 
     by_name(&mut options);
-    let one = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
+    let one =
+        forget_by_policy(&repo, &options, Task::new(&observer, &Cancel::new())).expect("judged");
     assert_eq!((one.groups.len(), one.dropped), (1, 1));
 
     let notes: Vec<String> = observer

@@ -30,7 +30,6 @@ pub use self::guard::GuardRefusal;
 pub use self::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, SnapshotRank, judge};
 pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 
-use super::Cancel;
 use super::list::SnapshotFilter;
 use crate::Error;
 use crate::format::LeaseKind;
@@ -39,6 +38,7 @@ use crate::ops::walk::reading_lease;
 use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
 use crate::sys;
+use crate::task::Task;
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 /// Options of forgetting by policy.
@@ -109,8 +109,7 @@ impl ForgetReport {
 pub fn forget_by_policy(
     repo: &Repository,
     options: &ForgetOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<ForgetReport, Error> {
     if options.policy.is_empty() {
         return Err(Error::Usage(
@@ -130,16 +129,16 @@ pub fn forget_by_policy(
         )?)
     };
 
-    observer.phase(&Phase::Plan);
+    task.observer.phase(&Phase::Plan);
     let all = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(
+        task.observer.problem(&Problem::new(
             Severity::Damage,
             ObjectKey::Snapshot(id),
             err,
         ));
     })?;
-    crate::ops::report_vanished(repo, observer);
-    crate::ops::report_times(repo, &all, observer);
+    crate::ops::report_vanished(repo, task.observer);
+    crate::ops::report_times(repo, &all, task.observer);
 
     // The store's time. Without write access, this machine's time or the newest heartbeat in the
     // repository, whichever is later.
@@ -155,7 +154,7 @@ pub fn forget_by_policy(
             "it was {}; treated as one source, by its name",
             things.join(", then ")
         );
-        observer.problem(&Problem::new(
+        task.observer.problem(&Problem::new(
             Severity::Note,
             format!("source '{name}' of host {host}"),
             message,
@@ -166,7 +165,7 @@ pub fn forget_by_policy(
 
     if let Some(lease) = lease {
         if !options.dry_run {
-            carry_out(repo, &lease, &report, observer, cancel)?;
+            carry_out(repo, &lease, &report, task)?;
         }
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
@@ -342,16 +341,16 @@ fn carry_out(
     repo: &Repository,
     lease: &Lease,
     report: &ForgetReport,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<(), Error> {
-    observer.phase(&Phase::Forget);
-    observer.expect(report.dropped, false);
+    task.observer.phase(&Phase::Forget);
+    task.observer.expect(report.dropped, false);
     for one in to_forget(report) {
-        cancel.check()?;
+        task.check()?;
         repo.forget_snapshot(lease, &one.found.id)?;
-        observer.detail("forgotten", &Subject::from(one.found.id));
-        observer.add(Counter::Done, 1);
+        task.observer
+            .detail("forgotten", &Subject::from(one.found.id));
+        task.observer.add(Counter::Done, 1);
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 use super::tests::{assert_clean, at_every_write, bring_back, forget, ids, packs, read_stream};
 use crate::format::{ObjectKind, encode_segment};
 use crate::observe::Counters;
-use crate::ops::Cancel;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, noise, write};
 use crate::repo::{HostChoice, Repository, seal_object};
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode};
+use crate::task::{Cancel, Task};
 use crate::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 
 const DAY: i64 = 86_400;
@@ -18,7 +18,12 @@ fn run_prune(repo: &Repository) -> PruneReport {
         threads: 1,
         ..PruneOptions::new("host")
     };
-    prune(repo, &options, &Counters::default(), &Cancel::new()).expect("pruned")
+    prune(
+        repo,
+        &options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("pruned")
 }
 
 /// Makes a snapshot with data that only it needs, and a later one. Both are old enough for a prune
@@ -86,8 +91,7 @@ fn a_swept_snapshot_cannot_return_and_a_re_tag_survives() {
             &HostChoice::Any,
             &change,
             "host",
-            &Counters::default(),
-            &Cancel::new(),
+            Task::new(&Counters::default(), &Cancel::new()),
         );
         done.expect("tagged")[0].id.expect("changed")
     };

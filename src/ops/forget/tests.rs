@@ -16,6 +16,7 @@ use crate::store::{
     FaultyStore, HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectMeta, PutMode, SharedStore,
     Store, StoreError, StoreOperation, list_all,
 };
+use crate::task::Cancel;
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
 pub(super) const DAY: i64 = 86_400;
@@ -77,7 +78,12 @@ pub(super) fn last(n: u32) -> Policy {
 }
 
 pub(super) fn run(repo: &Repository, options: &ForgetOptions) -> ForgetReport {
-    forget_by_policy(repo, options, &Counters::default(), &Cancel::new()).expect("judged")
+    forget_by_policy(
+        repo,
+        options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("judged")
 }
 
 pub(super) fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnapshot>, Error> {
@@ -96,8 +102,7 @@ pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<UndeletedS
         repo,
         &id.to_string(),
         "host",
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     )
 }
 
@@ -109,8 +114,7 @@ fn tag(repo: &Repository, id: SnapshotId, change: &TagChange) -> Result<Snapshot
         &HostChoice::Any,
         change,
         "host",
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     )?;
     Ok(done[0].id.unwrap_or(id))
 }
@@ -139,7 +143,12 @@ pub(super) fn assert_clean(repo: &Repository) {
         read_data: true,
         ..VerifyOptions::default()
     };
-    let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        repo,
+        &options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert!(
         report.is_clean() && report.affected.is_empty(),
         "{report:#?}"
@@ -159,8 +168,7 @@ pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
         &what,
         "host",
         &mut out,
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     )
     .expect("read");
     out
@@ -232,8 +240,7 @@ fn a_policy_forgets_what_it_does_not_keep() {
     let nothing = forget_by_policy(
         &repo,
         &options(Policy::default()),
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     );
     assert!(matches!(nothing, Err(Error::Usage(_))));
     assert_clean(&repo);

@@ -26,10 +26,10 @@
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::verify::missing;
 use crate::repo::{ForgottenSnapshot, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
+use crate::task::Task;
 use crate::types::{PrefixMatch, SnapshotId};
 
 /// A snapshot that was brought back.
@@ -73,8 +73,7 @@ pub fn undelete(
     repo: &Repository,
     name: &str,
     host: &str,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<UndeletedSnapshot, Error> {
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
@@ -87,16 +86,16 @@ pub fn undelete(
         });
     }
 
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
 
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
-    let wanted = find(repo, name, observer)?;
+    let wanted = find(repo, name, task.observer)?;
     lease.set_parents(&[wanted.id])?;
     lease.refresh(std::time::Duration::ZERO)?;
 
-    observer.phase(&Phase::Structure);
-    crate::ops::sync(repo, observer)?;
-    if let Some(what) = missing(repo, &wanted, cancel)? {
+    task.observer.phase(&Phase::Structure);
+    crate::ops::sync(repo, task.observer)?;
+    if let Some(what) = missing(repo, &wanted, task.cancel)? {
         return Err(gone(&wanted, &what));
     }
 
@@ -106,7 +105,7 @@ pub fn undelete(
             .map_err(Error::from)
             .and_then(|()| {
                 repo.sync()?;
-                match missing(repo, &wanted, cancel)? {
+                match missing(repo, &wanted, task.cancel)? {
                     Some(what) => Err(gone(&wanted, &what)),
                     None => Ok(()),
                 }
@@ -122,7 +121,7 @@ pub fn undelete(
 
     match (committed, stop) {
         (Ok(committed), _) => {
-            observer.phase(&Phase::End);
+            task.observer.phase(&Phase::End);
             Ok(UndeletedSnapshot {
                 id: committed.id,
                 from: wanted.id,

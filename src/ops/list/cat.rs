@@ -7,13 +7,13 @@ use super::{CACHE_BYTES, ListedPath};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::Observer;
-use crate::ops::Cancel;
 use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::ops::content::write_content;
 use crate::ops::lost::report_lost;
 use crate::ops::walk::{TreeReader, reading_lease};
 use crate::repo::{ChunkReader, Repository};
+use crate::task::Task;
 use crate::types::Node;
 
 /// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
@@ -32,8 +32,7 @@ pub fn cat(
     what: &ListedPath,
     host: &str,
     out: &mut dyn Write,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<(), Error> {
     let Some(name) = &what.source else {
         return Err(Error::Usage(
@@ -42,16 +41,16 @@ pub fn cat(
     };
 
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
-    let found = what.find(repo, observer)?;
-    crate::ops::sync_until(repo, observer, cancel)?;
+    let found = what.find(repo, task.observer)?;
+    crate::ops::sync_until(repo, task)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
 
-    report_lost(&found.snapshot, name, &what.path, observer);
+    report_lost(&found.snapshot, name, &what.path, task.observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
-            observer.expect(content.size, true);
-            write_content(&reader, content, out, cancel, observer)?;
+            task.observer.expect(content.size, true);
+            write_content(&reader, content, out, task)?;
         }
         SourceKind::Stream { .. } => return Err(no_path(&reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
@@ -62,11 +61,11 @@ pub fn cat(
 
             match &entry.node {
                 Node::File { content, .. } => {
-                    observer.expect(content.size, true);
-                    write_content(&reader, content, out, cancel, observer)?;
+                    task.observer.expect(content.size, true);
+                    write_content(&reader, content, out, task)?;
                 }
                 Node::Directory { .. } => {
-                    write_tar(&reader, &mut walk, &entry, out, observer, cancel)?;
+                    write_tar(&reader, &mut walk, &entry, out, task)?;
                 }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use super::{CACHE_BYTES, SnapshotFilter, report_uncertain, runs_of, snapshots};
 use crate::Error;
 use crate::format::{RunRef, SourceRecord};
-use crate::observe::Observer;
-use crate::ops::Cancel;
 use crate::ops::restore::meant;
 use crate::ops::walk::TreeReader;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::source::{Filter, FilterOptions, GivenAs};
+use crate::task::{Cancel, Task};
 use crate::types::{ChunkId, Entry, RelPath};
 
 /// Matching paths of one run that are remembered.
@@ -57,8 +56,7 @@ pub fn find(
     repo: &Repository,
     glob: &OsStr,
     filter: &SnapshotFilter,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
     each: &mut EachFind<'_>,
 ) -> Result<FindReport, Error> {
     let excludes = vec![glob.to_owned()];
@@ -75,14 +73,14 @@ pub fn find(
         )));
     }
 
-    let all = snapshots(repo, filter, observer)?;
-    crate::ops::sync_until(repo, observer, cancel)?;
+    let all = snapshots(repo, filter, task.observer)?;
+    crate::ops::sync_until(repo, task)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
 
     let mut finder = Finder {
         reader: &reader,
         patterns: &patterns,
-        cancel,
+        cancel: task.cancel,
         runs: HashMap::new(),
         remembered: 0,
     };
@@ -123,7 +121,7 @@ pub fn find(
                 }
                 None => {
                     while let Some(entry) = walk.next()? {
-                        cancel.check()?;
+                        task.check()?;
                         if finder.matches(&entry) {
                             give(&entry)?;
                         }
@@ -131,7 +129,7 @@ pub fn find(
                 }
             }
 
-            report_uncertain(&mut walk, snapshot, source, observer);
+            report_uncertain(&mut walk, snapshot, source, task.observer);
         }
     }
 

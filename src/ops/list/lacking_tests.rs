@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
 use crate::source::FilterOptions;
+use crate::task::{Cancel, Task};
 use crate::types::SnapshotId;
 
 fn back_up(lab: &Lab, excludes: &[&str]) -> SnapshotId {
@@ -18,8 +18,12 @@ fn back_up(lab: &Lab, excludes: &[&str]) -> SnapshotId {
         ..TreeSpec::new("tree", lab.tree())
     };
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-    let report =
-        backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
+    let report = backup(
+        &lab.open(),
+        options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("backed up");
     report.snapshot.expect("committed")
 }
 

@@ -25,7 +25,6 @@ pub use stats::{RepoStats, stats};
 use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
 use crate::ops::walk::TreeReader;
@@ -33,6 +32,7 @@ use crate::repo::{
     ChunkReader, HostChoice, Repository, StoredSnapshot, UncertainPaths, without_replaced,
 };
 use crate::store::ObjectKey;
+use crate::task::Cancel;
 use crate::types::{Entry, RelPath, Timestamp};
 
 /// Metadata frames kept while listing.

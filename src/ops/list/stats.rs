@@ -7,8 +7,8 @@ use crate::Error;
 use crate::format::{SnapshotState, SourceKind};
 use crate::index::Index;
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository};
+use crate::task::Task;
 
 /// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,13 +37,9 @@ pub struct RepoStats {
 }
 
 /// Returns the totals of a repository. Reads the runs of the newest snapshots.
-pub fn stats(
-    repo: &Repository,
-    observer: &dyn Observer,
-    cancel: &Cancel,
-) -> Result<RepoStats, Error> {
-    let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
-    crate::ops::sync_until(repo, observer, cancel)?;
+pub fn stats(repo: &Repository, task: Task<'_>) -> Result<RepoStats, Error> {
+    let all = snapshots(repo, &SnapshotFilter::default(), task.observer)?;
+    crate::ops::sync_until(repo, task)?;
     let totals = repo.with_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 
@@ -75,15 +71,16 @@ pub fn stats(
         if let Some(reason) = &source.suspect {
             let subject = format!("source {name} on host {host}");
             let message = format!("its newest capture is suspect: {reason}");
-            observer.problem(&Problem::new(Severity::Note, subject, message));
+            task.observer
+                .problem(&Problem::new(Severity::Note, subject, message));
         }
     }
 
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     for source in latest.values() {
-        cancel.check()?;
+        task.check()?;
         let (files, bytes) = match &source.kind {
-            SourceKind::Tree { runs, .. } => tree_size(&reader, runs, cancel)?,
+            SourceKind::Tree { runs, .. } => tree_size(&reader, runs, task.cancel)?,
             SourceKind::Stream { content, .. } => (1, content.size),
         };
         out.latest_sources += 1;

@@ -9,11 +9,11 @@ use tar::{Builder, EntryType, Header};
 use super::tar_links::TarLinks;
 use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
 use crate::sys::PathError;
+use crate::task::Task;
 use crate::types::{ChunkClass, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
 
 /// Files up to this size are read through the reader's cache of frames, since their neighbours are
@@ -32,20 +32,18 @@ pub(super) fn write_tar(
     walk: &mut TreeReader<'_>,
     top: &Entry,
     out: &mut dyn Write,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<(), Error> {
     let mut archive = TarArchive {
         reader,
-        observer,
-        cancel,
+        task,
         top: &top.path,
         links: TarLinks::default(),
         builder: Builder::new(out),
     };
     archive.add(top)?;
     while let Some(entry) = walk.next_below(&top.path)? {
-        cancel.check()?;
+        task.check()?;
         archive.add(&entry)?;
     }
     archive
@@ -57,8 +55,7 @@ pub(super) fn write_tar(
 
 struct TarArchive<'a, 'o> {
     reader: &'a ChunkReader<'a>,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     top: &'a RelPath,
     links: TarLinks,
     builder: Builder<&'o mut dyn Write>,
@@ -66,7 +63,7 @@ struct TarArchive<'a, 'o> {
 
 impl TarArchive<'_, '_> {
     fn add(&mut self, entry: &Entry) -> Result<(), Error> {
-        self.observer.add(Counter::Entries, 1);
+        self.task.observer.add(Counter::Entries, 1);
         let (kind, meta) = match &entry.node {
             Node::File { meta, .. } => (EntryType::Regular, meta),
             Node::Directory { meta } => (EntryType::Directory, meta),
@@ -178,8 +175,8 @@ impl TarArchive<'_, '_> {
     }
 
     fn leave_out(&self, entry: &Entry, why: &str) -> Result<(), Error> {
-        self.observer.add(Counter::Failed, 1);
-        self.observer.problem(&Problem::new(
+        self.task.observer.add(Counter::Failed, 1);
+        self.task.observer.problem(&Problem::new(
             Severity::Missing,
             Subject::path(&entry.path),
             format!("left out: {why}"),
@@ -225,7 +222,7 @@ impl TarArchive<'_, '_> {
                 .filter(|name| !name.contains('='));
             let Some(name) = name else {
                 let what = "an extended attribute was left out: tar cannot hold its name";
-                self.observer.problem(&Problem::new(
+                self.task.observer.problem(&Problem::new(
                     Severity::Missing,
                     Subject::path(&entry.path),
                     what,
@@ -266,10 +263,12 @@ impl TarArchive<'_, '_> {
                     Extent::List { .. } => continue,
                 };
                 out.write_all(&bytes).map_err(output_error)?;
-                self.observer.add(Counter::BytesRead, bytes.len() as u64);
+                self.task
+                    .observer
+                    .add(Counter::BytesRead, bytes.len() as u64);
             }
         } else {
-            write_content(self.reader, content, &mut out, self.cancel, self.observer)?;
+            write_content(self.reader, content, &mut out, self.task)?;
         }
 
         if out.written != content.size {

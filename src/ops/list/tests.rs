@@ -4,10 +4,10 @@ use std::io::Read;
 
 use super::*;
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
 use crate::repo::HostChoice;
 use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
+use crate::task::{Cancel, Task};
 use crate::types::{
     Content, EntryFlags, ExtendedAttribute, Metadata, Node, SnapshotId, Timestamp, XattrValue,
 };
@@ -118,8 +118,7 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
                 &what,
                 "host",
                 &mut Vec::new(),
-                &observer,
-                &Cancel::new(),
+                Task::new(&observer, &Cancel::new()),
             )
             .expect_err("not there"),
         );
@@ -138,8 +137,7 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
         &what("tree", "a/link"),
         "h",
         &mut Vec::new(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
     assert!(
         error
@@ -176,8 +174,7 @@ fn find_lists_each_snapshot_that_holds_a_path() {
             &repo,
             glob.as_ref(),
             filter,
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
             &mut |item| {
                 out.push((item.snapshot.id, item.entry.path.to_string()));
                 Ok(())
@@ -211,8 +208,7 @@ fn find_lists_each_snapshot_that_holds_a_path() {
             &repo,
             glob.as_ref(),
             filter,
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
             &mut |_| Ok(()),
         )
     };
@@ -258,7 +254,14 @@ fn find_lists_each_snapshot_that_holds_a_path() {
 
 fn bytes_of(repo: &Repository, what: &ListedPath, observer: &Recording) -> Vec<u8> {
     let mut out = Vec::new();
-    cat(repo, what, "host", &mut out, observer, &Cancel::new()).expect("read");
+    cat(
+        repo,
+        what,
+        "host",
+        &mut out,
+        Task::new(observer, &Cancel::new()),
+    )
+    .expect("read");
     out
 }
 
@@ -557,7 +560,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
 fn stats_add_up() {
     let (lab, repo) = sample();
     lab.backup(&repo, b"");
-    let stats = stats(&repo, &Recording::default(), &Cancel::new()).expect("added up");
+    let stats = stats(&repo, Task::new(&Recording::default(), &Cancel::new())).expect("added up");
     assert_eq!((stats.snapshots, stats.checkpoints), (2, 0));
 
     assert_eq!(

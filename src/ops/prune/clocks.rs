@@ -13,6 +13,7 @@ use crate::store::{
     HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectKey, PutMode, Store, StoreOperation,
     list_all,
 };
+use crate::task::Cancel;
 use crate::types::SnapshotId;
 
 fn forget_as(repo: &Repository, id: SnapshotId, host: &str) {
@@ -33,8 +34,7 @@ fn undelete_now(lab: &Lab, id: SnapshotId) -> Result<SnapshotId, Error> {
         &lab.open(),
         &id.to_string(),
         "host",
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     )?;
     Ok(back.id)
 }

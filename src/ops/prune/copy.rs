@@ -108,18 +108,19 @@ impl Pruner<'_> {
             return Ok(Vec::new());
         }
 
-        self.observer.phase(&Phase::Repack);
+        self.task.observer.phase(&Phase::Repack);
         let packs: Vec<&PackUsage> = packs
             .iter()
             .filter_map(|id| survey.live.packs.get(id))
             .collect();
-        self.observer
+        self.task
+            .observer
             .expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
         let begun = Instant::now();
         let mut taken = 0_u64;
         let mut chunks = 0;
         for pack in packs {
-            self.cancel.check()?;
+            self.task.check()?;
             lease.check()?;
             let bytes = pack.live_bytes();
 
@@ -150,7 +151,7 @@ impl Pruner<'_> {
                     let what = format!(
                         "{err}; it is kept unchanged, 'icecore verify --read-data' lists the affected files"
                     );
-                    self.observer.problem(&Problem::new(
+                    self.task.observer.problem(&Problem::new(
                         Severity::Damage,
                         ObjectKey::Pack(pack.row.id),
                         what,
@@ -159,7 +160,7 @@ impl Pruner<'_> {
                 Err(err) => return Err(err),
             }
 
-            self.observer.add(Counter::Done, bytes);
+            self.task.observer.add(Counter::Done, bytes);
             if chunks >= SEGMENT_CHUNKS {
                 let body = SegmentBody {
                     packs: copier.finish()?,
@@ -186,7 +187,7 @@ impl Pruner<'_> {
         let info = self.repo.read_directory(&id, pack.row.size)?;
         let mut found = 0_u64;
         for (number, frame) in (0_u32..).zip(&info.frames) {
-            self.cancel.check()?;
+            self.task.check()?;
 
             // Find the chunks of this frame whose copy here is the one that counts.
             let ids: Vec<ChunkId> = frame.chunks.iter().map(|chunk| chunk.id).collect();

@@ -8,6 +8,7 @@ use crate::observe::Counters;
 use crate::ops::testing::{Lab, commit, noise, tree_kind, write, write_runs};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, Store, list_all};
+use crate::task::Cancel;
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Opens another client of the same repository, with a separate cache.
@@ -96,8 +97,7 @@ fn i1_two_prunes_merge_the_same_segments() {
         let mut run = Pruner {
             repo,
             options: &options,
-            observer: &observer,
-            cancel: &cancel,
+            task: Task::new(&observer, &cancel),
             times,
             lease: Some(lease),
             marked: false,
@@ -390,8 +390,12 @@ fn a_rogue_condemns_and_drops_everything() {
     for now in [false, true] {
         lab.store.clock().advance(2 * DAY);
         let options = PruneOptions { now, ..options() };
-        let err =
-            prune(&repo, &options, &Counters::default(), &Cancel::new()).expect_err("refused");
+        let err = prune(
+            &repo,
+            &options,
+            Task::new(&Counters::default(), &Cancel::new()),
+        )
+        .expect_err("refused");
         assert!(matches!(err, Error::Unresolved { .. }), "{err}");
     }
     assert_eq!(packs(&*lab.store), all);

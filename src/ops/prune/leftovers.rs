@@ -37,7 +37,8 @@ impl Pruner<'_> {
         for meta in needed {
             let what = "it was dropped, and holds data that a snapshot in quarantine lacks: 'icecore repair packs', then \
                         'icecore repair snapshots', restore it";
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Note, meta.key, what));
         }
         Ok(spent)

@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use super::roots::RootSnapshots;
 use crate::Error;
 use crate::index::{ChunkLocation, Index, PackRow, PackState};
-use crate::ops::Cancel;
 use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository};
+use crate::task::Cancel;
 use crate::types::{ChunkId, PackId, Timestamp};
 
 /// Maximum number of missing objects and chunks that are reported by name.

@@ -42,10 +42,10 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::observe::Observer;
-use crate::ops::Cancel;
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};
+use crate::task::Task;
 use crate::types::Timestamp;
 use plan::PrunePlan;
 use survey::RepoSurvey;
@@ -62,8 +62,7 @@ use survey::RepoSurvey;
 pub fn prune(
     repo: &Repository,
     options: &PruneOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<PruneReport, Error> {
     let times = repo.lease_times();
     let shortest = shortest_grace(&times);
@@ -85,8 +84,7 @@ pub fn prune(
     let mut run = Pruner {
         repo,
         options,
-        observer,
-        cancel,
+        task,
         times,
         lease: None,
         marked: false,
@@ -141,8 +139,7 @@ fn shortest_grace(times: &LeaseTimes) -> Duration {
 struct Pruner<'a> {
     repo: &'a Repository,
     options: &'a PruneOptions,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     times: LeaseTimes,
     /// `None` in a dry run on a store that takes no lease.
     lease: Option<&'a Lease>,

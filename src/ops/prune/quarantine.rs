@@ -128,7 +128,7 @@ impl Pruner<'_> {
         };
 
         for meta in aside {
-            self.cancel.check()?;
+            self.task.check()?;
             if spent.contains(&meta.key) {
                 lease.check()?;
                 self.delete(&meta)?;
@@ -200,7 +200,7 @@ impl Pruner<'_> {
 
         let mut spent = Vec::new();
         for (id, meta) in packs {
-            self.cancel.check()?;
+            self.task.check()?;
             let Some(mut infos) = self.own_directory(&id, meta)? else {
                 continue;
             };

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::age::StoreAges;
 use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
-use crate::ops::Cancel;
 use crate::ops::reach::UnreadableReason;
 use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
+use crate::task::Cancel;
 use crate::types::{SnapshotId, Timestamp};
 
 /// A checkpoint is given up if its backup was not continued for this long: 7 days.

@@ -98,7 +98,7 @@ impl Pruner<'_> {
             };
             let heir = SegmentCover::new(&heir);
             for old in olds {
-                self.cancel.check()?;
+                self.task.check()?;
                 let Some(body) = self.segment(&old)? else {
                     continue;
                 };
@@ -107,7 +107,7 @@ impl Pruner<'_> {
                     self.report.segments_deleted += u64::from(self.delete(&listed[&old])?);
                 } else {
                     let what = "the segment that supersedes it has different content; it is kept";
-                    self.observer.problem(&Problem::new(
+                    self.task.observer.problem(&Problem::new(
                         Severity::Note,
                         ObjectKey::Segment(old),
                         what,
@@ -149,7 +149,7 @@ impl Pruner<'_> {
         let mut count = 0;
         let mut bytes = 0;
         for id in chosen {
-            self.cancel.check()?;
+            self.task.check()?;
             let Some(body) = self.segment(&id)? else {
                 continue;
             };

@@ -52,14 +52,14 @@ impl Pruner<'_> {
     /// [`Error::Unresolved`] if a root needs data that no held pack has: nothing may be deleted
     /// then.
     pub(super) fn survey(&mut self) -> Result<RepoSurvey, Error> {
-        self.observer.phase(&Phase::Mark);
+        self.task.observer.phase(&Phase::Mark);
         let now = self.store_time()?;
         let leases = self.leases_of_others(now)?;
         let immediate = self.options.now && leases.is_empty();
         let grace = if immediate { None } else { Some(self.grace()) };
 
-        let roots = RootSnapshots::list(self.repo, &leases, now, grace, self.cancel)?;
-        sync(self.repo, self.observer)?;
+        let roots = RootSnapshots::list(self.repo, &leases, now, grace, self.task.cancel)?;
+        sync(self.repo, self.task.observer)?;
 
         // The times of the segments are those of the marks in them.
         let mut segments = BTreeMap::new();
@@ -116,7 +116,7 @@ impl Pruner<'_> {
             let generation = self.repo.index().generation();
             let (packs, leftovers) = self.packs(listed)?;
             let reader = ChunkReader::new(self.repo, FRAME_CACHE_BYTES);
-            let mut live = LiveChunks::find(&reader, roots, packs, self.cancel)?;
+            let mut live = LiveChunks::find(&reader, roots, packs, self.task.cancel)?;
             if live.unresolved > 0 && !made_sure {
                 made_sure = true;
                 self.repo.confirm_misses()?;
@@ -126,7 +126,7 @@ impl Pruner<'_> {
                 continue;
             }
 
-            refuse_unresolved(&live, roots, self.observer)?;
+            refuse_unresolved(&live, roots, self.task.observer)?;
             // Another writer may be about to publish these packs, so the next mark judges them.
             for id in adopted {
                 if let Some(pack) = live.packs.get_mut(id) {
@@ -191,7 +191,7 @@ impl Pruner<'_> {
                 continue;
             }
 
-            self.cancel.check()?;
+            self.task.check()?;
             match self.repo.read_directory(&id, meta.size) {
                 Ok(info) => {
                     chunks += info.chunk_count();
@@ -201,7 +201,8 @@ impl Pruner<'_> {
                 }
                 Err(RepoError::Store(StoreError::NotFound { .. })) => {}
                 Err(err) if err.is_unavailable() => {
-                    self.observer
+                    self.task
+                        .observer
                         .problem(&Problem::new(Severity::Damage, &meta.key, err));
                 }
                 Err(err) => return Err(err.into()),

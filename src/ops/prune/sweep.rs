@@ -35,7 +35,7 @@ const SURVEYS_MAX: usize = 3;
 impl Pruner<'_> {
     /// Drops and deletes packs and spent snapshots; reports which packs wait and why.
     pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut RepoSurvey) -> Result<(), Error> {
-        self.observer.phase(&Phase::Sweep);
+        self.task.observer.phase(&Phase::Sweep);
         let dropped = self.judged_again(survey)?;
 
         self.witness(lease, survey)?;
@@ -57,11 +57,12 @@ impl Pruner<'_> {
         }
 
         let leftovers = self.spent_leftovers(survey)?;
-        self.observer
+        self.task
+            .observer
             .expect((dropped.len() + leftovers.len()) as u64, false);
 
         for id in dropped {
-            self.cancel.check()?;
+            self.task.check()?;
             lease.check()?;
             if let Some(pack) = survey.live.packs.remove(&id) {
                 self.report.dropped.add(pack.row.size);
@@ -69,7 +70,7 @@ impl Pruner<'_> {
             }
         }
         for meta in leftovers {
-            self.cancel.check()?;
+            self.task.check()?;
             lease.check()?;
             if let ObjectKey::Pack(id) = meta.key {
                 self.delete_pack(&id, meta.size)?;
@@ -178,7 +179,8 @@ impl Pruner<'_> {
                 Err(err) if err.is_unavailable() => {
                     let what = format!("{err}; the packs that it condemns are kept");
                     let subject = ObjectKey::Segment(summary.segment);
-                    self.observer
+                    self.task
+                        .observer
                         .problem(&Problem::new(Severity::Damage, subject, what));
                 }
                 Err(err) => return Err(err.into()),
@@ -317,8 +319,8 @@ impl Pruner<'_> {
             modified: Default::default(),
         })?;
 
-        self.observer.add(Counter::Done, 1);
-        self.observer.add(Counter::Packs, 1);
+        self.task.observer.add(Counter::Done, 1);
+        self.task.observer.add(Counter::Packs, 1);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::store::{
     PutMode, SharedStore, Store, StoreOperation, list_all,
 };
 use crate::target::OwnerPolicy;
+use crate::task::Cancel;
 use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
 
 pub(super) const HOUR: i64 = 3600;
@@ -26,7 +27,12 @@ pub(super) fn options() -> PruneOptions {
 }
 
 pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
-    prune(repo, options, &Counters::default(), &Cancel::new()).expect("pruned")
+    prune(
+        repo,
+        options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("pruned")
 }
 
 /// Forgets a snapshot in the same steps as `forget`.
@@ -49,7 +55,12 @@ pub(super) fn assert_sound(repo: &Repository) {
         read_data: true,
         ..VerifyOptions::default()
     };
-    let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        repo,
+        &options,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert_eq!((report.findings, report.affected), (vec![], vec![]));
 }
 
@@ -71,8 +82,7 @@ pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u
         &what,
         target,
         &options,
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     );
     assert!(report.expect("restored").is_complete());
     read_files(&directory.path().join("t"))
@@ -205,7 +215,11 @@ fn a_prune_that_dies_at_any_write_loses_nothing() {
             }
 
             faulty.die_after_writes(writes);
-            let result = prune(&repo, &prune_options, &Counters::default(), &Cancel::new());
+            let result = prune(
+                &repo,
+                &prune_options,
+                Task::new(&Counters::default(), &Cancel::new()),
+            );
             let has_died = faulty.is_dead();
             drop(repo);
             let repo = lab.open();
@@ -260,7 +274,7 @@ fn nothing_is_deleted_while_a_snapshot_lacks_data() {
         now: true,
         ..options()
     };
-    let err = prune(&repo, &now, &observer, &Cancel::new()).expect_err("refused");
+    let err = prune(&repo, &now, Task::new(&observer, &Cancel::new())).expect_err("refused");
     assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
     assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
     assert!(!observer.problems().is_empty());
@@ -320,7 +334,12 @@ fn a_dry_run_writes_nothing_and_reports_the_same_as_a_run() {
         dry,
         "the same on a store that cannot be written"
     );
-    let err = prune(&reading, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    let err = prune(
+        &reading,
+        &now,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect_err("refused");
     assert!(err.to_string().contains("read-only"), "{err}");
 
     let real = run(&repo, &now);
@@ -427,7 +446,12 @@ fn a_short_grace_and_a_store_that_lags_are_refused() {
         grace: Duration::from_secs(3600),
         ..options()
     };
-    let err = prune(&repo, &short, &Counters::default(), &Cancel::new()).expect_err("too short");
+    let err = prune(
+        &repo,
+        &short,
+        Task::new(&Counters::default(), &Cancel::new()),
+    )
+    .expect_err("too short");
     assert_eq!(err.kind(), ErrorKind::Usage);
     run(&repo, &PruneOptions { now: true, ..short });
 }
@@ -556,7 +580,8 @@ fn an_unreadable_snapshot_stops_a_prune_unless_set_aside() {
         .damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
     let caches = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
-    let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    let err =
+        prune(&repo, &now, Task::new(&Counters::default(), &Cancel::new())).expect_err("refused");
     assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
 }
 
@@ -772,7 +797,7 @@ fn packs_that_a_damaged_segment_condemns_are_kept() {
     lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
     lab.store.clock().advance(3 * DAY);
     let problems = Recording::default();
-    let report = prune(&repo, &options(), &problems, &Cancel::new()).expect("pruned");
+    let report = prune(&repo, &options(), Task::new(&problems, &Cancel::new())).expect("pruned");
     assert_eq!(report.dropped.packs, 0, "{report:?}");
     assert!(
         problems

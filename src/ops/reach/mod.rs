@@ -13,8 +13,8 @@ use crate::format::{
     PageRef, RunRef, RunTree, SourceKind, decode_list_node, decode_node, decode_page, decode_root,
 };
 use crate::index::{ChunkLocation, Index};
-use crate::ops::Cancel;
 use crate::repo::{ChunkReader, RepoError};
+use crate::task::Cancel;
 use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.

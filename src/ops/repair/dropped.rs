@@ -17,11 +17,11 @@ use crate::Error;
 use crate::format::Snapshot;
 use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Phase, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::packs::stat_pack;
 use crate::ops::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
+use crate::task::{Cancel, Task};
 use crate::types::{ChunkId, PackId};
 
 /// Missing chunks that one walk collects: 12 MiB. The next walk finds the rest.
@@ -50,9 +50,9 @@ impl PackRepair<'_> {
         if self.packs.dropped.is_empty() {
             return Ok(());
         }
-        self.observer.phase(&Phase::Structure);
+        self.task.observer.phase(&Phase::Structure);
         self.repo.confirm_misses()?;
-        let roots = roots(self.repo, self.cancel)?;
+        let roots = roots(self.repo, self.task.cancel)?;
         let mut settled = self.repo.with_index(Index::lost)?;
         let mut stored = 0;
 
@@ -74,8 +74,7 @@ impl PackRepair<'_> {
                 &self.packs,
                 &[],
                 wanted,
-                self.observer,
-                self.cancel,
+                Task::new(self.task.observer, self.task.cancel),
             )?;
             stored += saved.chunks;
             self.report.saved_chunks += saved.chunks;
@@ -97,8 +96,11 @@ impl PackRepair<'_> {
                 "chunks that snapshots need were only in dropped packs, as after a merge of two copies of the \
                  repository: {stored} stored again"
             );
-            self.observer
-                .problem(&Problem::new(Severity::Note, ObjectDir::Packs.name(), what));
+            self.task.observer.problem(&Problem::new(
+                Severity::Note,
+                ObjectDir::Packs.name(),
+                what,
+            ));
         }
         Ok(())
     }
@@ -129,7 +131,7 @@ impl PackRepair<'_> {
             newer.insert(*id, is_there);
             Ok(is_there)
         };
-        missing(self.repo, roots, settled, &mut is_good, self.cancel)
+        missing(self.repo, roots, settled, &mut is_good, self.task.cancel)
     }
 }
 

@@ -32,7 +32,7 @@ impl PackRepair<'_> {
     pub(super) fn heal(&mut self, bad: Vec<BadPack>) -> Result<Vec<BadPack>, Error> {
         let mut rest = Vec::new();
         for bad in bad {
-            self.cancel.check()?;
+            self.task.cancel.check()?;
             // A pack that an earlier repair condemned stays condemned: states only move forward.
             let is_settled = bad.row.state == PackState::Condemned && bad.size == 0;
             let intact = if is_settled {
@@ -73,7 +73,9 @@ impl PackRepair<'_> {
                 is_in_quarantine: false,
             })),
             Err(err) if err.is_unavailable() => {
-                self.observer.detail("not healed", &Subject::from(&err));
+                self.task
+                    .observer
+                    .detail("not healed", &Subject::from(&err));
                 Ok(None)
             }
             Err(err) => Err(err.into()),
@@ -91,7 +93,7 @@ impl PackRepair<'_> {
         let mut hasher = ObjectHasher::default();
         let mut at = 0;
         while at < size {
-            self.cancel.check()?;
+            self.task.cancel.check()?;
             let mut piece = vec![0; (size - at).min(1 << 20) as usize];
             match self
                 .repo
@@ -120,7 +122,8 @@ impl PackRepair<'_> {
         }
         self.packs.listed.insert(id, size);
         let what = format!("{}; it is intact again", bad.what);
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
         self.report.damaged.push(DamagedPack {
             id,
@@ -156,7 +159,7 @@ impl PackRepair<'_> {
         let mut spool = intact.spool;
         if !intact.is_in_quarantine {
             let can_rename = store.properties().rename;
-            if can_rename && set_aside(repo, &place, &aside, self.cancel)? == SetAside::Done {
+            if can_rename && set_aside(repo, &place, &aside, self.task.cancel)? == SetAside::Done {
                 put(spool)?;
                 return remove(repo, &aside);
             }
@@ -200,7 +203,7 @@ impl PackRepair<'_> {
                 continue;
             }
 
-            self.cancel.check()?;
+            self.task.cancel.check()?;
             if let Some(lease) = self.lease {
                 lease.check()?;
                 match self.repo.write_parity(&row.id, row.size, percent) {
@@ -208,7 +211,7 @@ impl PackRepair<'_> {
                     // This repair has not read the pack, and the pack is damaged. A repair that
                     // reads it repairs it.
                     Err(err) if err.is_unavailable() => {
-                        self.observer.problem(&Problem::new(
+                        self.task.observer.problem(&Problem::new(
                             Severity::Damage,
                             ObjectKey::Pack(row.id),
                             err,

@@ -21,9 +21,9 @@ pub use snapshots::{RepairSnapshotsOptions, ReplacedSnapshot, SnapshotsReport, r
 use crate::Error;
 use crate::format::{LeaseKind, ObjectKind, SEGMENT_BYTES_MAX};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::Cancel;
 use crate::repo::{Lease, PackVerdict, RebuiltIndex, RepoError, Repository};
 use crate::store::ObjectKey;
+use crate::task::{Cancel, Task};
 use crate::types::SegmentId;
 use quarantine::{SetAside, set_aside};
 
@@ -36,18 +36,13 @@ use quarantine::{SetAside, set_aside};
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled.
-pub fn repair_index(
-    repo: &Repository,
-    host: &str,
-    observer: &dyn Observer,
-    cancel: &Cancel,
-) -> Result<RebuiltIndex, Error> {
+pub fn repair_index(repo: &Repository, host: &str, task: Task<'_>) -> Result<RebuiltIndex, Error> {
     repo.check_writable()?;
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
 
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
     let mut go_on = || {
-        if cancel.is_cancelled() {
+        if task.cancel.is_cancelled() {
             Err(RepoError::Stopped)
         } else {
             Ok(())
@@ -57,8 +52,8 @@ pub fn repair_index(
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
     };
-    report_unreadable(&rebuilt, observer);
-    set_segments_aside(repo, &lease, &rebuilt, observer, cancel)?;
+    report_unreadable(&rebuilt, task.observer);
+    set_segments_aside(repo, &lease, &rebuilt, task)?;
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();
     Ok(rebuilt)
@@ -72,8 +67,7 @@ fn set_segments_aside(
     repo: &Repository,
     lease: &Lease,
     rebuilt: &RebuiltIndex,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<(), Error> {
     for (id, _) in &rebuilt.damaged_segments {
         let key = ObjectKey::Segment(*id);
@@ -84,8 +78,8 @@ fn set_segments_aside(
         };
         lease.check()?;
         let to = ObjectKey::QuarantinedSegment(hash.map_or(*id, SegmentId::from));
-        if set_aside(repo, &key, &to, cancel)? == SetAside::Done {
-            observer.problem(&Problem::new(
+        if set_aside(repo, &key, &to, task.cancel)? == SetAside::Done {
+            task.observer.problem(&Problem::new(
                 Severity::Note,
                 key,
                 format!("it was set aside as {to}"),

@@ -24,12 +24,13 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::memory;
 use crate::ops::packs::stat_pack;
 use crate::ops::verify::{check_all, digest};
 use crate::ops::walk::reading_lease;
-use crate::ops::{Cancel, memory};
 use crate::repo::{Lease, RebuiltIndex, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
+use crate::task::Task;
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
 /// Damaged packs are processed in batches of about this many chunks, so that their ids fit in
@@ -174,8 +175,7 @@ pub(super) struct BadPack {
 pub fn repair_packs(
     repo: &Repository,
     options: &RepairPacksOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<PacksReport, Error> {
     let lease = if options.dry_run {
         None
@@ -201,8 +201,7 @@ pub fn repair_packs(
         packs: PackListing::default(),
         listed_again: false,
         report: PacksReport::default(),
-        observer,
-        cancel,
+        task,
     };
     repair.run(options)?;
 
@@ -223,15 +222,14 @@ pub(super) struct PackRepair<'a> {
     /// True after `packs/` was listed again because a pack was missing from the first listing.
     listed_again: bool,
     pub report: PacksReport,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
 }
 
 impl PackRepair<'_> {
     fn run(&mut self, options: &RepairPacksOptions) -> Result<(), Error> {
-        self.observer.phase(&Phase::Index);
+        self.task.observer.phase(&Phase::Index);
         self.adopt()?;
-        self.observer.phase(&Phase::Structure);
+        self.task.observer.phase(&Phase::Structure);
         self.list()?;
 
         let bad = self.find(options)?;
@@ -267,10 +265,10 @@ impl PackRepair<'_> {
     /// Updates the index, orphan packs included.
     fn adopt(&mut self) -> Result<(), Error> {
         let Some(lease) = self.lease else {
-            return crate::ops::sync(self.repo, self.observer);
+            return crate::ops::sync(self.repo, self.task.observer);
         };
         let go_on = || {
-            if self.cancel.is_cancelled() {
+            if self.task.cancel.is_cancelled() {
                 Err(RepoError::Stopped)
             } else {
                 Ok(())
@@ -282,7 +280,7 @@ impl PackRepair<'_> {
             other => other?,
         };
 
-        super::report_unreadable(&adopted, self.observer);
+        super::report_unreadable(&adopted, self.task.observer);
         let RebuiltIndex {
             packs,
             unreadable,
@@ -296,7 +294,7 @@ impl PackRepair<'_> {
             lease.check()?;
             // A pack is written atomically and with its directory, so this object is not the
             // beginning of a pack.
-            if set_foreign_aside(self.repo, id, self.cancel)? == SetAside::Done {
+            if set_foreign_aside(self.repo, id, self.task.cancel)? == SetAside::Done {
                 self.report.damaged.push(DamagedPack {
                     id,
                     what,
@@ -325,7 +323,7 @@ impl PackRepair<'_> {
         for BadPack { row, what, .. } in unreadable {
             let message =
                 format!("cannot be read now, like many others, and was left unchanged: {what}");
-            self.observer.problem(&Problem::new(
+            self.task.observer.problem(&Problem::new(
                 Severity::Damage,
                 ObjectKey::Pack(row.id),
                 message,
@@ -394,7 +392,7 @@ impl PackRepair<'_> {
         let mut plan = Vec::new();
 
         for row in held {
-            self.cancel.check()?;
+            self.task.check()?;
             let Some(size) = self.size_of(&row)? else {
                 // A missing condemned pack was processed by an earlier repair. It is included
                 // because segments may list chunks of it that the earlier repair did not know.
@@ -428,7 +426,7 @@ impl PackRepair<'_> {
         }
 
         if !plan.is_empty() {
-            self.observer.phase(&Phase::Data);
+            self.task.observer.phase(&Phase::Data);
             bad.extend(self.read(plan, options)?);
         }
         bad.sort_by_key(|bad| bad.row.id);
@@ -467,15 +465,7 @@ impl PackRepair<'_> {
         let workers = memory::plan(options.memory, threads).workers;
 
         let digests = self.digests()?;
-        let checks = check_all(
-            self.repo,
-            &plan,
-            &digests,
-            None,
-            workers,
-            self.observer,
-            self.cancel,
-        )?;
+        let checks = check_all(self.repo, &plan, &digests, None, workers, self.task)?;
         self.report.packs_read = checks.len() as u64;
 
         let rows: HashMap<PackId, (PackRow, u64)> =
@@ -503,7 +493,7 @@ impl PackRepair<'_> {
     fn digests(&self) -> Result<HashMap<PackId, [u8; 32]>, Error> {
         let mut digests = HashMap::new();
         for id in self.repo.listed_segments()? {
-            self.cancel.check()?;
+            self.task.check()?;
             match self.repo.read_segment(&id) {
                 Ok(body) => body.packs.iter().for_each(|pack| {
                     digests.entry(pack.id).or_insert_with(|| digest(pack));
@@ -518,15 +508,7 @@ impl PackRepair<'_> {
     /// Searches for chunks that earlier repairs recorded as lost: they may have come back.
     fn search_for_lost(&mut self) -> Result<(), Error> {
         let lost = self.repo.with_index(Index::lost)?;
-        let found = salvage(
-            self.repo,
-            self.lease,
-            &self.packs,
-            &[],
-            lost,
-            self.observer,
-            self.cancel,
-        )?;
+        let found = salvage(self.repo, self.lease, &self.packs, &[], lost, self.task)?;
         self.report.saved_chunks += found.chunks;
         self.report.saved_bytes += found.bytes;
         self.relist(found.packed.packs)
@@ -591,15 +573,7 @@ impl PackRepair<'_> {
 
         let repo = self.repo;
         let lease = self.lease;
-        let saved = salvage(
-            repo,
-            lease,
-            &self.packs,
-            &holders,
-            wanted,
-            self.observer,
-            self.cancel,
-        )?;
+        let saved = salvage(repo, lease, &self.packs, &holders, wanted, self.task)?;
         self.relist(saved.packed.packs)?;
         self.report.saved_chunks += saved.chunks;
         self.report.saved_bytes += saved.bytes;
@@ -674,7 +648,7 @@ impl PackRepair<'_> {
             ""
         };
         let message = format!("{now}{}; {rest}", bad.what);
-        self.observer.problem(&Problem::new(
+        self.task.observer.problem(&Problem::new(
             severity,
             ObjectKey::Pack(bad.row.id),
             message,
@@ -707,7 +681,7 @@ impl PackRepair<'_> {
 
         let from = ObjectKey::Pack(bad.row.id);
         let to = ObjectKey::QuarantinedPack(bad.row.id);
-        let what = match set_aside(self.repo, &from, &to, self.cancel)? {
+        let what = match set_aside(self.repo, &from, &to, self.task.cancel)? {
             SetAside::Done => None,
             SetAside::Taken => Some(format!("{to} already exists with different content")),
             SetAside::Unreadable => {
@@ -717,7 +691,8 @@ impl PackRepair<'_> {
 
         if let Some(what) = what {
             let what = format!("it was left in place: {what}");
-            self.observer
+            self.task
+                .observer
                 .problem(&Problem::new(Severity::Note, from, what));
         }
 

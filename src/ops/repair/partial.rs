@@ -14,7 +14,6 @@ use super::lost::LostList;
 use crate::Error;
 use crate::format::{RunRef, decode_list_node};
 use crate::index::PackState;
-use crate::ops::Cancel;
 use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
 use crate::ops::verify::AffectedVisitor;
 use crate::ops::walk::TreeReader;
@@ -22,6 +21,7 @@ use crate::repo::{
     ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, RunWriter, UncertainPaths,
 };
 use crate::store::ObjectKey;
+use crate::task::Cancel;
 use crate::types::{
     ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath,
     XattrValue,

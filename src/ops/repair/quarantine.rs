@@ -4,9 +4,9 @@
 
 use crate::Error;
 use crate::chunk::ObjectHasher;
-use crate::ops::Cancel;
 use crate::repo::{RepoError, Repository};
 use crate::store::{ObjectBody, ObjectKey, PutMode, StoreError};
+use crate::task::Cancel;
 use crate::types::{ObjectHash, PackId};
 
 /// Size of the pieces in which objects are copied: 1 MiB.

@@ -7,12 +7,12 @@ use super::packs::PackListing;
 use crate::Error;
 use crate::index::{ChunkLocation, FrameRow, PackState};
 use crate::observe::Observer;
-use crate::ops::Cancel;
 use crate::repo::{
     Claims, FrameWriter, Lease, PackHead, PackedSource, Packer, PackerOptions, RepoError,
     Repository,
 };
 use crate::store::ObjectKey;
+use crate::task::{Cancel, Task};
 use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId, PackInfo};
 
 /// Results of one salvage.
@@ -87,8 +87,7 @@ pub(super) fn salvage(
     packs: &PackListing,
     damaged: &[PackHolder],
     wanted: BTreeSet<ChunkId>,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<SalvagedChunks, Error> {
     if wanted.is_empty() {
         return Ok(SalvagedChunks::default());
@@ -102,7 +101,7 @@ pub(super) fn salvage(
     };
 
     std::thread::scope(|scope| {
-        let packer = Packer::start(scope, repo, lease, &claims, options, observer)?;
+        let packer = Packer::start(scope, repo, lease, &claims, options, task.observer)?;
         let writers = [
             packer.writer(ChunkClass::Data),
             packer.writer(ChunkClass::Metadata),
@@ -117,7 +116,7 @@ pub(super) fn salvage(
             packs,
             writers,
             out,
-            cancel,
+            cancel: task.cancel,
         };
         let read = work
             .run(damaged)

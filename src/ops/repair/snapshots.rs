@@ -20,15 +20,16 @@ use crate::format::{
 use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::backup::ChunkWriters;
+use crate::ops::memory;
 use crate::ops::packs::ListedPacks;
 use crate::ops::verify::{AffectedVisitor, FoundDamage, suspects};
 use crate::ops::walk::reading_lease;
-use crate::ops::{Cancel, memory};
 use crate::repo::{
     ChunkReader, Claims, Lease, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
     open_object, stored_limit,
 };
 use crate::store::{ObjectDir, ObjectKey, list_all};
+use crate::task::Task;
 use crate::types::{ByteSize, ChunkClass, PrefixMatch, RelPath, SnapshotId};
 
 /// Options of [`repair_snapshots`].
@@ -109,8 +110,7 @@ impl SnapshotsReport {
 pub fn repair_snapshots(
     repo: &Repository,
     options: &RepairSnapshotsOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<SnapshotsReport, Error> {
     let lease = if options.dry_run {
         reading_lease(repo, LeaseKind::Repair, &options.host)?
@@ -123,7 +123,7 @@ pub fn repair_snapshots(
             repo.lease_times(),
         )?)
     };
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
 
     let plan = memory::plan(options.memory, 1);
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
@@ -135,8 +135,7 @@ pub fn repair_snapshots(
         lease: lease.as_ref(),
         reader: &reader,
         sorter_bytes: plan.sorter_bytes,
-        observer,
-        cancel,
+        task,
         report,
     };
 
@@ -156,8 +155,7 @@ pub(super) struct SnapshotRepair<'a> {
     pub lease: Option<&'a Lease>,
     reader: &'a ChunkReader<'a>,
     sorter_bytes: usize,
-    pub observer: &'a dyn Observer,
-    pub cancel: &'a Cancel,
+    pub task: Task<'a>,
     pub report: SnapshotsReport,
 }
 
@@ -166,8 +164,8 @@ impl SnapshotRepair<'_> {
         self.set_unreadable_aside()?;
         let mut listed = self.list()?;
 
-        crate::ops::sync_until(self.repo, self.observer, self.cancel)?;
-        self.observer.phase(&Phase::Structure);
+        crate::ops::sync_until(self.repo, self.task)?;
+        self.task.observer.phase(&Phase::Structure);
         self.end_what_was_begun(&mut listed)?;
         self.heal(&mut listed)?;
 
@@ -177,7 +175,7 @@ impl SnapshotRepair<'_> {
         }
         self.report.looked_at = listed.len() as u64;
 
-        let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.cancel)?;
+        let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.task.cancel)?;
         if damage.any_missing() {
             let why = "packs are missing: run 'icecore repair packs' first, which records the lost chunks";
             return Err(RepoError::Refused { why: why.into() }.into());
@@ -187,7 +185,7 @@ impl SnapshotRepair<'_> {
 
         let mut runs = MendedRuns::new();
         for found in listed.iter().filter(|found| ids.contains(&found.id)) {
-            self.cancel.check()?;
+            self.task.check()?;
             self.replace(found, &damage, &mut runs)?;
         }
         Ok(())
@@ -217,7 +215,7 @@ impl SnapshotRepair<'_> {
 
         let lost = self.repo.with_index(Index::lost)?;
         let mut is_held = |copy: &ChunkLocation| Ok(copy.state != PackState::Dropped);
-        if missing(self.repo, &roots, &lost, &mut is_held, self.cancel)?.is_empty() {
+        if missing(self.repo, &roots, &lost, &mut is_held, self.task.cancel)?.is_empty() {
             return Ok(());
         }
         let why = format!(
@@ -272,7 +270,8 @@ impl SnapshotRepair<'_> {
     fn quarantine(&self, id: &SnapshotId) -> Result<(), Error> {
         let from = ObjectKey::Snapshot(*id);
         let to = ObjectKey::QuarantinedSnapshot(*id);
-        if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done
+        if !self.options.dry_run
+            && set_aside(self.repo, &from, &to, self.task.cancel)? != SetAside::Done
         {
             return Err(RepoError::damaged(to, "it already exists with different content").into());
         }
@@ -294,7 +293,7 @@ impl SnapshotRepair<'_> {
             return Ok(());
         }
 
-        let (bad, _) = suspects(self.reader, aside.clone(), true, self.cancel)?;
+        let (bad, _) = suspects(self.reader, aside.clone(), true, self.task.cancel)?;
         let bad: BTreeSet<SnapshotId> = bad.into_iter().map(|(id, _)| id).collect();
         aside.retain(|found| !bad.contains(&found.id));
         // The snapshot that lacks least comes first.
@@ -412,7 +411,7 @@ impl SnapshotRepair<'_> {
             0 => "all of its data is available again".to_owned(),
             lost => format!("{lost} of its paths lack data, fewer than before"),
         };
-        self.observer.problem(&Problem::new(
+        self.task.observer.problem(&Problem::new(
             Severity::Note,
             ObjectKey::Snapshot(partial.id),
             what,
@@ -464,7 +463,7 @@ impl SnapshotRepair<'_> {
                 let what = format!(
                     "{err}; the snapshot was left unchanged: run this again once that is readable"
                 );
-                self.observer.problem(&Problem::new(
+                self.task.observer.problem(&Problem::new(
                     Severity::Damage,
                     ObjectKey::Snapshot(found.id),
                     what,
@@ -492,7 +491,7 @@ impl SnapshotRepair<'_> {
         };
 
         let what = format!("{count} of its paths lack data; the original is in quarantine");
-        self.observer.problem(&Problem::new(
+        self.task.observer.problem(&Problem::new(
             Severity::Damage,
             ObjectKey::Snapshot(found.id),
             what,
@@ -521,7 +520,14 @@ impl SnapshotRepair<'_> {
         };
 
         std::thread::scope(|scope| {
-            let packer = Packer::start(scope, self.repo, lease, &claims, options, self.observer)?;
+            let packer = Packer::start(
+                scope,
+                self.repo,
+                lease,
+                &claims,
+                options,
+                self.task.observer,
+            )?;
             let mut mender = RunMender {
                 reader: self.reader,
                 judge: AffectedVisitor::new(self.reader, damage),
@@ -533,7 +539,7 @@ impl SnapshotRepair<'_> {
                 lost: LostList::after(found.snapshot.lost.as_ref()),
                 scratch: &self.repo.scratch_dir(),
                 sorter_bytes: self.sorter_bytes,
-                cancel: self.cancel,
+                cancel: self.task.cancel,
             };
 
             let mended = mend_sources(&mut mender, &found.snapshot);

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use crate::format::SourceKind;
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::repair::{
@@ -26,6 +25,7 @@ use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret, StoredSnapshot};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
+use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, PackId, SnapshotId};
 
 /// A repository with a snapshot of small and large files and of a stream with list nodes.
@@ -58,7 +58,12 @@ fn check(lab: &Lab) -> VerifyReport {
         memory: ByteSize(96 << 20),
         ..VerifyOptions::default()
     };
-    verify(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("verified")
+    verify(
+        &lab.open(),
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("verified")
 }
 
 fn assert_clean(lab: &Lab) {
@@ -81,8 +86,7 @@ fn repair(repo: &Repository) -> Result<PacksReport, crate::Error> {
     repair_packs(
         repo,
         &packs_options(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
 }
 
@@ -114,7 +118,13 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
         if let Some(content) = entry.content() {
             let mut bytes = Vec::new();
             let observer = Recording::default();
-            write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).expect("read");
+            write_content(
+                &reader,
+                content,
+                &mut bytes,
+                Task::new(&observer, &Cancel::new()),
+            )
+            .expect("read");
             out.insert(entry.path.to_string(), bytes);
         }
     }
@@ -154,8 +164,7 @@ fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate
         &reader,
         content,
         &mut out,
-        &Cancel::new(),
-        &Recording::default(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )?;
     Ok(out)
 }
@@ -185,6 +194,10 @@ fn run_repairs(repo: &Repository) -> Result<(), crate::Error> {
     let cancel = Cancel::new();
     repair_config(repo, &cancel)?;
     repair(repo)?;
-    repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)?;
+    repair_snapshots(
+        repo,
+        &RepairSnapshotsOptions::default(),
+        Task::new(&observer, &cancel),
+    )?;
     Ok(())
 }

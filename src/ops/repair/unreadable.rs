@@ -34,14 +34,14 @@ impl SnapshotRepair<'_> {
         let mut broken = Vec::new();
         for directory in [ObjectDir::Snapshots, ObjectDir::Forgotten] {
             for meta in list_all(self.repo.store(), directory)? {
-                self.cancel.check()?;
+                self.task.check()?;
                 broken.extend(self.look_at(&meta.key)?);
             }
         }
 
         let misnamed = self.misnamed(&broken)?;
         for one in broken {
-            self.cancel.check()?;
+            self.task.check()?;
             self.deal_with_broken(one, &misnamed)?;
         }
         Ok(())
@@ -69,7 +69,8 @@ impl SnapshotRepair<'_> {
                 PackVerdict::Authentic => {
                     // A client with the key wrote it, perhaps a newer icecore. It must stay.
                     self.report.unreadable += 1;
-                    self.observer
+                    self.task
+                        .observer
                         .problem(&Problem::new(Severity::Damage, key, first));
                     return Ok(None);
                 }
@@ -81,7 +82,8 @@ impl SnapshotRepair<'_> {
                 PackVerdict::UnreadableNow(what) => {
                     self.report.unreadable_now += 1;
                     let what = format!("it cannot be read now, and was left in place: {what}");
-                    self.observer
+                    self.task
+                        .observer
                         .problem(&Problem::new(Severity::Damage, key, what));
                     return Ok(None);
                 }
@@ -147,7 +149,8 @@ impl SnapshotRepair<'_> {
             one.what,
             if known.is_empty() { "" } else { ": " }
         );
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Note, &one.key, message));
         self.report.set_aside.push((one.key, one.what));
         Ok(())
@@ -200,7 +203,7 @@ impl SnapshotRepair<'_> {
         };
         lease.check()?;
         let to = ObjectKey::QuarantinedSnapshot(one.hash.map_or(one.id, SnapshotId::from));
-        let what = match set_aside(self.repo, &one.key, &to, self.cancel)? {
+        let what = match set_aside(self.repo, &one.key, &to, self.task.cancel)? {
             SetAside::Done if self.is_of_now(&to)? => {
                 self.repo.memory().forget_snapshot(&one.id);
                 return Ok(true);
@@ -217,7 +220,8 @@ impl SnapshotRepair<'_> {
 
         self.report.unreadable += 1;
         let what = format!("{}; it was left in place: {what}", one.what);
-        self.observer
+        self.task
+            .observer
             .problem(&Problem::new(Severity::Damage, &one.key, what));
         Ok(false)
     }

@@ -68,7 +68,7 @@ impl RestoreWalk<'_> {
         let mut buffer = vec![0; HASH_BYTES];
         let mut at = 0;
         loop {
-            self.job.cancel.check()?;
+            self.job.task.check()?;
             match rustix::io::retry_on_intr(|| rustix::io::pread(&file, buffer.as_mut_slice(), at))
             {
                 Ok(0) => return Ok(checker.finish()),
@@ -107,7 +107,7 @@ impl RestoreJob<'_> {
         let mut buffer = Vec::new();
 
         loop {
-            self.cancel.check()?;
+            self.task.check()?;
             let extent = match extents.next_extent() {
                 Ok(Some(extent)) => extent,
                 Ok(None) => return Ok(Ok(ComparedFile::Equal)),
@@ -126,7 +126,7 @@ impl RestoreJob<'_> {
             }
 
             at += extent.len();
-            self.observer.add(Counter::BytesRead, extent.len());
+            self.task.observer.add(Counter::BytesRead, extent.len());
         }
     }
 
@@ -170,7 +170,7 @@ impl RestoreJob<'_> {
                 return Ok(false);
             }
             at += step;
-            if self.cancel.is_cancelled() {
+            if self.task.cancel.is_cancelled() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
         }

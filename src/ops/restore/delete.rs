@@ -104,10 +104,11 @@ impl RestoreWalk<'_> {
         let mut is_certain = is_certain;
 
         let job = self.job;
-        let mut left = KeptDirectories::new(job.tally, job.observer, &self.source.name, self.blind);
+        let mut left =
+            KeptDirectories::new(job.tally, job.task.observer, &self.source.name, self.blind);
 
         while let Some((key, value)) = found.next()? {
-            self.job.cancel.check()?;
+            self.job.task.check()?;
             // The names come from the file system: a name that the format cannot hold is not in the
             // snapshot.
             let Ok(path) = RelPath::from_key(key) else {
@@ -125,9 +126,11 @@ impl RestoreWalk<'_> {
 
             if !is_certain {
                 let why = "nothing more is deleted, as the list of files cannot be read in full";
-                self.job
-                    .observer
-                    .problem(&Problem::new(Severity::Note, &self.source.name, why));
+                self.job.task.observer.problem(&Problem::new(
+                    Severity::Note,
+                    &self.source.name,
+                    why,
+                ));
                 return Ok(());
             }
 
@@ -232,8 +235,11 @@ impl RestoreWalk<'_> {
 
     fn report_deleted(&self, path: &RelPath) {
         self.job.tally.deleted();
-        if self.job.observer.wants_detail() {
-            self.job.observer.detail("deleted", &Subject::path(path));
+        if self.job.task.observer.wants_detail() {
+            self.job
+                .task
+                .observer
+                .detail("deleted", &Subject::path(path));
         }
     }
 
@@ -241,6 +247,7 @@ impl RestoreWalk<'_> {
         self.job.tally.not_deleted();
         let message = format!("not deleted: it is or holds {}", reason.what);
         self.job
+            .task
             .observer
             .problem(&Problem::new(Severity::Note, self.subject(path), message));
     }

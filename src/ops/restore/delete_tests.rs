@@ -9,6 +9,7 @@ use crate::observe::Recording;
 use crate::ops::restore::{RestoreOptions, RestoreReport, RestoreTarget};
 use crate::ops::testing::lease;
 use crate::target::ProtectedDirs;
+use crate::task::Task;
 
 /// Restores over a target that has a file which the snapshot lacks. Returns true if the file still
 /// exists.
@@ -171,7 +172,12 @@ fn an_entry_renamed_during_the_walk_is_not_deleted() {
         };
         let tree = SourceSpec::Tree(Box::new(TreeSpec::new("tree", world.from(""))));
         let options = BackupOptions::new("host", vec![tree]);
-        backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
+        backup(
+            &world.repo(),
+            options,
+            Task::new(&renames, &crate::task::Cancel::new()),
+        )
+        .expect("backup");
 
         // Restore over the same tree.
         let target = RestoreTarget::Directory(world.from(""));

@@ -254,13 +254,13 @@ impl RestoreWalk<'_> {
                     } else {
                         "removed leftover"
                     };
-                    if self.job.observer.wants_detail() {
+                    if self.job.task.observer.wants_detail() {
                         // Temporary names are short, so the join fails only if the path is too long
                         // already.
                         let subject = path
                             .join(&name)
                             .map_or_else(|_| self.subject(path), |path| self.subject(&path));
-                        self.job.observer.detail(verb, &subject);
+                        self.job.task.observer.detail(verb, &subject);
                     }
                 }
                 Ok(())
@@ -332,7 +332,7 @@ impl RestoreWalk<'_> {
 
         // Keys begin with the complement of the depth.
         while let Some((key, value)) = directories.next()? {
-            self.job.cancel.check()?;
+            self.job.task.check()?;
             let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
             let path = RelPath::from_key(&key[4..]).map_err(|err| broken(&err))?;
             let entries = decode_page(value).map_err(|err| broken(&err))?;

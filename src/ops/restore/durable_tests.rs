@@ -10,6 +10,7 @@ use super::tests::{World, clean, listing, noise, options, what};
 use super::*;
 use crate::observe::{Counter, Problem, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::task::Cancel;
 
 /// Stops the restore when it begins to sync, like a crash: written files exist, and none has its
 /// time yet.
@@ -35,8 +36,7 @@ fn cut_off(world: &World, options: &RestoreOptions) {
         &what(Some("tree"), ""),
         target,
         options,
-        &StopsAtSync(&cancel),
-        &cancel,
+        Task::new(&StopsAtSync(&cancel), &cancel),
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }
@@ -338,7 +338,7 @@ fn leftovers_of_a_killed_restore_are_removed_and_not_backed_up() {
         .collect();
     let backed = BackupOptions::new("host", sources);
     let observer = Recording::default();
-    backup(&world.repo(), backed, &observer, &Cancel::new()).expect("backup");
+    backup(&world.repo(), backed, Task::new(&observer, &Cancel::new())).expect("backup");
     assert!(
         observer
             .problems()

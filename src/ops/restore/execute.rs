@@ -242,9 +242,11 @@ impl WindowWriter<'_> {
 
         let why =
             "its content differed from the snapshot's, at equal size and time; it is written again";
-        self.job
-            .observer
-            .problem(&Problem::new(Severity::Note, self.subject(&item.path), why));
+        self.job.task.observer.problem(&Problem::new(
+            Severity::Note,
+            self.subject(&item.path),
+            why,
+        ));
 
         if let Some(leader) = &item.leader {
             leader.is_late.store(true, Ordering::Relaxed);
@@ -399,6 +401,7 @@ impl WindowWriter<'_> {
             }
         }
         self.job
+            .task
             .observer
             .add(Counter::BytesRead, bytes.len() as u64);
         Ok(())
@@ -480,8 +483,11 @@ impl WindowWriter<'_> {
         if is_file && self.job.options.verify {
             self.job.tally.verified();
         }
-        if self.job.observer.wants_detail() {
-            self.job.observer.detail("restored", &self.subject(path));
+        if self.job.task.observer.wants_detail() {
+            self.job
+                .task
+                .observer
+                .detail("restored", &self.subject(path));
         }
     }
 
@@ -520,7 +526,7 @@ impl WindowWriter<'_> {
         };
 
         for link in links {
-            self.job.cancel.check()?;
+            self.job.task.check()?;
             if link.leader.is_late.load(Ordering::Relaxed) {
                 left.links.push(link);
                 continue;

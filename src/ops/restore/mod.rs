@@ -54,7 +54,7 @@ use super::choose::{choose, source_of};
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
 use super::lost::report_lost;
-use super::{Cancel, memory};
+use super::memory;
 use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
@@ -65,6 +65,7 @@ use crate::source::UnmatchedPatterns;
 use crate::store::StoreError;
 use crate::sys::StateDir;
 use crate::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
+use crate::task::Task;
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
 pub(in crate::ops) use links::link_digest;
@@ -212,16 +213,14 @@ pub fn restore(
     what: &SnapshotPath,
     target: RestoreTarget<'_>,
     options: &RestoreOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<RestoreReport, Error> {
     restore_with(
         repo,
         what,
         target,
         options,
-        observer,
-        cancel,
+        task,
         WindowLimits::for_memory(options.memory),
     )
 }
@@ -232,20 +231,19 @@ fn restore_with(
     what: &SnapshotPath,
     target: RestoreTarget<'_>,
     options: &RestoreOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
     limits: WindowLimits,
 ) -> Result<RestoreReport, Error> {
     if matches!(target, RestoreTarget::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
     // A reader lists snapshots before it updates its index.
-    observer.phase(&Phase::Index);
+    task.observer.phase(&Phase::Index);
     let named = what.source.as_deref().filter(|name| !name.is_empty());
-    let found = choose(repo, &what.snapshot, &options.host, named, observer)?;
+    let found = choose(repo, &what.snapshot, &options.host, named, task.observer)?;
     let lease = take_lease(repo)?;
-    let tally = RestoreTally::new(observer, found.id);
-    super::sync_until(repo, observer, cancel)?;
+    let tally = RestoreTally::new(task.observer, found.id);
+    super::sync_until(repo, task)?;
 
     // The memory budget limits the threads.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -264,8 +262,7 @@ fn restore_with(
         options,
         limits,
         sorter_bytes: plan.sorter_bytes,
-        observer,
-        cancel,
+        task,
         tally: &tally,
         is_repaired: found.snapshot.lost.is_some(),
         claimed: ClaimedNames::new(),
@@ -281,7 +278,7 @@ fn restore_with(
             &found.snapshot,
             &source.name,
             &what.path,
-            observer,
+            task.observer,
         ));
     }
 
@@ -301,7 +298,7 @@ fn restore_with(
         let _ = lease.release();
     }
 
-    observer.phase(&Phase::End);
+    task.observer.phase(&Phase::End);
     let unmatched = job
         .unmatched
         .into_inner()
@@ -407,8 +404,7 @@ struct RestoreJob<'a> {
     options: &'a RestoreOptions,
     limits: WindowLimits,
     sorter_bytes: usize,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     tally: &'a RestoreTally<'a>,
     /// A repair found that the snapshot lacks something.
     is_repaired: bool,
@@ -423,7 +419,7 @@ struct RestoreJob<'a> {
 
 impl<'a> RestoreJob<'a> {
     fn fetcher(&self) -> Fetcher<'a> {
-        Fetcher::new(self.reader, Some(self.pool), 0, self.observer, self.cancel)
+        Fetcher::new(self.reader, Some(self.pool), 0, self.task)
     }
 
     fn to_stdout(
@@ -432,7 +428,7 @@ impl<'a> RestoreJob<'a> {
         what: &SnapshotPath,
         out: &mut dyn Write,
     ) -> Result<(), Error> {
-        self.observer.phase(&Phase::Restore {
+        self.task.observer.phase(&Phase::Restore {
             name: source.name.clone(),
         });
 
@@ -476,15 +472,14 @@ impl<'a> RestoreJob<'a> {
             return Ok(());
         }
 
-        self.observer.expect(content.size, true);
+        self.task.observer.expect(content.size, true);
         let limits = StreamLimits::default();
         write_content_with(
             self.reader,
             Some(self.pool),
             content,
             out,
-            self.cancel,
-            self.observer,
+            self.task,
             limits,
         )?;
 
@@ -536,7 +531,7 @@ impl<'a> RestoreJob<'a> {
         what: &SnapshotPath,
         directory: &std::path::Path,
     ) -> Result<(), Error> {
-        self.observer.phase(&Phase::Restore {
+        self.task.observer.phase(&Phase::Restore {
             name: source.name.clone(),
         });
 
@@ -549,7 +544,7 @@ impl<'a> RestoreJob<'a> {
                 &what.path,
             )),
             SourceKind::Stream { content, .. } => {
-                self.observer.expect(content.size, true);
+                self.task.observer.expect(content.size, true);
                 let meta = Metadata {
                     mode: 0o600,
                     owner: Owner::default(),

@@ -174,7 +174,7 @@ impl<'w> RestoreWalk<'w> {
 
         let mut next = first;
         loop {
-            self.job.cancel.check()?;
+            self.job.task.check()?;
             if next.is_none() {
                 let Some(runs) = &mut self.runs else { break };
                 next = runs.next_entry()?;

@@ -59,7 +59,7 @@ impl RestoreWalk<'_> {
             .filter(|found| found.kind != Some(EntryKind::Directory))
             .map(|found| found.mtime);
         let is_newer = here.zip(theirs).is_some_and(|(here, theirs)| here > theirs);
-        self.job.observer.planned(&PlannedChange {
+        self.job.task.observer.planned(&PlannedChange {
             verb,
             source: &self.source.name,
             path,

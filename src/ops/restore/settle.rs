@@ -126,7 +126,7 @@ impl RestoreWalk<'_> {
         if self.job.options.dry_run {
             return Ok(());
         }
-        self.job.observer.phase(&Phase::Sync {
+        self.job.task.observer.phase(&Phase::Sync {
             name: self.source.name.clone(),
         });
         execution
@@ -134,7 +134,7 @@ impl RestoreWalk<'_> {
             .sync()
             .map_err(|err| execution.not_durable(err))?;
         execution.set_times()?;
-        self.job.observer.phase(&Phase::Restore {
+        self.job.task.observer.phase(&Phase::Restore {
             name: self.source.name.clone(),
         });
         Ok(())
@@ -148,7 +148,7 @@ impl RestoreWalk<'_> {
         if self.job.options.dry_run {
             return Ok(());
         }
-        self.job.observer.phase(&Phase::Sync {
+        self.job.task.observer.phase(&Phase::Sync {
             name: self.source.name.clone(),
         });
         execution

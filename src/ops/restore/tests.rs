@@ -12,6 +12,7 @@ use crate::observe::{Counter, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::Secret;
 use crate::store::{MemoryStore, ObjectDir, SharedStore, list_all};
+use crate::task::Cancel;
 use crate::types::Extent;
 
 pub(super) struct World {
@@ -61,7 +62,12 @@ impl World {
             input: Box::new(std::io::Cursor::new(noise(9, 3 << 20))),
         };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree)), dump]);
-        backup(&self.repo(), options, &Recording::default(), &Cancel::new()).expect("backup");
+        backup(
+            &self.repo(),
+            options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("backup");
     }
 
     pub fn restore_as(
@@ -78,8 +84,7 @@ impl World {
             &what,
             target,
             options,
-            &observer,
-            &Cancel::new(),
+            Task::new(&observer, &Cancel::new()),
             limits,
         )?;
         Ok((report, observer))
@@ -475,8 +480,7 @@ fn a_stream_comes_out_through_windows_of_any_size() {
             None,
             &content,
             &mut out,
-            &Cancel::new(),
-            &counters,
+            Task::new(&counters, &Cancel::new()),
             limits,
         )
         .expect("written");
@@ -747,8 +751,7 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
         &what(Some("tree"), ""),
         target,
         &options(),
-        &Recording::default(),
-        &cancel,
+        Task::new(&Recording::default(), &cancel),
     );
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(world.target.path()).expect("list").count(), 0);

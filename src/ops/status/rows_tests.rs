@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::super::{RepoStatus, StatusOptions, status};
 use crate::observe::Recording;
-use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
+use crate::task::{Cancel, Task};
 use std::time::Duration;
 
 struct World {
@@ -40,8 +40,7 @@ impl World {
         backup(
             &self.lab.open(),
             options,
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("backed up");
     }

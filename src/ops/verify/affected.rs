@@ -9,10 +9,10 @@ use super::reach::Suspects;
 use super::report::{AffectedPath, DamageHit, FindingKind, LISTED_MAX};
 use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
-use crate::ops::Cancel;
 use crate::ops::reach::{ChunkBits, UnreadableReason};
 use crate::ops::walk::TreeReader;
 use crate::repo::ChunkReader;
+use crate::task::Cancel;
 use crate::types::{ChunkClass, ChunkId, Entry, Extent, RelPath, XattrValue};
 
 /// Reason why a piece of content cannot be read.

@@ -13,10 +13,10 @@ use super::report::FindingKind;
 use crate::Error;
 use crate::index::PackRow;
 use crate::observe::{Counter, Observer};
-use crate::ops::Cancel;
 use crate::repo::{FirstError, Repository};
 use crate::store::ObjectKey;
 use crate::sys::now;
+use crate::task::Task;
 use crate::types::{PackId, Timestamp};
 
 /// Number of passed packs that are recorded together. A crash loses fewer than this many records.
@@ -37,8 +37,7 @@ pub(super) fn read_packs(
     workers: usize,
     objects: &mut ListedObjects,
     damage: &mut FoundDamage,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<(), Error> {
     let plan = choose(repo, options, &objects.packs);
     let checks = check_all(
@@ -47,8 +46,7 @@ pub(super) fn read_packs(
         &objects.digests,
         options.max_time,
         workers,
-        observer,
-        cancel,
+        task,
     )?;
 
     for check in checks {
@@ -82,11 +80,11 @@ pub(in crate::ops) fn check_all(
     digests: &HashMap<PackId, [u8; 32]>,
     max_time: Option<Duration>,
     workers: usize,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<Vec<PackCheck>, Error> {
     let began = Instant::now();
-    observer.expect(plan.iter().map(|&(_, size)| size).sum(), true);
+    task.observer
+        .expect(plan.iter().map(|&(_, size)| size).sum(), true);
 
     let next = AtomicUsize::new(0);
     let done = Mutex::new(DataProgress::default());
@@ -98,11 +96,11 @@ pub(in crate::ops) fn check_all(
                 return;
             };
             let is_late = n > 0 && max_time.is_some_and(|limit| began.elapsed() >= limit);
-            if is_late || cancel.is_cancelled() || failed.is_set() {
+            if is_late || task.cancel.is_cancelled() || failed.is_set() {
                 return;
             }
-            match check_pack(repo, pack, *size, digests.get(&pack.id), observer, cancel) {
-                Ok(check) => note(repo, &done, n, check, observer),
+            match check_pack(repo, pack, *size, digests.get(&pack.id), task) {
+                Ok(check) => note(repo, &done, n, check, task.observer),
                 Err(err) => failed.set(err),
             }
         }
@@ -125,7 +123,7 @@ pub(in crate::ops) fn check_all(
     if let Some(err) = failed.take() {
         return Err(err);
     }
-    cancel.check()?;
+    task.check()?;
     done.checks.sort_by_key(|(n, _)| *n);
     Ok(done.checks.into_iter().map(|(_, check)| check).collect())
 }

@@ -42,9 +42,10 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
+use crate::ops::memory;
 use crate::ops::walk::reading_lease;
-use crate::ops::{Cancel, memory};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, SnapshotId};
 use damage::PackDamage;
 use objects::ListedObjects;
@@ -92,8 +93,7 @@ impl Default for VerifyOptions {
 pub fn verify(
     repo: &Repository,
     options: &VerifyOptions,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<VerifyReport, Error> {
     if options
         .sample
@@ -111,38 +111,31 @@ pub fn verify(
     let plan = memory::plan(options.memory, threads);
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
 
-    observer.phase(&Phase::Structure);
-    let mut objects = ListedObjects::check(repo, observer, cancel)?;
+    task.observer.phase(&Phase::Structure);
+    let mut objects = ListedObjects::check(repo, task)?;
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let mut damage = FoundDamage::default();
-    let reach = structure(&reader, &mut objects, &mut damage, observer, cancel)?;
-    objects.report_late(repo, &reach.suspects, observer);
+    let reach = structure(&reader, &mut objects, &mut damage, task)?;
+    objects.report_late(repo, &reach.suspects, task.observer);
 
     let mut suspects = reach.suspects;
     if options.read_data {
-        observer.phase(&Phase::Data);
+        task.observer.phase(&Phase::Data);
         let before = damage.clone();
-        data::read_packs(
-            repo,
-            options,
-            plan.workers,
-            &mut objects,
-            &mut damage,
-            observer,
-            cancel,
-        )?;
+        data::read_packs(repo, options, plan.workers, &mut objects, &mut damage, task)?;
         if damage != before {
-            suspects = ReachedChunks::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
+            suspects =
+                ReachedChunks::run(&reader, &objects.snapshots, &damage, task.cancel)?.suspects;
         }
     }
 
     if !suspects.is_empty() {
-        observer.phase(&Phase::Plan);
-        affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
-        objects.report_dropped(observer);
+        task.observer.phase(&Phase::Plan);
+        affected::name(&reader, &mut objects, &suspects, &damage, task.cancel)?;
+        objects.report_dropped(task.observer);
     }
 
-    objects.report_repairs(repo, observer)?;
+    objects.report_repairs(repo, task.observer)?;
     data::report_age(repo, &mut objects);
     repo.remember_newest(&objects.snapshots);
 
@@ -159,7 +152,8 @@ pub fn verify(
             "{} chunks of entries that no snapshot shows are missing",
             reach.unresolved
         );
-        observer.problem(&Problem::new(Severity::Note, "runs", what));
+        task.observer
+            .problem(&Problem::new(Severity::Note, "runs", what));
     }
     Ok(report)
 }
@@ -182,8 +176,7 @@ pub(in crate::ops) fn suspects(
         reader,
         &mut objects,
         &mut damage,
-        &Counters::default(),
-        cancel,
+        Task::new(&Counters::default(), cancel),
     )?;
 
     if !known_only {
@@ -233,8 +226,7 @@ fn structure(
     reader: &ChunkReader<'_>,
     objects: &mut ListedObjects,
     damage: &mut FoundDamage,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<ReachedChunks, Error> {
     let repo = reader.repo();
     let so_far = objects.report.clone();
@@ -243,9 +235,9 @@ fn structure(
         let generation = repo.index().generation();
         objects.report = so_far.clone();
         *damage = FoundDamage::default();
-        objects.check_packs(repo, damage, cancel)?;
+        objects.check_packs(repo, damage, task.cancel)?;
 
-        let reach = ReachedChunks::run(reader, &objects.snapshots, damage, cancel)?;
+        let reach = ReachedChunks::run(reader, &objects.snapshots, damage, task.cancel)?;
         if (reach.unresolved > 0 || !reach.unreadable.is_empty()) && !made_sure {
             made_sure = true;
             repo.confirm_misses()?;
@@ -264,7 +256,7 @@ fn structure(
             };
             objects.report.find(kind, object, &reason.why);
         }
-        objects.report_orphans(observer);
+        objects.report_orphans(task.observer);
         return Ok(reach);
     }
 }

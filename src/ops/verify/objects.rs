@@ -13,11 +13,11 @@ use crate::format::{
 };
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::Cancel;
 use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
 use crate::store::{ObjectDir, ObjectKey, Replica, StoreError, list_all};
+use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -50,24 +50,20 @@ impl ListedObjects {
 
     /// Checks all objects except packs. Snapshots are listed before segments, so that the segments
     /// include everything that a listed snapshot needs.
-    pub fn check(
-        repo: &Repository,
-        observer: &dyn Observer,
-        cancel: &Cancel,
-    ) -> Result<Self, Error> {
+    pub fn check(repo: &Repository, task: Task<'_>) -> Result<Self, Error> {
         let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
-        objects.check_slots(repo, observer)?;
-        objects.check_snapshots(repo, cancel)?;
+        objects.check_slots(repo, task.observer)?;
+        objects.check_snapshots(repo, task.cancel)?;
         let sync = repo.sync()?;
         if sync.rebuilt {
-            observer.problem(&Problem::new(
+            task.observer.problem(&Problem::new(
                 Severity::Note,
                 "the index",
                 "it was damaged and has been rebuilt",
             ));
         }
-        objects.check_segments(repo, cancel)?;
+        objects.check_segments(repo, task.cancel)?;
         Ok(objects)
     }
 

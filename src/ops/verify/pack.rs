@@ -8,10 +8,10 @@ use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectHasher, TAG_BYTES};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{FrameRow, PackRow, PackState};
 use crate::observe::{Counter, Observer};
-use crate::ops::Cancel;
 use crate::ops::fetch::with_sources;
 use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
+use crate::task::Task;
 use crate::types::{ChunkInfo, PackId, PackInfo};
 
 /// Bytes outside of frames are read in pieces of this size: 1 MiB.
@@ -44,8 +44,7 @@ pub(super) fn check_pack(
     pack: &PackRow,
     size: u64,
     listed_digest: Option<&[u8; 32]>,
-    observer: &dyn Observer,
-    cancel: &Cancel,
+    task: Task<'_>,
 ) -> Result<PackCheck, Error> {
     let check = PackCheck {
         id: pack.id,
@@ -64,8 +63,7 @@ pub(super) fn check_pack(
         size,
         hasher: ObjectHasher::default(),
         at: 0,
-        observer,
-        cancel,
+        task,
         check,
     };
 
@@ -131,8 +129,7 @@ struct PackPass<'a> {
     hasher: ObjectHasher,
     /// All bytes before this offset are hashed.
     at: u64,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    task: Task<'a>,
     check: PackCheck,
 }
 
@@ -149,7 +146,7 @@ impl PackPass<'_> {
         let mut broken: Vec<(u32, String)> = Vec::new();
         let mut wrong: Vec<String> = Vec::new();
         for (number, frame) in (0..).zip(&frames) {
-            self.cancel.check()?;
+            self.task.check()?;
             if let Err(what) = self.frame(&head, number, frame, &mut wrong)? {
                 self.check.damage.frames.insert(number);
                 broken.push((number, what));
@@ -298,7 +295,9 @@ impl PackPass<'_> {
         };
 
         self.check.plain += plain.len() as u64;
-        self.observer.add(Counter::BytesRead, plain.len() as u64);
+        self.task
+            .observer
+            .add(Counter::BytesRead, plain.len() as u64);
 
         let mut offset = 0;
         for chunk in &frame.chunks {
@@ -316,7 +315,7 @@ impl PackPass<'_> {
 
     fn hash_until(&mut self, end: u64) -> Result<(), Error> {
         while self.at < end {
-            self.cancel.check()?;
+            self.task.check()?;
             self.read((end - self.at).min(PIECE) as usize)?;
         }
         Ok(())
@@ -328,8 +327,8 @@ impl PackPass<'_> {
         self.hasher.update(&bytes);
         self.at += len as u64;
         self.check.bytes += len as u64;
-        self.observer.add(Counter::BytesFetched, len as u64);
-        self.observer.add(Counter::Done, len as u64);
+        self.task.observer.add(Counter::BytesFetched, len as u64);
+        self.task.observer.add(Counter::Done, len as u64);
         Ok(bytes)
     }
 }

@@ -3,9 +3,9 @@
 use super::damage::FoundDamage;
 use crate::Error;
 use crate::index::{ChunkLocation, Index};
-use crate::ops::Cancel;
 use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::task::Cancel;
 use crate::types::{ChunkId, SnapshotId};
 
 /// Reported pieces of unreadable metadata. One damaged frame makes all pages in it unreadable.

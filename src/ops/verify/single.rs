@@ -5,9 +5,9 @@ use super::damage::{FoundDamage, PackDamage};
 use super::reach::ReachedChunks;
 use crate::Error;
 use crate::index::{Index, PackState};
-use crate::ops::Cancel;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::task::Cancel;
 
 /// Size of the cache of metadata frames while walking.
 const CACHE_BYTES: usize = 16 << 20;

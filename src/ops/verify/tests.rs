@@ -14,7 +14,11 @@ use crate::types::{PackId, RelPath};
 
 fn run(lab: &Lab, options: &VerifyOptions) -> Result<VerifyReport, Error> {
     let repo = lab.try_open()?;
-    verify(&repo, options, &Recording::default(), &Cancel::new())
+    verify(
+        &repo,
+        options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
 }
 
 fn all_data() -> VerifyOptions {
@@ -103,8 +107,7 @@ fn a_pack_stored_during_a_verify_is_not_missing() {
     let report = verify(
         &repo,
         &VerifyOptions::default(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     );
 
     let report = report.expect("verified");
@@ -252,8 +255,8 @@ fn deleted_objects_are_reported_by_name() {
             ObjectKey::KeySlot(..) => {
                 let observer = Recording::default();
                 let repo = fork.open();
-                let report =
-                    verify(&repo, &all_data(), &observer, &Cancel::new()).expect("verified");
+                let report = verify(&repo, &all_data(), Task::new(&observer, &Cancel::new()))
+                    .expect("verified");
                 assert!(report.is_clean(), "{report:#?}");
                 assert!(
                     observer
@@ -268,8 +271,12 @@ fn deleted_objects_are_reported_by_name() {
                     "{report:#?}"
                 );
                 let repo = fork.open();
-                let rebuilt = repair_index(&repo, "host", &Recording::default(), &Cancel::new())
-                    .expect("repaired");
+                let rebuilt = repair_index(
+                    &repo,
+                    "host",
+                    Task::new(&Recording::default(), &Cancel::new()),
+                )
+                .expect("repaired");
                 assert_eq!(rebuilt.packs, report.orphan_packs);
                 drop(repo);
                 clean(&fork);
@@ -298,7 +305,12 @@ fn deleted_objects_are_reported_by_name() {
         .iter()
         .for_each(|key| fork.store.delete(key).expect("deleted"));
     let repo = fork.open();
-    repair_index(&repo, "host", &Recording::default(), &Cancel::new()).expect("repaired");
+    repair_index(
+        &repo,
+        "host",
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("repaired");
 
     let mut out = Vec::new();
     let what = ListedPath {
@@ -312,8 +324,7 @@ fn deleted_objects_are_reported_by_name() {
         &what,
         "host",
         &mut out,
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect("read");
     assert!(out == stream);
@@ -426,8 +437,12 @@ fn twenty_samples_of_a_twentieth_cover_all() {
         ..all_data()
     };
     for n in 0..20 {
-        let report =
-            verify(&repo, &sample, &Recording::default(), &Cancel::new()).expect("verified");
+        let report = verify(
+            &repo,
+            &sample,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("verified");
         assert!(report.is_clean() && report.packs_read > 0);
         assert!(report.packs_read < 8, "run {n} read {}", report.packs_read);
         assert_eq!(
@@ -444,7 +459,12 @@ fn twenty_samples_of_a_twentieth_cover_all() {
         max_time: Some(Duration::ZERO),
         ..all_data()
     };
-    let report = verify(&repo, &tiny, &Recording::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        &repo,
+        &tiny,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert_eq!(report.packs_read, 1, "at least one a run");
 
     assert!(
@@ -454,8 +474,7 @@ fn twenty_samples_of_a_twentieth_cover_all() {
                 sample: Some(1.5),
                 ..all_data()
             },
-            &Recording::default(),
-            &Cancel::new()
+            Task::new(&Recording::default(), &Cancel::new())
         )
         .is_err()
     );
@@ -467,9 +486,13 @@ fn late_and_vanished_snapshots_are_reported() {
     let repo = lab.open();
     let options = VerifyOptions::default();
     assert!(
-        verify(&repo, &options, &Recording::default(), &Cancel::new())
-            .expect("verified")
-            .is_clean()
+        verify(
+            &repo,
+            &options,
+            Task::new(&Recording::default(), &Cancel::new())
+        )
+        .expect("verified")
+        .is_clean()
     );
 
     let (last, _) = *repo
@@ -482,8 +505,12 @@ fn late_and_vanished_snapshots_are_reported() {
     lab.store.delete(&key).expect("deleted");
 
     for _ in 0..2 {
-        let report =
-            verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+        let report = verify(
+            &repo,
+            &options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("verified");
         let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
         assert_eq!(
             kinds,
@@ -503,7 +530,7 @@ fn late_and_vanished_snapshots_are_reported() {
 
     // It has all its data: its odd time only adds a note.
     let observer = Recording::default();
-    let report = verify(&repo, &options, &observer, &Cancel::new()).expect("verified");
+    let report = verify(&repo, &options, Task::new(&observer, &Cancel::new())).expect("verified");
     assert!(report.is_clean(), "{report:#?}");
 
     let notes: Vec<String> = observer
@@ -523,7 +550,12 @@ fn late_and_vanished_snapshots_are_reported() {
     packs
         .iter()
         .for_each(|pack| lab.store.delete(&ObjectKey::Pack(*pack)).expect("deleted"));
-    let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("verified");
 
     let late = report
         .findings
@@ -550,8 +582,7 @@ fn the_newest_snapshot_is_remembered() {
         verify(
             &other,
             &VerifyOptions::default(),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
     };
     assert!(check().expect("verified").is_clean());
@@ -644,12 +675,20 @@ fn a_store_that_cannot_be_written_is_verified_too() {
     let store = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
     let repo = Repository::open(store, &crate::repo::Secret::empty(), dir.path()).expect("opens");
     assert!(
-        verify(&repo, &all_data(), &Recording::default(), &Cancel::new())
-            .expect("verified")
-            .is_clean()
+        verify(
+            &repo,
+            &all_data(),
+            Task::new(&Recording::default(), &Cancel::new())
+        )
+        .expect("verified")
+        .is_clean()
     );
     let stopped = Cancel::new();
     stopped.cancel();
-    let result = verify(&repo, &all_data(), &Recording::default(), &stopped);
+    let result = verify(
+        &repo,
+        &all_data(),
+        Task::new(&Recording::default(), &stopped),
+    );
     assert!(matches!(result, Err(Error::Interrupted)));
 }

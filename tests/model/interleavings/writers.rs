@@ -5,10 +5,10 @@ use std::time::Duration;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::Recording;
-use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupReport, backup};
 use icecore::repo::{LeaseTimes, RepoError};
 use icecore::store::{KeyKind, ListingLag, ObjectDir, ObjectKey, SharedStore, Store, list_all};
+use icecore::task::{Cancel, Task};
 use icecore::types::SnapshotId;
 
 use super::seeds;
@@ -227,7 +227,11 @@ impl SlowBackup {
 
         let options = scene.hosts[host].options();
         let thread = std::thread::spawn(move || {
-            backup(&repo, options, &Recording::default(), &Cancel::new())
+            backup(
+                &repo,
+                options,
+                Task::new(&Recording::default(), &Cancel::new()),
+            )
         });
 
         is_paused.recv().expect("waits in the middle");
@@ -343,7 +347,7 @@ fn interrupt(scene: &Scene) -> SnapshotId {
         cancel: cancel.clone(),
     };
     let options = scene.hosts[TWO].options();
-    let ended = backup(&repo, options, &observer, &cancel);
+    let ended = backup(&repo, options, Task::new(&observer, &cancel));
     assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
     let all = scene
         .open_true("look")

@@ -2,6 +2,7 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::list::cat;
+use icecore::task::Task;
 
 use super::what;
 use crate::context::{Context, HostArgs, host_name};
@@ -37,7 +38,13 @@ pub fn run(context: &Context<'_>, args: &CatArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let mut out = context.ui.data()?;
     let what = what(context, &args.what, &args.hosts)?;
-    cat(&repository, &what, &host_name(), &mut out, &meter, &cancel)?;
+    cat(
+        &repository,
+        &what,
+        &host_name(),
+        &mut out,
+        Task::new(&meter, &cancel),
+    )?;
     out.finish()?;
     meter.end();
     Ok(meter.outcome())

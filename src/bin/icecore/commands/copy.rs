@@ -7,6 +7,7 @@ use icecore::ErrorKind;
 use icecore::observe::Severity;
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
+use icecore::task::Task;
 use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
@@ -174,7 +175,7 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> 
         dry_run: args.dry_run,
     };
 
-    let report = copy(&from, &to, &options, &meter, &cancel)?;
+    let report = copy(&from, &to, &options, Task::new(&meter, &cancel))?;
     if report.items.is_empty() {
         report_nothing(&from, &options.filter, Severity::Missing, &meter)?;
     }

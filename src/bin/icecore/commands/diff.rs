@@ -1,6 +1,7 @@
 //! `icecore diff`
 
 use icecore::ops::diff::{ChangedParts, PathChange, diff};
+use icecore::task::Task;
 use serde::Serialize;
 
 use super::CallbackError;
@@ -52,8 +53,7 @@ pub fn run(context: &Context<'_>, args: &DiffArgs) -> Result<Outcome, CliError> 
         &args.old,
         &args.new,
         &hosts,
-        &meter,
-        &cancel,
+        Task::new(&meter, &cancel),
         &mut |item| {
             let (change, mark) = match item.change {
                 PathChange::Added => ("added", '+'),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
+use icecore::task::Task;
 
 use super::nothing::report_nothing;
 use super::{CallbackError, entry};
@@ -48,8 +49,7 @@ pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> 
         &repository,
         &args.glob,
         &filter,
-        &meter,
-        &cancel,
+        Task::new(&meter, &cancel),
         &mut |item| {
             let id = item.snapshot.id;
             let record = entry::EntryRecord::new(Some(id.to_string()), item.source, item.entry);

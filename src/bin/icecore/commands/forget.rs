@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use icecore::Error;
 use icecore::observe::Severity;
-use icecore::ops::Cancel;
 use icecore::ops::forget::{
     ForgetDecision, ForgetOptions, ForgetReport, GroupBy, Period, PeriodSlots, Policy,
     forget_by_policy, forget_named,
@@ -13,6 +12,7 @@ use icecore::ops::forget::{
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
 use icecore::repo::{Repository, StoredSnapshot};
+use icecore::task::{Cancel, Task};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -217,7 +217,9 @@ impl ForgetArgs {
         }
         let options = prune::options(context.config()?);
         Ok(Some(icecore::ops::prune::prune(
-            repository, &options, meter, cancel,
+            repository,
+            &options,
+            Task::new(meter, cancel),
         )?))
     }
 }
@@ -423,7 +425,7 @@ fn by_policy(
     options: ForgetOptions,
 ) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
+    let report = forget_by_policy(&repository, &options, Task::new(&meter, &cancel))?;
 
     if report.kept == 0 && report.dropped == 0 {
         report_nothing(&repository, &options.filter, Severity::Warning, &meter)?;

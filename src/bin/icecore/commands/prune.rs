@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
+use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
@@ -112,7 +113,7 @@ pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError>
     options.max_repack = args.max_repack.or(options.max_repack);
     options.max_time = args.max_time.or(options.max_time);
     options.dry_run = args.dry_run;
-    let report = prune(&repository, &options, &meter, &cancel)?;
+    let report = prune(&repository, &options, Task::new(&meter, &cancel))?;
     meter.end();
     let elapsed = text::span(meter.elapsed());
     let summary = PruneSummary::new(&report);

@@ -6,6 +6,7 @@ use icecore::ops::repair::{
     PackFate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, ReplacedSnapshot,
     repair_config, repair_index, repair_packs, repair_snapshots,
 };
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
@@ -179,7 +180,7 @@ pub fn run(context: &Context<'_>, args: &RepairArgs) -> Result<Outcome, CliError
 
 fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
-    let rebuilt = repair_index(&repository, &host_name(), &meter, &cancel)?;
+    let rebuilt = repair_index(&repository, &host_name(), Task::new(&meter, &cancel))?;
     let summary = IndexSummary {
         packs_added: rebuilt.packs,
         chunks_added: rebuilt.chunks,
@@ -242,7 +243,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         dry_run: args.dry_run,
         ..RepairPacksOptions::default()
     };
-    let report = repair_packs(&repository, &options, &meter, &cancel)?;
+    let report = repair_packs(&repository, &options, Task::new(&meter, &cancel))?;
     meter.end();
 
     let mut out = context.ui.data()?;
@@ -369,7 +370,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         dry_run: args.dry_run,
         ..RepairSnapshotsOptions::default()
     };
-    let report = repair_snapshots(&repository, &options, &meter, &cancel)?;
+    let report = repair_snapshots(&repository, &options, Task::new(&meter, &cancel))?;
     meter.end();
 
     let mut out = context.ui.data()?;

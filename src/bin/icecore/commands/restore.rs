@@ -12,6 +12,7 @@ use icecore::ops::restore::{
 };
 use icecore::repo::HostChoice;
 use icecore::target::{OwnerPolicy, ProtectedDirs};
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
@@ -181,14 +182,19 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
             &what,
             RestoreTarget::Stdout(&mut out),
             &options,
-            &meter,
-            &cancel,
+            Task::new(&meter, &cancel),
         )?;
         out.finish()?;
         report
     } else {
         let target = RestoreTarget::Directory(args.target.clone());
-        restore(&repository, &what, target, &options, &meter, &cancel)?
+        restore(
+            &repository,
+            &what,
+            target,
+            &options,
+            Task::new(&meter, &cancel),
+        )?
     };
 
     let is_unmatched = report_unmatched(args, &report, &meter);

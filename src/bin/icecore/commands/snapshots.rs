@@ -4,8 +4,9 @@ use icecore::format::{self, LeaseKind, SourceKind};
 use icecore::observe::Severity;
 use icecore::ops::forget::restorable;
 use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
-use icecore::ops::{Cancel, reading_lease, sync_until};
+use icecore::ops::{reading_lease, sync_until};
 use icecore::repo::{Repository, StoredSnapshot};
+use icecore::task::{Cancel, Task};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
@@ -253,7 +254,7 @@ fn list_missing(
 
     // No pack was read before: if nothing is missing, neither a lease nor the index is needed.
     let lease = reading_lease(repository, LeaseKind::Restore, &host_name())?;
-    sync_until(repository, meter, cancel)?;
+    sync_until(repository, Task::new(meter, cancel))?;
     let lister = MissingLister::new(repository);
     for number in listed {
         if cancel.is_cancelled() {

@@ -1,6 +1,7 @@
 //! `icecore stats`
 
 use icecore::ops::list::{RepoStats, stats};
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -39,7 +40,7 @@ struct StatsRecord {
 
 pub fn run(context: &Context<'_>, _args: &StatsArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel, _lease) = context.begin_reading()?;
-    let record = StatsRecord::new(&stats(&repository, &meter, &cancel)?);
+    let record = StatsRecord::new(&stats(&repository, Task::new(&meter, &cancel))?);
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {

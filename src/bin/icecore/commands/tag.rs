@@ -1,6 +1,7 @@
 //! `icecore tag`
 
 use icecore::ops::tag::{RetaggedSnapshot, TagChange, retag};
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs, host_name};
@@ -87,8 +88,7 @@ pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
         &hosts,
         &change,
         &host_name(),
-        &meter,
-        &cancel,
+        Task::new(&meter, &cancel),
     )?;
 
     meter.end();

@@ -1,6 +1,7 @@
 //! `icecore undelete`
 
 use icecore::ops::forget::undelete;
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
@@ -37,7 +38,12 @@ struct UndeleteSummary {
 
 pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
-    let done = undelete(&repository, &args.snap, &host_name(), &meter, &cancel)?;
+    let done = undelete(
+        &repository,
+        &args.snap,
+        &host_name(),
+        Task::new(&meter, &cancel),
+    )?;
     let summary = UndeleteSummary {
         snapshot: done.id.to_string(),
         forgotten: done.from.to_string(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use icecore::ops::verify::{DamageHit, FindingKind, VerifyOptions, VerifyReport, verify};
+use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
@@ -107,7 +108,7 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
         ..VerifyOptions::default()
     };
 
-    let report = verify(&repository, &options, &meter, &cancel)?;
+    let report = verify(&repository, &options, Task::new(&meter, &cancel))?;
     meter.end();
     print_findings(context, &report)?;
 

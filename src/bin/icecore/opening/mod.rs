@@ -12,9 +12,9 @@ mod unlock;
 use std::path::Path;
 
 use icecore::observe::{Observer, Problem, Severity};
-use icecore::ops::Cancel;
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{SharedStore, StoreLocation};
+use icecore::task::Cancel;
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 

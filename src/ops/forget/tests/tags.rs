@@ -1,6 +1,7 @@
 //! Tests of re-tagged snapshots, and of reports about forgotten ones.
 
 use super::*;
+use crate::task::Cancel;
 
 #[test]
 fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
@@ -170,8 +171,7 @@ fn a_forgotten_snapshot_is_not_missed() {
     let report = verify(
         &third,
         &VerifyOptions::default(),
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     );
     let report = report.expect("verified");
     assert!(
@@ -207,8 +207,7 @@ fn a_dry_run_works_on_a_read_only_store() {
     let refused = forget_by_policy(
         &repo,
         &options(last(2)),
-        &Counters::default(),
-        &Cancel::new(),
+        Task::new(&Counters::default(), &Cancel::new()),
     );
     assert!(
         matches!(

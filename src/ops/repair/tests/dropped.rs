@@ -29,12 +29,20 @@ fn try_prune(lab: &Lab) -> Result<PruneReport, crate::Error> {
         now: true,
         ..PruneOptions::new("host")
     };
-    prune(&lab.open(), &options, &Recording::default(), &Cancel::new())
+    prune(
+        &lab.open(),
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
 }
 
 fn mend(lab: &Lab) -> Result<SnapshotsReport, crate::Error> {
     let options = RepairSnapshotsOptions::default();
-    repair_snapshots(&lab.open(), &options, &Recording::default(), &Cancel::new())
+    repair_snapshots(
+        &lab.open(),
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
 }
 
 /// Forgets a snapshot and immediately deletes the data that only it needed.
@@ -212,7 +220,14 @@ fn nothing_is_given_up_before_the_dropped_packs_are_read() {
         dry_run: true,
         ..RepairSnapshotsOptions::default()
     };
-    assert!(repair_snapshots(&lab.open(), &dry, &Recording::default(), &Cancel::new()).is_err());
+    assert!(
+        repair_snapshots(
+            &lab.open(),
+            &dry,
+            Task::new(&Recording::default(), &Cancel::new())
+        )
+        .is_err()
+    );
 
     assert_eq!(packs(&lab), there);
     assert_all_there(&lab, &before);
@@ -254,7 +269,7 @@ fn packs_that_return_after_a_repair_heal_partial_snapshots() {
             now: true,
             ..PruneOptions::new("host")
         };
-        prune(&lab.open(), &options, &observer, &Cancel::new()).expect("pruned");
+        prune(&lab.open(), &options, Task::new(&observer, &Cancel::new())).expect("pruned");
         assert!(
             !dropped_and_there(&lab).is_empty(),
             "what a snapshot in quarantine lacks stays"
@@ -308,8 +323,12 @@ fn only_the_damaged_data_of_a_dropped_pack_is_lost() {
         ..packs_options()
     };
     let objects = lab.store.objects();
-    let planned =
-        repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let planned = repair_packs(
+        &lab.open(),
+        &dry,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("told");
     assert_eq!(lab.store.objects(), objects);
 
     let report = repair(&lab.open()).expect("repaired");
@@ -392,7 +411,12 @@ fn dropped_packs_that_no_snapshot_needs_are_deleted_unread() {
         now: true,
         ..PruneOptions::new("host")
     };
-    prune(&repo, &options, &Recording::default(), &Cancel::new()).expect("pruned");
+    prune(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("pruned");
 
     let is_read = |key: &ObjectKey| {
         recording.calls().iter().any(|call| {

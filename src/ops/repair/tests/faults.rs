@@ -57,8 +57,7 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let _ = repair_snapshots(
         &repo,
         &RepairSnapshotsOptions::default(),
-        &observer,
-        &cancel,
+        Task::new(&observer, &cancel),
     );
     faulty.all_fired()
 }

@@ -246,7 +246,14 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
             };
             let mut bytes = Vec::new();
             let observer = Recording::default();
-            if write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).is_ok() {
+            if write_content(
+                &reader,
+                content,
+                &mut bytes,
+                Task::new(&observer, &Cancel::new()),
+            )
+            .is_ok()
+            {
                 let path = entry.path.to_slashed();
                 let is_stale = entry.is_incomplete();
                 let was = files.get(&entry.path.to_string());
@@ -396,8 +403,7 @@ fn prunes(fork: &Lab, cell: &str) -> bool {
         match prune(
             &repo,
             &PruneOptions::new("host"),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         ) {
             Ok(_) => {}
             Err(crate::Error::Unresolved { .. }) => through = false,

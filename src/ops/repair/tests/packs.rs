@@ -105,8 +105,12 @@ fn a_pack_that_is_gone_or_cut_is_found_without_reading() {
             quick: true,
             ..packs_options()
         };
-        let report = repair_packs(&fork.open(), &quick, &Recording::default(), &Cancel::new())
-            .expect("done");
+        let report = repair_packs(
+            &fork.open(),
+            &quick,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("done");
         assert_eq!(
             (report.damaged.len(), report.packs_read),
             (1, 0),
@@ -158,8 +162,12 @@ fn a_dry_run_reports_the_same_and_writes_nothing() {
         ..packs_options()
     };
 
-    let planned =
-        repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let planned = repair_packs(
+        &lab.open(),
+        &dry,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("told");
     assert_eq!(lab.store.objects(), before);
     assert_eq!(planned, repair(&lab.open()).expect("repaired"));
 }
@@ -178,8 +186,12 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
         packs: vec![whole.to_string()[..12].to_owned()],
         ..packs_options()
     };
-    let report =
-        repair_packs(&lab.open(), &one, &Recording::default(), &Cancel::new()).expect("done");
+    let report = repair_packs(
+        &lab.open(),
+        &one,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("done");
     assert_eq!(
         (report.adopted_packs as usize, report.packs_read),
         (packs(&lab).len(), 1)
@@ -190,8 +202,12 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
         packs: vec!["00ffff00".into()],
         ..packs_options()
     };
-    let err =
-        repair_packs(&lab.open(), &none, &Recording::default(), &Cancel::new()).expect_err("none");
+    let err = repair_packs(
+        &lab.open(),
+        &none,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect_err("none");
     assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
 }
 

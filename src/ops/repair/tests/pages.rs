@@ -31,7 +31,12 @@ fn capture(lab: &Lab, repo: &Repository) -> SnapshotId {
         grain_seconds: Some(-60),
         ..BackupOptions::new("host", sources)
     };
-    let report = backup(repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
+    let report = backup(
+        repo,
+        options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("backed up");
     report.snapshot.expect("committed")
 }
 
@@ -149,7 +154,13 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
     };
     let observer = Recording::default();
     let target = RestoreTarget::Directory(lab.tree());
-    match restore(repo, &what, target, &options, &observer, &Cancel::new()) {
+    match restore(
+        repo,
+        &what,
+        target,
+        &options,
+        Task::new(&observer, &Cancel::new()),
+    ) {
         Ok(report) => report.deleted,
         // The root of the only run was lost.
         Err(crate::Error::NotThere(_)) => 0,
@@ -206,8 +217,7 @@ fn lose_each(paged: &Paged, comes_back: bool) {
         let report = repair_snapshots(
             &repo,
             &RepairSnapshotsOptions::default(),
-            &observer,
-            &cancel,
+            Task::new(&observer, &cancel),
         );
         let partial = report.expect("mended").partial[0].new.expect("committed");
         repo.sync().expect("synced");

@@ -29,14 +29,18 @@ fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
     prune(
         &lab.open(),
         &PruneOptions::new("host"),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
 }
 
 fn repair_all_snapshots(repo: &Repository) -> crate::ops::repair::SnapshotsReport {
     let options = RepairSnapshotsOptions::default();
-    repair_snapshots(repo, &options, &Recording::default(), &Cancel::new()).expect("repaired")
+    repair_snapshots(
+        repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("repaired")
 }
 
 fn aside(lab: &Lab) -> Vec<ObjectKey> {
@@ -182,7 +186,12 @@ fn junk_under_any_name_is_set_aside_and_then_deleted() {
     }
 
     for round in 0..2 {
-        repair_index(&lab.open(), "host", &Recording::default(), &Cancel::new()).expect("repaired");
+        repair_index(
+            &lab.open(),
+            "host",
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("repaired");
         run_repairs(&lab.open()).expect("repaired");
         for key in &junk {
             assert!(lab.store.stat(key).is_err(), "{key} was set aside");
@@ -293,7 +302,11 @@ fn data_that_lost_lists_may_have_named_is_kept_thirty_days() {
 
         let repair = |lab: &Lab| {
             let options = RepairPacksOptions::default();
-            let report = repair_packs(&lab.open(), &options, &Recording::default(), &Cancel::new());
+            let report = repair_packs(
+                &lab.open(),
+                &options,
+                Task::new(&Recording::default(), &Cancel::new()),
+            );
             repair_all_snapshots(&lab.open());
             report.expect("repaired")
         };
@@ -304,8 +317,12 @@ fn data_that_lost_lists_may_have_named_is_kept_thirty_days() {
             now: true,
             ..PruneOptions::new("host")
         };
-        let report =
-            prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned");
+        let report = prune(
+            &lab.open(),
+            &options,
+            Task::new(&Recording::default(), &Cancel::new()),
+        )
+        .expect("pruned");
         assert_eq!(report.held_until.is_some(), days < 30, "{days}: {report:?}");
 
         lab.store

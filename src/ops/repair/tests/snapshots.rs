@@ -13,8 +13,7 @@ fn mend(repo: &Repository) -> Result<SnapshotsReport, crate::Error> {
     repair_snapshots(
         repo,
         &RepairSnapshotsOptions::default(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
 }
 
@@ -323,8 +322,12 @@ fn a_dry_run_of_snapshots_writes_nothing() {
         dry_run: true,
         ..RepairSnapshotsOptions::default()
     };
-    let planned =
-        repair_snapshots(&repo, &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let planned = repair_snapshots(
+        &repo,
+        &dry,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("told");
     assert_eq!(lab.store.objects(), before);
     let mut done = mend(&repo).expect("mended");
     done.partial.iter_mut().for_each(|one| one.new = None);

@@ -49,13 +49,17 @@ fn all_repairs(repo: &Repository, what: &str) {
         ("config", repair_config(repo, &cancel).map(drop)),
         (
             "index",
-            repair_index(repo, "host", &observer, &cancel).map(drop),
+            repair_index(repo, "host", Task::new(&observer, &cancel)).map(drop),
         ),
         ("packs", repair(repo).map(drop)),
         (
             "snapshots",
-            repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)
-                .map(drop),
+            repair_snapshots(
+                repo,
+                &RepairSnapshotsOptions::default(),
+                Task::new(&observer, &cancel),
+            )
+            .map(drop),
         ),
     ];
     for (name, result) in results {
@@ -74,8 +78,7 @@ fn prunes(lab: &Lab, what: &str) {
         prune(
             &lab.open(),
             &PruneOptions::new("host"),
-            &Recording::default(),
-            &Cancel::new(),
+            Task::new(&Recording::default(), &Cancel::new()),
         )
         .unwrap_or_else(|err| panic!("{what}: prune: {err}"));
     }
@@ -170,7 +173,12 @@ fn an_unreadable_pack_is_lost_for_now_and_is_not_moved() {
         read_data: true,
         ..VerifyOptions::default()
     };
-    let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert!(
         report
             .findings
@@ -197,7 +205,12 @@ fn an_unreadable_pack_is_lost_for_now_and_is_not_moved() {
     assert!(lab.store.stat(&ObjectKey::Pack(id)).is_ok());
     // A repair of snapshots gives up nothing either.
     let none = RepairSnapshotsOptions::default();
-    repair_snapshots(&repo, &none, &Recording::default(), &Cancel::new()).expect("looked at");
+    repair_snapshots(
+        &repo,
+        &none,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("looked at");
     assert!(
         listed(&lab.open())
             .iter()
@@ -227,14 +240,24 @@ fn metadata_that_cannot_be_read_now_is_not_reported_as_damage() {
     }
 
     let options = VerifyOptions::default();
-    let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+    let report = verify(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("verified");
     assert!(!report.findings.is_empty());
     for found in &report.findings {
         assert_eq!(found.kind, FindingKind::UnreadableNow, "{found:?}");
     }
 
     let options = PruneOptions::new("host");
-    let err = prune(&repo, &options, &Recording::default(), &Cancel::new()).expect_err("blind");
+    let err = prune(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect_err("blind");
     assert!(
         matches!(err, crate::Error::Unresolved { now: true, .. }),
         "{err:?}"
@@ -257,8 +280,7 @@ fn metadata_that_cannot_be_read_now_is_not_reported_as_damage() {
         &what,
         RestoreTarget::Directory(target.path().to_owned()),
         &RestoreOptions::default(),
-        &Recording::default(),
-        &Cancel::new(),
+        Task::new(&Recording::default(), &Cancel::new()),
     )
     .expect_err("nothing can be read");
     assert_eq!(err.kind(), ErrorKind::Failed, "{err}");
@@ -286,8 +308,12 @@ fn a_pack_set_aside_as_unreadable_can_be_put_back() {
         set_aside_unreadable: true,
         ..packs_options()
     };
-    let report =
-        repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
+    let report = repair_packs(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("repaired");
     assert_eq!(
         report
             .damaged
@@ -303,7 +329,12 @@ fn a_pack_set_aside_as_unreadable_can_be_put_back() {
     );
 
     let options = RepairSnapshotsOptions::default();
-    repair_snapshots(&repo, &options, &Recording::default(), &Cancel::new()).expect("partial ones");
+    repair_snapshots(
+        &repo,
+        &options,
+        Task::new(&Recording::default(), &Cancel::new()),
+    )
+    .expect("partial ones");
     assert!(
         listed(&lab.open())
             .iter()

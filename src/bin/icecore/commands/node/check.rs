@@ -10,6 +10,7 @@ use icecore::node::check::{
 };
 use icecore::node::docker::Docker;
 use icecore::node::dump::PinKind;
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::commands::CallbackError;
@@ -132,7 +133,7 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
         None,
         &meter,
     )?;
-    icecore::ops::sync_until(&repository, &meter, &cancel)?;
+    icecore::ops::sync_until(&repository, Task::new(&meter, &cancel))?;
 
     let mut list = FileList::open(context, args)?;
     let mut relay = CallbackError::default();
@@ -141,8 +142,7 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
         &found,
         profile,
         &against,
-        &meter,
-        &cancel,
+        Task::new(&meter, &cancel),
         &mut |finding| relay.pass(list.put(finding)),
     );
     let report = relay.done(checked)?;

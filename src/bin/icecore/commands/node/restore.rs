@@ -10,6 +10,7 @@ use icecore::node::restore::{
 };
 use icecore::observe::Observer;
 use icecore::ops::memory;
+use icecore::task::Task;
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
@@ -138,8 +139,7 @@ pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, Cli
         &docker,
         &asked,
         &options,
-        &meter,
-        &cancel,
+        Task::new(&meter, &cancel),
     )?;
     for warning in &prepared.warnings {
         meter.problem(warning);
@@ -156,7 +156,7 @@ pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, Cli
         return Ok(meter.outcome());
     }
 
-    let report = prepared.execute(&meter, &cancel)?;
+    let report = prepared.execute(Task::new(&meter, &cancel))?;
     let outcome = match (report.has_damage(), report.is_complete()) {
         (true, _) => Outcome::Damage,
         (false, false) => Outcome::Incomplete,
