@@ -58,6 +58,7 @@
 //! | [`index`] | the SQLite database that finds a chunk |
 //! | [`source`], [`target`] | reading trees and commands; writing trees |
 //! | [`repo`] | formats, store and index under one set of rules |
+//! | [`read`] | trees, contents, and what a snapshot reaches |
 //! | [`ops`] | backup, restore, verify, forget, prune, repair, copy |
 //! | [`node`] | nodes of aleph.im: compose files, Docker, PostgreSQL |
 //!
@@ -80,6 +81,7 @@ pub mod index;
 pub mod node;
 pub mod observe;
 pub mod ops;
+pub mod read;
 pub mod repo;
 pub mod source;
 pub mod store;

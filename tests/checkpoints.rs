@@ -12,8 +12,8 @@ use icecore::Error;
 use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
-use icecore::ops::content::write_content;
 use icecore::ops::verify::{VerifyOptions, verify};
+use icecore::read::content::write_content;
 use icecore::repo::{
     ChunkReader, EntryMention, HostChoice, MergedRuns, Repository, RunStreams, Secret,
     StoredSnapshot, seal_object,
@@ -585,7 +585,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         let Some(content) = entry.content() else {
             continue;
         };
-        let mut extents = icecore::ops::content::ContentReader::new(&reader, content);
+        let mut extents = icecore::read::content::ContentReader::new(&reader, content);
         if entry.path.to_string().ends_with("other") {
             continue;
         }

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::ChunkReader;
 use crate::types::{Node, RelPath, SnapshotId};
 

@@ -3,17 +3,13 @@
 mod absent;
 pub mod backup;
 mod choose;
-pub mod content;
 pub mod copy;
 pub mod diff;
-mod fetch;
 pub mod forget;
 pub mod list;
-mod lost;
 pub mod memory;
 mod packs;
 pub mod prune;
-mod reach;
 pub mod repair;
 pub mod restore;
 pub mod status;
@@ -24,11 +20,9 @@ mod things;
 #[cfg(test)]
 mod vanished_tests;
 pub mod verify;
-mod walk;
 
 pub use choose::choose;
 pub(crate) use choose::newest;
-pub use walk::reading_lease;
 
 use crate::Error;
 use crate::observe::{Observer, Problem, Severity};

@@ -11,7 +11,7 @@ use crate::format::LeaseKind;
 use crate::index::{Index, LastSnapshot, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::sys::now;

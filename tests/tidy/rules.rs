@@ -26,6 +26,12 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "read",
+        &[
+            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "repo", "error",
+        ],
+    ),
+    (
         "ops",
         &[
             "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
@@ -43,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "node",
         &[
             "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
-            "target", "repo", "ops", "error",
+            "target", "repo", "read", "ops", "error",
         ],
     ),
 ];

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use icecore::format::LeaseKind;
-use icecore::ops::reading_lease;
+use icecore::read::reading_lease;
 use icecore::repo::{HostChoice, Lease, Repository};
 use icecore::store::StoreLocation;
 use icecore::sys::StateDir;

@@ -7,7 +7,7 @@ use crate::node::NodeError;
 use crate::node::kubo::{BlockStore, FILE_BYTES_MAX, SHARDING, SPEC};
 use crate::node::profile::NodeSource;
 use crate::observe::Counters;
-use crate::ops::content::write_content;
+use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};
 use crate::task::{Cancel, Task};
 use crate::types::{Node, RelPath};

@@ -8,7 +8,7 @@ use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Observer, Phase};
-use crate::ops::content::write_content;
+use crate::read::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::{Cid, FlatfsSharding};
 use crate::sys::{PathError, SortedRecords, Sorter};

@@ -16,7 +16,7 @@ use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
 use crate::observe::{Observer, Phase};
-use crate::ops::content::write_content;
+use crate::read::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::CommandError;
 use crate::task::Task;

@@ -7,7 +7,7 @@ use super::database::DatabaseRestore;
 use super::preview::RestorePreview;
 use super::psql::{last_error, query};
 use crate::observe::Phase;
-use crate::ops::content::write_content;
+use crate::read::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
 use crate::target::FedCommand;
 use crate::task::Task;

@@ -11,7 +11,7 @@ use super::{CACHE_BYTES, PlacedPart, ResolvedLocation, RestoreScope};
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::Counters;
-use crate::ops::content::write_content;
+use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::sys::read_bounded;
 use crate::task::{Cancel, Task};

@@ -4,10 +4,10 @@
 use super::presence::{check_stored, is_due_after};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-use crate::ops::content::write_content;
 use crate::ops::repair::{RepairPacksOptions, repair_packs};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::missing;
+use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::store::{KeyKind, ObjectDir, ObjectKey, Store, StoreOperation, list_all};
 use crate::task::{Cancel, Task};

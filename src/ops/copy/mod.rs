@@ -30,7 +30,7 @@ use crate::ops::backup::presence;
 use crate::ops::choose::choose;
 use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{
     ChunkReader, Claims, HostChoice, Lease, PackedSource, Packer, PackerOptions, RepoError,
     Repository, StoredSnapshot, landed_late, without_replaced,

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::ops::content::ContentReader;
+use crate::read::content::ContentReader;
 use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkId, Content, Extent};
 

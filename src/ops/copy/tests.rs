@@ -445,7 +445,7 @@ fn a_destination_that_has_lost_chunks_is_healed() {
             panic!("a stream")
         };
         let reader = ChunkReader::new(&target, 1 << 20);
-        let mut extents = crate::ops::content::ContentReader::new(&reader, content);
+        let mut extents = crate::read::content::ContentReader::new(&reader, content);
         let mut ids = Vec::new();
         while let Some(extent) = extents.next_extent().expect("read") {
             if let crate::types::Extent::Chunk { id, .. } = extent {

@@ -8,8 +8,8 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::Counter;
 use crate::ops::backup::{ChunkWriters, ContentBuilder};
-use crate::ops::content::ContentReader;
-use crate::ops::walk::TreeReader;
+use crate::read::content::ContentReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{
     FrameWriter, MergedRuns, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
 };

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::ops::choose::choose;
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, HostChoice, Repository};
 use crate::task::{Cancel, Task};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};

@@ -34,7 +34,7 @@ use super::list::SnapshotFilter;
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
 use crate::sys;

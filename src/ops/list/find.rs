@@ -13,7 +13,7 @@ use super::{CACHE_BYTES, SnapshotFilter, report_uncertain, runs_of, snapshots};
 use crate::Error;
 use crate::format::{RunRef, SourceRecord};
 use crate::ops::restore::meant;
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::source::{Filter, FilterOptions, GivenAs};
 use crate::task::{Cancel, Task};

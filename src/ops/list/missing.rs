@@ -5,7 +5,7 @@ use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::absent::no_path;
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 

@@ -27,7 +27,7 @@ use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{
     ChunkReader, HostChoice, Repository, StoredSnapshot, UncertainPaths, without_replaced,
 };

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use super::roots::RootSnapshots;
 use crate::Error;
 use crate::index::{ChunkLocation, Index, PackRow, PackState};
-use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
+use crate::read::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository};
 use crate::task::Cancel;
 use crate::types::{ChunkId, PackId, Timestamp};

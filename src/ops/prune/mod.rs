@@ -42,7 +42,7 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::observe::Observer;
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};
 use crate::task::Task;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::age::StoreAges;
 use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
-use crate::ops::reach::UnreadableReason;
+use crate::read::reach::UnreadableReason;
 use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::task::Cancel;

@@ -18,7 +18,7 @@ use crate::format::Snapshot;
 use crate::index::{ChunkLocation, Index, PackState};
 use crate::observe::{Phase, Problem, Severity};
 use crate::ops::packs::stat_pack;
-use crate::ops::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
+use crate::read::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::{Cancel, Task};

@@ -27,7 +27,7 @@ use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::memory;
 use crate::ops::packs::stat_pack;
 use crate::ops::verify::{check_all, digest};
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{Lease, RebuiltIndex, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::Task;

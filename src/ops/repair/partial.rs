@@ -16,7 +16,7 @@ use crate::format::{RunRef, decode_list_node};
 use crate::index::PackState;
 use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
 use crate::ops::verify::AffectedVisitor;
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::{
     ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, RunWriter, UncertainPaths,
 };

@@ -23,7 +23,7 @@ use crate::ops::backup::ChunkWriters;
 use crate::ops::memory;
 use crate::ops::packs::ListedPacks;
 use crate::ops::verify::{AffectedVisitor, FoundDamage, suspects};
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{
     ChunkReader, Claims, Lease, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
     open_object, stored_limit,

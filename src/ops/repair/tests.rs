@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use crate::format::SourceKind;
 use crate::observe::Recording;
-use crate::ops::content::write_content;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::repair::{
     PacksReport, RepairPacksOptions, RepairSnapshotsOptions, repair_config, repair_packs,
@@ -23,6 +22,7 @@ use crate::ops::repair::{
 };
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
+use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret, StoredSnapshot};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
 use crate::task::{Cancel, Task};

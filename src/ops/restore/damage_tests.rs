@@ -7,7 +7,7 @@ use super::tests::*;
 use super::*;
 use crate::format::{FORMAT_VERSION, Snapshot, SnapshotState, SourceCounts};
 use crate::observe::{Problem, Recording, Severity};
-use crate::ops::content::ContentReader;
+use crate::read::content::ContentReader;
 use crate::repo::{Claims, Packer, PackerOptions, RunWriter};
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;

@@ -16,7 +16,7 @@ use super::settle::{NamelessFile, WaitingFiles};
 use super::window::{HardLink, ItemAction, LinkLeader, RestoreWindow, WindowItem};
 use crate::error::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
-use crate::ops::fetch::{ChunkRequest, Fetcher, OpenedFrame};
+use crate::read::fetch::{ChunkRequest, Fetcher, OpenedFrame};
 use crate::sys::PathError;
 use crate::target::{DestDir, DestTempFile, DestTree, MetaReport, MetaToSet};
 use crate::types::{EntryKind, Node, RelPath};

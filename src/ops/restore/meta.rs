@@ -4,7 +4,7 @@ use std::io;
 
 use super::execute::WindowWriter;
 use crate::error::Error;
-use crate::ops::fetch::{is_of_one_object, with_sources};
+use crate::read::fetch::{is_of_one_object, with_sources};
 use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{ChunkClass, Metadata, RelPath, XattrValue};
 

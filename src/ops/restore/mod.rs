@@ -51,13 +51,13 @@ use rayon::ThreadPool;
 
 use super::absent::no_path;
 use super::choose::{choose, source_of};
-use super::content::{StreamLimits, write_content_with};
-use super::fetch::Fetcher;
-use super::lost::report_lost;
 use super::memory;
 use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
+use crate::read::content::{StreamLimits, write_content_with};
+use crate::read::fetch::Fetcher;
+use crate::read::lost::report_lost;
 use crate::repo::{
     ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot,
 };

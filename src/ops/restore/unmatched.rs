@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::UnmatchedInclude;
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::ops::walk::TreeReader;
+use crate::read::tree::TreeReader;
 use crate::repo::ChunkReader;
 use crate::types::RelPath;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::observe::Severity;
-use crate::ops::fetch::ChunkRequest;
+use crate::read::fetch::ChunkRequest;
 use crate::target::{DestTempFile, ReplaceRule};
 use crate::types::{ByteSize, Metadata, Node, RelPath};
 

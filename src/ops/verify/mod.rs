@@ -43,7 +43,7 @@ use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::memory;
-use crate::ops::walk::reading_lease;
+use crate::read::reading_lease;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, SnapshotId};

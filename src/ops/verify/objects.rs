@@ -13,8 +13,8 @@ use crate::format::{
 };
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
-use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
+use crate::read::fetch::with_sources;
 use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
 use crate::store::{ObjectDir, ObjectKey, Replica, StoreError, list_all};
 use crate::task::{Cancel, Task};

@@ -3,7 +3,7 @@
 use super::damage::FoundDamage;
 use crate::Error;
 use crate::index::{ChunkLocation, Index};
-use crate::ops::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
+use crate::read::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::task::Cancel;
 use crate::types::{ChunkId, SnapshotId};

@@ -11,7 +11,7 @@ use crate::types::{Entry, Node, RelPath};
 
 /// The state that a source's runs describe, walked forward, with lookups of single paths.
 #[derive(Debug)]
-pub(super) struct TreeReader<'a> {
+pub(crate) struct TreeReader<'a> {
     runs: MergedRuns<'a>,
     /// Read ahead during the lookup of a path that does not exist.
     pending: Option<EntryMention>,

@@ -58,7 +58,7 @@ impl<'r, 'a> ContentReader<'r, 'a> {
 
 /// How much is assembled at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StreamLimits {
+pub(crate) struct StreamLimits {
     /// Bytes of output in a window, which may be one chunk longer.
     pub window_bytes: usize,
     /// Chunks in a window, in case they are tiny.
@@ -91,7 +91,7 @@ pub fn write_content(
     write_content_with(reader, None, content, out, task, StreamLimits::default())
 }
 
-pub(super) fn write_content_with(
+pub(crate) fn write_content_with(
     reader: &ChunkReader<'_>,
     pool: Option<&ThreadPool>,
     content: &Content,

@@ -6,7 +6,7 @@ use crate::types::RelPath;
 
 /// Reports the paths at or below `below` that a source of a repaired snapshot lacks, as far as the
 /// snapshot names them. Returns their number, including those that it does not name.
-pub(super) fn report_lost(
+pub(crate) fn report_lost(
     snapshot: &Snapshot,
     source: &str,
     below: &RelPath,

@@ -6,7 +6,7 @@ mod bits;
 
 use std::collections::HashMap;
 
-pub(super) use bits::ChunkBits;
+pub(crate) use bits::ChunkBits;
 
 use crate::Error;
 use crate::format::{
@@ -22,7 +22,7 @@ const BATCH: usize = 64 << 10;
 
 /// A part of a run or of a content list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReachedPiece {
+pub(crate) enum ReachedPiece {
     Root,
     Node,
     Page,
@@ -41,7 +41,7 @@ impl std::fmt::Display for ReachedPiece {
 }
 
 /// Receives the results of a walk.
-pub(super) trait ReachVisitor {
+pub(crate) trait ReachVisitor {
     /// Returns the location of the copy of a piece of metadata that counts. It must be the same at
     /// each call for one id.
     fn place(&mut self, id: &ChunkId) -> Result<Option<ChunkLocation>, Error>;
@@ -56,7 +56,7 @@ pub(super) trait ReachVisitor {
 
 /// Why an object or a piece of metadata cannot be read.
 #[derive(Debug, Clone)]
-pub(super) struct UnreadableReason {
+pub(crate) struct UnreadableReason {
     pub why: String,
     /// It cannot be read now, but may be intact.
     pub now: bool,
@@ -83,7 +83,7 @@ impl From<RepoError> for UnreadableReason {
 
 /// Walks sources. Chunk numbers are valid within one generation of the index: for a new generation
 /// the caller needs a new walker.
-pub(super) struct ReachWalker<'a, J> {
+pub(crate) struct ReachWalker<'a, J> {
     reader: &'a ChunkReader<'a>,
     cancel: &'a Cancel,
     pub judge: J,

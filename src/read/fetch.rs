@@ -32,7 +32,7 @@ const NOWHERE: u32 = u32::MAX;
 
 /// A wanted chunk, with its owner and place: 64 bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ChunkRequest {
+pub(crate) struct ChunkRequest {
     pub id: ChunkId,
     /// Its destination, in the caller's terms.
     pub at: u64,
@@ -73,11 +73,11 @@ impl ChunkRequest {
 
 /// The packs of the wants, by number.
 #[derive(Debug, Default)]
-pub(super) struct PackTable(Vec<PackId>);
+pub(crate) struct PackTable(Vec<PackId>);
 
 /// An opened frame with the wants that it holds.
 #[derive(Debug)]
-pub(super) struct OpenedFrame<'a> {
+pub(crate) struct OpenedFrame<'a> {
     /// All wants of one frame, by owner and place.
     pub wants: &'a [ChunkRequest],
     plain: &'a [u8],
@@ -125,7 +125,7 @@ struct ReusedFrames {
 }
 
 /// Reads chunks in bulk.
-pub(super) struct Fetcher<'a> {
+pub(crate) struct Fetcher<'a> {
     reader: &'a ChunkReader<'a>,
     /// `None`: the global pool of rayon, with one thread per core.
     pool: Option<&'a ThreadPool>,
@@ -487,12 +487,12 @@ fn tasks(wants: &[ChunkRequest]) -> Vec<Range<usize>> {
 }
 
 /// Returns true if an error concerns one object, so that others may still be readable.
-pub(super) fn is_of_one_object(err: &RepoError) -> bool {
+pub(crate) fn is_of_one_object(err: &RepoError) -> bool {
     err.is_unavailable()
 }
 
 /// Returns an error with its causes, on one line.
-pub(super) fn with_sources(err: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_sources(err: &(dyn std::error::Error + 'static)) -> String {
     let mut text = err.to_string();
     let mut source = err.source();
     while let Some(cause) = source {

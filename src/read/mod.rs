@@ -1,0 +1,9 @@
+//! Reading a repository's content: trees, files and streams, and what a snapshot reaches.
+
+pub mod content;
+pub(crate) mod fetch;
+pub(crate) mod lost;
+pub(crate) mod reach;
+pub(crate) mod tree;
+
+pub use tree::reading_lease;
