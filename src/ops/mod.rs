@@ -10,6 +10,8 @@ pub mod list;
 pub mod memory;
 mod packs;
 pub mod prune;
+#[cfg(test)]
+mod reading_tests;
 pub mod repair;
 pub mod restore;
 pub mod status;

@@ -4,7 +4,7 @@ use super::forget::forget_replaced;
 use super::verify::resolves;
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
-use crate::observe::{Observer, Phase, Subject};
+use crate::observe::{Phase, Subject};
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::task::{Cancel, Task};
 use crate::types::SnapshotId;

@@ -8,8 +8,9 @@ use crate::chunk::CHUNK_BYTES_MAX;
 use crate::format::{
     LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
 };
-use crate::observe::Counters;
+use crate::observe::{Counters, Observer};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::read::ReadSession;
 use crate::repo::{
     ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunStreams,
     RunWriter, Secret,
@@ -301,4 +302,15 @@ pub fn tree_kind(runs: &[RunRef]) -> SourceKind {
         immutable: false,
         runs: runs.to_vec(),
     }
+}
+
+/// Opens a session that reports to `observer`, and calls `act` with it.
+pub fn reading<T>(
+    repo: &Repository,
+    observer: &dyn Observer,
+    act: impl FnOnce(&ReadSession<'_>) -> T,
+) -> T {
+    let cancel = Cancel::new();
+    let session = ReadSession::open(repo, Task::new(observer, &cancel)).expect("a session");
+    act(&session)
 }

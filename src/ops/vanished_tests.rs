@@ -11,7 +11,7 @@ use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::status::{StatusOptions, status};
 use crate::ops::tag::{TagChange, retag};
-use crate::ops::testing::{Lab, lease, noise, write};
+use crate::ops::testing::{Lab, lease, noise, reading, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{HostChoice, Repository, Secret};
 use crate::store::{HookedStore, KeyKind, ObjectKey, SharedStore, Store, StoreOperation};
@@ -100,8 +100,8 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
         }),
         run("ls", &|repo, observer| {
-            ls(repo, &list_what(), false, observer, &mut |_: LsItem<'_>| {
-                Ok(())
+            reading(repo, observer, |session| {
+                ls(session, &list_what(), false, &mut |_: LsItem<'_>| Ok(()))
             })
         }),
         run("restore", &|repo, observer| {

@@ -11,7 +11,7 @@ use rayon::ThreadPool;
 use super::fetch::{ChunkRequest, Fetcher, PackTable};
 use crate::error::Error;
 use crate::format::decode_list_node;
-use crate::observe::{Counter, Observer};
+use crate::observe::Counter;
 use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::task::Task;

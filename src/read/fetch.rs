@@ -15,7 +15,7 @@ use rayon::ThreadPool;
 
 use crate::error::Error;
 use crate::index::{ChunkLocation, FrameRow};
-use crate::observe::{Counter, Observer};
+use crate::observe::Counter;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::task::Task;

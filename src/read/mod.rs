@@ -4,6 +4,7 @@ pub mod content;
 pub(crate) mod fetch;
 pub(crate) mod lost;
 pub(crate) mod reach;
+mod session;
 pub(crate) mod tree;
 
-pub use tree::reading_lease;
+pub use session::{ReadSession, reading_lease};

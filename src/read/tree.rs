@@ -1,12 +1,8 @@
 //! Walks a source's state from any path on. Ancestors are looked at first: a newer run may have
 //! removed or replaced one of them, which hides the entries of older runs below it.
 
-use crate::Error;
-use crate::format::{LeaseKind, RunRef};
-use crate::repo::{
-    ChunkReader, EntryMention, Lease, MergedRuns, RepoError, Repository, RunStreams, UncertainPaths,
-};
-use crate::store::StoreError;
+use crate::format::RunRef;
+use crate::repo::{ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, UncertainPaths};
 use crate::types::{Entry, Node, RelPath};
 
 /// The state that a source's runs describe, walked forward, with lookups of single paths.
@@ -111,24 +107,5 @@ impl<'a> TreeReader<'a> {
     /// Takes the ranges that are known to be uncertain so far.
     pub fn take_uncertain(&mut self) -> Vec<UncertainPaths> {
         self.runs.take_uncertain()
-    }
-}
-
-/// Takes a lease for an operation that reads packs, so that no prune deletes a pack in the
-/// meantime. Returns `None` if the store cannot be written. `host`: this machine's name.
-pub fn reading_lease(
-    repo: &Repository,
-    kind: LeaseKind,
-    host: &str,
-) -> Result<Option<Lease>, Error> {
-    if repo.store().properties().read_only {
-        return Ok(None);
-    }
-    match Lease::take(repo, kind, host, repo.lease_times()) {
-        Ok(lease) => Ok(Some(lease)),
-        Err(RepoError::Store(
-            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
-        )) => Ok(None),
-        Err(err) => Err(err.into()),
     }
 }

@@ -35,7 +35,7 @@ pub use lock::{
     LockFile, is_directory, is_mount_point, is_regular_file, is_special, is_writable_by_any,
     private_directory, remove_if_there, remove_unlocked,
 };
-pub use process::{boot_id, check_proc, is_dead};
+pub use process::{boot_id, check_proc, host_name, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
 pub use recorded::recorded_path;

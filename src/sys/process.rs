@@ -22,6 +22,14 @@ pub fn boot_id() -> String {
     }
 }
 
+/// Returns this machine's name.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
 /// Checks that `/proc/self/fd` leads to open descriptors; attributes of symlinks and devices are
 /// accessed through it. In a rescue system or a chroot it may not be mounted, or may be something
 /// else.

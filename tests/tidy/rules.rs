@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "ops",
         &[
             "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
-            "target", "repo", "error",
+            "target", "repo", "read", "error",
         ],
     ),
     (

@@ -4,11 +4,10 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use icecore::format::LeaseKind;
-use icecore::read::reading_lease;
-use icecore::repo::{HostChoice, Lease, Repository};
+use icecore::repo::{HostChoice, Repository};
 use icecore::store::StoreLocation;
 use icecore::sys::StateDir;
+use icecore::sys::host_name;
 use icecore::target::ProtectedDirs;
 use icecore::task::Cancel;
 
@@ -205,13 +204,6 @@ impl<'a> Context<'a> {
         let (repository, cancel) = self.open_with(CacheNeed::Temporary, &meter)?;
         Ok((repository, meter, cancel))
     }
-
-    /// Like [`Context::begin`], for a command that reads packs. Keep the lease until it is done.
-    pub fn begin_reading(&self) -> Result<(Repository, Meter, Cancel, Option<Lease>), CliError> {
-        let (repository, meter, cancel) = self.begin()?;
-        let lease = reading_lease(&repository, LeaseKind::Restore, &host_name())?;
-        Ok((repository, meter, cancel, lease))
-    }
 }
 
 /// Selects the hosts whose snapshots `latest` chooses from.
@@ -237,14 +229,6 @@ impl HostArgs {
             None => HostChoice::Own(context.host()?),
         })
     }
-}
-
-/// Returns this machine's name.
-pub fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }
 
 fn no_config(file: &Path) -> CliError {

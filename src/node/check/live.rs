@@ -13,7 +13,7 @@ use super::listed;
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
 use crate::node::NodeError;
-use crate::observe::{Counter, Observer, Problem, Severity, Subject};
+use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathError, now};
 use crate::task::Task;

@@ -28,7 +28,7 @@ use super::dump::{FileHome, FileRow, FileRows, FileType, PinRows};
 use super::profile::{NodeLayout, NodeSource, SourceLocation};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Phase, Problem, Severity};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::source::{FlatfsSharding, SourceDir};
 use crate::sys::{PathContext, PathError, Sorter};

@@ -3,7 +3,7 @@
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::format::RunRef;
 use crate::node::NodeError;
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
 use crate::source::HashName;
 use crate::task::Task;

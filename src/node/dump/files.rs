@@ -7,7 +7,7 @@ use std::path::Path;
 use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::node::NodeError;
-use crate::observe::{Observer, Phase};
+use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::{Cid, FlatfsSharding};

@@ -15,7 +15,7 @@ use super::lacks::{self, ServerLack, needs_neutral};
 use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
-use crate::observe::{Observer, Phase};
+use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::CommandError;

@@ -38,7 +38,7 @@ use super::docker::{Docker, DockerError};
 use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
-use crate::observe::{Counters, Observer, Phase, Problem, Severity};
+use crate::observe::{Counters, Phase, Problem, Severity};
 use crate::ops::newest;
 use crate::read::reading_lease;
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};

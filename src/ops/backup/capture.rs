@@ -13,7 +13,7 @@ use super::reason::reason;
 use super::sink::{DirectoryNode, EntrySink, same_entry};
 use super::watch::{ImmutableWatch, is_other, was_captured};
 use crate::Error;
-use crate::observe::{Counter, Observer, Problem, Severity, Subject};
+use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::{FirstError, RepoError};
 use crate::source::{HashName, OwnerNames, SourceDir, SourceStat, StatKind};
 use crate::sys::now;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Problem, Severity};
 use crate::ops::things::SourceThing;
 use crate::ops::verify::resolves;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot, trusted_time};

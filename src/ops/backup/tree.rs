@@ -25,7 +25,7 @@ use super::watch::ImmutableWatch;
 use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Problem, Severity};
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
 use crate::source::{DirectoryId, FilesFrom, Filter, OwnerNames, SourceDir, SourceStat, StatKind};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::observe::{Counter, Counters, Recording};
 use crate::ops::list::{ListedPath, cat};
-use crate::ops::testing::{Lab, marks, noise, write};
+use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::Secret;
 use crate::store::{FaultyStore, MemoryStore, SharedStore, Store};
@@ -83,13 +83,9 @@ fn contents(lab: &Lab, id: SnapshotId) -> Vec<(String, Vec<u8>)> {
             path,
         };
         let mut out = Vec::new();
-        cat(
-            &repo,
-            &what,
-            "host",
-            &mut out,
-            Task::new(&Counters::default(), &Cancel::new()),
-        )
+        reading(&repo, &Counters::default(), |session| {
+            cat(session, &what, &mut out)
+        })
         .expect("read");
         out
     };

@@ -14,13 +14,11 @@ use std::collections::BTreeSet;
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::ops::choose::choose;
+use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, HostChoice, Repository};
-use crate::task::{Cancel, Task};
+use crate::repo::{ChunkReader, HostChoice};
+use crate::task::Cancel;
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
-
-/// For frames of metadata. The two states and the mentions are read at different positions.
-const CACHE_BYTES: usize = 24 << 20;
 
 /// The difference at a path that both snapshots have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,17 +59,17 @@ pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
 /// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are
 /// not compared, because a restore would not show a difference.
 pub fn diff(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     old: &str,
     new: &str,
     hosts: &HostChoice,
-    task: Task<'_>,
     each: &mut EachDiff<'_>,
 ) -> Result<(), Error> {
+    let repo = session.repo();
+    let task = session.task();
     let old = choose(repo, old, hosts, None, task.observer)?.snapshot;
     let new = choose(repo, new, hosts, None, task.observer)?.snapshot;
     crate::ops::sync_until(repo, task)?;
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
 
     let names: BTreeSet<&str> = old
         .sources
@@ -86,8 +84,8 @@ pub fn diff(
                 .source(name)
                 .map_or_else(DiffSide::default, |source| DiffSide::new(&source.kind))
         };
-        let mut differ = Differ {
-            reader: &reader,
+        let mut differ = TreeDiffer {
+            reader: session.reader(),
             cancel: task.cancel,
             source: name,
             each,
@@ -119,14 +117,14 @@ impl DiffSide {
     }
 }
 
-struct Differ<'a, 'b> {
+struct TreeDiffer<'a, 'b> {
     reader: &'a ChunkReader<'a>,
     cancel: &'a Cancel,
     source: &'a str,
     each: &'a mut EachDiff<'b>,
 }
 
-impl Differ<'_, '_> {
+impl TreeDiffer<'_, '_> {
     fn source(&mut self, old: &DiffSide, new: &DiffSide) -> Result<(), Error> {
         self.stream(old.stream.as_ref(), new.stream.as_ref())?;
         let shared = shared(&old.runs, &new.runs);

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observe::Counters;
-use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
+use crate::ops::testing::{Lab, commit, lease, noise, reading, tree_kind, write, write_runs};
+use crate::repo::Repository;
 use crate::types::{EntryFlags, Metadata};
 
 type State = BTreeMap<RelPath, Node>;
@@ -152,14 +153,9 @@ fn list_changes(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, PathCh
         out.push((item.path.clone(), item.change));
         Ok(())
     };
-    diff(
-        repo,
-        old,
-        new,
-        &HostChoice::Any,
-        Task::new(&Counters::default(), &Cancel::new()),
-        &mut each,
-    )
+    reading(repo, &Counters::default(), |session| {
+        diff(session, old, new, &HostChoice::Any, &mut each)
+    })
     .expect("compared");
     out
 }

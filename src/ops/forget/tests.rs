@@ -9,7 +9,7 @@ use crate::format::{ObjectKind, Snapshot, SnapshotState, encode_segment};
 use crate::observe::Counters;
 use crate::ops::list::{ListedPath, cat, snapshots};
 use crate::ops::tag::{TagChange, retag};
-use crate::ops::testing::{Lab, marks, noise, write};
+use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
@@ -163,13 +163,9 @@ pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
         path: RelPath::root(),
     };
     let mut out = Vec::new();
-    cat(
-        repo,
-        &what,
-        "host",
-        &mut out,
-        Task::new(&Counters::default(), &Cancel::new()),
-    )
+    reading(repo, &Counters::default(), |session| {
+        cat(session, &what, &mut out)
+    })
     .expect("read");
     out
 }

@@ -2,18 +2,16 @@
 
 use std::io::Write;
 
+use super::ListedPath;
 use super::tar::write_tar;
-use super::{CACHE_BYTES, ListedPath};
 use crate::Error;
-use crate::format::{LeaseKind, SourceKind};
-use crate::observe::Observer;
+use crate::format::SourceKind;
 use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
+use crate::read::ReadSession;
 use crate::read::content::write_content;
 use crate::read::lost::report_lost;
-use crate::read::tree::{TreeReader, reading_lease};
-use crate::repo::{ChunkReader, Repository};
-use crate::task::Task;
+use crate::read::tree::TreeReader;
 use crate::types::Node;
 
 /// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
@@ -22,50 +20,44 @@ use crate::types::Node;
 /// bytes and length, sizes above 8 GiB, times to the nanosecond and extended attributes
 /// (`SCHILY.xattr`) are in the forms that GNU tar and bsdtar read. Sockets, and paths that were not
 /// captured, are left out and reported as missing. Holes are zeros. Further names of a file are
-/// hard links to the first. `host`: this machine's name, for the lease.
+/// hard links to the first.
 ///
 /// # Errors
 /// Damage ends the operation: an archive or file that continued after a gap would look complete.
 /// Bytes that were already written stay written.
-pub fn cat(
-    repo: &Repository,
-    what: &ListedPath,
-    host: &str,
-    out: &mut dyn Write,
-    task: Task<'_>,
-) -> Result<(), Error> {
+pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) -> Result<(), Error> {
     let Some(name) = &what.source else {
         return Err(Error::Usage(
             "which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into(),
         ));
     };
 
-    let lease = reading_lease(repo, LeaseKind::Restore, host)?;
-    let found = what.find(repo, task.observer)?;
-    crate::ops::sync_until(repo, task)?;
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let task = session.task();
+    let reader = session.reader();
+    let found = what.find(session.repo(), task.observer)?;
+    crate::ops::sync_until(session.repo(), task)?;
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
 
     report_lost(&found.snapshot, name, &what.path, task.observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
             task.observer.expect(content.size, true);
-            write_content(&reader, content, out, task)?;
+            write_content(reader, content, out, task)?;
         }
-        SourceKind::Stream { .. } => return Err(no_path(&reader, found.id, source, &what.path)),
+        SourceKind::Stream { .. } => return Err(no_path(reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
-            let mut walk = TreeReader::open(&reader, runs, false)?;
+            let mut walk = TreeReader::open(reader, runs, false)?;
             let entry = walk
                 .entry_at(&what.path)?
-                .ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;
+                .ok_or_else(|| no_path(reader, found.id, source, &what.path))?;
 
             match &entry.node {
                 Node::File { content, .. } => {
                     task.observer.expect(content.size, true);
-                    write_content(&reader, content, out, task)?;
+                    write_content(reader, content, out, task)?;
                 }
                 Node::Directory { .. } => {
-                    write_tar(&reader, &mut walk, &entry, out, task)?;
+                    write_tar(reader, &mut walk, &entry, out, task)?;
                 }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);
@@ -81,11 +73,6 @@ pub fn cat(
                 }
             }
         }
-    }
-
-    if let Some(lease) = lease {
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
     }
     Ok(())
 }

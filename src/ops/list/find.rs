@@ -9,14 +9,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::{CACHE_BYTES, SnapshotFilter, report_uncertain, runs_of, snapshots};
+use super::{SnapshotFilter, report_uncertain, runs_of, snapshots};
 use crate::Error;
 use crate::format::{RunRef, SourceRecord};
 use crate::ops::restore::meant;
+use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::repo::{ChunkReader, StoredSnapshot};
 use crate::source::{Filter, FilterOptions, GivenAs};
-use crate::task::{Cancel, Task};
+use crate::task::Cancel;
 use crate::types::{ChunkId, Entry, RelPath};
 
 /// Matching paths of one run that are remembered.
@@ -53,10 +54,9 @@ pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 /// newest first, and each source in path order; a path is returned once for each snapshot that
 /// contains it. Roots are not matched, and neither are paths below a match.
 pub fn find(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     glob: &OsStr,
     filter: &SnapshotFilter,
-    task: Task<'_>,
     each: &mut EachFind<'_>,
 ) -> Result<FindReport, Error> {
     let excludes = vec![glob.to_owned()];
@@ -73,12 +73,13 @@ pub fn find(
         )));
     }
 
-    let all = snapshots(repo, filter, task.observer)?;
-    crate::ops::sync_until(repo, task)?;
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let task = session.task();
+    let reader = session.reader();
+    let all = snapshots(session.repo(), filter, task.observer)?;
+    crate::ops::sync_until(session.repo(), task)?;
 
     let mut finder = Finder {
-        reader: &reader,
+        reader,
         patterns: &patterns,
         cancel: task.cancel,
         runs: HashMap::new(),
@@ -98,7 +99,7 @@ pub fn find(
                 .is_none_or(|name| source.name == *name)
         }) {
             let runs = runs_of(source);
-            let mut walk = TreeReader::open(&reader, runs, true)?;
+            let mut walk = TreeReader::open(reader, runs, true)?;
 
             let mut give = |entry: &Entry| {
                 report.found += 1;

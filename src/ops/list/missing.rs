@@ -1,12 +1,13 @@
 //! Lists the paths that a snapshot lacks.
 
-use super::{CACHE_BYTES, EachLs, ListedPath, LsItem, report_uncertain, source_of};
+use super::{EachLs, ListedPath, LsItem, report_uncertain, source_of};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::absent::no_path;
+use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::repo::{ChunkReader, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
 /// Lists, in path order and at any depth, the entries of a snapshot that are not a full capture
@@ -17,21 +18,21 @@ use crate::types::{Entry, RelPath};
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.
 pub fn missing(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     what: &ListedPath,
-    observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    let found = what.find(repo, observer)?;
-    crate::ops::sync(repo, observer)?;
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let observer = session.task().observer;
+    let reader = session.reader();
+    let found = what.find(session.repo(), observer)?;
+    crate::ops::sync_until(session.repo(), session.task())?;
     match &what.source {
         Some(name) => {
             let source = source_of(&found, &what.snapshot, name, &what.path)?;
-            missing_of(&reader, &found, source, &what.path, observer, each)
+            missing_of(reader, &found, source, &what.path, observer, each)
         }
         None => found.snapshot.sources.iter().try_for_each(|source| {
-            missing_of(&reader, &found, source, &RelPath::root(), observer, each)
+            missing_of(reader, &found, source, &RelPath::root(), observer, each)
         }),
     }
 }

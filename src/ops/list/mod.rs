@@ -27,6 +27,7 @@ use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
+use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
 use crate::repo::{
     ChunkReader, HostChoice, Repository, StoredSnapshot, UncertainPaths, without_replaced,
@@ -128,15 +129,15 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.
 pub fn ls(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     what: &ListedPath,
     recursive: bool,
-    observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    let found = what.find(repo, observer)?;
-    crate::ops::sync(repo, observer)?;
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let observer = session.task().observer;
+    let reader = session.reader();
+    let found = what.find(session.repo(), observer)?;
+    crate::ops::sync_until(session.repo(), session.task())?;
 
     if let Some(lost) = &found.snapshot.lost {
         let message = format!(
@@ -153,7 +154,7 @@ pub fn ls(
     if let Some(name) = &what.source {
         let source = source_of(&found, &what.snapshot, name, &what.path)?;
         return ls_source(
-            &reader, &found, source, &what.path, recursive, observer, each,
+            reader, &found, source, &what.path, recursive, observer, each,
         );
     }
 
@@ -164,7 +165,7 @@ pub fn ls(
         })?;
         if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
             ls_source(
-                &reader,
+                reader,
                 &found,
                 source,
                 &RelPath::root(),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{CACHE_BYTES, SnapshotFilter, snapshots, tree_size};
+use super::{SnapshotFilter, snapshots, tree_size};
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind};
 use crate::index::Index;
-use crate::observe::{Observer, Problem, Severity};
-use crate::repo::{ChunkReader, Repository};
-use crate::task::Task;
+use crate::observe::{Problem, Severity};
+use crate::read::ReadSession;
+use crate::repo::Repository;
 
 /// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +37,9 @@ pub struct RepoStats {
 }
 
 /// Returns the totals of a repository. Reads the runs of the newest snapshots.
-pub fn stats(repo: &Repository, task: Task<'_>) -> Result<RepoStats, Error> {
+pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
+    let repo = session.repo();
+    let task = session.task();
     let all = snapshots(repo, &SnapshotFilter::default(), task.observer)?;
     crate::ops::sync_until(repo, task)?;
     let totals = repo.with_index(Index::totals)?;
@@ -76,11 +78,10 @@ pub fn stats(repo: &Repository, task: Task<'_>) -> Result<RepoStats, Error> {
         }
     }
 
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
     for source in latest.values() {
         task.check()?;
         let (files, bytes) = match &source.kind {
-            SourceKind::Tree { runs, .. } => tree_size(&reader, runs, task.cancel)?,
+            SourceKind::Tree { runs, .. } => tree_size(session.reader(), runs, task.cancel)?,
             SourceKind::Stream { content, .. } => (1, content.size),
         };
         out.latest_sources += 1;

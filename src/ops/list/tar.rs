@@ -8,7 +8,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::tar_links::TarLinks;
 use crate::Error;
-use crate::observe::{Counter, Observer, Problem, Severity, Subject};
+use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::read::content::write_content;
 use crate::read::tree::TreeReader;
 use crate::repo::ChunkReader;

@@ -4,10 +4,9 @@ use std::io::Read;
 
 use super::*;
 use crate::observe::Recording;
-use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
+use crate::ops::testing::{Lab, commit, lease, noise, reading, tree_kind, write, write_runs};
 use crate::repo::HostChoice;
 use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
-use crate::task::{Cancel, Task};
 use crate::types::{
     Content, EntryFlags, ExtendedAttribute, Metadata, Node, SnapshotId, Timestamp, XattrValue,
 };
@@ -28,12 +27,14 @@ fn what(source: &str, path: &str) -> ListedPath {
 
 fn listed(repo: &Repository, what: &ListedPath, recursive: bool) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
-    ls(repo, what, recursive, &Recording::default(), &mut |item| {
-        out.push(match item {
-            LsItem::Source { source, .. } => format!("[{}]", source.name),
-            LsItem::Entry { entry, .. } => entry.path.to_string(),
-        });
-        Ok(())
+    reading(repo, &Recording::default(), |session| {
+        ls(session, what, recursive, &mut |item| {
+            out.push(match item {
+                LsItem::Source { source, .. } => format!("[{}]", source.name),
+                LsItem::Entry { entry, .. } => entry.path.to_string(),
+            });
+            Ok(())
+        })
     })?;
     Ok(out)
 }
@@ -113,16 +114,17 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
         let mut errors = vec![listed(&repo, &what, true).expect_err("it is not there")];
         let observer = Recording::default();
         errors.push(
-            cat(
-                &repo,
-                &what,
-                "host",
-                &mut Vec::new(),
-                Task::new(&observer, &Cancel::new()),
-            )
+            reading(&repo, &observer, |session| {
+                cat(session, &what, &mut Vec::new())
+            })
             .expect_err("not there"),
         );
-        errors.push(missing(&repo, &what, &observer, &mut |_| Ok(())).expect_err("not there"));
+        errors.push(
+            reading(&repo, &observer, |session| {
+                missing(session, &what, &mut |_| Ok(()))
+            })
+            .expect_err("not there"),
+        );
         for error in errors {
             let error = error.to_string();
             assert!(
@@ -132,13 +134,9 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
         }
     }
 
-    let error = cat(
-        &repo,
-        &what("tree", "a/link"),
-        "h",
-        &mut Vec::new(),
-        Task::new(&Recording::default(), &Cancel::new()),
-    );
+    let error = reading(&repo, &Recording::default(), |session| {
+        cat(session, &what("tree", "a/link"), &mut Vec::new())
+    });
     assert!(
         error
             .expect_err("a link")
@@ -170,16 +168,12 @@ fn find_lists_each_snapshot_that_holds_a_path() {
     lab.backup(&repo, b"");
     let hits = |glob: &str, filter: &SnapshotFilter| {
         let mut out = Vec::new();
-        find(
-            &repo,
-            glob.as_ref(),
-            filter,
-            Task::new(&Recording::default(), &Cancel::new()),
-            &mut |item| {
+        reading(&repo, &Recording::default(), |session| {
+            find(session, glob.as_ref(), filter, &mut |item| {
                 out.push((item.snapshot.id, item.entry.path.to_string()));
                 Ok(())
-            },
-        )
+            })
+        })
         .expect("found");
         out
     };
@@ -204,13 +198,9 @@ fn find_lists_each_snapshot_that_holds_a_path() {
     assert!(hits("*.txt", &nobody).is_empty());
 
     let report = |glob: &str, filter: &SnapshotFilter| {
-        find(
-            &repo,
-            glob.as_ref(),
-            filter,
-            Task::new(&Recording::default(), &Cancel::new()),
-            &mut |_| Ok(()),
-        )
+        reading(&repo, &Recording::default(), |session| {
+            find(session, glob.as_ref(), filter, &mut |_| Ok(()))
+        })
     };
 
     let all = SnapshotFilter::default();
@@ -254,14 +244,7 @@ fn find_lists_each_snapshot_that_holds_a_path() {
 
 fn bytes_of(repo: &Repository, what: &ListedPath, observer: &Recording) -> Vec<u8> {
     let mut out = Vec::new();
-    cat(
-        repo,
-        what,
-        "host",
-        &mut out,
-        Task::new(observer, &Cancel::new()),
-    )
-    .expect("read");
+    reading(repo, observer, |session| cat(session, what, &mut out)).expect("read");
     out
 }
 
@@ -560,7 +543,7 @@ fn tar_holds_names_and_targets_byte_for_byte() {
 fn stats_add_up() {
     let (lab, repo) = sample();
     lab.backup(&repo, b"");
-    let stats = stats(&repo, Task::new(&Recording::default(), &Cancel::new())).expect("added up");
+    let stats = reading(&repo, &Recording::default(), stats).expect("added up");
     assert_eq!((stats.snapshots, stats.checkpoints), (2, 0));
 
     assert_eq!(

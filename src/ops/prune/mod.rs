@@ -41,7 +41,6 @@ pub use report::{CopyStop, GRACE_DEFAULT, PackAmount, PruneOptions, PruneReport,
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
-use crate::observe::Observer;
 use crate::read::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};

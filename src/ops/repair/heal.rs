@@ -20,7 +20,7 @@ use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, Spool, StoreError,
 use crate::types::PackId;
 
 /// The intact bytes of a pack.
-struct Intact {
+struct IntactBytes {
     spool: Spool,
     /// The object in quarantine has them too.
     is_in_quarantine: bool,
@@ -49,7 +49,7 @@ impl PackRepair<'_> {
     }
 
     /// Returns the intact bytes of a damaged pack, or `None` if they cannot be reconstructed.
-    fn whole_bytes(&self, bad: &BadPack) -> Result<Option<Intact>, Error> {
+    fn whole_bytes(&self, bad: &BadPack) -> Result<Option<IntactBytes>, Error> {
         let id = bad.row.id;
         let mut copies = Vec::new();
         if bad.size > 0 {
@@ -59,7 +59,7 @@ impl PackRepair<'_> {
         let aside = self.packs.quarantined.iter().find(|holder| holder.id == id);
         if let Some(aside) = aside {
             if let Some(spool) = self.copy_if_whole(&aside.key, aside.size, &id)? {
-                return Ok(Some(Intact {
+                return Ok(Some(IntactBytes {
                     spool,
                     is_in_quarantine: true,
                 }));
@@ -68,7 +68,7 @@ impl PackRepair<'_> {
         }
 
         match self.repo.reconstruct(&id, &copies) {
-            Ok(spool) => Ok(Some(Intact {
+            Ok(spool) => Ok(Some(IntactBytes {
                 spool,
                 is_in_quarantine: false,
             })),
@@ -111,7 +111,7 @@ impl PackRepair<'_> {
         Ok((PackId::from(hasher.finish()) == *id).then_some(spool))
     }
 
-    fn put_whole(&mut self, bad: BadPack, intact: Intact) -> Result<(), Error> {
+    fn put_whole(&mut self, bad: BadPack, intact: IntactBytes) -> Result<(), Error> {
         let id = bad.row.id;
         let size = intact.spool.len();
         if let Some(lease) = self.lease {
@@ -138,7 +138,7 @@ impl PackRepair<'_> {
     /// After a crash at any step the next repair finds the intact bytes again: they are under one of
     /// the two names, or all objects from which they were reconstructed are still there. The replaced
     /// object holds nothing that the intact bytes lack, whether it can be read or not.
-    fn put_in_place(&self, bad: &BadPack, intact: Intact) -> Result<(), Error> {
+    fn put_in_place(&self, bad: &BadPack, intact: IntactBytes) -> Result<(), Error> {
         let repo = self.repo;
         let store = repo.store();
         let place = ObjectKey::Pack(bad.row.id);

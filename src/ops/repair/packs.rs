@@ -23,7 +23,7 @@ use super::salvage::{PackHolder, salvage, without_good_copy};
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, PackRow, PackState};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Phase, Problem, Severity};
 use crate::ops::memory;
 use crate::ops::packs::stat_pack;
 use crate::ops::verify::{check_all, digest};

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::packs::PackListing;
 use crate::Error;
 use crate::index::{ChunkLocation, FrameRow, PackState};
-use crate::observe::Observer;
 use crate::repo::{
     Claims, FrameWriter, Lease, PackHead, PackedSource, Packer, PackerOptions, RepoError,
     Repository,

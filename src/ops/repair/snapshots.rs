@@ -18,7 +18,7 @@ use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
 };
 use crate::index::{ChunkLocation, Index, PackState};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Phase, Problem, Severity};
 use crate::ops::backup::ChunkWriters;
 use crate::ops::memory;
 use crate::ops::packs::ListedPacks;

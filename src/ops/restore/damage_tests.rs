@@ -5,10 +5,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 
 use super::tests::*;
 use super::*;
-use crate::format::{FORMAT_VERSION, Snapshot, SnapshotState, SourceCounts};
+use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCounts};
 use crate::observe::{Problem, Recording, Severity};
 use crate::read::content::ContentReader;
-use crate::repo::{Claims, Packer, PackerOptions, RunWriter};
+use crate::repo::{Claims, Lease, Packer, PackerOptions, RunWriter};
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
 use crate::types::{ChunkClass, Content, DeviceNumber, Extent, LeaseId, XattrValue};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::tests::{World, clean, listing, noise, options, what};
 use super::*;
-use crate::observe::{Counter, Problem, Recording};
+use crate::observe::{Counter, Observer, Problem, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::task::Cancel;
 

@@ -53,16 +53,15 @@ use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::memory;
 use crate::error::Error;
-use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
-use crate::observe::{Observer, Phase};
+use crate::format::{RunRef, SnapshotState, SourceKind, SourceRecord};
+use crate::observe::Phase;
 use crate::read::content::{StreamLimits, write_content_with};
 use crate::read::fetch::Fetcher;
 use crate::read::lost::report_lost;
 use crate::repo::{
-    ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot,
+    ChunkReader, HostChoice, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot,
 };
 use crate::source::UnmatchedPatterns;
-use crate::store::StoreError;
 use crate::sys::StateDir;
 use crate::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use crate::task::Task;
@@ -72,6 +71,7 @@ pub(in crate::ops) use links::link_digest;
 pub use report::{RestoreReport, UncertainRange, UnmatchedInclude};
 pub(in crate::ops) use unmatched::meant;
 
+use crate::read::ReadSession;
 use claimed::ClaimedNames;
 use place::TargetRoot;
 use plan::RestoreWalk;
@@ -237,27 +237,28 @@ fn restore_with(
     if matches!(target, RestoreTarget::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
-    // A reader lists snapshots before it updates its index.
-    task.observer.phase(&Phase::Index);
-    let named = what.source.as_deref().filter(|name| !name.is_empty());
-    let found = choose(repo, &what.snapshot, &options.host, named, task.observer)?;
-    let lease = take_lease(repo)?;
-    let tally = RestoreTally::new(task.observer, found.id);
-    super::sync_until(repo, task)?;
-
     // The memory budget limits the threads.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
+
+    // A reader takes its lease, lists snapshots, and updates its index, in this order.
+    task.observer.phase(&Phase::Index);
+    let session = ReadSession::with_cache(repo, plan.frame_cache_bytes, task)?;
+    let named = what.source.as_deref().filter(|name| !name.is_empty());
+    let found = choose(repo, &what.snapshot, &options.host, named, task.observer)?;
+    let tally = RestoreTally::new(task.observer, found.id);
+    super::sync_until(repo, task)?;
+
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(plan.workers)
         .thread_name(|n| format!("restore-{n}"))
         .build()
         .map_err(|err| Error::Usage(format!("cannot start {} threads: {err}", plan.workers)))?;
-    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+    let reader = session.reader();
 
     let job = RestoreJob {
         repo,
-        reader: &reader,
+        reader,
         pool: &pool,
         options,
         limits,
@@ -272,7 +273,7 @@ fn restore_with(
     };
 
     let sources = chosen(&found, what, &target)?;
-    unmatched::refuse_misread(&options.exclude, &sources, &reader)?;
+    unmatched::refuse_misread(&options.exclude, &sources, reader)?;
     for source in &sources {
         tally.lost(report_lost(
             &found.snapshot,
@@ -291,11 +292,6 @@ fn restore_with(
             }
             tally.say_counted(&directory.display().to_string(), options.dry_run);
         }
-    }
-
-    if let Some(lease) = lease {
-        // All is restored: a lease that cannot be deleted expires by itself.
-        let _ = lease.release();
     }
 
     task.observer.phase(&Phase::End);
@@ -349,28 +345,6 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> ProtectedDirs {
         held.add(state, "the state directory of this machine");
     }
     held
-}
-
-/// Takes a lease, so that no prune deletes packs while they are read. Returns `None` if the store
-/// is read-only, full or denies the write.
-fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
-    if repo.store().properties().read_only {
-        return Ok(None);
-    }
-
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    match Lease::take(repo, LeaseKind::Restore, &host, repo.lease_times()) {
-        Ok(lease) => Ok(Some(lease)),
-        // A restore must be possible from a repository that is full or that this user may only
-        // read.
-        Err(RepoError::Store(
-            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
-        )) => Ok(None),
-        Err(err) => Err(err.into()),
-    }
 }
 
 /// Returns the selected sources.

@@ -41,7 +41,7 @@ pub(crate) use single::missing;
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
-use crate::observe::{Counters, Observer, Phase, Problem, Severity};
+use crate::observe::{Counters, Phase, Problem, Severity};
 use crate::ops::memory;
 use crate::read::reading_lease;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectHasher, TAG_BYTES};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{FrameRow, PackRow, PackState};
-use crate::observe::{Counter, Observer};
+use crate::observe::Counter;
 use crate::read::fetch::with_sources;
 use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};

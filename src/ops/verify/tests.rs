@@ -7,7 +7,7 @@ use crate::ErrorKind;
 use crate::observe::Recording;
 use crate::ops::list::{ListedPath, cat};
 use crate::ops::repair::{repair_config, repair_index};
-use crate::ops::testing::{Lab, noise, write};
+use crate::ops::testing::{Lab, noise, reading, write};
 use crate::repo::HostChoice;
 use crate::store::{HookedStore, KeyKind, ObjectKey, Replica, Store, StoreOperation};
 use crate::types::{PackId, RelPath};
@@ -319,13 +319,9 @@ fn deleted_objects_are_reported_by_name() {
         source: Some("db".into()),
         path: RelPath::root(),
     };
-    cat(
-        &repo,
-        &what,
-        "host",
-        &mut out,
-        Task::new(&Recording::default(), &Cancel::new()),
-    )
+    reading(&repo, &Recording::default(), |session| {
+        cat(session, &what, &mut out)
+    })
     .expect("read");
     assert!(out == stream);
 

@@ -2,10 +2,11 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::list::cat;
+use icecore::read::ReadSession;
 use icecore::task::Task;
 
 use super::what;
-use crate::context::{Context, HostArgs, host_name};
+use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 
@@ -36,15 +37,11 @@ pub fn run(context: &Context<'_>, args: &CatArgs) -> Result<Outcome, CliError> {
         return Err(CliError::usage("'cat' writes contents, not JSON"));
     }
     let (repository, mut meter, cancel) = context.begin()?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let mut out = context.ui.data()?;
     let what = what(context, &args.what, &args.hosts)?;
-    cat(
-        &repository,
-        &what,
-        &host_name(),
-        &mut out,
-        Task::new(&meter, &cancel),
-    )?;
+    cat(&session, &what, &mut out)?;
+    drop(session);
     out.finish()?;
     meter.end();
     Ok(meter.outcome())

@@ -7,13 +7,14 @@ use icecore::ErrorKind;
 use icecore::observe::Severity;
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
+use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
 use super::nothing::report_nothing;
 use crate::args::Global;
-use crate::context::{Context, HostArgs, host_name};
+use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Ui, text};

@@ -1,6 +1,7 @@
 //! `icecore diff`
 
 use icecore::ops::diff::{ChangedParts, PathChange, diff};
+use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -44,42 +45,36 @@ struct DiffRecord<'a> {
 
 pub fn run(context: &Context<'_>, args: &DiffArgs) -> Result<Outcome, CliError> {
     let hosts = args.hosts.choice(context)?;
-    let (repository, meter, cancel, _lease) = context.begin_reading()?;
+    let (repository, meter, cancel) = context.begin()?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
 
     let mut out = context.ui.data()?;
     let mut relay = CallbackError::default();
-    let compared = diff(
-        &repository,
-        &args.old,
-        &args.new,
-        &hosts,
-        Task::new(&meter, &cancel),
-        &mut |item| {
-            let (change, mark) = match item.change {
-                PathChange::Added => ("added", '+'),
-                PathChange::Removed => ("removed", '-'),
-                PathChange::Changed(ChangedParts::Kind) => ("kind", 'T'),
-                PathChange::Changed(ChangedParts::Content) => ("content", 'M'),
-                PathChange::Changed(ChangedParts::Metadata) => ("metadata", 'm'),
-            };
-            let source = item.source;
-            let path = item.path;
-            let record = DiffRecord {
-                change,
-                source,
-                path: json::PathField::new(&path.to_slashed()),
-                old_size: item.old_size,
-                new_size: item.new_size,
-            };
-            relay.pass(out.record(&record, || {
-                if path.is_root() {
-                    format!("{mark} {source}")
-                } else {
-                    format!("{mark} {source}/{path}")
-                }
-            }))
-        },
-    );
+    let compared = diff(&session, &args.old, &args.new, &hosts, &mut |item| {
+        let (change, mark) = match item.change {
+            PathChange::Added => ("added", '+'),
+            PathChange::Removed => ("removed", '-'),
+            PathChange::Changed(ChangedParts::Kind) => ("kind", 'T'),
+            PathChange::Changed(ChangedParts::Content) => ("content", 'M'),
+            PathChange::Changed(ChangedParts::Metadata) => ("metadata", 'm'),
+        };
+        let source = item.source;
+        let path = item.path;
+        let record = DiffRecord {
+            change,
+            source,
+            path: json::PathField::new(&path.to_slashed()),
+            old_size: item.old_size,
+            new_size: item.new_size,
+        };
+        relay.pass(out.record(&record, || {
+            if path.is_root() {
+                format!("{mark} {source}")
+            } else {
+                format!("{mark} {source}/{path}")
+            }
+        }))
+    });
 
     relay.done(compared)?;
     out.finish()?;

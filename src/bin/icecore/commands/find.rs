@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
+use icecore::read::ReadSession;
 use icecore::task::Task;
 
 use super::nothing::report_nothing;
@@ -36,7 +37,8 @@ pub struct FindArgs {
 }
 
 pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel, _lease) = context.begin_reading()?;
+    let (repository, meter, cancel) = context.begin()?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let filter = SnapshotFilter {
         host: args.host.clone(),
         tags: args.tag.clone(),
@@ -45,19 +47,13 @@ pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> 
 
     let mut out = context.ui.data()?;
     let mut relay = CallbackError::default();
-    let found = find(
-        &repository,
-        &args.glob,
-        &filter,
-        Task::new(&meter, &cancel),
-        &mut |item| {
-            let id = item.snapshot.id;
-            let record = entry::EntryRecord::new(Some(id.to_string()), item.source, item.entry);
-            relay.pass(out.record(&record, || {
-                format!("{}:{}", id.short(), entry::short(item.source, item.entry))
-            }))
-        },
-    );
+    let found = find(&session, &args.glob, &filter, &mut |item| {
+        let id = item.snapshot.id;
+        let record = entry::EntryRecord::new(Some(id.to_string()), item.source, item.entry);
+        relay.pass(out.record(&record, || {
+            format!("{}:{}", id.short(), entry::short(item.source, item.entry))
+        }))
+    });
 
     let report = relay.done(found)?;
     out.finish()?;

@@ -12,13 +12,14 @@ use icecore::ops::forget::{
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
 use icecore::repo::{Repository, StoredSnapshot};
+use icecore::sys::host_name;
 use icecore::task::{Cancel, Task};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::nothing::report_nothing;
 use super::prune;
-use crate::context::{Context, HostArgs, host_name};
+use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Meter, json, text};

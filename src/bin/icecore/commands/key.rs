@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
+use icecore::sys::host_name;
 use serde::Serialize;
 
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome, error_report};
 use crate::parse;
 use crate::secret;

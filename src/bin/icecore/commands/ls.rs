@@ -3,6 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::{SourceKind, SourceRecord};
 use icecore::ops::list::{LsItem, ls, missing};
+use icecore::read::ReadSession;
+use icecore::task::Task;
 use icecore::types::Timestamp;
 use serde::Serialize;
 
@@ -58,7 +60,8 @@ struct SourceLine<'a> {
 }
 
 pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel, _lease) = context.begin_reading()?;
+    let (repository, meter, cancel) = context.begin()?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let mut out = context.ui.data()?;
     let mut relay = CallbackError::default();
     let asked = what(context, &args.what, &args.hosts)?;
@@ -84,9 +87,9 @@ pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
         })
     };
     let listed = if args.missing {
-        missing(&repository, &asked, &meter, &mut each)
+        missing(&session, &asked, &mut each)
     } else {
-        ls(&repository, &asked, args.recursive, &meter, &mut each)
+        ls(&session, &asked, args.recursive, &mut each)
     };
 
     relay.done(listed)?;

@@ -6,10 +6,11 @@ use icecore::ops::repair::{
     PackFate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, ReplacedSnapshot,
     repair_config, repair_index, repair_packs, repair_snapshots,
 };
+use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 

@@ -7,12 +7,13 @@ use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLac
 use icecore::ops::sync_until;
 use icecore::read::reading_lease;
 use icecore::repo::{Repository, StoredSnapshot};
+use icecore::sys::host_name;
 use icecore::task::{Cancel, Task};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
 use super::nothing::{report_nothing, report_nothing_of};
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::lacking::LackingLines;

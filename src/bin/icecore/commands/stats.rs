@@ -1,6 +1,7 @@
 //! `icecore stats`
 
 use icecore::ops::list::{RepoStats, stats};
+use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -39,8 +40,10 @@ struct StatsRecord {
 }
 
 pub fn run(context: &Context<'_>, _args: &StatsArgs) -> Result<Outcome, CliError> {
-    let (repository, mut meter, cancel, _lease) = context.begin_reading()?;
-    let record = StatsRecord::new(&stats(&repository, Task::new(&meter, &cancel))?);
+    let (repository, mut meter, cancel) = context.begin()?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
+    let record = StatsRecord::new(&stats(&session)?);
+    drop(session);
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use icecore::observe::Severity;
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::status::{CaptureStatus, RepoStatus, SourceStatus, StatusOptions, status};
+use icecore::sys::host_name;
 use serde::Serialize;
 
 use super::nothing::report_nothing;
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::lacking::{LackingLines, how_much};

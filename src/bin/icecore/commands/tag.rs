@@ -1,10 +1,11 @@
 //! `icecore tag`
 
 use icecore::ops::tag::{RetaggedSnapshot, TagChange, retag};
+use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
-use crate::context::{Context, HostArgs, host_name};
+use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::text;

@@ -1,10 +1,11 @@
 //! `icecore undelete`
 
 use icecore::ops::forget::undelete;
+use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 

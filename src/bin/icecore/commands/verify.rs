@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use icecore::ops::verify::{DamageHit, FindingKind, VerifyOptions, VerifyReport, verify};
+use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{json, text};

@@ -14,13 +14,14 @@ use std::path::Path;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{SharedStore, StoreLocation};
+use icecore::sys::host_name;
 use icecore::task::Cancel;
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
 pub use self::cache::{CacheNeed, TemporaryCache};
 use self::pins::{KnownRepository, Pin, PinAddress, RememberedPin};
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::exit::CliError;
 use crate::secret::{self, PassphraseChoice};
 use crate::signals::Interrupts;

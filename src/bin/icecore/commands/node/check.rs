@@ -10,6 +10,7 @@ use icecore::node::check::{
 };
 use icecore::node::docker::Docker;
 use icecore::node::dump::PinKind;
+use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -125,7 +126,9 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
         CheckTarget::Snapshot
     };
 
-    let (repository, meter, cancel, _lease) = context.begin_reading()?;
+    let (repository, meter, cancel) = context.begin()?;
+    // Its lease keeps the packs until the check is done.
+    let _session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let found = icecore::ops::choose(
         &repository,
         &args.snap,

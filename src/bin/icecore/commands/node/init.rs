@@ -8,10 +8,11 @@ use icecore::node::docker::Docker;
 use icecore::node::profile::SourceLocation;
 use icecore::node::template::{TemplateSettings, render};
 use icecore::store::StoreLocation;
+use icecore::sys::host_name;
 use icecore::sys::{Dir, ExistingFile, write_file};
 use serde::Serialize;
 
-use crate::context::{Context, host_name};
+use crate::context::Context;
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
