@@ -22,6 +22,8 @@ mod clocks;
 mod copy;
 #[cfg(test)]
 mod interleavings;
+#[cfg(test)]
+mod lease_tests;
 mod leftovers;
 mod live;
 mod plan;

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ErrorKind;
-use crate::format::LeaseKind;
 use crate::observe::{Counters, Recording};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
-use crate::repo::{Lease, Secret};
+use crate::repo::Secret;
 use crate::store::{
     Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ObjectBody, ObjectDir, ObjectKey,
     PutMode, SharedStore, Store, StoreOperation, list_all,
 };
 use crate::target::OwnerPolicy;
 use crate::task::Cancel;
-use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
+use crate::types::{ByteSize, RelPath, SnapshotId};
 
 pub(super) const HOUR: i64 = 3600;
 pub(super) const DAY: i64 = 24 * HOUR;
@@ -286,20 +285,6 @@ fn nothing_is_deleted_while_a_snapshot_lacks_data() {
 }
 
 #[test]
-fn a_prune_yields_to_a_running_one() {
-    let lab = Lab::new();
-    let repo = lab.open();
-    two_backups(&lab, &repo);
-    let other =
-        Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
-    let before = lab.store.objects();
-    assert!(run(&repo, &options()).other_prune);
-    assert_eq!(lab.store.objects(), before);
-    other.release().expect("released");
-    assert!(!run(&repo, &options()).other_prune);
-}
-
-#[test]
 fn a_dry_run_writes_nothing_and_reports_the_same_as_a_run() {
     let lab = Lab::new();
     // Without a lease the time is this machine's.
@@ -457,92 +442,6 @@ fn a_short_grace_and_a_store_that_lags_are_refused() {
 }
 
 #[test]
-fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
-    let lab = Lab::new();
-    let repo = lab.open();
-    let (first, _) = two_backups(&lab, &repo);
-    let mut checkpoint = repo.read_snapshot(&first).expect("reads");
-    checkpoint.state = crate::format::SnapshotState::Checkpoint;
-    let lease = crate::ops::testing::lease(&repo);
-    let id = repo.commit(lease, checkpoint).expect("committed").id;
-    let lease = crate::ops::testing::lease(&repo);
-    let left = lab
-        .store
-        .get(&ObjectKey::Lease(lease.id()), 1 << 20)
-        .expect("there");
-    let key = ObjectKey::Lease(lease.id());
-    lease.release().expect("released");
-    lab.store
-        .put(&key, ObjectBody::Bytes(&left), PutMode::CreateOnly)
-        .expect("left by a crash");
-    lab.store.clock().advance(HOUR);
-    let report = run(&repo, &options());
-    assert_eq!((report.leases_swept, report.checkpoints_deleted), (0, 0));
-    lab.store.clock().advance(7 * DAY);
-    let report = run(&repo, &options());
-    assert_eq!((report.leases_swept, report.checkpoints_deleted), (1, 1));
-    assert!(lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).is_err());
-    assert_sound(&repo);
-}
-
-/// Some objects among the leases belong to no active client: one that is no lease, one of another
-/// repository, and some that the store dates years ahead because its clock was wrong.
-#[test]
-fn junk_among_the_leases_does_not_stop_a_prune_for_ever() {
-    let lab = Lab::new();
-    let repo = lab.open();
-    let (first, _) = two_backups(&lab, &repo);
-    forget(&*lab.store, first);
-    let left_by = |lab: &Lab, kind| {
-        let lease = Lease::take(&lab.open(), kind, "elsewhere", repo.lease_times()).expect("taken");
-        let key = ObjectKey::Lease(lease.id());
-        let bytes = lab.store.get(&key, 1 << 20).expect("there");
-        lease.release().expect("released");
-        (key, bytes)
-    };
-    let foreign = left_by(&Lab::new(), LeaseKind::Prune);
-    let no_lease = |n| {
-        (
-            ObjectKey::Lease(LeaseId::new([n; 16])),
-            b"no lease".to_vec(),
-        )
-    };
-    let own =
-        [LeaseKind::Prune, LeaseKind::Backup, LeaseKind::Repair].map(|kind| left_by(&lab, kind));
-
-    let now = lab.store.clock().now();
-    let put = |(key, bytes): &(ObjectKey, Vec<u8>), ahead: i64| {
-        lab.store.clock().set(now.plus_seconds(ahead));
-        lab.store
-            .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
-            .expect("put");
-        lab.store.clock().set(now);
-    };
-
-    put(&no_lease(1), 0);
-    put(&foreign, 0);
-    put(&no_lease(2), 3 * DAY);
-    put(&no_lease(3), 15_000 * DAY);
-    own.iter().for_each(|lease| put(lease, 15_000 * DAY));
-
-    let mut dropped = 0;
-    for day in 0..8 {
-        lab.store.clock().set(now.plus_seconds(day * DAY));
-        let report = run(&repo, &options());
-        assert!(!report.other_prune, "day {day}");
-        dropped += report.dropped.packs;
-        // One object is dated three days ahead. Its holder may have begun at any time, until the
-        // object expires too.
-        assert!(day > 3 || dropped == 0, "day {day}");
-    }
-    assert!(
-        dropped > 0,
-        "what the forgotten snapshot alone needs is gone"
-    );
-    assert_sound(&repo);
-}
-
-#[test]
 fn an_unreadable_snapshot_stops_a_prune_unless_set_aside() {
     let lab = Lab::new();
     let repo = lab.open();
@@ -583,37 +482,6 @@ fn an_unreadable_snapshot_stops_a_prune_unless_set_aside() {
     let err =
         prune(&repo, &now, Task::new(&Counters::default(), &Cancel::new())).expect_err("refused");
     assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
-}
-
-#[test]
-fn now_waits_for_other_leases_and_reports_them() {
-    let lab = Lab::new();
-    let repo = lab.open();
-    let (first, _) = two_backups(&lab, &repo);
-    lab.store.clock().advance(2 * DAY);
-    let other = crate::ops::testing::lease(&repo);
-    forget(&*lab.store, first);
-    lab.store.clock().advance(DAY + HOUR);
-    other
-        .refresh(Duration::ZERO)
-        .expect_err("a day without a heartbeat");
-    drop(other);
-    let other = crate::ops::testing::lease(&repo);
-    let now = PruneOptions {
-        now: true,
-        ..options()
-    };
-    let report = run(&repo, &now);
-    assert!(
-        report.condemned.packs > 0 && report.dropped.packs == 0,
-        "{report:?}"
-    );
-    let waits_for =
-        |why: &WaitReason| matches!(why, WaitReason::Lease { id, .. } if *id == other.id());
-    assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
-    drop(other);
-    assert!(run(&repo, &now).dropped.packs > 0);
-    assert_sound(&repo);
 }
 
 /// Pseudo-random numbers from a seed.
