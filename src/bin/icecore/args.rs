@@ -1,14 +1,12 @@
-//! The command line as values: the options of every command, and the commands.
+//! The command line: parses it, and runs the command that it names.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use icecore::types::RepoId;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
-use crate::commands::Command;
-use crate::exit::CliError;
-use crate::parse;
+use crate::commands::{self, Command};
+use crate::exit::{CliError, Outcome};
+use crate::global::Global;
 
 /// Back up file trees and database dumps: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
@@ -48,42 +46,14 @@ Examples:
   icecore -r /mnt/backup/repo snapshots
   icecore -r /mnt/backup/repo restore latest:home /tmp/home";
 
-/// Options that may be given anywhere on the command line.
-#[derive(Debug, Default, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// Repository: the path of its directory (remote repositories are not supported yet)
-    #[arg(short, long, global = true, value_name = "REPO")]
-    pub repo: Option<OsString>,
-    /// Read the passphrase from this file (without one trailing newline)
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command", value_parser = parse::paths())]
-    pub passphrase_file: Option<PathBuf>,
-    /// Take the passphrase from the first line that this command prints (run without a shell)
-    #[arg(long, global = true, value_name = "COMMAND")]
-    pub passphrase_command: Option<String>,
-    /// The repository has no passphrase: anyone with its files can read them
-    #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
-    pub no_passphrase: bool,
-    /// Accept the repository with this id, even if another one was used at this address before
-    #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
-    pub accept_repository: Option<RepoId>,
-    /// Try the passphrase also on key slots that need unusually much memory or time (up to 1 GiB,
-    /// minutes each)
-    #[arg(long, global = true)]
-    pub costly_key: bool,
-    /// Configuration file (default: /etc/icecore/icecore.toml for root, else
-    /// ~/.config/icecore/icecore.toml)
-    #[arg(long, global = true, value_name = "FILE", value_parser = parse::paths())]
-    pub config: Option<PathBuf>,
-    /// Print one JSON object per line on standard output
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Print only data, problems and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Print each path as it is processed
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
+/// Returns the definition of the command line.
+fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command that the command line names.
+pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
+    commands::run(&cli.global, &cli.command, definition)
 }
 
 /// Parses the process's command line.
@@ -105,7 +75,7 @@ fn is_json_among(words: impl IntoIterator<Item = OsString>) -> bool {
 }
 
 fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = with_negative_numbers(Cli::command());
+    let mut command = with_negative_numbers(definition());
     let mut matches = command.try_get_matches_from_mut(words)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|err| err.format(&mut command))
 }

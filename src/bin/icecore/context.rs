@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use icecore::ops::list::ListedPath;
 use icecore::repo::{HostChoice, Repository};
 use icecore::store::StoreLocation;
 use icecore::sys::StateDir;
@@ -11,12 +12,12 @@ use icecore::sys::host_name;
 use icecore::target::ProtectedDirs;
 use icecore::task::Cancel;
 
-use crate::args::Global;
 use crate::config::Config;
 use crate::env::Env;
 use crate::exit::CliError;
-use crate::opening::{CacheNeed, TemporaryCache};
-use crate::parse;
+use crate::global::Global;
+use crate::opening::temporary_cache::{CacheNeed, TemporaryCache};
+use crate::parse::{self, SnapPath};
 use crate::ui::{Meter, Ui, text};
 
 /// The context of a command: options, environment and configuration.
@@ -195,6 +196,21 @@ impl<'a> Context<'a> {
         self.env.keys_dir().ok_or_else(|| {
             CliError::usage("no directory for the key file: HOME is not set")
                 .with_hint("set XDG_CONFIG_HOME")
+        })
+    }
+
+    /// Converts a selected path for the library.
+    pub fn listed_path(
+        &self,
+        selected: &SnapPath,
+        hosts: &HostArgs,
+    ) -> Result<ListedPath, CliError> {
+        let SnapPath { snap, source, path } = selected.clone();
+        Ok(ListedPath {
+            snapshot: snap,
+            hosts: hosts.choice(self)?,
+            source,
+            path,
         })
     }
 

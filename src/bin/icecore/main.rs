@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod env;
 mod exit;
+mod global;
 mod harden;
 mod hooks;
 mod job;
@@ -20,7 +21,7 @@ fn main() -> std::process::ExitCode {
     harden::allow_open_files();
     signals::survive_file_size_limit();
     match args::parse() {
-        Ok(cli) => exit::finish(commands::run(&cli), cli.global.json),
+        Ok(cli) => exit::finish(args::run(&cli), cli.global.json),
         Err(error) => exit::finish(Err(error), args::asks_for_json()),
     }
 }

@@ -16,9 +16,9 @@ use icecore::sys::{Dir, shell_syntax};
 use icecore::types::RepoId;
 use zeroize::Zeroizing;
 
-use crate::args::Global;
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::CliError;
+use crate::global::Global;
 
 /// The bytes of a passphrase.
 pub type Bytes = Zeroizing<Vec<u8>>;

@@ -5,7 +5,6 @@ use icecore::ops::list::cat;
 use icecore::read::ReadSession;
 use icecore::task::Task;
 
-use super::what;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -39,7 +38,7 @@ pub fn run(context: &Context<'_>, args: &CatArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let mut out = context.ui.data()?;
-    let what = what(context, &args.what, &args.hosts)?;
+    let what = context.listed_path(&args.what, &args.hosts)?;
     cat(&session, &what, &mut out)?;
     drop(session);
     out.finish()?;

@@ -1,9 +1,7 @@
 //! `icecore completions`
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 
@@ -17,10 +15,15 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub fn run(context: &Context<'_>, args: &CompletionsArgs) -> Result<Outcome, CliError> {
+/// Prints the completions of the command line of this definition.
+pub fn run(
+    context: &Context<'_>,
+    args: &CompletionsArgs,
+    mut definition: clap::Command,
+) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "icecore", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "icecore", &mut script);
     out.line(String::from_utf8_lossy(&script).trim_end())?;
     out.finish()?;
     Ok(Outcome::Done)

@@ -13,9 +13,9 @@ use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
 use super::nothing::report_nothing;
-use crate::args::Global;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
+use crate::global::Global;
 use crate::parse;
 use crate::ui::{Ui, text};
 

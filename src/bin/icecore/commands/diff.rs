@@ -5,7 +5,7 @@ use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
 
-use super::CallbackError;
+use super::callback::CallbackError;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;

@@ -7,8 +7,9 @@ use icecore::ops::list::{SnapshotFilter, find};
 use icecore::read::ReadSession;
 use icecore::task::Task;
 
+use super::callback::CallbackError;
+use super::entry;
 use super::nothing::report_nothing;
-use super::{CallbackError, entry};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;

@@ -8,7 +8,8 @@ use icecore::task::Task;
 use icecore::types::Timestamp;
 use serde::Serialize;
 
-use super::{CallbackError, entry, what};
+use super::callback::CallbackError;
+use super::entry;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -64,7 +65,7 @@ pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
     let mut out = context.ui.data()?;
     let mut relay = CallbackError::default();
-    let asked = what(context, &args.what, &args.hosts)?;
+    let asked = context.listed_path(&args.what, &args.hosts)?;
 
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;

@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
-
-use crate::args::Cli;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -19,10 +16,15 @@ pub struct ManArgs {
     directory: PathBuf,
 }
 
-pub fn run(context: &Context<'_>, args: &ManArgs) -> Result<Outcome, CliError> {
+/// Writes the pages of the command line of this definition.
+pub fn run(
+    context: &Context<'_>,
+    args: &ManArgs,
+    definition: clap::Command,
+) -> Result<Outcome, CliError> {
     let directory = args.directory.display();
     std::fs::create_dir_all(&args.directory)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.directory))
+        .and_then(|()| clap_mangen::generate_to(definition, &args.directory))
         .map_err(|e| CliError::failed(format!("cannot write manual pages to {directory}"), e))?;
     context
         .ui

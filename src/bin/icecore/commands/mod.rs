@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments, and one call of the library.
 
 mod backup;
+mod callback;
 mod cat;
 mod completions;
 mod copy;
@@ -25,13 +26,10 @@ mod undelete;
 mod verify;
 
 use clap::Subcommand;
-use icecore::Error;
-use icecore::ops::list::ListedPath;
 
-use crate::args::Cli;
-use crate::context::{Context, HostArgs};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
-use crate::parse::SnapPath;
+use crate::global::Global;
 
 /// Every command.
 #[derive(Debug, Subcommand)]
@@ -59,16 +57,20 @@ pub enum Command {
     Man(man::ManArgs),
 }
 
-/// Runs the command.
-pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
-    let context = Context::new(&cli.global);
-    match &cli.command {
+/// Runs a command. `definition` returns the definition of the whole command line.
+pub fn run(
+    global: &Global,
+    command: &Command,
+    definition: fn() -> clap::Command,
+) -> Result<Outcome, CliError> {
+    let context = Context::new(global);
+    match command {
         // This command writes the configuration file, which need not exist.
         Command::Node(args) if args.makes_config() => context.env.check()?,
         _ => context.check()?,
     }
 
-    match &cli.command {
+    match command {
         Command::Init(args) => init::run(&context, args),
         Command::Backup(args) => backup::run(&context, args),
         Command::Snapshots(args) => snapshots::run(&context, args),
@@ -88,44 +90,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Node(args) => node::run(&context, args),
-        Command::Completions(args) => completions::run(&context, args),
-        Command::Man(args) => man::run(&context, args),
-    }
-}
-
-/// Converts a selection for the library.
-fn what(
-    context: &Context<'_>,
-    selected: &SnapPath,
-    hosts: &HostArgs,
-) -> Result<ListedPath, CliError> {
-    let SnapPath { snap, source, path } = selected.clone();
-    Ok(ListedPath {
-        snapshot: snap,
-        hosts: hosts.choice(context)?,
-        source,
-        path,
-    })
-}
-
-/// Keeps an error of the binary while the library operation that called it ends.
-#[derive(Default)]
-struct CallbackError(Option<CliError>);
-
-impl CallbackError {
-    /// Ends the operation if the result is an error.
-    fn pass(&mut self, result: Result<(), CliError>) -> Result<(), Error> {
-        result.map_err(|error| {
-            self.0 = Some(error);
-            Error::Interrupted
-        })
-    }
-
-    /// Returns the operation's result, or the error that ended it.
-    fn done<T, E: Into<CliError>>(self, result: Result<T, E>) -> Result<T, CliError> {
-        match self.0 {
-            Some(error) => Err(error),
-            None => result.map_err(Into::into),
-        }
+        Command::Completions(args) => completions::run(&context, args, definition()),
+        Command::Man(args) => man::run(&context, args, definition()),
     }
 }

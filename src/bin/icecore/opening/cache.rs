@@ -1,30 +1,14 @@
 //! Opens the cache of a command's repository, or a temporary one if the cache is not writable.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-
 use icecore::repo::{RepoCache, UnlockedRepo};
 
+use super::temporary_cache::{CacheNeed, TemporaryCache};
 use crate::context::Context;
 use crate::exit::CliError;
 use crate::ui::text;
 
 /// Hint for a cache that is not writable.
 const ADVICE: &str = "set ICECORE_CACHE_DIR to a writable directory";
-
-/// The reaction to a cache that is not writable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheNeed {
-    /// The command fails: otherwise every run would build the whole index again.
-    Lasting,
-    /// A temporary cache is used instead.
-    Temporary,
-}
-
-/// A cache that is deleted when the command ends.
-#[derive(Debug)]
-pub struct TemporaryCache(PathBuf);
 
 impl Context<'_> {
     pub(super) fn open_cache(
@@ -49,33 +33,8 @@ impl Context<'_> {
             );
             self.ui
                 .warn(format_args!("warning: {}; {ADVICE}", text::clean(&what)));
-            return Ok(unlocked.open_cache(&made.0)?);
+            return Ok(unlocked.open_cache(made.path())?);
         }
         Err(CliError::failed("cannot use the cache", error).with_hint(ADVICE))
-    }
-}
-
-impl TemporaryCache {
-    /// Creates an empty directory that no other user can enter.
-    fn make() -> Result<Self, CliError> {
-        let failed = |e| CliError::failed("cannot create a temporary cache", e);
-        let mut random = [0_u8; 8];
-        getrandom::fill(&mut random)
-            .map_err(|e| CliError::failed("cannot get random bytes from the system", e))?;
-        let name = format!("icecore-cache-{:016x}", u64::from_le_bytes(random));
-        let path = std::env::temp_dir().join(name);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(failed)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryCache {
-    fn drop(&mut self) {
-        // A leftover is only a copy of data in the repository, and the system cleans such
-        // directories.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

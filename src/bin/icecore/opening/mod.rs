@@ -7,6 +7,7 @@
 
 mod cache;
 mod pins;
+pub mod temporary_cache;
 mod unlock;
 
 use std::path::Path;
@@ -19,8 +20,8 @@ use icecore::task::Cancel;
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
-pub use self::cache::{CacheNeed, TemporaryCache};
 use self::pins::{KnownRepository, Pin, PinAddress, RememberedPin};
+use self::temporary_cache::CacheNeed;
 use crate::context::Context;
 use crate::exit::CliError;
 use crate::secret::{self, PassphraseChoice};

@@ -16,7 +16,8 @@ use icecore::observe::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::{Ui, json, text};
+use super::output::Ui;
+use super::{json, text};
 use crate::exit::Outcome;
 
 /// How often the bar is drawn.
@@ -71,9 +72,15 @@ struct MeterView {
     elapsed: Duration,
 }
 
+impl Ui {
+    /// Starts counting and drawing an operation.
+    pub fn meter(self) -> Meter {
+        Meter::start(self)
+    }
+}
+
 impl Meter {
-    /// Starts counting and drawing.
-    pub(super) fn start(ui: Ui) -> Self {
+    fn start(ui: Ui) -> Self {
         let drawn = !ui.json && !ui.quiet && io::stderr().is_terminal();
         let bar = drawn.then(|| {
             // The thread below draws at 5 Hz. The draw target only caps the rate.

@@ -14,7 +14,7 @@ use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
 
-use crate::commands::CallbackError;
+use crate::commands::callback::CallbackError;
 use crate::context::{Context, HostArgs};
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
