@@ -8,8 +8,8 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::error::IndexError;
 use super::packs::PackView;
+use super::rows::{ChunkLocation, FrameRow};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use super::{ChunkLocation, FrameRow};
 use crate::types::{ChunkClass, ChunkId, FrameCodec, FrameInfo, PackId};
 
 /// A row of `chunks` to be inserted.

@@ -11,8 +11,8 @@ use std::path::Path;
 use rusqlite::{Connection, Row, params};
 
 use super::error::IndexError;
+use super::rows::{PackRow, PackState};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use super::{PackRow, PackState};
 use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
 
 /// The claim of a segment about a pack. The numbers are those of the database.

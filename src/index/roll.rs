@@ -1,8 +1,10 @@
 //! A roll call of the held packs: records which of them a listing of the store has shown. It takes
 //! one bit for each pack, 128 KiB for a million.
 
+use super::database::Index;
+use super::error::IndexError;
 use super::packs::ViewPack;
-use super::{Index, IndexError, PackRow, PackState};
+use super::rows::{PackRow, PackState};
 use crate::types::PackId;
 
 /// A roll call in progress. Its bits are pack numbers of one generation of the database, so a roll

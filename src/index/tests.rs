@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use rusqlite::Connection;
 
 use super::*;
-use crate::types::{ChunkInfo, FrameInfo, PackInfo};
+use crate::types::{
+    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, SegmentBody,
+    SegmentId,
+};
 
 fn raw(kind: u8, number: u64) -> [u8; 32] {
     let mut bytes = [kind; 9];
