@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::RepoError;
+use super::system::random;
 use crate::chunk::{Argon2Cost, KeyError, MasterKey, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 use crate::store::{
@@ -110,7 +111,7 @@ pub(super) fn make_slot(
     label: &str,
 ) -> Result<KeySlot, RepoError> {
     let cost = secret.cost();
-    let salt = super::random()?;
+    let salt = random()?;
     let mut slot = KeySlot::new(
         repository,
         now(),
@@ -132,7 +133,7 @@ fn refuse(err: KeyError) -> RepoError {
 
 /// Stores both copies of a slot under a new random name and reads them back. Returns the name.
 pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
-    let name: String = super::random::<8>()?
+    let name: String = random::<8>()?
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::marker::HolderMarker;
 use super::objects::seal_object;
 use super::room::SpareRoom;
+use super::system::{io_error, random};
 use super::{RepoError, Repository};
 use crate::chunk::Keys;
 use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
@@ -101,7 +102,7 @@ impl Lease {
         times: LeaseTimes,
     ) -> Result<Self, RepoError> {
         let body = LeaseBody {
-            id: LeaseId::new(super::random()?),
+            id: LeaseId::new(random()?),
             kind,
             host: host.to_owned(),
             boot: boot_id(),
@@ -150,8 +151,7 @@ impl Lease {
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
             .spawn(move || beating.run());
-        let thread =
-            thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
+        let thread = thread.map_err(|source| io_error("start", "the heartbeat thread", source))?;
 
         Ok(Self {
             shared,

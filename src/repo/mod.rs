@@ -26,6 +26,7 @@ mod run_cursor;
 mod run_writer;
 mod snapshots;
 mod sync;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -35,7 +36,6 @@ mod vanished;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -70,9 +70,10 @@ use crate::chunk::{Keys, MasterKey};
 use crate::format::{FORMAT_VERSION, KeySlot, RepoConfig, encode_key_slot};
 use crate::index::{Index, LocalState};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, SharedStore, Store, StoreError};
-use crate::sys::{PathError, StateDir, now, random_bytes};
+use crate::sys::{StateDir, now};
 use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
 use configs::ConfigCopies;
+use system::random;
 
 /// An open repository, with known keys and a format that this version understands.
 ///
@@ -489,17 +490,4 @@ impl Repository {
 fn cache_name(id: RepoId, store: &dyn Store) -> String {
     let address = blake3::hash(store.address().as_bytes()).to_hex();
     format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])
-}
-
-/// Returns random bytes from the system.
-fn random<const N: usize>() -> Result<[u8; N], RepoError> {
-    random_bytes().map_err(|source| io_error("read", "the system's random source", source))
-}
-
-fn io_error(action: &'static str, what: &str, source: io::Error) -> RepoError {
-    RepoError::Path(PathError {
-        action,
-        path: PathBuf::from(what),
-        source,
-    })
 }

@@ -1,6 +1,7 @@
 //! Whole sealed objects: segments, snapshots, leases.
 
 use super::RepoError;
+use super::system::random;
 use crate::chunk::{
     Keys, ObjectSeal, PartKind, SealClass, TAG_BYTES, object_hash, open_bytes, shrink_bytes,
 };
@@ -8,7 +9,6 @@ use crate::format::{
     ObjectHeader, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header,
 };
 use crate::store::ObjectKey;
-
 use crate::types::{LeaseId, ObjectHash};
 
 fn class_of(kind: ObjectKind) -> SealClass {
@@ -27,7 +27,7 @@ pub fn seal_object(
 ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
     let header = ObjectHeader {
         kind,
-        random: super::random()?,
+        random: random()?,
         writer,
     };
     let mut out = encode_header(&header);

@@ -1,6 +1,7 @@
 //! Frames → packs: one pack at a time, sealed and hashed while it is written.
 
 use super::RepoError;
+use super::system::random;
 use crate::chunk::{Keys, ObjectHasher, ObjectSeal, PartKind, SealClass, TAG_BYTES, shrink_bytes};
 use crate::format::{
     ObjectHeader, ObjectKind, PackTrailer, encode_body_prefix, encode_directory, encode_header,
@@ -51,7 +52,7 @@ impl PackBuilder {
     pub fn begin(store: &dyn Store, keys: &Keys, writer: LeaseId) -> Result<Self, RepoError> {
         let header = ObjectHeader {
             kind: ObjectKind::Pack,
-            random: super::random()?,
+            random: random()?,
             writer,
         };
         let bytes = encode_header(&header);

@@ -26,6 +26,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 use super::claims::Claims;
 use super::frame_writer::{FrameWriter, PackerHandle, PlainFrame, PublishBarrier};
 use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
+use super::system::io_error;
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
@@ -215,7 +216,7 @@ fn spawn<'scope, T: Send + 'scope>(
     std::thread::Builder::new()
         .name(name)
         .spawn_scoped(scope, work)
-        .map_err(|source| super::io_error("start", "a thread", source))
+        .map_err(|source| io_error("start", "a thread", source))
 }
 
 fn join<T>(thread: ScopedJoinHandle<'_, Result<T, RepoError>>) -> Result<T, RepoError> {
