@@ -12,8 +12,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Lease, RepoError, Repository};
-use crate::index::{Index, PackState};
 use crate::types::PackId;
 
 /// The packs that were condemned or dropped at the first sync after this process took its newest
@@ -27,14 +25,16 @@ impl IndexBaseline {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn is_set(&self) -> bool {
+    /// Returns true if the baseline of this writer is set.
+    pub fn is_set(&self) -> bool {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_some()
     }
 
-    fn set(&self, gone: Vec<PackId>) {
+    /// Sets the baseline to these sorted packs, unless it is set.
+    pub fn set(&self, gone: Vec<PackId>) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -42,44 +42,12 @@ impl IndexBaseline {
     }
 
     /// Returns the first of these sorted packs that was known at the baseline.
-    fn first_known(&self, packs: &[PackId]) -> Option<PackId> {
+    pub fn first_known(&self, packs: &[PackId]) -> Option<PackId> {
         let gone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = gone.as_deref().unwrap_or_default();
         packs
             .iter()
             .find(|pack| gone.binary_search(pack).is_err())
             .copied()
-    }
-}
-
-impl Repository {
-    /// Sets the baseline if it is not set yet. Called after each sync.
-    pub(super) fn note_baseline(&self) {
-        // If the index cannot be read, its next user gets the error.
-        if !self.baseline.is_set()
-            && let Ok(gone) = self.index().packs_from(PackState::Condemned)
-        {
-            self.baseline.set(gone);
-        }
-    }
-
-    /// Lists the segments once more. Returns an error if a pack was dropped that was known when
-    /// this writer began.
-    pub(super) fn check_nothing_dropped(&self, lease: &Lease) -> Result<(), RepoError> {
-        self.sync()?;
-        let dropped = self.with_index(|index: &Index| index.packs_from(PackState::Dropped))?;
-        match self.baseline.first_known(&dropped) {
-            None => Ok(()),
-            Some(pack) => {
-                let why = format!(
-                    "pack {} was in use when it began and was dropped since; did the store's clock jump?",
-                    pack.short()
-                );
-                Err(RepoError::LostLease {
-                    id: lease.id(),
-                    why,
-                })
-            }
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! The commit. The snapshot's put is the only commit point, and it counts only if the snapshot
 //! landed within its lease.
 
-use super::{Lease, RepoError, Repository, StoredSnapshot};
+use super::{Lease, RepoError, Repository, StoredSnapshot, landed_late};
 use crate::format::{Snapshot, SnapshotState};
+use crate::index::{Index, PackState};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{SnapshotId, Timestamp};
 
@@ -117,6 +118,26 @@ impl Repository {
         }
     }
 
+    /// Lists the segments once more. Returns an error if a pack was dropped that was known when
+    /// this writer began.
+    fn check_nothing_dropped(&self, lease: &Lease) -> Result<(), RepoError> {
+        self.sync()?;
+        let dropped = self.with_index(|index: &Index| index.packs_from(PackState::Dropped))?;
+        match self.baseline.first_known(&dropped) {
+            None => Ok(()),
+            Some(pack) => {
+                let why = format!(
+                    "pack {} was in use when it began and was dropped since; did the store's clock jump?",
+                    pack.short()
+                );
+                Err(RepoError::LostLease {
+                    id: lease.id(),
+                    why,
+                })
+            }
+        }
+    }
+
     /// Withdraws a snapshot that failed its checks, and returns the error to report. If deleting it
     /// fails too, the error says that it is still listed.
     ///
@@ -160,10 +181,4 @@ impl Repository {
         }
         Ok(())
     }
-}
-
-/// Returns true if a snapshot landed more than `expiry` seconds after the heartbeat that it
-/// records. Such a snapshot is never a parent.
-pub fn landed_late(stored: Timestamp, heartbeat: Timestamp, expiry: f64) -> bool {
-    stored.seconds_since(heartbeat) > expiry
 }

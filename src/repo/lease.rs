@@ -12,7 +12,7 @@ use super::marker::HolderMarker;
 use super::objects::seal_object;
 use super::room::SpareRoom;
 use super::system::{io_error, random};
-use super::{RepoError, Repository};
+use super::{LeaseTimes, RepoError, Repository};
 use crate::chunk::Keys;
 use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
 use crate::store::{ObjectBody, ObjectKey, PutMode, SharedStore, StoreError};
@@ -21,30 +21,6 @@ use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 /// The most parents that a lease names. Each takes 67 bytes, and readers limit a lease's size.
 const PARENTS_MAX: usize = 230_000;
-
-/// The protocol's times. Tests shorten them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseTimes {
-    /// From one heartbeat to the next: 5 min.
-    pub heartbeat: Duration,
-    /// A lease ends this long after its last heartbeat: 30 min (E).
-    pub expiry: Duration,
-    /// A writer stops after this long, and the next run continues its work: 14 days.
-    pub longest: Duration,
-    /// The most that listings may lag and the store's clock may jump: 1 h (M).
-    pub margin: Duration,
-}
-
-impl Default for LeaseTimes {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_secs(5 * 60),
-            expiry: Duration::from_secs(30 * 60),
-            longest: Duration::from_secs(14 * 24 * 3600),
-            margin: Duration::from_secs(3600),
-        }
-    }
-}
 
 /// State shared by the holder and its heartbeat thread.
 #[derive(Debug)]

@@ -10,12 +10,14 @@ mod forget;
 mod frame_writer;
 mod keyring;
 mod lease;
+mod lease_times;
 mod leases;
 mod marker;
 mod mend;
 mod merge;
 mod objects;
 mod pack_copier;
+mod pack_heads;
 mod pack_writer;
 mod packer;
 mod parity;
@@ -34,33 +36,36 @@ mod unlock;
 mod unlocked;
 mod vanished;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 pub use claims::{ChunkClaim, Claims};
-pub use commit::{CommittedSnapshot, landed_late};
+pub use commit::CommittedSnapshot;
 pub use error::RepoError;
 pub use examine::PackVerdict;
 pub use forget::ForgottenSnapshot;
 pub use frame_writer::{FrameWriter, PackerHandle};
 pub use keyring::{Secret, SlotInfo};
-pub use lease::{Lease, LeaseTimes};
+pub use lease::Lease;
+pub use lease_times::LeaseTimes;
 pub use leases::FoundLease;
 pub use merge::{EntryMention, MergedRuns, RunStreams};
 pub use objects::{open_object, seal_object, stored_limit};
 pub use pack_copier::PackCopier;
+pub use pack_heads::PackHead;
 pub use pack_writer::DIRECTORY_BYTES_MAX;
 pub use packer::{FirstError, PackedSource, Packer, PackerOptions};
 pub use parity::ParityState;
-pub use reader::{ChunkReader, PackHead};
+pub use reader::ChunkReader;
 pub use rebuild::RebuiltIndex;
 pub use run_cursor::UncertainPaths;
 pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{
-    HostChoice, LatestSnapshot, StoredSnapshot, last_built_on, trusted_time, without_replaced,
+    HostChoice, LatestSnapshot, StoredSnapshot, landed_late, last_built_on, trusted_time,
+    without_replaced,
 };
 pub use sync::SyncReport;
 pub use tiers::{merged_into, tiers_to_merge};
@@ -71,8 +76,9 @@ use crate::format::{FORMAT_VERSION, KeySlot, RepoConfig, encode_key_slot};
 use crate::index::{Index, LocalState};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, SharedStore, Store, StoreError};
 use crate::sys::{StateDir, now};
-use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
+use crate::types::{RepoId, SegmentId, SnapshotId};
 use configs::ConfigCopies;
+use pack_heads::PackHeads;
 use system::random;
 
 /// An open repository, with known keys and a format that this version understands.
@@ -98,7 +104,7 @@ pub struct Repository {
     memory: LocalState,
     cache: PathBuf,
     state: Option<StateDir>,
-    heads: Mutex<HashMap<PackId, PackHead>>,
+    heads: PackHeads,
     lease_times: LeaseTimes,
     config_damage: Option<String>,
     /// The bytes of the copy of `config` in use.
@@ -227,7 +233,7 @@ impl Repository {
             memory,
             cache: directory,
             state: None,
-            heads: Mutex::default(),
+            heads: PackHeads::default(),
             lease_times: LeaseTimes::default(),
             config_damage,
             config_bytes,
@@ -478,10 +484,6 @@ impl Repository {
             &self.config_bytes,
             &(self.slot.clone(), self.slot_copy),
         )
-    }
-
-    fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<PackId, PackHead>> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

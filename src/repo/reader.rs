@@ -6,23 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{RepoError, Repository};
+use super::{PackHead, RepoError, Repository};
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, FrameOpener, ObjectSeal, PartKind, SealClass};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{ChunkLocation, FrameRow, Index};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkClass, ChunkId, PackId};
-
-/// The header of a pack, needed to open its frames.
-#[derive(Debug, Clone)]
-pub struct PackHead {
-    /// The envelope header as stored.
-    pub header: Vec<u8>,
-    pub random: [u8; 32],
-}
-
-/// Pack heads kept in memory: 64 k of about 120 bytes each.
-const HEADS_MAX: usize = 64 << 10;
 
 thread_local! {
     /// One opener per thread, because setting up zstd costs as much as opening a small frame.
@@ -32,21 +21,17 @@ thread_local! {
 impl Repository {
     /// Returns the head of a pack. It is read once and then kept in memory.
     pub fn pack_head(&self, id: &PackId) -> Result<PackHead, RepoError> {
-        if let Some(head) = self.heads().get(id) {
-            return Ok(head.clone());
+        if let Some(head) = self.heads.get(id) {
+            return Ok(head);
         }
         let head = self.head_of(&ObjectKey::Pack(*id))?;
-        let mut heads = self.heads();
-        if heads.len() >= HEADS_MAX {
-            heads.clear();
-        }
-        heads.insert(*id, head.clone());
+        self.heads.keep(*id, head.clone());
         Ok(head)
     }
 
     /// Drops the cached head of a pack, which may have changed.
     pub fn forget_head(&self, id: &PackId) {
-        self.heads().remove(id);
+        self.heads.forget(id);
     }
 
     /// Reads a part of an object. If a read ends early although the object is long enough, the

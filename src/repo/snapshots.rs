@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::objects::{open_object, seal_object, stored_limit};
-use super::{LeaseTimes, RepoError, Repository, landed_late};
+use super::{LeaseTimes, RepoError, Repository};
 use crate::chunk::object_hash;
 use crate::format::{
     ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
@@ -35,6 +35,12 @@ pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
     } else {
         claimed
     }
+}
+
+/// Returns true if a snapshot landed more than `expiry` seconds after the heartbeat that it
+/// records. Such a snapshot is never a parent.
+pub fn landed_late(stored: Timestamp, heartbeat: Timestamp, expiry: f64) -> bool {
+    stored.seconds_since(heartbeat) > expiry
 }
 
 impl StoredSnapshot {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
-use crate::index::{FrameRow, Index, IndexError};
+use crate::index::{FrameRow, Index, IndexError, PackState};
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
@@ -85,6 +85,16 @@ impl Repository {
         }
         self.confirm_misses()?;
         self.with_index(|index| index.frame(pack, number))
+    }
+
+    /// Sets the baseline if it is not set yet. Called after each sync.
+    fn note_baseline(&self) {
+        // If the index cannot be read, its next user gets the error.
+        if !self.baseline.is_set()
+            && let Ok(gone) = self.index().packs_from(PackState::Condemned)
+        {
+            self.baseline.set(gone);
+        }
     }
 
     fn sync_once(
