@@ -149,7 +149,7 @@ impl Repository {
     /// Returns this process's recent segments, which a listing that lags may not show yet. Without
     /// them, a backup would lose its own chunks from the index while it runs.
     fn published_lately(&self) -> Vec<SegmentId> {
-        let margin = self.lease_times.margin;
+        let margin = self.lease_times().margin;
         let mut published = self
             .published
             .lock()

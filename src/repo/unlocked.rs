@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::configs::{ConfigCopies, StoredConfig};
 use super::unlock::{OpenedSlot, last_slot, remember_slot, unlock};
-use super::{RepoError, Repository, Secret, cache_name};
+use super::{RepoError, Secret};
 use crate::chunk::{Keys, MasterKey};
-use crate::format::RepoConfig;
+use crate::format::{FORMAT_VERSION, RepoConfig};
 use crate::index::{Index, LocalState};
-use crate::store::{Replica, SharedStore};
+use crate::store::{Replica, SharedStore, Store};
 use crate::sys::Dir;
 use crate::types::RepoId;
 
@@ -126,9 +126,11 @@ impl UnlockedRepo {
             memory,
         })
     }
+}
 
-    /// Returns the open repository.
-    pub fn with_cache(self, cache: RepoCache) -> Repository {
-        Repository::opened(self, cache)
-    }
+/// Returns the name of the cache directory. Two copies of one repository at two addresses get two
+/// caches.
+fn cache_name(id: RepoId, store: &dyn Store) -> String {
+    let address = blake3::hash(store.address().as_bytes()).to_hex();
+    format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])
 }
