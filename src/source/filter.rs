@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::source::directory::SourceDir;
 use crate::source::misread;
-use crate::source::pattern::{self, Pattern, PatternLine, PatternProblem};
+use crate::source::pattern::{self, Pattern, PatternLine, PatternProblem, shown};
 use crate::source::pattern_list::PatternList;
 use crate::source::stat::{DirectoryId, SourceStat, StatKind};
 use crate::sys::{PathError, read_bounded};
@@ -123,19 +123,6 @@ pub enum FilterError {
     /// An exclude file cannot be read.
     #[error(transparent)]
     File(#[from] PathError),
-}
-
-/// Returns a pattern for display. Backslashes are kept, since patterns have many of them.
-pub(super) fn shown(pattern: &[u8]) -> String {
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(pattern).chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text
 }
 
 /// The origin of a pattern.

@@ -4,7 +4,7 @@
 //! They are legal and may be intended, so a backup only warns. Patterns that cannot be intended are
 //! rejected elsewhere: see [`Filter::refuse_absolute`](super::Filter::refuse_absolute).
 
-use super::filter::shown;
+use super::pattern::shown;
 
 /// Returns a warning if a pattern seems to follow other rules. `root` is the components of the
 /// source's absolute path. `has_name` returns whether the source's root has a name.

@@ -451,6 +451,19 @@ fn matches_tokens(tokens: &[PatternToken], text: &[u8]) -> bool {
     }
 }
 
+/// Returns a pattern for display. Backslashes are kept, since patterns have many of them.
+pub(super) fn shown(pattern: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(pattern).chars() {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
