@@ -61,16 +61,6 @@ const CONNECTIONS: usize = 8;
 /// Maximal duration of a put if the object keeps the time of its last write: half of the time that
 /// the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
-/// The directories of every repository. Those for parity and quarantine are created when needed.
-const DIRECTORIES: [ObjectDir; 6] = [
-    ObjectDir::Keys,
-    ObjectDir::Packs,
-    ObjectDir::Index,
-    ObjectDir::Snapshots,
-    ObjectDir::Forgotten,
-    ObjectDir::Leases,
-];
-
 /// A store in a directory. Other files that were added there later are left alone. Objects are
 /// accessed from the opened directory, one name at a time, so no symlink leads out of it, and an
 /// unmounted medium is noticed.
@@ -118,7 +108,7 @@ impl LocalStore {
             });
         }
 
-        for directory in DIRECTORIES {
+        for directory in names::DIRECTORIES {
             root.make_dir(directory.name(), DIRECTORY_MODE)
                 .map_err(failed)?;
         }
@@ -599,7 +589,7 @@ impl Store for LocalStore {
 
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
         let set = if hold {
-            reserve::hold(&self.root)
+            reserve::hold(&self.root, FILE_MODE)
         } else {
             reserve::give_back(&self.root)
         };

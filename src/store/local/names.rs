@@ -3,9 +3,19 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::{DIRECTORIES, reserve};
+use super::reserve;
 use crate::store::{ObjectDir, ObjectKey, Replica};
 use crate::sys::{Dir, FileKind, PathError, TEMP_PREFIX};
+
+/// The directories of every repository. Those for parity and quarantine are created when needed.
+pub(super) const DIRECTORIES: [ObjectDir; 6] = [
+    ObjectDir::Keys,
+    ObjectDir::Packs,
+    ObjectDir::Index,
+    ObjectDir::Snapshots,
+    ObjectDir::Forgotten,
+    ObjectDir::Leases,
+];
 
 /// Names that operating systems, file servers and file managers create in the root of a disk or
 /// share.

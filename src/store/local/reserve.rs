@@ -4,7 +4,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::FILE_MODE;
 use crate::sys::{Dir, ExistingFile, PathContext, PathError, TempFile, random_bytes};
 
 pub(super) const NAME: &str = ".reserve";
@@ -14,14 +13,14 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// The reserve is not needed if more bytes than this are available.
 const ROOM_BYTES: u64 = 16 << 20;
 
-/// Creates the reserve if it does not exist.
-pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
+/// Creates the reserve, a file of this mode, if it does not exist.
+pub(super) fn hold(root: &Arc<Dir>, mode: u32) -> Result<(), PathError> {
     if root.stat(NAME).is_ok() {
         return Ok(());
     }
     let mut done = Ok(());
     for bytes in SIZES {
-        done = write(root, bytes);
+        done = write(root, mode, bytes);
         match &done {
             Err(error) if is_full(error) => {}
             _ => break,
@@ -35,8 +34,8 @@ pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
 
 /// Writes the reserve with random bytes, so that a file system with compression or hole detection
 /// allocates all of them.
-fn write(root: &Arc<Dir>, bytes: usize) -> Result<(), PathError> {
-    let mut file = TempFile::create(root, FILE_MODE)?;
+fn write(root: &Arc<Dir>, mode: u32, bytes: usize) -> Result<(), PathError> {
+    let mut file = TempFile::create(root, mode)?;
     for _ in 0..bytes / BLOCK_BYTES {
         let noise: [u8; BLOCK_BYTES] =
             random_bytes().context("read", "the system's random source")?;
