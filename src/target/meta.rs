@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, Xatt
 use rustix::io::Errno;
 
 use super::acl;
-use super::dir::FoundEntry;
+use super::found::FoundEntry;
 use super::owner::{LocalOwners, MetaPolicy};
 use crate::types::{EntryKind, Metadata, Timestamp};
 

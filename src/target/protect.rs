@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::dir::FoundEntry;
+use super::found::FoundEntry;
 use crate::types::EntryKind;
 
 /// Directories and files that restores leave alone.

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::dir::{DestDir, FoundEntry, component, list, open_writable};
+use super::dir::{DestDir, component, list, open_writable};
 use super::durable::{SyncWay, sync_dir};
+use super::found::FoundEntry;
 use super::protect::InUse;
 use crate::types::EntryKind;
 

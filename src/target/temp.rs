@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::dir::{DestDir, DestShared, FoundEntry, component};
+use super::dir::{DestDir, DestShared, ReplaceRule, component};
 use super::durable::{SyncWay, sync_file};
+use super::found::FoundEntry;
 use super::meta::{
     self, MetaRefusal, MetaReport, MetaToSet, MetadataBefore, MetadataHandle, WhichTimes,
 };
@@ -26,33 +27,6 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
                 .iter()
                 .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     })
-}
-
-/// The existing paths that a new path may replace. It never replaces a directory.
-///
-/// On a file system that treats two names as one (without case, or with normalized names), this
-/// keeps a restore from replacing a file that it has just written: the name then no longer belongs
-/// to the inode that was looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplaceRule {
-    Anything,
-    /// Nothing may have the name.
-    Nothing,
-    /// Only this inode, if anything has the name.
-    Only {
-        device: u64,
-        inode: u64,
-    },
-}
-
-impl ReplaceRule {
-    /// Allows replacing the file that was found, and nothing that appeared later.
-    pub fn found(found: Option<&FoundEntry>) -> Self {
-        found.map_or(Self::Nothing, |found| Self::Only {
-            device: found.device,
-            inode: found.inode,
-        })
-    }
 }
 
 /// A file that has everything but its time, which is set once its content is durable. So even after
