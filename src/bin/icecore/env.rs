@@ -1,4 +1,4 @@
-//! Reads the environment. No other file does.
+//! Reads the environment. No other file does, except that `home.rs` reads `HOME`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::exit::CliError;
-use crate::parse;
+use crate::home;
 
 /// The environment variables that matter to a command. Empty ones count as unset, except for the
 /// passphrase.
@@ -53,13 +53,6 @@ pub const SECRET_VARIABLES: [&str; 6] = [
     "ICECORE_TO_PASSPHRASE_COMMAND",
 ];
 
-/// Returns the home directory, if `HOME` names one.
-pub fn home() -> Option<PathBuf> {
-    env::var_os("HOME")
-        .map(PathBuf::from)
-        .filter(|home| home.is_absolute())
-}
-
 impl Env {
     /// Reads the environment of this process.
     pub fn read() -> Self {
@@ -92,7 +85,7 @@ impl Env {
         let mut problem = None;
         let mut path = |name: &str| {
             let text = env::var_os(name).filter(|v| !v.is_empty())?;
-            parse::path(&text)
+            home::path(&text)
                 .map_err(|why| problem = Some(format!("{name}: {why}")))
                 .ok()
         };
@@ -120,7 +113,7 @@ impl Env {
             xdg_cache_home: absolute("XDG_CACHE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
             xdg_state_home: absolute("XDG_STATE_HOME"),
-            home: home(),
+            home: home::home(),
             root: rustix::process::geteuid().is_root(),
             problem: None,
         };

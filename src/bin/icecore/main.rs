@@ -8,6 +8,7 @@ mod env;
 mod exit;
 mod global;
 mod harden;
+mod home;
 mod hooks;
 mod job;
 mod opening;

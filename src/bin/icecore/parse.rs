@@ -11,6 +11,8 @@ use icecore::ops::forget::PeriodSlots;
 use icecore::source::StreamCommand;
 use icecore::types::{ByteSize, RelPath, RepoId};
 
+use crate::home::path;
+
 /// Longest name of a source, in bytes.
 const SOURCE_NAME_BYTES_MAX: usize = 64;
 
@@ -55,34 +57,6 @@ impl fmt::Display for SnapPath {
 
 /// Smallest memory limit that is accepted.
 const MEMORY_MIN: ByteSize = ByteSize(64 << 20);
-
-/// Reads a path that no shell may have expanded: a leading `~/` is the home directory. Refuses
-/// another user's home and variables, which only a shell can expand.
-pub fn path(text: &OsStr) -> Result<PathBuf, String> {
-    let bytes = text.as_bytes();
-    match bytes {
-        [] => Err("empty path".to_owned()),
-        [b'~'] | [b'~', b'/', ..] => {
-            let home = crate::env::home()
-                .ok_or("cannot expand '~': HOME is not set to an absolute path")?;
-            // With more slashes the rest would be an absolute path.
-            let below = bytes[1..]
-                .iter()
-                .position(|&byte| byte != b'/')
-                .map(|at| &bytes[1 + at..]);
-            Ok(below.map_or_else(|| home.clone(), |below| home.join(OsStr::from_bytes(below))))
-        }
-        [b'~', ..] => Err(format!(
-            "'{0}' begins with another user's home directory, which is not looked up: write the absolute path, or ./{0} for a file of that name",
-            text.to_string_lossy()
-        )),
-        [b'$', b'{' | b'_' | b'a'..=b'z' | b'A'..=b'Z', ..] => Err(format!(
-            "'{0}' begins with a variable, which is not expanded here: write the absolute path, or ./{0} for a file of that name",
-            text.to_string_lossy()
-        )),
-        _ => Ok(PathBuf::from(text)),
-    }
-}
 
 /// Returns a clap parser for [`path`].
 pub fn paths() -> impl TypedValueParser<Value = PathBuf> {

@@ -43,7 +43,7 @@ fn dots_are_named_by_the_directory_they_stand_for() {
 
 #[test]
 fn a_tilde_is_the_home_directory_or_an_error() {
-    let home = crate::env::home().expect("tests have a home");
+    let home = crate::home::home().expect("tests have a home");
     let read = |text: &str| path(OsStr::new(text));
     assert_eq!(read("~"), Ok(home.clone()));
     assert_eq!(read("~/a b/~"), Ok(home.join("a b/~")));

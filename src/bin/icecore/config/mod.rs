@@ -17,6 +17,7 @@ use icecore::types::{ByteSize, RepoId};
 use toml::de::DeTable;
 
 use crate::exit::CliError;
+use crate::home;
 use crate::parse;
 pub use section::ConfigError;
 use section::{ConfigSection, ConfigText};
@@ -185,7 +186,7 @@ fn repository(top: &ConfigSection<'_>) -> Result<Option<OsString>, ConfigError> 
         _ => Ok(top
             .text
             .directory()
-            .join(parse::path(text.as_ref())?)
+            .join(home::path(text.as_ref())?)
             .into_os_string()),
     })?;
     Ok(address)

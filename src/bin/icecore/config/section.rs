@@ -11,7 +11,7 @@ use icecore::source::StreamCommand;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::parse;
+use crate::home;
 
 /// An error in a configuration, and its position.
 #[derive(Debug, PartialEq, Eq)]
@@ -202,7 +202,7 @@ impl<'a> ConfigSection<'a> {
     /// Reads a path. A relative one starts at the file's directory, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.parsed(key, |text| {
-            Ok(self.text.directory().join(parse::path(text.as_ref())?))
+            Ok(self.text.directory().join(home::path(text.as_ref())?))
         })
     }
 

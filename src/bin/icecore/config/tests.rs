@@ -275,7 +275,7 @@ fn mistakes_are_reported_with_line_and_key() {
 
 #[test]
 fn a_tilde_is_the_home_directory() {
-    let home = crate::env::home().expect("tests have a home");
+    let home = crate::home::home().expect("tests have a home");
     let text = "repository = \"~/repo\"\npassphrase_file = \"~/p\"\ncache_dir = \"~\"\n[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"~/a\"\n";
     let config = parse(text).expect("good");
     assert_eq!(config.repository, Some(home.join("repo").into_os_string()));
