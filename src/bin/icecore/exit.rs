@@ -2,11 +2,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::io;
 
 use crate::config::ConfigError;
-use crate::ui::{json, text};
+use crate::ui::text;
 use icecore::node::NodeError;
 use icecore::node::docker::DockerError;
 use icecore::node::postgres::PostgresError;
@@ -14,8 +13,10 @@ use icecore::repo::RepoError;
 use icecore::task::Cancelled;
 use icecore::{Error, ErrorKind};
 
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+/// The command failed.
+pub const FAILED: u8 = 1;
+/// A usage error.
+pub const USAGE: u8 = 2;
 const INCOMPLETE: u8 = 3;
 const DAMAGE: u8 = 4;
 const ALARM: u8 = 5;
@@ -276,54 +277,9 @@ fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String
         .join("; ")
 }
 
-/// Prints the error, if there is one, and returns the exit code.
-pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
-    let error = match result {
-        Ok(outcome) => {
-            let Some(lost) = json::lost_events() else {
-                return ExitCode::from(outcome.code());
-            };
-            let _ = writeln!(
-                io::stderr().lock(),
-                "error: cannot write all events to standard output: {lost}"
-            );
-            // The operation is done, but the reader of the events has missed some of them: exit
-            // code 0 would be wrong.
-            return ExitCode::from(if outcome.code() == 0 {
-                FAILED
-            } else {
-                outcome.code()
-            });
-        }
-        Err(error) => error,
-    };
-
-    if let CliError::Clap(error) = &error {
-        if json && error.use_stderr() {
-            json::emit(&json::ErrorEvent::new(&usage_report(error)));
-        }
-        // The exit code is 2 for a usage error, and 0 for help and version. A reader of the help
-        // that closed the pipe is not an error.
-        let _ = error.print();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
-    }
-
-    let Some(report) = error_report(&error) else {
-        return ExitCode::SUCCESS;
-    };
-    if json {
-        json::emit(&json::ErrorEvent::new(&report));
-    }
-
-    let mut stderr = io::stderr().lock();
-    // A failure to write to standard error cannot be reported anywhere.
-    let _ = write_error_report(&mut stderr, &report);
-    ExitCode::from(report.code)
-}
-
 /// Converts an error of the command line parser: its first paragraph becomes the message, its tips
 /// become the hint. The usage and the advice to try `--help` are left out.
-fn usage_report(error: &clap::Error) -> ErrorReport {
+pub fn usage_report(error: &clap::Error) -> ErrorReport {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let joined = |lines: Vec<&str>| text::clean(&lines.join(" "));
@@ -346,14 +302,6 @@ fn usage_report(error: &clap::Error) -> ErrorReport {
         code: u8::try_from(error.exit_code()).unwrap_or(USAGE),
         message,
         hint: Some(hint),
-    }
-}
-
-fn write_error_report(out: &mut impl Write, report: &ErrorReport) -> io::Result<()> {
-    writeln!(out, "error: {}", report.message)?;
-    match &report.hint {
-        Some(hint) => writeln!(out, "hint: {hint}"),
-        None => Ok(()),
     }
 }
 
@@ -453,19 +401,6 @@ mod tests {
         ];
         assert_eq!(outcomes.map(Outcome::code), [0, 3, 4, 5]);
         assert_eq!(Outcome::Incomplete.max(Outcome::Damage), Outcome::Damage);
-    }
-
-    #[test]
-    fn the_hint_is_a_line_of_its_own() {
-        let mut out = Vec::new();
-        let error = CliError::usage("no repository given")
-            .with_hint("use -r")
-            .with_hint("not this one");
-        write_error_report(&mut out, &error_report(&error).expect("an error")).expect("memory");
-        assert_eq!(
-            String::from_utf8_lossy(&out),
-            "error: no repository given\nhint: use -r\n"
-        );
     }
 
     #[test]

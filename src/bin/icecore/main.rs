@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod env;
 mod exit;
+mod finish;
 mod global;
 mod harden;
 mod home;
@@ -22,7 +23,7 @@ fn main() -> std::process::ExitCode {
     harden::allow_open_files();
     signals::survive_file_size_limit();
     match args::parse() {
-        Ok(cli) => exit::finish(args::run(&cli), cli.global.json),
-        Err(error) => exit::finish(Err(error), args::asks_for_json()),
+        Ok(cli) => finish::finish(args::run(&cli), cli.global.json),
+        Err(error) => finish::finish(Err(error), args::asks_for_json()),
     }
 }
