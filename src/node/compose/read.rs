@@ -3,13 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::error::ComposeError;
+use super::project::{ComposeProject, ComposeService, MountSource, ServiceMount, normalised};
+use super::request::{ComposeFiles, ComposeRequest};
 use super::variables::{ComposeVariables, Lines};
 use super::yaml::{self, MergeRule, YamlEntry, YamlNode, YamlValue, shown};
-use super::{
-    ComposeError, ComposeFiles, ComposeProject, ComposeRequest, ComposeService, FILES, MountSource,
-    OVERRIDES, ServiceMount, normalised,
-};
 use crate::sys::{Dir, PathError, read_bounded};
+
+/// Names of the compose file, and of the file that overrides it, in the order of search.
+const FILES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+];
+const OVERRIDES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// Upper limit of a file's length, in bytes.
 const FILE_BYTES_MAX: usize = 1 << 20;

@@ -1,6 +1,8 @@
 //! Compose files of many forms.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use super::*;
 
