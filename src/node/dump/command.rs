@@ -2,7 +2,7 @@
 //! `\copy`, `\g |…`, and backticks in any command), so `pg_dumpall` did not write a line of another
 //! form (CVE-2025-8714).
 
-use super::filter::SqlName;
+use super::name::SqlName;
 
 /// A whole line that begins with a backslash where a statement could begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::filter::SqlName;
 use super::lexer::{DumpLexer, LineContext};
+use super::name::SqlName;
 use crate::node::postgres::PostgresVersion;
 
 /// Upper limit of the bytes to search for the end of the first part.

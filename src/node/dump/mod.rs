@@ -7,6 +7,7 @@ mod files;
 mod filter;
 mod head;
 mod lexer;
+mod name;
 mod needs;
 mod shape;
 mod sql;

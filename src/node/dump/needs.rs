@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::filter::{SECTION, SqlName};
+use super::filter::SECTION;
 use super::lexer::{DumpLexer, DumpPiece, LineContext};
+use super::name::SqlName;
 use super::shape::{DumpShape, ShapeError};
 use super::sql::{SqlToken, tokens};
 
