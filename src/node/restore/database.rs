@@ -11,8 +11,8 @@ use super::super::dump::{DumpHead, DumpNeeds, HeadReader, NeedsReader, RestoreFi
 use super::super::postgres::{PostgresError, PostgresPrograms};
 use super::super::profile::{DatabaseServer, ServerAccess};
 use super::catalogue::CatalogueQuery;
-use super::lacks::{self, ServerLack, needs_neutral};
-use super::preview::{ABOUT, PreviewNote, RestorePreview, TABLES};
+use super::lacks::{self, needs_neutral};
+use super::preview::{ABOUT, ComparedServer, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
 use crate::observe::Phase;
@@ -349,20 +349,6 @@ fn unreachable_hint(message: &str, password_file: Option<&Path>) -> String {
         (true, None) => "the server must accept the configured user: set 'password_file' in icecore.toml (in the format of .pgpass), and check 'user' there".to_owned(),
         (false, _) => "the server must run at the 'address' and 'port' of icecore.toml and accept the configured 'user'".to_owned(),
     }
-}
-
-/// The result of comparing the dump with the server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct ComparedServer {
-    pub lacks: Vec<ServerLack>,
-    /// Notes for the operator.
-    pub notes: Vec<String>,
-    /// The database that `psql` connects to before each part of the dump, if the encodings require
-    /// it.
-    pub neutral: Option<String>,
-    /// The encodings require a neutral database, but the part of this database does not connect by
-    /// itself.
-    pub cannot_mix: Option<String>,
 }
 
 /// Passes a dump to the filter and to the reader of its requirements.

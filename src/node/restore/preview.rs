@@ -5,8 +5,7 @@ use serde::Deserialize;
 use super::super::NodeError;
 use super::super::dump::FilterRules;
 use super::super::postgres::PostgresVersion;
-use super::database::ComparedServer;
-use super::lacks;
+use super::lacks::{self, ServerLack};
 
 /// The first version that has the setting `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
@@ -78,6 +77,20 @@ impl ExistingDatabase {
             ),
         }
     }
+}
+
+/// The result of comparing the dump with the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ComparedServer {
+    pub lacks: Vec<ServerLack>,
+    /// Notes for the operator.
+    pub notes: Vec<String>,
+    /// The database that `psql` connects to before each part of the dump, if the encodings require
+    /// it.
+    pub neutral: Option<String>,
+    /// The encodings require a neutral database, but the part of this database does not connect by
+    /// itself.
+    pub cannot_mix: Option<String>,
 }
 
 /// The state of the server before the dump is fed.
