@@ -7,12 +7,11 @@ use std::sync::Arc;
 use super::super::NodeError;
 use super::super::check::{pinned_local_names, stored_blocks};
 use super::super::kubo::{BlockStore, PASSING};
-use super::plan::RestoreStep;
+use super::plan::{NodePart, RestoreScope, RestoreStep};
+use super::prepared::{CACHE_BYTES, PlacedPart, PreparedRestore};
+use super::report::{NodeRestoreReport, PartReport};
 use super::restored::remember;
 use super::select::CaptureChooser;
-use super::{
-    CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, PlacedPart, PreparedRestore, RestoreScope,
-};
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::super::NodeError;
-use super::plan::{NodePart, RestoreStep};
-use super::{CACHE_BYTES, PlacedPart, ResolvedLocation, RestoreScope};
+use super::places::ResolvedLocation;
+use super::plan::{NodePart, RestoreScope, RestoreStep};
+use super::prepared::{CACHE_BYTES, PlacedPart};
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::Counters;

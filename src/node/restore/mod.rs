@@ -12,152 +12,45 @@ mod database;
 mod execute;
 mod feed;
 mod identity;
+mod image_check;
 mod images;
 mod lacks;
+mod options;
 mod places;
 mod plan;
+mod prepared;
 mod preview;
 mod psql;
+mod report;
 mod restored;
 mod select;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use images::{ImageCheck, ImageVerdict};
+pub use image_check::{ImageCheck, ImageVerdict};
+pub use options::{Asked, NodeRestoreOptions};
 pub use places::{PlaceWriter, ResolvedLocation};
 pub use plan::{NodePart, PartPick, RestorePlan, RestoreScope, RestoreStep, plan};
+pub use prepared::{PlacedPart, PreparedRestore};
 pub use preview::{ExistingDatabase, RestorePreview};
+pub use report::{NodeRestoreReport, PartReport};
 
 use super::NodeError;
 use super::check::{CheckTarget, check};
 use super::docker::{Docker, DockerError};
 use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
-use crate::format::{LeaseKind, SourceKind};
+use crate::format::LeaseKind;
 use crate::observe::{Counters, Phase, Problem, Severity};
 use crate::ops::newest;
 use crate::read::reading_lease;
-use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
-use crate::sys::StateDir;
-use crate::target::ProtectedDirs;
+use crate::repo::{ChunkReader, Repository, without_replaced};
 use crate::task::{Cancel, Task};
-use crate::types::{ByteSize, Content, SnapshotId};
 
-use database::DatabaseRestore;
-
-/// Cache for frames of metadata, in bytes.
-const CACHE_BYTES: usize = 16 << 20;
-
-/// Options of a node's restore.
-#[derive(Debug, Clone)]
-pub struct NodeRestoreOptions {
-    pub scope: RestoreScope,
-    /// A database with tables may be replaced, and so may keys that differ.
-    pub replace: bool,
-    /// How long to wait for the database server.
-    pub wait: Duration,
-    /// The hosts whose snapshots `latest` refers to.
-    pub hosts: HostChoice,
-    /// This machine's name, for the lease.
-    pub host: String,
-    /// Look for all obstacles, even if one was found already.
-    pub is_dry_run: bool,
-    /// Environment variables to hide from every program.
-    pub env_remove: Vec<String>,
-    /// The environment that compose would have, for variables in the compose file.
-    pub environment: BTreeMap<String, String>,
-    /// The operator's `PGOPTIONS`: settings that PostgreSQL's programs of this machine request when
-    /// they connect.
-    pub pgoptions: Option<String>,
-    /// Paths that are never entered, replaced or deleted; see
-    /// [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
-    pub protect: ProtectedDirs,
-    pub memory: ByteSize,
-    /// The directory that records which captures were restored. `None`: nothing is recorded.
-    pub state: Option<StateDir>,
-}
-
-/// A step and its destination.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlacedPart {
-    pub step: RestoreStep,
-    /// `None` for the database.
-    pub spot: Option<ResolvedLocation>,
-}
-
-/// A restore that was decided on, with everything that was looked up for it. Nothing is written
-/// yet.
-pub struct PreparedRestore<'a> {
-    repo: &'a Repository,
-    profile: &'a NodeLayout,
-    docker: &'a Docker,
-    options: &'a NodeRestoreOptions,
-    lease: Option<Lease>,
-    pub steps: Vec<PlacedPart>,
-    /// Containers that must not run during the restore; empty if the node may run.
-    pub writers: Vec<PlaceWriter>,
-    /// The state of the database server. `None` if the database is not restored, or if the server
-    /// is unreachable.
-    pub database: Option<RestorePreview>,
-    /// The images that the services ran with, compared with the present ones. Empty if the snapshot
-    /// recorded none.
-    pub images: Vec<ImageCheck>,
-    pub warnings: Vec<Problem>,
-    /// The reasons to refuse the restore. The first one is reported first.
-    pub obstacles: Vec<NodeError>,
-}
-
-/// The result of restoring one part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartReport {
-    pub part: NodePart,
-    pub source: String,
-    pub snapshot: SnapshotId,
-    /// For messages: a path or a volume; empty for the database.
-    pub place: String,
-    pub written: u64,
-    pub bytes_written: u64,
-    pub unchanged: u64,
-    pub deleted: u64,
-    /// Paths that could not be restored.
-    pub failed: u64,
-    /// Entries that are incomplete in the snapshot.
-    pub incomplete: u64,
-    /// Files that were left out because their content does not match their name. The network must
-    /// refill them.
-    pub left_out: u64,
-    pub refused_meta: u64,
-    /// Ranges of paths that could not be read from the repository.
-    pub uncertain: u64,
-}
-
-/// The result of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NodeRestoreReport {
-    pub parts: Vec<PartReport>,
-}
-
-impl NodeRestoreReport {
-    /// Returns true if everything was restored as it was backed up.
-    pub fn is_complete(&self) -> bool {
-        let lacks = |part: &PartReport| {
-            part.failed + part.incomplete + part.left_out + part.refused_meta + part.uncertain
-        };
-        self.parts.iter().all(|part| lacks(part) == 0)
-    }
-
-    /// Returns true if parts of the repository could not be read.
-    pub fn has_damage(&self) -> bool {
-        self.parts.iter().any(|part| part.uncertain > 0)
-    }
-}
-
-/// Requested snapshots and sources: `SNAP` or `SNAP:SOURCE`.
-pub type Asked<'a> = [(&'a str, Option<&'a str>)];
+use prepared::CACHE_BYTES;
 
 /// Decides where each part goes, and checks everything that the restore depends on. Writes nothing.
 ///
@@ -357,11 +250,6 @@ fn at_work(writers: &[PlaceWriter]) -> Option<NodeError> {
 }
 
 impl PreparedRestore<'_> {
-    /// Returns the step that restores this part.
-    pub fn step(&self, part: NodePart) -> Option<&PlacedPart> {
-        self.steps.iter().find(|placed| placed.step.part == part)
-    }
-
     fn look_at_database(&mut self, task: Task<'_>) -> Result<(), NodeError> {
         // If the restore is refused anyway, do not wait: containers that must be stopped may keep
         // the server busy.
@@ -405,33 +293,5 @@ impl PreparedRestore<'_> {
         self.obstacles.extend(obstacles);
         self.database = Some(preview);
         Ok(())
-    }
-
-    /// Returns the dump and its server, if the database is to be restored.
-    fn database<'s>(
-        &'s self,
-        reader: &'s ChunkReader<'s>,
-        task: Task<'s>,
-    ) -> Option<DatabaseRestore<'s>> {
-        let step = &self.step(NodePart::Database)?.step;
-        let record = step.record();
-        Some(DatabaseRestore {
-            server: &self.profile.database.as_ref()?.server,
-            docker: self.docker,
-            env_remove: &self.options.env_remove,
-            pgoptions: self.options.pgoptions.as_deref(),
-            source: &record.name,
-            name: step.name(),
-            content: stream_of(&record.kind)?,
-            reader,
-            task,
-        })
-    }
-}
-
-fn stream_of(kind: &SourceKind) -> Option<&Content> {
-    match kind {
-        SourceKind::Stream { content, .. } => Some(content),
-        SourceKind::Tree { .. } => None,
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of parts that are files: restored files, files left alone, and files left out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;
 use crate::ops::testing::{Lab, lease, write};
+use crate::repo::HostChoice;
+use crate::target::ProtectedDirs;
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
