@@ -1,6 +1,7 @@
 //! The block layout of the kubo repository to check.
 
-use super::{CheckContext, CheckTarget};
+use super::context::CheckContext;
+use super::target::CheckTarget;
 use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::node::NodeError;

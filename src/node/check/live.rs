@@ -3,19 +3,18 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::prelude::*;
 use rustix::io::Errno;
 
-use super::listed;
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
-use crate::sys::{PathError, now};
+use crate::sys::{PathContext, PathError, now};
 use crate::task::Task;
 use crate::types::RelPath;
 
@@ -306,4 +305,9 @@ impl LiveCheck<'_> {
         let is_young = file.opened_stat().mtime > now().plus_seconds(-YOUNG_SECONDS);
         Ok(Ok((size, checker.finish(), is_young)))
     }
+}
+
+/// Adds the directory to an error.
+fn listed<T>(result: io::Result<T>, directory: &Path) -> Result<T, PathError> {
+    result.context("list", directory)
 }

@@ -6,80 +6,42 @@
 //! paths of the blocks.
 
 mod blocks;
+mod context;
+mod cursor;
 mod live;
 mod report;
 mod snapshot;
 mod stored;
+mod tally;
+mod target;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
-
 pub(super) use blocks::{stored_blocks, stored_file};
-pub use report::{CheckReport, FileFinding, FileFindingKind, PlaceReport};
+pub use report::{CheckReport, EachFinding, FileFinding, FileFindingKind, PlaceReport};
+pub use target::{CheckTarget, LiveDirectories};
 
-use self::live::{LiveBlocks, LiveCheck, LiveDirectory};
-use self::report::{BlamedPlace, CheckTally};
-use self::snapshot::SnapshotSide;
-use self::stored::{FileCursor, FileSide, HeldFile, NoFiles};
+use self::context::CheckContext;
+use self::cursor::FileCursor;
+use self::live::{LiveBlocks, LiveDirectory};
+use self::stored::{FileSide, HeldFile, NoFiles};
+use self::tally::{BlamedPlace, CheckTally};
 use super::NodeError;
-use super::docker::{Docker, DockerError};
 use super::dump::{FileHome, FileRow, FileRows, FileType, PinRows};
-use super::profile::{NodeLayout, NodeSource, SourceLocation};
+use super::profile::NodeLayout;
 use crate::Error;
-use crate::format::{SourceKind, SourceRecord};
-use crate::observe::{Phase, Problem, Severity};
+use crate::format::SourceKind;
+use crate::observe::{Problem, Severity};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::source::{FlatfsSharding, SourceDir};
-use crate::sys::{PathContext, PathError, Sorter};
+use crate::source::FlatfsSharding;
+use crate::sys::{PathError, Sorter};
 use crate::task::{Cancel, Task};
-use crate::types::{Content, RelPath};
+use crate::types::Content;
 
 /// Cache for frames of metadata, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
 /// Memory for sorting the files that must be in kubo, in bytes.
 const SORT_BYTES: usize = 32 << 20;
-
-/// The storage in which the files are looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckTarget {
-    /// The snapshot that has the dump.
-    Snapshot,
-    /// Directories of this machine.
-    Live {
-        directories: LiveDirectories,
-        /// Compare only names and sizes, without reading any file.
-        quick: bool,
-    },
-}
-
-/// The directories of a node's file storage; `None` for a part that the profile does not have.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LiveDirectories {
-    pub local_storage: Option<PathBuf>,
-    pub ipfs: Option<PathBuf>,
-}
-
-impl LiveDirectories {
-    /// Finds the directories. Asks the Docker engine for those of volumes.
-    pub fn find(profile: &NodeLayout, docker: &Docker) -> Result<Self, DockerError> {
-        let directory = |part: &Option<NodeSource>| match part.as_ref().map(|part| &part.place) {
-            None => Ok(None),
-            Some(SourceLocation::Path(path)) => Ok(Some(path.clone())),
-            Some(SourceLocation::Volume(name)) => match docker.volume(name)? {
-                Some(volume) => volume.directory().map(Some),
-                None => Err(DockerError::NoVolume { name: name.clone() }),
-            },
-        };
-        Ok(Self {
-            local_storage: directory(&profile.local_storage)?,
-            ipfs: directory(&profile.ipfs)?,
-        })
-    }
-}
-
-/// Receives the findings, in order of place and path. Its error ends the check.
-pub type EachFinding<'a> = dyn FnMut(&FileFinding<'_>) -> Result<(), Error> + 'a;
 
 /// Looks for the files that the snapshot's dump refers to, and checks whether each stored file
 /// matches its name.
@@ -248,94 +210,6 @@ fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Err
     }
 }
 
-/// The context of a check, for both parts of the file storage.
-struct CheckContext<'a> {
-    reader: &'a ChunkReader<'a>,
-    found: &'a StoredSnapshot,
-    against: &'a CheckTarget,
-    task: Task<'a>,
-    scratch: PathBuf,
-}
-
-impl<'a> CheckContext<'a> {
-    fn directory(&self, which: impl Fn(&LiveDirectories) -> &Option<PathBuf>) -> Option<&'a Path> {
-        match self.against {
-            CheckTarget::Snapshot => None,
-            CheckTarget::Live { directories, .. } => which(directories).as_deref(),
-        }
-    }
-
-    /// Opens one part. Reports a problem and returns an empty side if there is none.
-    fn side(
-        &self,
-        part: Option<&NodeSource>,
-        what: &str,
-        directory: Option<&Path>,
-        open: impl FnOnce(SourceDir, LiveCheck<'a>) -> Result<Box<dyn FileSide + 'a>, PathError>,
-    ) -> Result<Box<dyn FileSide + 'a>, NodeError> {
-        let missing = |subject: &str, message: String| {
-            self.task
-                .observer
-                .problem(&Problem::new(Severity::Missing, subject, message));
-            Ok(Box::new(NoFiles) as Box<dyn FileSide>)
-        };
-
-        let Some(part) = part else {
-            return missing(
-                what,
-                "not checked: no source is configured as this part of the node".into(),
-            );
-        };
-
-        let name = &part.source;
-        self.task
-            .observer
-            .phase(&Phase::Check { name: name.clone() });
-
-        match self.against {
-            CheckTarget::Snapshot => match self.found.snapshot.source(name) {
-                Some(SourceRecord {
-                    kind:
-                        SourceKind::Tree {
-                            runs, immutable, ..
-                        },
-                    ..
-                }) => {
-                    if !immutable {
-                        let message =
-                            "not captured as immutable: names were not compared with contents";
-                        self.task
-                            .observer
-                            .problem(&Problem::new(Severity::Note, name, message));
-                    }
-
-                    let id = self.found.id.short();
-                    let side = SnapshotSide::open(self.reader, &id, name, runs, self.task)?;
-                    Ok(Box::new(side))
-                }
-                Some(_) => missing(name, "it is not a tree in this snapshot".into()),
-                None => missing(
-                    name,
-                    format!("snapshot {} does not have it", self.found.id.short()),
-                ),
-            },
-            CheckTarget::Live { quick, .. } => {
-                let Some(path) = directory else {
-                    return missing(name, "its directory is unknown".into());
-                };
-                let looking = LiveCheck {
-                    path: path.to_owned(),
-                    source: name.clone(),
-                    scratch: self.scratch.clone(),
-                    quick: *quick,
-                    task: self.task,
-                };
-                Ok(open(SourceDir::open_root(path)?, looking)?)
-            }
-        }
-    }
-}
-
 /// Collects the files that must be in kubo, for the second join.
 struct BlocksOut<'a> {
     sharding: FlatfsSharding,
@@ -494,17 +368,4 @@ impl<'a> BlockWant<'a> {
             hash,
         }
     }
-}
-
-/// Formats a key of the join as a path, for messages.
-fn shown(key: &[u8]) -> String {
-    match RelPath::from_key(key) {
-        Ok(path) => path.to_string(),
-        Err(_) => key.escape_ascii().to_string(),
-    }
-}
-
-/// Adds the directory to an error.
-fn listed<T>(result: std::io::Result<T>, directory: &Path) -> Result<T, PathError> {
-    result.context("list", directory)
 }

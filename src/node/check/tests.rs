@@ -1,10 +1,14 @@
 //! Tests of checks, with a small node in a real repository and its directories.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::node::profile::{DatabaseServer, NodeDatabase, ServerAccess};
+use crate::node::docker::Docker;
+use crate::node::profile::{
+    DatabaseServer, NodeDatabase, NodeSource, ServerAccess, SourceLocation,
+};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
