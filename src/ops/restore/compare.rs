@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::RestoreJob;
-use super::plan::RestoreWalk;
+use super::job::RestoreJob;
+use super::walk::RestoreWalk;
 use crate::error::Error;
 use crate::observe::{Counter, Severity};
 use crate::read::content::ContentReader;

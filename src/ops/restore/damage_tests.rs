@@ -8,7 +8,9 @@ use super::*;
 use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCounts};
 use crate::observe::{Problem, Recording, Severity};
 use crate::read::content::ContentReader;
-use crate::repo::{Claims, Lease, Packer, PackerOptions, RunWriter};
+use crate::repo::{
+    ChunkReader, Claims, HostChoice, Lease, Packer, PackerOptions, RunStreams, RunWriter,
+};
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
 use crate::types::{ChunkClass, Content, DeviceNumber, Extent, LeaseId, XattrValue};

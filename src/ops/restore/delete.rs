@@ -11,30 +11,12 @@
 use std::io;
 
 use super::kept::{KeptDirectories, KeptReason, read_found};
-use super::plan::RestoreWalk;
+use super::walk::RestoreWalk;
 use crate::error::Error;
-use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{PlannedVerb, Problem, Severity, Subject};
 use crate::sys::Sorter;
 use crate::target::{InUse, KeptNames, RemovedCounts};
 use crate::types::{EntryFlags, EntryKind, RelPath};
-
-/// Returns why a source as a whole accounts for no missing name. `None` if its directories answer
-/// that one by one.
-pub(super) fn blindness(
-    is_checkpoint: bool,
-    is_repaired: bool,
-    source: &SourceRecord,
-) -> Option<&'static str> {
-    match source.kind {
-        _ if is_checkpoint => Some("the snapshot is a checkpoint of a backup that did not finish"),
-        _ if is_repaired => Some("the snapshot lacks data since a repair"),
-        SourceKind::Tree { .. } if source.counts.partial.is_none() => Some(
-            "the snapshot does not record which directories are complete: it is from an older icecore, or the source could not be read",
-        ),
-        _ => None,
-    }
-}
 
 impl RestoreWalk<'_> {
     /// Returns why a name that is missing directly in a directory with these flags may have

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::super::kept::blindness;
 use super::super::tests::{World, options, what};
 use super::*;
 use crate::format::{Snapshot, SnapshotState};

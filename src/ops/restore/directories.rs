@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::OverwriteRule;
 use super::claimed::NAME_TAKEN;
 use super::kept::{KeptReason, found_value};
-use super::plan::{LevelState, RestoreLevel, RestoreWalk};
+use super::options::OverwriteRule;
+use super::walk::{LevelState, RestoreLevel, RestoreWalk};
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::observe::Severity;

@@ -6,40 +6,27 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::RestoreJob;
 use super::claimed::NAME_TAKEN;
 use super::compare::ComparedFile;
-use super::place::TargetRoot;
-use super::settle::{NamelessFile, WaitingFiles};
-use super::window::{HardLink, ItemAction, LinkLeader, RestoreWindow, WindowItem};
+use super::link_group::LinkLeader;
+use super::node_parts::kind_and_meta;
+use super::waiting::NamelessFile;
+use super::window::{HardLink, ItemAction, RestoreWindow, WindowItem};
+use super::writer::{LastDir, WindowWriter};
 use crate::error::Error;
-use crate::observe::{Counter, Problem, Severity, Subject};
-use crate::read::fetch::{ChunkRequest, Fetcher, OpenedFrame};
+use crate::observe::{Counter, Problem, Severity};
+use crate::read::fetch::{ChunkRequest, OpenedFrame};
 use crate::sys::PathError;
-use crate::target::{DestDir, DestTempFile, DestTree, MetaReport, MetaToSet};
-use crate::types::{EntryKind, Node, RelPath};
+use crate::target::{DestDir, DestTempFile, MetaReport, MetaToSet};
+use crate::types::{Node, RelPath};
 
 /// Items without chunks that a thread takes at once.
 const BATCH: usize = 32;
 
 /// Larger files may stay open for longer than a moment.
 const HELD_BYTES_MIN: u64 = 256 << 10;
-
-/// Writes the windows of one source to its target.
-pub(super) struct WindowWriter<'a> {
-    pub job: &'a RestoreJob<'a>,
-    pub tree: &'a DestTree,
-    pub fetcher: Fetcher<'a>,
-    /// The source's name and place, to report paths as `SOURCE/PATH`.
-    pub source: &'a str,
-    pub place: &'a TargetRoot,
-    pub sub: RelPath,
-    pub waiting: WaitingFiles,
-    /// Kept files that turned out to differ and must be written.
-    pub differing: Mutex<Vec<WindowItem>>,
-}
 
 /// Items and links of a window that must be written in a later one.
 #[derive(Default)]
@@ -48,10 +35,6 @@ pub(super) struct OpenWrites {
     /// Other names of these items, to be linked once they are written.
     pub links: Vec<HardLink>,
 }
-
-/// The directory that a thread wrote to last, kept from item to item.
-#[derive(Default)]
-pub(super) struct LastDir(Option<(Vec<u8>, DestDir)>);
 
 /// Why an item failed: an error of this item alone, or one that ends the restore.
 pub(super) enum ItemError {
@@ -580,20 +563,6 @@ impl WindowWriter<'_> {
         Ok(true)
     }
 
-    /// Returns the directory that holds a path.
-    pub(super) fn dir_of(&self, hand: &mut LastDir, path: &RelPath) -> io::Result<DestDir> {
-        let key = path.key();
-        let parent = &key[..key.iter().rposition(|&b| b == 0).unwrap_or(0)];
-        if let LastDir(Some((held, dir))) = hand
-            && held == parent
-        {
-            return Ok(dir.clone());
-        }
-        let dir = self.tree.directory(&path.parent().unwrap_or_default())?;
-        *hand = LastDir(Some((parent.to_vec(), dir.clone())));
-        Ok(dir)
-    }
-
     /// Classifies an error of the target: a full or failing disk ends the restore.
     pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> ItemError {
         if is_fatal(&err) {
@@ -609,11 +578,6 @@ impl WindowWriter<'_> {
             .and_then(|parent| self.tree.directory(&parent).ok());
         let why = why_refused(&err, dir.as_ref(), path.name().unwrap_or_default());
         ItemError::Item(Severity::Missing, format!("cannot be written: {why}"))
-    }
-
-    /// Converts a path of the target to `SOURCE/PATH`, for messages.
-    pub fn subject(&self, path: &RelPath) -> Subject {
-        Subject::within(self.source, &self.place.source_of(&self.sub, path))
     }
 }
 
@@ -669,17 +633,4 @@ fn frame_counts(wants: &[ChunkRequest], items: &[WindowItem]) -> Vec<u32> {
         counts[part[0].owner as usize] += 1;
     }
     counts
-}
-
-pub(super) fn kind_and_meta(node: &Node) -> Option<(EntryKind, &crate::types::Metadata)> {
-    Some(match node {
-        Node::File { meta, .. } => (EntryKind::File, meta),
-        Node::Directory { meta } => (EntryKind::Directory, meta),
-        Node::Symlink { meta, .. } => (EntryKind::Symlink, meta),
-        Node::Fifo { meta } => (EntryKind::Fifo, meta),
-        Node::Socket { meta } => (EntryKind::Socket, meta),
-        Node::Char { meta, .. } => (EntryKind::Char, meta),
-        Node::Block { meta, .. } => (EntryKind::Block, meta),
-        Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => return None,
-    })
 }

@@ -1,6 +1,7 @@
 //! Reports names that `--delete` leaves alone, because the snapshot does not account for them.
 
 use super::report::RestoreTally;
+use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
 
@@ -52,6 +53,23 @@ pub(super) fn read_found(value: &[u8]) -> (Option<KeptReason>, bool) {
         _ => Some(KeptReason::Source),
     };
     (doubt, value.get(1) == Some(&1))
+}
+
+/// Returns why a source as a whole accounts for no missing name. `None` if its directories answer
+/// that one by one.
+pub(super) fn blindness(
+    is_checkpoint: bool,
+    is_repaired: bool,
+    source: &SourceRecord,
+) -> Option<&'static str> {
+    match source.kind {
+        _ if is_checkpoint => Some("the snapshot is a checkpoint of a backup that did not finish"),
+        _ if is_repaired => Some("the snapshot lacks data since a repair"),
+        SourceKind::Tree { .. } if source.counts.partial.is_none() => Some(
+            "the snapshot does not record which directories are complete: it is from an older icecore, or the source could not be read",
+        ),
+        _ => None,
+    }
 }
 
 /// Names that are left alone, reported per directory. They are added in path order.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::execute::WindowWriter;
+use super::writer::WindowWriter;
 use crate::error::Error;
 use crate::read::fetch::{is_of_one_object, with_sources};
 use crate::target::{MetaPart, MetaReport, MetaToSet};

@@ -25,9 +25,13 @@ mod directories;
 #[cfg(test)]
 mod durable_tests;
 mod execute;
+mod job;
 mod kept;
+mod link_group;
 mod links;
 mod meta;
+mod node_parts;
+mod options;
 mod place;
 mod plan;
 mod preview;
@@ -39,172 +43,42 @@ mod shared_tests;
 #[cfg(test)]
 mod tests;
 mod unmatched;
+mod waiting;
+mod walk;
 mod window;
+mod writer;
 
-use std::ffi::OsString;
-use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use rayon::ThreadPool;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::memory;
 use crate::error::Error;
-use crate::format::{RunRef, SnapshotState, SourceKind, SourceRecord};
+use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::Phase;
 use crate::read::content::{StreamLimits, write_content_with};
-use crate::read::fetch::Fetcher;
 use crate::read::lost::report_lost;
-use crate::repo::{
-    ChunkReader, HostChoice, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot,
-};
+use crate::repo::{MergedRuns, RepoError, Repository, StoredSnapshot};
 use crate::source::UnmatchedPatterns;
 use crate::sys::StateDir;
-use crate::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
+use crate::target::{OwnerPolicy, ProtectedDirs};
 use crate::task::Task;
-use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
+use crate::types::{Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
-pub(in crate::ops) use links::link_digest;
+pub(in crate::ops) use link_group::link_digest;
+pub use options::{OverwriteRule, RestoreOptions, RestoreTarget, SelectPath, SnapshotPath};
 pub use report::{RestoreReport, UncertainRange, UnmatchedInclude};
 pub(in crate::ops) use unmatched::meant;
 
 use crate::read::ReadSession;
 use claimed::ClaimedNames;
+use job::RestoreJob;
 use place::TargetRoot;
-use plan::RestoreWalk;
 use report::RestoreTally;
+use walk::RestoreWalk;
 use window::WindowLimits;
-
-/// Treatment of paths that already exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OverwriteRule {
-    /// Write everything again.
-    Always,
-    /// Keep a regular file of equal size and mtime, an equal link and an equal special file, and
-    /// correct its metadata. Replace everything else.
-    #[default]
-    IfChanged,
-    /// As [`IfChanged`](Self::IfChanged), but replace an existing path, of any kind, only if the
-    /// snapshot's modification time is newer. Directories are entered, and their metadata is set.
-    IfNewer,
-    /// Replace regular files of a different size; leave everything else as it is. Directories are
-    /// entered. For files named by their hash in a directory that a program is using.
-    IfSizeDiffers,
-    /// Leave everything that exists as it is; directories are entered.
-    Never,
-}
-
-impl OverwriteRule {
-    /// Returns true if existing paths other than regular files, and the metadata of directories,
-    /// are left as they are.
-    fn leaves_most(self) -> bool {
-        matches!(self, Self::IfSizeDiffers | Self::Never)
-    }
-
-    /// Returns true if the next restore would keep a file that a crash left with a different time
-    /// than the snapshot's. Each file then gets its name only once it is durable.
-    fn trusts_names(self) -> bool {
-        self.leaves_most() || self == Self::IfNewer
-    }
-}
-
-/// Chooses single entries, in addition to the patterns.
-pub trait SelectPath: fmt::Debug + Send + Sync {
-    /// Returns true if the entry is to be restored. One thread calls it in path order for each
-    /// entry that the patterns let through, except directories. An error ends the restore.
-    fn wants(&self, entry: &Entry) -> Result<bool, Error>;
-}
-
-/// Options of a restore.
-#[derive(Debug, Clone)]
-pub struct RestoreOptions {
-    /// Restore only paths that match these patterns, with everything below them. The rules are
-    /// gitignore's, from the source's root. Empty: everything.
-    pub include: Vec<OsString>,
-    /// Leave out paths that match these patterns; they take precedence over `include`.
-    pub exclude: Vec<OsString>,
-    /// Restore only the entries that this chooses. With `delete`, existing paths of entries that it
-    /// does not choose stay.
-    pub select: Option<Arc<dyn SelectPath>>,
-    pub overwrite: OverwriteRule,
-    /// Delete below restored directories the names that the snapshot accounts for as absent; see
-    /// `docs/format.md`, "What a snapshot lacks". Paths that match `exclude` stay.
-    pub delete: bool,
-    /// Delete also in directories from which only the backup's own rules left out names.
-    pub delete_excluded: bool,
-    /// Delete every name that the snapshot lacks, even where it does not account for absent names.
-    /// For directories whose files must all be of the same time.
-    pub replace_whole: bool,
-    /// Directories and files that the restore never enters, replaces or deletes, in addition to the
-    /// repository, its cache and the state directory.
-    pub protect: ProtectedDirs,
-    pub owner: OwnerPolicy,
-    /// Read back written files, and compare files kept because of equal size and time; rewrite
-    /// those that differ.
-    pub verify: bool,
-    /// Count and report, but change nothing.
-    pub dry_run: bool,
-    pub memory: ByteSize,
-    /// `None`: one for each core, as far as memory allows.
-    pub threads: Option<usize>,
-    /// Hosts whose snapshots `latest` considers.
-    pub host: HostChoice,
-    /// Whether a successful restore is durable. Only tests change the default.
-    pub durability: SyncMethod,
-}
-
-impl Default for RestoreOptions {
-    fn default() -> Self {
-        Self {
-            include: Vec::new(),
-            exclude: Vec::new(),
-            select: None,
-            overwrite: OverwriteRule::default(),
-            delete: false,
-            delete_excluded: false,
-            replace_whole: false,
-            protect: ProtectedDirs::default(),
-            owner: OwnerPolicy::default(),
-            verify: false,
-            dry_run: false,
-            memory: memory::BUDGET_DEFAULT,
-            threads: None,
-            host: HostChoice::Any,
-            durability: SyncMethod::default(),
-        }
-    }
-}
-
-impl RestoreOptions {
-    /// Returns true if any option deletes names.
-    fn deletes(&self) -> bool {
-        self.delete || self.delete_excluded || self.replace_whole
-    }
-}
-
-/// The part of a snapshot to restore: `SNAP[:SOURCE[/PATH]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotPath {
-    /// An id, an unambiguous prefix of one, or `latest`.
-    pub snapshot: String,
-    /// `None`: all sources, each into a directory of its name. Empty: the user gave a path without
-    /// a source; the error shows the right form.
-    pub source: Option<String>,
-    /// The root means the whole source.
-    pub path: RelPath,
-}
-
-/// Destination of a restore.
-pub enum RestoreTarget<'a> {
-    /// A directory, created if missing. For a single file or stream it may also be the file's new
-    /// path.
-    Directory(PathBuf),
-    /// Standard output; for one file or stream.
-    Stdout(&'a mut dyn Write),
-}
 
 /// Restores the selected part of a snapshot. A path that cannot be restored is reported as a
 /// problem and is not an error; see [`RestoreReport`].
@@ -370,32 +244,7 @@ fn chosen<'s>(
     Ok(all.iter().collect())
 }
 
-/// State that all parts of one restore share.
-struct RestoreJob<'a> {
-    repo: &'a Repository,
-    reader: &'a ChunkReader<'a>,
-    pool: &'a ThreadPool,
-    options: &'a RestoreOptions,
-    limits: WindowLimits,
-    sorter_bytes: usize,
-    task: Task<'a>,
-    tally: &'a RestoreTally<'a>,
-    /// A repair found that the snapshot lacks something.
-    is_repaired: bool,
-    claimed: ClaimedNames,
-    /// The snapshot is a checkpoint of a running backup.
-    is_checkpoint: bool,
-    protection: ProtectedDirs,
-    /// The include patterns that have matched nothing so far. A source's walk takes them while it
-    /// runs.
-    unmatched: Mutex<UnmatchedPatterns>,
-}
-
-impl<'a> RestoreJob<'a> {
-    fn fetcher(&self) -> Fetcher<'a> {
-        Fetcher::new(self.reader, Some(self.pool), 0, self.task)
-    }
-
+impl RestoreJob<'_> {
     fn to_stdout(
         &self,
         source: &SourceRecord,
@@ -460,10 +309,6 @@ impl<'a> RestoreJob<'a> {
         self.tally.add_entry();
         self.tally.file_written(content.size);
         Ok(())
-    }
-
-    fn open_runs(&self, runs: &[RunRef]) -> Result<MergedRuns<'a>, Error> {
-        Ok(MergedRuns::open(self.reader, runs, RunStreams::All, true)?)
     }
 
     /// Returns the entry at the selected path. Returns `None` if it is a directory whose own entry

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::RestoreJob;
+use super::job::RestoreJob;
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::sys::{PathError, is_special};

@@ -1,154 +1,30 @@
 //! Walks the restored entries of one source in path order. Directories are made at once; everything
 //! else is collected in windows.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use super::delete::blindness;
-use super::execute::{WindowWriter, is_fatal, kind_and_meta, why_refused};
-use super::links::{LinkGroup, LinkMembership};
-use super::place::TargetRoot;
-use super::settle::WaitingFiles;
-use super::shared::{SharedInodes, shares_metadata};
-use super::window::{HardLink, ItemAction, ItemRule, RestoreWindow, WindowItem};
-use super::{OverwriteRule, RestoreJob};
+use super::execute::{is_fatal, why_refused};
+use super::link_group::LinkMembership;
+use super::node_parts::{kind_and_meta, size_of};
+use super::options::OverwriteRule;
+use super::shared::{has_other_names, shares_metadata};
+use super::waiting::WaitingFiles;
+use super::walk::{LevelState, RestoreWalk};
+use super::window::{HardLink, ItemAction, ItemRule, WindowItem};
+use super::writer::WindowWriter;
 use crate::error::Error;
-use crate::format::{RunRef, SourceKind, SourceRecord};
-use crate::observe::{PlannedVerb, Severity, Subject};
+use crate::observe::{PlannedVerb, Severity};
 use crate::read::content::ContentReader;
 use crate::read::fetch::{ChunkRequest, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
-use crate::source::{Filter, FilterOptions, GivenAs, UnmatchedPatterns};
-use crate::sys::{PathError, Sorter};
-use crate::target::{DestDir, FoundEntry, InUse, KeptNames, ReplaceRule};
+use crate::target::{FoundEntry, InUse, KeptNames, ReplaceRule};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// Why an entry whose content does not match its name does not replace a file whose content does.
 const KEPT_WHOLE: &str = "the snapshot's content does not match the name; the existing file's does, and was left unchanged";
 
-/// A directory above the walk's position.
-pub(super) struct RestoreLevel {
-    /// Length of its path's key.
-    pub key_len: usize,
-    pub state: LevelState,
-}
-
-pub(super) enum LevelState {
-    /// It exists. `is_fresh`: this restore made it, so nothing else can be in it.
-    There { is_fresh: bool },
-    /// It is not selected itself; it is made when something below it is.
-    Pending(Box<Metadata>),
-}
-
-/// The restore of one source.
-pub(super) struct RestoreWalk<'w> {
-    pub(super) job: &'w RestoreJob<'w>,
-    pub(super) source: &'w SourceRecord,
-    pub(super) place: &'w TargetRoot,
-    /// The restored path of the source.
-    pub(super) sub: RelPath,
-    runs: Option<MergedRuns<'w>>,
-    pub(super) run_refs: &'w [RunRef],
-    pub(super) exclude: Filter,
-    include: Option<Filter>,
-    /// Include patterns that have matched nothing, in this source and those before it.
-    unmatched: UnmatchedPatterns,
-    pub(super) execution: Option<WindowWriter<'w>>,
-    window: RestoreWindow,
-    pub(super) levels: Vec<RestoreLevel>,
-    /// Key of the deepest level.
-    pub(super) here: Vec<u8>,
-    /// Handle of the deepest level, opened when first needed.
-    pub(super) dir: Option<DestDir>,
-    /// The directory that the include patterns matched; everything below it is selected.
-    selected: Option<RelPath>,
-    /// The last path that is not a directory; nothing can be below it.
-    leaf: Option<RelPath>,
-    /// Items for a later window: names that could not be linked, and kept files that differ.
-    apart: Vec<WindowItem>,
-    /// Links to these items.
-    late_links: Vec<HardLink>,
-    pub(super) groups: HashMap<(u64, u64), LinkGroup>,
-    shared_inodes: SharedInodes,
-    pub(super) group_bytes: usize,
-    /// Previous mode of the target's root, if it was changed to write into it and no entry has set
-    /// it.
-    pub(super) root_mode: Option<u16>,
-    /// Complement of the depth, and path in the target → the directory's entry.
-    pub(super) directories: Sorter,
-    /// Source paths of the names listed in restored directories, for `--delete`.
-    pub(super) found: Sorter,
-    /// Why the source accounts for no missing name.
-    pub(super) blind: Option<&'static str>,
-    /// The topmost stale directory above the walk's position: the snapshot shows an older state of
-    /// it.
-    pub(super) stale: Option<RelPath>,
-}
-
-impl<'w> RestoreWalk<'w> {
-    pub fn new(
-        job: &'w RestoreJob<'w>,
-        source: &'w SourceRecord,
-        place: &'w TargetRoot,
-        sub: RelPath,
-        runs: Option<MergedRuns<'w>>,
-    ) -> Result<Self, Error> {
-        let filter = |patterns: &[OsString], given_as| {
-            Filter::new(&FilterOptions {
-                excludes: patterns.to_vec(),
-                given_as,
-                ..FilterOptions::default()
-            })
-        };
-
-        let options = job.options;
-        let is_all = options.include.is_empty();
-        let include = if is_all {
-            None
-        } else {
-            Some(filter(&options.include, GivenAs::Include)?)
-        };
-
-        let run_refs = match &source.kind {
-            SourceKind::Tree { runs, .. } => runs.as_slice(),
-            SourceKind::Stream { .. } => &[],
-        };
-        let scratch = job.repo.scratch_dir();
-
-        Ok(Self {
-            exclude: filter(&options.exclude, GivenAs::Exclude)?,
-            include,
-            unmatched: std::mem::take(
-                &mut *job.unmatched.lock().unwrap_or_else(PoisonError::into_inner),
-            ),
-            execution: None,
-            runs,
-            run_refs,
-            window: RestoreWindow::default(),
-            levels: Vec::new(),
-            here: Vec::new(),
-            dir: None,
-            selected: None,
-            leaf: None,
-            apart: Vec::new(),
-            late_links: Vec::new(),
-            groups: HashMap::new(),
-            shared_inodes: SharedInodes::default(),
-            group_bytes: 0,
-            root_mode: None,
-            directories: Sorter::new(&scratch, job.sorter_bytes / 3),
-            found: Sorter::new(&scratch, job.sorter_bytes / 3),
-            blind: blindness(job.is_checkpoint, job.is_repaired, source),
-            stale: None,
-            job,
-            source,
-            place,
-            sub,
-        })
-    }
-
+impl RestoreWalk<'_> {
     /// Restores the source. `first` is the entry at the restored path, if it can be read.
     pub fn run(mut self, first: Option<Entry>) -> Result<(), Error> {
         self.execution = self.place.tree.as_ref().map(|tree| WindowWriter {
@@ -445,29 +321,6 @@ impl<'w> RestoreWalk<'w> {
         Ok(found)
     }
 
-    /// Returns true if this restore made the directory that holds a path.
-    pub(super) fn is_fresh(&self, path: &RelPath) -> bool {
-        let above = self.levels.last().map(|level| &level.state);
-        *path != self.sub && matches!(above, Some(LevelState::There { is_fresh: true }))
-    }
-
-    pub(super) fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<DestDir>> {
-        if let Some(dir) = &self.dir {
-            return Ok(Some(dir.clone()));
-        }
-        let Some(tree) = &self.place.tree else {
-            return Ok(None);
-        };
-        match tree.directory(&target.parent().unwrap_or_default()) {
-            Ok(dir) => {
-                self.dir = Some(dir.clone());
-                Ok(Some(dir))
-            }
-            Err(_) if self.job.options.dry_run => Ok(None),
-            Err(err) => Err(err),
-        }
-    }
-
     /// Removes a directory that is in the way of an entry of another kind. Only an empty one is
     /// removed, or with `--delete` the whole tree, unless patterns keep some of it or the snapshot
     /// shows an older state and does not know its contents.
@@ -570,6 +423,21 @@ impl<'w> RestoreWalk<'w> {
         }
     }
 
+    /// Returns true if an existing file has more names than the snapshot's, and the restore may set
+    /// or remove extended attributes on it. That would change the other names too.
+    fn shares_attributes(&mut self, found: &FoundEntry, meta: &Metadata, target: &RelPath) -> bool {
+        if !has_other_names(found, meta) {
+            return false;
+        }
+        let name = target.name().unwrap_or_default();
+        !meta.xattrs.is_empty()
+            || self
+                .parent_dir(target)
+                .ok()
+                .flatten()
+                .is_none_or(|dir| dir.may_have_xattrs(name))
+    }
+
     /// Adds an item to the window, with requests for its chunks.
     fn add(&mut self, mut item: WindowItem) -> Result<(), Error> {
         let content = match &mut item.node {
@@ -669,18 +537,6 @@ impl<'w> RestoreWalk<'w> {
         Ok(())
     }
 
-    pub(super) fn target_of(&self, path: &RelPath) -> io::Result<RelPath> {
-        self.place.target_of(&self.sub, path)
-    }
-
-    pub(super) fn subject(&self, path: &RelPath) -> Subject {
-        Subject::within(&self.source.name, path)
-    }
-
-    pub(super) fn fail(&self, severity: Severity, path: &RelPath, why: &str) {
-        self.job.tally.fail(severity, self.subject(path), why);
-    }
-
     /// Reports a path that the target refuses. Ends the restore if every other path would fail too.
     pub(super) fn refuse(&self, path: &RelPath, err: &io::Error, more: &str) -> Result<(), Error> {
         if is_fatal(err) {
@@ -711,25 +567,5 @@ impl<'w> RestoreWalk<'w> {
         let parent = target.parent().zip(self.place.tree.as_ref());
         let dir = parent.and_then(|(parent, tree)| tree.directory(&parent).ok());
         why_refused(err, dir.as_ref(), target.name().unwrap_or_default())
-    }
-
-    pub(super) fn path_error(
-        &self,
-        action: &'static str,
-        path: &RelPath,
-        source: io::Error,
-    ) -> Error {
-        Error::Path(PathError {
-            action,
-            path: self.subject(path).text().into(),
-            source,
-        })
-    }
-}
-
-pub(super) fn size_of(node: &Node) -> u64 {
-    match node {
-        Node::File { content, .. } => content.size,
-        _ => 0,
     }
 }

@@ -2,8 +2,8 @@
 //! Each path is reported at once; nothing is kept in memory.
 
 use super::compare::ComparedFile;
-use super::execute::kind_and_meta;
-use super::plan::{RestoreWalk, size_of};
+use super::node_parts::{kind_and_meta, size_of};
+use super::walk::RestoreWalk;
 use super::window::ItemAction;
 use crate::error::Error;
 use crate::observe::{PlannedChange, PlannedVerb};

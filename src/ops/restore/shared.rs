@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::execute::kind_and_meta;
-use super::plan::RestoreWalk;
+use super::node_parts::kind_and_meta;
 use crate::target::FoundEntry;
-use crate::types::{Metadata, Node, RelPath};
+use crate::types::{Metadata, Node};
 
 /// Inodes that are remembered at once.
 const INODES_MAX: usize = 64 << 10;
@@ -61,28 +60,6 @@ impl SharedInodes {
     }
 }
 
-impl RestoreWalk<'_> {
-    /// Returns true if an existing file has more names than the snapshot's, and the restore may set
-    /// or remove extended attributes on it. That would change the other names too.
-    pub(super) fn shares_attributes(
-        &mut self,
-        found: &FoundEntry,
-        meta: &Metadata,
-        target: &RelPath,
-    ) -> bool {
-        if !has_other_names(found, meta) {
-            return false;
-        }
-        let name = target.name().unwrap_or_default();
-        !meta.xattrs.is_empty()
-            || self
-                .parent_dir(target)
-                .ok()
-                .flatten()
-                .is_none_or(|dir| dir.may_have_xattrs(name))
-    }
-}
-
 /// Returns true if an existing file has more names than the snapshot's, and setting its mode or
 /// owner would change the other names too. Those may be separate files in the snapshot, or be
 /// outside of the target.
@@ -91,7 +68,7 @@ pub(super) fn shares_metadata(found: &FoundEntry, meta: &Metadata) -> bool {
 }
 
 /// Returns true if an existing file has more names than the snapshot's.
-fn has_other_names(found: &FoundEntry, meta: &Metadata) -> bool {
+pub(super) fn has_other_names(found: &FoundEntry, meta: &Metadata) -> bool {
     found.nlink > meta.nlink.max(1)
 }
 

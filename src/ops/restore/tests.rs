@@ -10,8 +10,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::observe::{Counter, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-use crate::repo::Secret;
+use crate::repo::{ChunkReader, HostChoice, Secret};
 use crate::store::{MemoryStore, ObjectDir, SharedStore, list_all};
+use crate::target::SyncMethod;
 use crate::task::Cancel;
 use crate::types::Extent;
 

@@ -1,8 +1,8 @@
 //! A window of a restore: items to be written, and the chunks that they need.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::link_group::LinkLeader;
 use crate::observe::Severity;
 use crate::read::fetch::ChunkRequest;
 use crate::target::{DestTempFile, ReplaceRule};
@@ -64,17 +64,6 @@ pub(super) struct ItemRule {
     pub replace: ReplaceRule,
     /// The directory existed before, so the name must be recorded as this restore's.
     pub is_claim: bool,
-}
-
-/// The first name of a group of hard links.
-#[derive(Debug)]
-pub(super) struct LinkLeader {
-    /// Path in the target.
-    pub path: RelPath,
-    /// It could not be restored, so nothing can be linked to it.
-    pub has_failed: AtomicBool,
-    /// It is written in a later window, and so are its links.
-    pub is_late: AtomicBool,
 }
 
 /// A file, link or special file to be restored.
