@@ -1,165 +1,27 @@
 //! The work of the reader threads: from a listed file to its entry.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attributes::{DescribedEntry, describe};
 use super::content::{ChunkWriters, CutBuffer, CutError};
-use super::heal::LostChunks;
-use super::reading::{FileReading, LinkedFile};
+use super::file_job::FileJob;
+use super::reading::FileReading;
 use super::reason::reason;
-use super::sink::{DirectoryNode, EntrySink, same_entry};
-use super::watch::{ImmutableWatch, is_other, was_captured};
+use super::sink::same_entry;
+use super::tree_shared::TreeShared;
+use super::watch::was_captured;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
-use crate::repo::{FirstError, RepoError};
-use crate::source::{HashName, OwnerNames, SourceDir, SourceStat, StatKind};
+use crate::repo::RepoError;
+use crate::source::{HashName, SourceDir, StatKind};
 use crate::sys::now;
-use crate::task::Task;
-use crate::types::{ChunkProfile, Entry, EntryFlags, MissingNames, Node, RelPath};
+use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
 /// Tries for a file that is replaced each time it is opened.
 const TRIES_MAX: u32 = 4;
 
-/// A file to be read.
-pub(super) struct FileJob {
-    pub directory: SourceDir,
-    pub name: Vec<u8>,
-    pub path: RelPath,
-    pub stat: SourceStat,
-    /// Modified so recently that another change may not be visible in the stat.
-    pub is_racy: bool,
-    /// The window for `is_racy`: see [`SourceStat::is_racy`].
-    pub window_seconds: i64,
-    pub previous: Option<Box<Entry>>,
-    pub node: Option<Arc<DirectoryNode>>,
-}
-
-impl Drop for FileJob {
-    /// Marks the directory of a file that is dropped unread, so that its state does not count as
-    /// complete.
-    fn drop(&mut self) {
-        if let Some(node) = self.node.take() {
-            node.give_up();
-        }
-    }
-}
-
-impl FileJob {
-    pub fn was_directory(&self) -> bool {
-        self.previous
-            .as_ref()
-            .is_some_and(|previous| previous.is_directory())
-    }
-}
-
-/// The data that all threads of one tree source share.
-pub(super) struct TreeShared<'a> {
-    pub source: &'a str,
-    pub profile: ChunkProfile,
-    pub immutable: bool,
-    pub owners: &'a OwnerNames,
-    pub sink: &'a EntrySink,
-    pub task: Task<'a>,
-    /// The error that ended the checkpoint thread.
-    pub failure: &'a FirstError<RepoError>,
-    /// The error that ended a reader thread. The other readers and the walk stop, since nothing can
-    /// be committed.
-    pub reading: FirstError<Error>,
-    pub lost: &'a LostChunks<'a>,
-    /// Accept that a source has lost all its entries.
-    pub allow_empty: bool,
-    /// `Some` if nothing in the source may change.
-    pub watch: Option<ImmutableWatch>,
-    pub counts: Arc<TreeCounts>,
-    pub links: Links,
-    /// Mount points of the kernel's own file systems, which were not entered.
-    pub kernels: Mutex<NamedFile>,
-    /// Some directories could not be read and keep the previous entries.
-    pub keeps_old: AtomicBool,
-    /// Some directories were not listed, as nothing in them can have changed. They may have no
-    /// files.
-    pub has_skipped: AtomicBool,
-}
-
-/// Counted paths, of which the first few are kept by name.
-#[derive(Debug, Default)]
-pub(super) struct NamedFile {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl NamedFile {
-    const NAMED_MAX: usize = 6;
-
-    fn push(&mut self, path: &RelPath) {
-        self.count += 1;
-        if self.first.len() < Self::NAMED_MAX {
-            self.first.push(path.to_string());
-        }
-    }
-
-    /// Returns the paths as text for a message, or `None` if there are none.
-    pub fn text(&self) -> Option<String> {
-        let more = match self.count - self.first.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        (self.count > 0).then(|| format!("{}{more}", self.first.join(", ")))
-    }
-}
-
-/// The content of files that have other names, by device and inode.
-pub(super) type Links = Mutex<HashMap<(u64, u64), LinkedFile>>;
-
-/// Counters of one source, shared by several threads.
-#[derive(Default)]
-pub(super) struct TreeCounts {
-    pub files_new: AtomicU64,
-    pub files_changed: AtomicU64,
-    pub files_unchanged: AtomicU64,
-    /// All entries that are not files.
-    pub others: AtomicU64,
-    /// Of [`others`](Self::others), the directories.
-    pub directories: AtomicU64,
-    /// Previous entries that are not directories and that vanished or changed.
-    pub gone: AtomicU64,
-    pub removed: AtomicU64,
-    pub vanished: AtomicU64,
-    /// Unfinished files of a restore, left out.
-    pub leftovers: AtomicU64,
-    pub bytes_read: AtomicU64,
-    /// Content bytes of the previous entries that vanished or changed, since the last run was
-    /// written.
-    pub hidden: AtomicU64,
-}
-
-impl<'a> TreeShared<'a> {
-    /// Returns an error if the backup was cancelled or another thread failed.
-    pub fn check(&self) -> Result<(), Error> {
-        self.task.check()?;
-        if self.failure.is_set() || self.reading.is_set() {
-            Err(RepoError::Stopped.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Adds to a count of the source and to the observer's.
-    pub fn count(&self, which: &AtomicU64, counter: Counter) {
-        which.fetch_add(1, Ordering::Relaxed);
-        self.task.observer.add(counter, 1);
-    }
-
-    pub fn problem(&self, path: &RelPath, message: &str) {
-        let subject = Subject::captured(self.source, path);
-        self.task
-            .observer
-            .problem(&Problem::new(Severity::Missing, subject, message));
-    }
-
+impl TreeShared<'_> {
     /// Reads a file and adds its entry.
     pub fn capture(
         &self,
@@ -406,20 +268,6 @@ impl<'a> TreeShared<'a> {
             .put(&entry, previous.is_some_and(Entry::is_directory))?)
     }
 
-    /// Raises the alarm if nothing in this source may change.
-    pub fn alarm(&self, path: &RelPath, what: &str) {
-        if let Some(watch) = &self.watch {
-            watch.alarm(self.task.observer, self.source, path, what);
-        }
-    }
-
-    /// The same, if the path's content or kind differs from the previous entry.
-    pub fn alarm_of_change(&self, previous: Option<&Entry>, now: &Entry) {
-        if previous.is_some_and(|previous| is_other(previous, now)) {
-            self.alarm(&now.path, "changed");
-        }
-    }
-
     /// Counts the content of a previous entry that the new run hides.
     pub fn hide(&self, previous: &Entry) {
         if !previous.is_directory() && was_captured(previous) {
@@ -427,14 +275,6 @@ impl<'a> TreeShared<'a> {
         }
         let bytes = previous.content().map_or(0, |content| content.size);
         self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Records a mount of a kernel file system that was not entered.
-    pub fn leave_kernels(&self, path: &RelPath) {
-        self.kernels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path);
     }
 
     /// Returns true if an empty source is accepted. A source in which nothing may change is not

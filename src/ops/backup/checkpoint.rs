@@ -25,11 +25,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::capture::TreeCounts;
+use super::counts::{TreeCounts, counts};
 use super::previous::PreviousSource;
 use super::runs::RunStack;
 use super::sink::EntrySink;
-use super::tree::counts;
 use super::{SnapshotHead, snapshot_of};
 use crate::Error;
 use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};

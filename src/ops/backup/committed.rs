@@ -4,8 +4,8 @@
 //! of a backup that was interrupted or refused may already lack everything that the source has
 //! lost, and a second try would then be accepted.
 
-use super::cursor::{PreviousEntries, previous_error};
-use super::walk::WalkError;
+use super::cursor::PreviousEntries;
+use super::walk_error::{WalkError, previous_error};
 use super::watch::was_captured;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};

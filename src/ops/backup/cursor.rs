@@ -1,7 +1,7 @@
 //! The previous entries during a walk, with a view of the next one.
 
-use super::walk::WalkError;
-use crate::repo::{MergedRuns, RepoError};
+use super::walk_error::{WalkError, previous_error};
+use crate::repo::MergedRuns;
 use crate::types::{Entry, RelPath};
 
 /// The entries of the previous snapshot, with a view of the next one.
@@ -72,15 +72,5 @@ impl<'a> PreviousEntries<'a> {
         if let Some(after) = path.after_subtree() {
             self.seek(&after);
         }
-    }
-}
-
-/// Classifies an error of the previous snapshot: after damage it is not used, anything else ends
-/// the backup.
-pub(super) fn previous_error(err: RepoError) -> WalkError {
-    if err.is_unavailable() {
-        WalkError::Previous(err)
-    } else {
-        WalkError::Other(err.into())
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::observed::ObservedName;
 use super::reason::reason;
+use super::scan::{Scan, ScanStep};
 use super::sink::DirectoryNode;
-use super::visit::ObservedName;
-use super::walk::{Scan, ScanStep, WalkError};
+use super::walk_error::WalkError;
 use crate::observe::Counter;
 use crate::source::{ListedName, NeededName, SourceDir};
 use crate::sys::now;

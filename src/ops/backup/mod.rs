@@ -12,14 +12,18 @@ mod capture;
 mod checkpoint;
 mod committed;
 mod content;
+mod counts;
 mod cursor;
 mod emptiness;
 mod ending;
+mod file_job;
+mod file_version;
 mod gone;
 mod heal;
 mod names;
 #[cfg(test)]
 mod names_tests;
+mod observed;
 mod options;
 pub(super) mod presence;
 #[cfg(test)]
@@ -29,14 +33,17 @@ mod reading;
 mod reason;
 mod rules;
 mod runs;
+mod scan;
 mod sink;
 mod skip;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod tree_shared;
 mod visit;
 mod walk;
+mod walk_error;
 mod watch;
 mod windows;
 

@@ -10,11 +10,12 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::capture::{FileJob, TreeShared};
 use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
+use super::file_job::FileJob;
+use super::file_version::{FileVersion, LinkedFile, is_same_version, version};
+use super::tree_shared::TreeShared;
 use crate::observe::Counter;
 use crate::source::{HashChecker, HashName, SourceFile, SourceStat};
-use crate::sys::now;
 use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX};
 
 /// Hard-link groups whose content is remembered, so that each is read once.
@@ -30,20 +31,6 @@ pub(super) struct FileReading {
     pub is_racy: bool,
     /// The stat that belongs to the content.
     pub stat: SourceStat,
-}
-
-/// A file as one stat describes it.
-#[derive(Clone, Copy)]
-struct FileVersion {
-    stat: SourceStat,
-    is_racy: bool,
-}
-
-/// The content of a file that has other names.
-#[derive(Clone)]
-pub(super) struct LinkedFile {
-    version: FileVersion,
-    content: Content,
 }
 
 /// One pass over a file.
@@ -400,19 +387,4 @@ impl TreeShared<'_> {
             links.insert((version.stat.device, version.stat.inode), linked);
         }
     }
-}
-
-/// Returns the file's current stat and whether it is racy.
-fn version(file: &SourceFile, job: &FileJob) -> Result<FileVersion, CutError> {
-    let clock = now();
-    let stat = file.stat().map_err(CutError::Read)?;
-    Ok(FileVersion {
-        stat,
-        is_racy: stat.is_racy(clock, job.window_seconds),
-    })
-}
-
-/// Returns true if two stats describe the same version of a file's content.
-fn is_same_version(a: &SourceStat, b: &SourceStat) -> bool {
-    (a.size, a.mtime, a.ctime, a.inode, a.device) == (b.size, b.mtime, b.ctime, b.inode, b.device)
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::repo::{EntryMention, RepoError};
 use crate::sys::{PathError, SortedRecords, Sorter};
@@ -365,10 +364,4 @@ impl DirectoryNode {
 /// older runs.
 pub(super) fn same_entry(a: &Entry, b: &Entry) -> bool {
     a.flags.without(EntryFlags::COVER) == b.flags.without(EntryFlags::COVER) && a.node == b.node
-}
-
-impl From<PathError> for super::walk::WalkError {
-    fn from(err: PathError) -> Self {
-        Self::Other(Error::Path(err))
-    }
 }

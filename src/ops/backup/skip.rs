@@ -1,9 +1,10 @@
 //! Unchanged directories of an immutable source: they are not listed, and their subdirectories come
 //! from the previous snapshot.
 
+use super::observed::{ObservedName, open_listed};
 use super::reason::reason;
-use super::visit::{ObservedName, open_listed};
-use super::walk::{EnteredDirectory, Scan, ScanLevel, ScanStep, WalkError};
+use super::scan::{EnteredDirectory, Scan, ScanLevel, ScanStep};
+use super::walk_error::WalkError;
 use crate::observe::Counter;
 use crate::source::StatKind;
 use crate::types::Entry;

@@ -7,20 +7,23 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
 use super::committed::{CommittedCapture, has_more_files};
 use super::content::{ChunkWriters, CutBuffer};
+use super::counts::counts;
 use super::cursor::PreviousEntries;
+use super::file_job::{FileJob, JobBatch};
+use super::file_version::Links;
 use super::heal::LostChunks;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::previous::PreviousSource;
 use super::reason::about_mount;
 use super::rules::WalkRules;
 use super::runs::RunStack;
+use super::scan::Scan;
 use super::sink::EntrySink;
-use super::visit::JobBatch;
-use super::walk::{Scan, WalkError};
+use super::tree_shared::TreeShared;
+use super::walk_error::WalkError;
 use super::watch::ImmutableWatch;
 use super::windows::RacyWindows;
 use crate::Error;
@@ -621,21 +624,4 @@ fn read_files(
         }
     }
     Ok(writers.flush()?)
-}
-
-/// Returns the counts of a source so far.
-pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
-    let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    SourceCounts {
-        files_new: get(&counts.files_new),
-        files_changed: get(&counts.files_changed),
-        files_unchanged: get(&counts.files_unchanged),
-        others: get(&counts.others),
-        removed: get(&counts.removed),
-        vanished: get(&counts.vanished),
-        bytes_read: get(&counts.bytes_read),
-        incomplete: sink.incomplete(),
-        partial: Some(sink.partial()),
-        unseen: Some(sink.unseen()),
-    }
 }

@@ -5,101 +5,22 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::attributes::{DescribedEntry, describe};
-use super::capture::FileJob;
 use super::content::CutError;
+use super::file_job::FileJob;
+use super::observed::{ObservedName, open_listed, see_many};
 use super::reason::reason;
+use super::scan::{EnteredDirectory, Scan, ScanStep};
 use super::sink::{DirectoryNode, same_entry};
-use super::walk::{EnteredDirectory, Scan, ScanStep, WalkError};
+use super::walk_error::WalkError;
 use super::watch::was_captured;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::RepoError;
 use crate::source::{FsKind, HashName, ListedName, SourceDir, SourceStat, StatKind};
-use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
-/// A batch for a reader thread holds at most this many files, this many bytes, or files of this
-/// many directories, each of which is held open.
-const BATCH_FILES: usize = 32;
-const BATCH_BYTES: u64 = 1 << 20;
-const BATCH_DIRECTORIES: usize = 8;
-/// Tries for a directory that is replaced each time it is opened.
-const TRIES_MAX: u32 = 3;
 /// A larger file of a kernel file system is not read: it represents memory or a device.
 const KERNEL_FILE_BYTES_MAX: u64 = 1 << 30;
-
-/// The result of a look at a name, and our clock just before it.
-pub(super) struct ObservedName {
-    /// `None` if the name is gone. After an error it may exist.
-    pub stat: std::io::Result<Option<SourceStat>>,
-    pub clock: Timestamp,
-}
-
-impl ObservedName {
-    pub fn at(directory: &SourceDir, name: &[u8]) -> Self {
-        let clock = now();
-        Self {
-            clock,
-            stat: directory.look(name),
-        }
-    }
-}
-
-/// Looks at many names of a directory, in order.
-pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<ObservedName> {
-    let clock = now();
-    let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
-    directory
-        .look_many(&only_names)
-        .into_iter()
-        .map(|stat| ObservedName { stat, clock })
-        .collect()
-}
-
-/// Opens a subdirectory. Returns `None` if it is gone, as a second look confirmed. If it is
-/// replaced at that moment, the opening is retried.
-pub(super) fn open_listed(
-    directory: &SourceDir,
-    name: &[u8],
-) -> std::io::Result<Option<SourceDir>> {
-    for _ in 0..TRIES_MAX {
-        match directory.open_child(name) {
-            Err(err) if SourceDir::is_missing(&err) => match directory.look(name)? {
-                None => return Ok(None),
-                Some(stat) if stat.kind == StatKind::Directory => {}
-                Some(_) => return Err(err),
-            },
-            opened => return opened.map(Some),
-        }
-    }
-    directory.open_child(name).map(Some)
-}
-
-/// Files collected for a reader thread.
-#[derive(Default)]
-pub(super) struct JobBatch {
-    jobs: Vec<FileJob>,
-    bytes: u64,
-    directories: usize,
-}
-
-impl JobBatch {
-    /// Adds a file. Returns true if the batch is to be sent.
-    pub fn push(&mut self, job: FileJob) -> bool {
-        self.bytes = self.bytes.saturating_add(job.stat.size);
-        // Files come directory by directory, so a new id means one more directory, or one more
-        // handle of the same one.
-        let is_same = self
-            .jobs
-            .last()
-            .is_some_and(|last| last.directory.id() == job.directory.id());
-        self.directories += usize::from(!is_same);
-        self.jobs.push(job);
-        self.jobs.len() >= BATCH_FILES
-            || self.bytes >= BATCH_BYTES
-            || self.directories >= BATCH_DIRECTORIES
-    }
-}
 
 impl Scan<'_, '_> {
     pub(super) fn visit_new(

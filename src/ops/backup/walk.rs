@@ -8,123 +8,22 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use super::attributes::{DescribedEntry, describe};
-use super::capture::{FileJob, TreeShared};
-use super::content::ChunkWriters;
-use super::cursor::PreviousEntries;
 use super::gone::{ListedDirectory, UnlistedStep};
+use super::observed::{ObservedName, see_many};
 use super::reason::reason;
-use super::rules::{WalkRules, is_leftover};
+use super::rules::is_leftover;
+use super::scan::{EnteredDirectory, Named, Scan, ScanLevel, ScanMode, ScanStep};
 use super::sink::DirectoryNode;
-use super::visit::{JobBatch, ObservedName, see_many};
-use super::windows::RacyWindows;
-use crate::Error;
+use super::walk_error::WalkError;
 use crate::observe::Counter;
-use crate::repo::RepoError;
-use crate::source::{
-    DirectoryId, FsKind, HashName, ListedName, NameListing, SourceDir, SourceStat, StatKind,
-};
-use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
+use crate::source::{FsKind, HashName, ListedName, NameListing, SourceDir, SourceStat, StatKind};
+use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
 /// Names that are stat'ed in one batch.
 const BATCH_NAMES: usize = 1024;
 /// Directories kept open on the way down; those above are reopened through `..`.
 const OPEN_LEVELS: usize = 48;
-
-/// Why a walk ended early.
-#[derive(Debug)]
-pub(super) enum WalkError {
-    /// The runs of the previous snapshot cannot be read: the source is captured again without them
-    /// ([R10](docs/protocol.md#r10)).
-    Previous(RepoError),
-    Other(Error),
-}
-
-impl From<Error> for WalkError {
-    fn from(err: Error) -> Self {
-        Self::Other(err)
-    }
-}
-
-type Named = (ListedName, Option<ObservedName>);
-
-pub(super) enum ScanMode {
-    /// Names come from the directory.
-    Listed {
-        listing: Option<NameListing>,
-        batch: std::vec::IntoIter<Named>,
-        new_names: Vec<ListedName>,
-        /// Position in the list of files of the next name that it needs here.
-        needed: Option<usize>,
-        only_tag: bool,
-        is_closed: bool,
-    },
-    /// The directory is unchanged: its subdirectories come from the previous snapshot.
-    Skipped,
-}
-
-impl ScanMode {
-    fn listed(listing: NameListing, needed: Option<usize>, only_tag: bool) -> Self {
-        Self::Listed {
-            listing: Some(listing),
-            batch: Vec::new().into_iter(),
-            new_names: Vec::new(),
-            needed,
-            only_tag,
-            is_closed: false,
-        }
-    }
-
-    /// Of a directory whose names are not known. `is_closed`: the rules forbid entering it.
-    fn unlisted(is_closed: bool) -> Self {
-        Self::Listed {
-            listing: None,
-            batch: Vec::new().into_iter(),
-            new_names: Vec::new(),
-            needed: None,
-            only_tag: false,
-            is_closed,
-        }
-    }
-}
-
-pub(super) struct ScanLevel {
-    pub(super) path: RelPath,
-    /// `None` while a deeper level is walked and too many directories are open.
-    pub(super) directory: Option<SourceDir>,
-    id: DirectoryId,
-    /// See [`SourceStat::mount_id`].
-    mount_id: u64,
-    pub(super) node: Option<Arc<DirectoryNode>>,
-    /// The previous entry of a directory that is skipped.
-    skipped: Option<Entry>,
-    mode: ScanMode,
-}
-
-impl Drop for ScanLevel {
-    /// Marks a directory whose walk ended early: its names were not all seen, and a reader that
-    /// finishes one of its files must not make it complete.
-    fn drop(&mut self) {
-        if let Some(node) = self.node.take() {
-            node.give_up();
-        }
-    }
-}
-
-/// One tree being walked.
-pub(super) struct Scan<'w, 'a> {
-    pub shared: &'w TreeShared<'a>,
-    pub rules: &'w WalkRules<'a>,
-    /// All entries of the previous snapshot, and its directories alone. `None` without one.
-    pub previous: Option<PreviousEntries<'a>>,
-    pub previous_directories: Option<PreviousEntries<'a>>,
-    pub writers: &'w mut ChunkWriters<'a>,
-    pub jobs: Sender<Vec<FileJob>>,
-    pub batch: JobBatch,
-    pub windows: RacyWindows,
-}
 
 impl Scan<'_, '_> {
     /// Walks the whole tree from its open root.
@@ -186,10 +85,6 @@ impl Scan<'_, '_> {
         };
         self.visit(directory, name, path, seen, previous, None)?;
         self.send_batch()
-    }
-
-    fn has_runs(&self) -> bool {
-        self.previous.is_some()
     }
 
     /// Decides how a directory is walked, and pushes it onto the stack.
@@ -702,23 +597,6 @@ impl Scan<'_, '_> {
         let seen = see_many(directory, &names);
         Ok(names.into_iter().zip(seen.into_iter().map(Some)).collect())
     }
-}
-
-/// A directory to enter.
-pub(super) struct EnteredDirectory {
-    pub path: RelPath,
-    pub directory: SourceDir,
-    pub stat: SourceStat,
-    /// Our clock just before the stat.
-    pub clock: Timestamp,
-    pub previous: Option<Entry>,
-}
-
-/// The next step of a walk.
-pub(super) enum ScanStep {
-    Enter(Box<EnteredDirectory>),
-    Stay,
-    Leave,
 }
 
 /// Returns true if a name of an immutable source need not be looked at: its hash was checked, or it
