@@ -1,8 +1,8 @@
 //! Commands around the capture of a source, for example to stop a service before it and start it
 //! again after it.
 
+use super::capture_context::CaptureContext;
 use super::options::SourceHooks;
-use super::tree::CaptureContext;
 use crate::Error;
 use crate::observe::{Problem, Severity};
 use crate::repo::Repository;

@@ -29,7 +29,7 @@ use super::counts::{TreeCounts, counts};
 use super::previous::PreviousSource;
 use super::runs::RunStack;
 use super::sink::EntrySink;
-use super::{SnapshotHead, snapshot_of};
+use super::snapshot_head::{SnapshotHead, snapshot_of};
 use crate::Error;
 use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer};

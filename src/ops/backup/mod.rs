@@ -9,6 +9,7 @@
 mod around;
 mod attributes;
 mod capture;
+mod capture_context;
 mod checkpoint;
 mod committed;
 mod content;
@@ -36,6 +37,7 @@ mod runs;
 mod scan;
 mod sink;
 mod skip;
+mod snapshot_head;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -59,16 +61,14 @@ pub(in crate::ops) use sink::EntrySink;
 
 use crossbeam_channel::bounded;
 
+use self::capture_context::CaptureContext;
 use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
 use self::heal::LostChunks;
 use self::previous::{PreviousChooser, PreviousSource, state_of};
-use self::tree::CaptureContext;
+use self::snapshot_head::{SnapshotHead, snapshot_of};
 use super::memory;
 use crate::Error;
-use crate::format::{
-    FORMAT_VERSION, LeaseKind, ServiceImage, Snapshot, SnapshotState, SourceCounts, SourceKind,
-    SourceRecord, legal_images,
-};
+use crate::format::{LeaseKind, Snapshot, SourceCounts, SourceKind, SourceRecord, legal_images};
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
@@ -78,7 +78,7 @@ use crate::repo::{
 use crate::source::OwnerNames;
 use crate::sys::{PathContext, now};
 use crate::task::Task;
-use crate::types::{SnapshotId, Timestamp};
+use crate::types::SnapshotId;
 
 /// Backs up all sources into one snapshot.
 ///
@@ -647,48 +647,6 @@ impl<'e> CaptureContext<'e> {
         };
 
         (record, report)
-    }
-}
-
-/// The fields that all snapshots of one backup share.
-struct SnapshotHead {
-    host: String,
-    tags: Vec<String>,
-    images: Vec<ServiceImage>,
-    started: Timestamp,
-}
-
-/// Returns a checkpoint of these sources. Committing or storing it sets its lease and heartbeat.
-fn snapshot_of(
-    head: &SnapshotHead,
-    mut parents: Vec<SnapshotId>,
-    sources: Vec<SourceRecord>,
-) -> Snapshot {
-    parents.sort_unstable();
-    parents.dedup();
-    let mut tags = head.tags.clone();
-    tags.sort();
-    tags.dedup();
-
-    Snapshot {
-        format: FORMAT_VERSION,
-        state: SnapshotState::Checkpoint,
-        host: head.host.clone(),
-        tags,
-        program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
-        started: head.started,
-        ended: now(),
-        lease: crate::types::LeaseId::new([0; 16]),
-        heartbeat: head.started,
-        parents,
-        sources,
-        images: head.images.clone(),
-        protected: false,
-        replaces: None,
-        original: None,
-        committed: None,
-        lost: None,
-        other: BTreeMap::new(),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::io::{ErrorKind, Read};
 
+use super::capture_context::CaptureContext;
 use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
 use super::emptiness::{StreamSample, empty_file};
 use super::ending::{HEAD_BYTES, cut_off};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
-use super::tree::CaptureContext;
 use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Problem, Severity};

@@ -7,15 +7,15 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::checkpoint::{Checkpoints, UnderWay};
+use super::capture_context::CaptureContext;
+use super::checkpoint::UnderWay;
 use super::committed::{CommittedCapture, has_more_files};
 use super::content::{ChunkWriters, CutBuffer};
 use super::counts::counts;
 use super::cursor::PreviousEntries;
 use super::file_job::{FileJob, JobBatch};
 use super::file_version::Links;
-use super::heal::LostChunks;
-use super::options::{BackupOptions, SourceReport, TreeSpec};
+use super::options::{SourceReport, TreeSpec};
 use super::previous::PreviousSource;
 use super::reason::about_mount;
 use super::rules::WalkRules;
@@ -29,11 +29,9 @@ use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
-use crate::ops::memory::MemoryPlan;
-use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
-use crate::source::{DirectoryId, FilesFrom, Filter, OwnerNames, SourceDir, SourceStat, StatKind};
+use crate::repo::{FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
+use crate::source::{DirectoryId, FilesFrom, Filter, SourceDir, SourceStat, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
-use crate::task::Task;
 use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp};
 
 /// Increased whenever the capture rules change. The next walk then skips nothing
@@ -55,18 +53,6 @@ enum TreeRoot {
     Directory(SourceDir),
     /// The source is a single file: its directory, and its name there.
     Single(SourceDir, Vec<u8>),
-}
-
-/// The data that all sources of a backup share.
-pub(super) struct CaptureContext<'e> {
-    pub repo: &'e Repository,
-    pub reader: &'e ChunkReader<'e>,
-    pub options: &'e BackupOptions,
-    pub plan: MemoryPlan,
-    pub owners: &'e OwnerNames,
-    pub task: Task<'e>,
-    pub lost: &'e LostChunks<'e>,
-    pub checkpoints: &'e Checkpoints<'e>,
 }
 
 /// Returns true for paths in which containers keep their files: below the engines' usual
@@ -303,11 +289,6 @@ impl<'e> CaptureContext<'e> {
             record.suspect = Some("the last good state cannot be read for comparison".to_owned());
         }
         Ok((record, report))
-    }
-
-    /// Returns true if nothing in the source may change, and a change is not accepted.
-    fn is_watched(&self, spec: &TreeSpec) -> bool {
-        spec.unchanged && !self.options.accept.contains(&spec.name)
     }
 
     fn tree_on(
