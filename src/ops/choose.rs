@@ -4,6 +4,7 @@
 //! source. A suspect capture (docs/decisions/0009-suspect-captures-do-not-count.md) is neither
 //! hidden nor skipped: it is reported, together with the last good one.
 
+use super::notices::report_times;
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
@@ -58,7 +59,7 @@ pub(crate) fn newest(
         (latest, _) => latest?,
     };
 
-    super::report_times(repo, &all, observer);
+    report_times(repo, &all, observer);
 
     if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
         let message = format!(

@@ -1,0 +1,39 @@
+//! Reports about a listing of snapshots: those that are missing in it, and those whose times a copy
+//! has lost.
+
+use crate::observe::{Observer, Problem, Severity};
+use crate::repo::{Repository, StoredSnapshot};
+
+/// Reports the snapshots that this machine remembers and the last listing lacked, each once. Must
+/// be called after each listing of snapshots; [`sync`](super::sync) does so.
+pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
+    for last in repo.newly_vanished() {
+        let id = last.snapshot.short();
+        let what = format!(
+            "the last snapshot of '{}' on host {} that this machine saw is gone and was not forgotten: was the \
+             repository reverted to an older state? If that is intended, 'icecore forget {id}' ends this warning",
+            last.source, last.host
+        );
+        observer.problem(&Problem::new(
+            Severity::Warning,
+            format!("snapshot {id}"),
+            what,
+        ));
+    }
+}
+
+/// Reports in one note how many snapshots have an object whose store time differs from the sealed
+/// time. Only the sweep's grace depends on store times.
+pub(crate) fn report_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
+    let times = repo.lease_times();
+    let what = match all.iter().filter(|one| one.times_differ(&times)).count() {
+        0 => return,
+        1 => "the stored and the sealed time of 1 snapshot differ: it".to_owned(),
+        count => format!("the stored and the sealed times of {count} snapshots differ: they"),
+    };
+    let message = format!(
+        "{what} landed after the writer's lease had ended, or the repository was copied without file times; \
+         the sealed times are used"
+    );
+    observer.problem(&Problem::new(Severity::Note, "snapshots", message));
+}
