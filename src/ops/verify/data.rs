@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::VerifyOptions;
 use super::damage::{FoundDamage, PackDamage};
 use super::objects::ListedObjects;
+use super::options::VerifyOptions;
 use super::pack::{PackCheck, check_pack};
 use super::report::FindingKind;
 use crate::Error;

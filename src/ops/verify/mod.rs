@@ -22,6 +22,7 @@ mod affected;
 mod damage;
 mod data;
 mod objects;
+mod options;
 mod pack;
 mod reach;
 mod report;
@@ -29,12 +30,11 @@ mod single;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 pub(in crate::ops) use affected::AffectedVisitor;
 pub(in crate::ops) use damage::FoundDamage;
 pub(in crate::ops) use data::check_all;
 pub(in crate::ops) use objects::digest;
+pub use options::VerifyOptions;
 pub use report::{AffectedPath, DamageHit, FindingKind, LISTED_MAX, VerifyFinding, VerifyReport};
 pub(crate) use single::missing;
 
@@ -46,44 +46,10 @@ use crate::ops::memory;
 use crate::read::reading_lease;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::task::{Cancel, Task};
-use crate::types::{ByteSize, SnapshotId};
+use crate::types::SnapshotId;
 use damage::PackDamage;
 use objects::ListedObjects;
 use reach::ReachedChunks;
-
-/// Scope and limits of a verify.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VerifyOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
-    /// Read packs to the end and check every chunk.
-    pub read_data: bool,
-    /// Read this share of the held packs' stored bytes, above 0 and at most 1, least recently read
-    /// packs first: twenty runs of 0.05 read all.
-    pub sample: Option<f64>,
-    /// Start reading no further pack after this time.
-    pub max_time: Option<Duration>,
-    /// Read at most this many stored bytes, but always one pack.
-    pub max_bytes: Option<u64>,
-    /// Number of packs read in parallel; 0: the number of cores.
-    pub threads: usize,
-    /// Memory budget.
-    pub memory: ByteSize,
-}
-
-impl Default for VerifyOptions {
-    fn default() -> Self {
-        Self {
-            host: String::new(),
-            read_data: false,
-            sample: None,
-            max_time: None,
-            max_bytes: None,
-            threads: 0,
-            memory: memory::BUDGET_DEFAULT,
-        }
-    }
-}
 
 /// Checks a repository. Damage is listed in the report; an error means that the check could not be
 /// completed.

@@ -1,6 +1,7 @@
 //! Damages each object in each way and checks the findings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
@@ -10,7 +11,7 @@ use crate::ops::repair::{repair_config, repair_index};
 use crate::ops::testing::{Lab, noise, reading, write};
 use crate::repo::HostChoice;
 use crate::store::{HookedStore, KeyKind, ObjectKey, Replica, Store, StoreOperation};
-use crate::types::{PackId, RelPath};
+use crate::types::{ByteSize, PackId, RelPath};
 
 fn run(lab: &Lab, options: &VerifyOptions) -> Result<VerifyReport, Error> {
     let repo = lab.try_open()?;
