@@ -14,17 +14,22 @@
 //! as parents. After a crash the committed snapshots stay, and the next copy finds chunks that were
 //! stored.
 
+mod base;
+mod copier;
+mod error;
 mod pairs;
+mod report;
 #[cfg(test)]
 mod tests;
 mod translate;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+pub use report::{CopyItem, CopyOptions, CopyOutcome, CopyReport};
 
 use super::memory;
 use crate::Error;
-use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceKind};
-use crate::index::Index;
+use crate::format::{LeaseKind, Snapshot, SnapshotState, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::backup::presence;
 use crate::ops::choose::choose;
@@ -32,104 +37,14 @@ use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::read::reading_lease;
 use crate::repo::{
-    ChunkReader, Claims, HostChoice, Lease, PackedSource, Packer, PackerOptions, RepoError,
-    Repository, StoredSnapshot, landed_late, without_replaced,
+    Claims, Lease, PackedSource, Packer, RepoError, Repository, StoredSnapshot, without_replaced,
 };
 use crate::store::ObjectKey;
-use crate::task::{Cancelled, Task};
-use crate::types::{ByteSize, ChunkId, Content, PackId, SnapshotId};
-
-/// Options of [`copy`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct CopyOptions {
-    /// This machine's name, for the leases.
-    pub host: String,
-    /// Ids, prefixes or `latest`; empty: all that the filter accepts.
-    pub names: Vec<String>,
-    /// The hosts whose snapshots count for `latest`.
-    pub hosts: HostChoice,
-    pub filter: SnapshotFilter,
-    /// zstd level, 1–19.
-    pub level: i32,
-    /// Number of threads that compress; 0: the number of cores.
-    pub threads: usize,
-    pub memory: ByteSize,
-    /// Report the snapshots that would be copied, change nothing.
-    pub dry_run: bool,
-}
-
-/// Result for one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyOutcome {
-    /// It was copied and has this id in the destination.
-    Copied(SnapshotId),
-    /// The destination already had it, with this id.
-    There(SnapshotId),
-    /// Dry run: it would be copied.
-    Wanted,
-    /// It cannot be copied completely, so it was not copied.
-    Failed(String),
-}
-
-/// A snapshot of the source repository and its result.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CopyItem {
-    pub found: StoredSnapshot,
-    pub outcome: CopyOutcome,
-}
-
-/// Results of a copy.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CopyReport {
-    /// Oldest first.
-    pub items: Vec<CopyItem>,
-    pub packs: u64,
-    pub stored_bytes: u64,
-}
-
-/// Reason why a snapshot was not copied.
-enum CopyError {
-    /// The source could not be read.
-    Source(RepoError),
-    /// This icecore cannot copy it.
-    Skip(String),
-    /// An error that ends the whole operation.
-    Other(Error),
-}
-
-impl From<Cancelled> for CopyError {
-    fn from(cancelled: Cancelled) -> Self {
-        Self::Other(cancelled.into())
-    }
-}
-
-/// One source of a snapshot, as both repositories have it.
-struct CopyBase {
-    /// The destination's snapshot that has it.
-    owner: SnapshotId,
-    from: SourceKind,
-    to: SourceKind,
-}
-
-impl CopyBase {
-    fn runs(&self) -> Option<(&[RunRef], &[RunRef])> {
-        match (&self.from, &self.to) {
-            (SourceKind::Tree { runs: from, .. }, SourceKind::Tree { runs: to, .. }) => {
-                Some((from, to))
-            }
-            _ => None,
-        }
-    }
-
-    fn contents(&self) -> Option<(&Content, &Content)> {
-        match (&self.from, &self.to) {
-            (SourceKind::Stream { content: from, .. }, SourceKind::Stream { content: to, .. }) => {
-                Some((from, to))
-            }
-            _ => None,
-        }
-    }
-}
+use crate::task::Task;
+use crate::types::SnapshotId;
+use copier::Copier;
+use error::CopyError;
+use translate::TranslatedRun;
 
 /// Copies snapshots, oldest first. Checkpoints and snapshots that the destination already has are
 /// skipped.
@@ -167,26 +82,7 @@ pub fn copy(
     };
     let plan = memory::plan(options.memory, threads);
 
-    let mut copier = Copier {
-        // Contents are read in path order, but several threads packed their frames. So the reader
-        // leaves a frame and returns to it later.
-        from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
-        to: ChunkReader::new(to, plan.frame_cache_bytes),
-        options,
-        packing: PackerOptions {
-            workers: plan.workers,
-            level: options.level,
-            dry_run: false,
-        },
-        task,
-        runs: HashMap::new(),
-        absent,
-        seen: BTreeSet::new(),
-        there: BTreeMap::new(),
-        bases: BTreeMap::new(),
-        report: CopyReport::default(),
-    };
-
+    let mut copier = Copier::new((from, to), options, plan, absent, task);
     copier.run(all, &wanted)?;
     if let Some(reading) = reading {
         // A lease that cannot be deleted expires by itself.
@@ -228,31 +124,7 @@ fn wanted(
     Ok(wanted)
 }
 
-struct Copier<'a> {
-    from: ChunkReader<'a>,
-    to: ChunkReader<'a>,
-    options: &'a CopyOptions,
-    packing: PackerOptions,
-    task: Task<'a>,
-    /// Packs that the destination's index lists and its store does not have.
-    absent: HashSet<PackId>,
-    /// The destination's runs by the roots of the source's runs, each with a snapshot of the
-    /// destination that has it.
-    runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
-    /// The destination's snapshots that were examined; and those of them that count, by the id of
-    /// their original.
-    seen: BTreeSet<SnapshotId>,
-    there: BTreeMap<SnapshotId, StoredSnapshot>,
-    /// By host and source.
-    bases: BTreeMap<(String, String), CopyBase>,
-    report: CopyReport,
-}
-
 impl Copier<'_> {
-    fn base(&self, host: &str, name: &str) -> Option<&CopyBase> {
-        self.bases.get(&(host.to_owned(), name.to_owned()))
-    }
-
     fn run(
         &mut self,
         all: Vec<StoredSnapshot>,
@@ -311,77 +183,6 @@ impl Copier<'_> {
             }
             self.report.items.push(CopyItem { found, outcome });
         }
-        Ok(())
-    }
-
-    /// Records the runs and sources of a copied snapshot for reuse, if both snapshots have the same
-    /// structure.
-    fn learn(&mut self, found: &StoredSnapshot, twin: &StoredSnapshot) {
-        let expiry = self.to.repo().lease_times().expiry.as_secs_f64();
-        if landed_late(twin.stored, twin.snapshot.heartbeat, expiry) || twin.snapshot.lost.is_some()
-        {
-            return;
-        }
-
-        for source in &found.snapshot.sources {
-            let Some(to) = twin.snapshot.source(&source.name) else {
-                continue;
-            };
-            let base = CopyBase {
-                owner: twin.id,
-                from: source.kind.clone(),
-                to: to.kind.clone(),
-            };
-            if let Some((from, to)) = base.runs() {
-                let entries =
-                    |runs: &[RunRef]| runs.iter().map(|run| run.entries).collect::<Vec<_>>();
-                if entries(from) != entries(to) {
-                    continue;
-                }
-                for (from, to) in from.iter().zip(to) {
-                    self.runs.insert(from.root, (to.clone(), twin.id));
-                }
-            }
-            self.bases
-                .insert((found.snapshot.host.clone(), source.name.clone()), base);
-        }
-    }
-
-    /// Records snapshots that other clients committed to the destination since it was last listed.
-    ///
-    /// Two copies that begin with a snapshot at the same moment both copy it: the destination gets
-    /// two snapshots, and the chunks once.
-    fn look_again(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
-        for &id in listed.difference(&self.seen) {
-            match self.to.repo().read_snapshot(&id) {
-                Ok(snapshot) => {
-                    // The store time was not queried: a snapshot this new has not landed late, or
-                    // its writer withdraws it.
-                    let twin = StoredSnapshot {
-                        id,
-                        stored: snapshot.heartbeat,
-                        snapshot,
-                    };
-                    self.there.insert(twin.first(), twin);
-                }
-                // Deleted again, or damaged. The next full listing reports damaged snapshots.
-                Err(err) if err.is_unavailable() => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        self.seen.clone_from(listed);
-        Ok(())
-    }
-
-    /// Forgets runs and bases that the destination does not have any more. Called after the lease
-    /// began.
-    fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
-        if !self.absent.is_empty() || !self.to.repo().with_index(Index::lost)?.is_empty() {
-            self.runs.clear();
-            self.bases.clear();
-        }
-        self.runs.retain(|_, (_, owner)| listed.contains(owner));
-        self.bases.retain(|_, base| listed.contains(&base.owner));
         Ok(())
     }
 
@@ -462,7 +263,7 @@ impl Copier<'_> {
         &self,
         lease: &Lease,
         found: &StoredSnapshot,
-    ) -> Result<(translate::TranslatedRun, PackedSource), CopyError> {
+    ) -> Result<(TranslatedRun, PackedSource), CopyError> {
         let claims = Claims::new(self.to.repo().index())?.without(self.absent.clone());
         std::thread::scope(|scope| {
             let packer = Packer::start(

@@ -1,5 +1,6 @@
 //! Tests of copies between repositories in memory.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use crate::observe::{Counter, Counters, Recording};
 use crate::ops::list::{ListedPath, cat};
 use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{VerifyOptions, verify};
-use crate::repo::Secret;
+use crate::repo::{ChunkReader, HostChoice, Secret};
 use crate::store::{FaultyStore, MemoryStore, SharedStore, Store};
 use crate::task::Cancel;
-use crate::types::{MissingNames, PackId, RelPath};
+use crate::types::{ByteSize, ChunkId, MissingNames, PackId, RelPath};
 
 fn options() -> CopyOptions {
     CopyOptions {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::base::CopyBase;
+use super::copier::Copier;
+use super::error::CopyError;
 use super::pairs::EntryPairs;
-use super::{Copier, CopyBase, CopyError};
-use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::Counter;
 use crate::ops::backup::{ChunkWriters, ContentBuilder};
@@ -323,17 +324,5 @@ impl<'a> JoinedRuns<'a> {
             None => Ok((None, None)),
             old => Ok((old, self.new.entry_at(&entry.path)?)),
         }
-    }
-}
-
-impl From<RepoError> for CopyError {
-    fn from(err: RepoError) -> Self {
-        Self::Other(err.into())
-    }
-}
-
-impl From<Error> for CopyError {
-    fn from(err: Error) -> Self {
-        Self::Other(err)
     }
 }
