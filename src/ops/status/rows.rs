@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CaptureStatus, SourceStatus, is_ahead};
+use super::report::{CaptureStatus, SourceStatus, is_ahead};
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::ops::forget::SourceNames;
 use crate::ops::list::SourceLacks;
