@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::ListedPath;
+use super::path::ListedPath;
 use super::tar::write_tar;
 use crate::Error;
 use crate::format::SourceKind;

@@ -9,9 +9,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::{SnapshotFilter, report_uncertain, runs_of, snapshots};
+use super::ls::report_uncertain;
+use super::snapshots::{SnapshotFilter, snapshots};
 use crate::Error;
-use crate::format::{RunRef, SourceRecord};
+use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::ops::restore::meant;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
@@ -143,6 +144,14 @@ pub fn find(
         report.meant = meant(glob, &sources, &RelPath::root());
     }
     Ok(report)
+}
+
+/// Returns the runs of a tree source, or an empty slice for a stream.
+fn runs_of(source: &SourceRecord) -> &[RunRef] {
+    match &source.kind {
+        SourceKind::Tree { runs, .. } => runs,
+        SourceKind::Stream { .. } => &[],
+    }
 }
 
 /// The matching paths of a run. `None`: too many to remember, or the run cannot be read completely.

@@ -1,11 +1,12 @@
 //! Reports how much a snapshot lacks of each source, and the first missing paths, for reports that
 //! list many snapshots.
 
-use super::CACHE_BYTES;
 use crate::format::{SourceKind, SourceRecord};
 use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
+/// Metadata frames kept while listing.
+const CACHE_BYTES: usize = 16 << 20;
 /// Most paths that are listed of a source.
 pub const LACKING_PATHS_MAX: usize = 20;
 

@@ -1,10 +1,12 @@
 //! Lists the paths that a snapshot lacks.
 
-use super::{EachLs, ListedPath, LsItem, report_uncertain, source_of};
+use super::ls::{EachLs, LsItem, report_uncertain};
+use super::path::ListedPath;
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::absent::no_path;
+use crate::ops::choose::source_of;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, StoredSnapshot};

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{SnapshotFilter, snapshots, tree_size};
+use super::snapshots::{SnapshotFilter, snapshots};
 use crate::Error;
-use crate::format::{SnapshotState, SourceKind};
+use crate::format::{RunRef, SnapshotState, SourceKind};
 use crate::index::Index;
 use crate::observe::{Problem, Severity};
 use crate::read::ReadSession;
-use crate::repo::Repository;
+use crate::read::tree::TreeReader;
+use crate::repo::{ChunkReader, Repository};
+use crate::task::Cancel;
 
 /// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,6 +92,25 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
     }
 
     Ok(out)
+}
+
+/// Returns the number and total bytes of a tree's files.
+fn tree_size(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    cancel: &Cancel,
+) -> Result<(u64, u64), Error> {
+    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut files = 0;
+    let mut bytes = 0u64;
+    while let Some(entry) = walk.next()? {
+        cancel.check()?;
+        if let Some(content) = entry.content() {
+            files += 1;
+            bytes = bytes.saturating_add(content.size);
+        }
+    }
+    Ok((files, bytes))
 }
 
 /// Returns the bytes of the files in the cache directory. Files that cannot be stat'ed count as 0.

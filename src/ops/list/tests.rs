@@ -3,12 +3,14 @@
 use std::io::Read;
 
 use super::*;
+use crate::Error;
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, commit, lease, noise, reading, tree_kind, write, write_runs};
-use crate::repo::HostChoice;
+use crate::repo::{HostChoice, Repository};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
 use crate::types::{
-    Content, EntryFlags, ExtendedAttribute, Metadata, Node, SnapshotId, Timestamp, XattrValue,
+    Content, Entry, EntryFlags, ExtendedAttribute, Metadata, Node, RelPath, SnapshotId, Timestamp,
+    XattrValue,
 };
 
 fn at(path: &str) -> RelPath {

@@ -1,0 +1,160 @@
+//! Lists the sources of a snapshot and the entries of its trees.
+
+use super::path::ListedPath;
+use crate::Error;
+use crate::format::{SourceKind, SourceRecord};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::absent::no_path;
+use crate::ops::choose::source_of;
+use crate::read::ReadSession;
+use crate::read::tree::TreeReader;
+use crate::repo::{ChunkReader, StoredSnapshot, UncertainPaths};
+use crate::types::{Entry, RelPath, Timestamp};
+
+/// One line of a listing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LsItem<'a> {
+    /// A source of the snapshot, and the time that counts as the start of its capture.
+    Source {
+        source: &'a SourceRecord,
+        time: Timestamp,
+    },
+    /// A path of a tree source.
+    Entry { source: &'a str, entry: &'a Entry },
+}
+
+/// Receives the listed items. An error that it returns ends the operation.
+pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
+
+/// Lists the contents of a snapshot, in path order.
+///
+/// For a snapshot, lists its sources; for a source or directory, its direct children; for any other
+/// path, that entry. `recursive` lists everything below as well; a directory given by its path is
+/// not listed itself. Only the pages that lead there are read.
+///
+/// # Errors
+/// [`Error::NotThere`] if there is no such source or path.
+pub fn ls(
+    session: &ReadSession<'_>,
+    what: &ListedPath,
+    recursive: bool,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let observer = session.task().observer;
+    let reader = session.reader();
+    let found = what.find(session.repo(), observer)?;
+    crate::ops::sync_until(session.repo(), session.task())?;
+
+    if let Some(lost) = &found.snapshot.lost {
+        let message = format!(
+            "{} of its paths lack data since a repair; 'restore' lists them",
+            lost.count
+        );
+        observer.problem(&Problem::new(
+            Severity::Note,
+            format!("snapshot {}", found.id.short()),
+            message,
+        ));
+    }
+
+    if let Some(name) = &what.source {
+        let source = source_of(&found, &what.snapshot, name, &what.path)?;
+        return ls_source(
+            reader, &found, source, &what.path, recursive, observer, each,
+        );
+    }
+
+    for source in &found.snapshot.sources {
+        each(LsItem::Source {
+            source,
+            time: found.time_of(source),
+        })?;
+        if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
+            ls_source(
+                reader,
+                &found,
+                source,
+                &RelPath::root(),
+                true,
+                observer,
+                each,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn ls_source(
+    reader: &ChunkReader<'_>,
+    found: &StoredSnapshot,
+    source: &SourceRecord,
+    path: &RelPath,
+    recursive: bool,
+    observer: &dyn Observer,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        return if path.is_root() {
+            each(LsItem::Source {
+                source,
+                time: found.time_of(source),
+            })
+        } else {
+            Err(no_path(reader, found.id, source, path))
+        };
+    };
+
+    let mut walk = TreeReader::open(reader, runs, true)?;
+    let top = walk.entry_at(path)?;
+
+    let result = match &top {
+        Some(entry) if entry.is_directory() => ls_below(&mut walk, source, path, recursive, each),
+        Some(entry) => each(LsItem::Entry {
+            source: &source.name,
+            entry,
+        }),
+        // A tree without a root entry is empty.
+        None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
+        None => Err(no_path(reader, found.id, source, path)),
+    };
+
+    report_uncertain(&mut walk, found, source, observer);
+    result
+}
+
+fn ls_below(
+    walk: &mut TreeReader<'_>,
+    source: &SourceRecord,
+    directory: &RelPath,
+    recursive: bool,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    while let Some(entry) = walk.next_below(directory)? {
+        each(LsItem::Entry {
+            source: &source.name,
+            entry: &entry,
+        })?;
+        if !recursive && entry.is_directory() {
+            walk.skip_below(&entry.path);
+        }
+    }
+    Ok(())
+}
+
+/// Reports the ranges of paths that a walk could not read.
+pub(super) fn report_uncertain(
+    walk: &mut TreeReader<'_>,
+    found: &StoredSnapshot,
+    source: &SourceRecord,
+    observer: &dyn Observer,
+) {
+    for UncertainPaths {
+        from, until, why, ..
+    } in walk.take_uncertain()
+    {
+        let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
+        let subject = format!("{}:{}", found.id.short(), source.name);
+        let message = format!("the paths from {from} to {until} are unknown: {why}");
+        observer.problem(&Problem::new(Severity::Damage, subject, message));
+    }
+}
