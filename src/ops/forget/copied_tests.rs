@@ -9,7 +9,7 @@ use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counters, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::choose;
-use crate::ops::list::snapshots;
+use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::status::{StatusOptions, status};
 use crate::ops::testing::{Lab, noise, write};
 use crate::task::Cancel;

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{ForgetDecision, ForgetGroup, GroupKey, KeepReason};
+use super::decision::{ForgetDecision, ForgetGroup};
+use super::group::GroupKey;
+use super::policy::KeepReason;
 use crate::format::SnapshotState;
 use crate::types::{SnapshotId, Timestamp};
 

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::decision::ForgetDecision;
 use super::group::SourceNames;
-use super::{ForgetDecision, KeepReason, UnsettledGroup};
+use super::policy::KeepReason;
+use super::unsettled::UnsettledGroup;
 use crate::format::SnapshotState;
 use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;

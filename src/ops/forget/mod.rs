@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod copied_tests;
+mod decision;
 mod group;
 #[cfg(test)]
 mod group_tests;
@@ -17,20 +18,22 @@ mod policy;
 mod policy_tests;
 #[cfg(test)]
 mod prune_tests;
+mod report;
 #[cfg(test)]
 mod tests;
 mod undelete;
+mod unsettled;
 
-use jiff::tz::TimeZone;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+pub use self::decision::{ForgetDecision, ForgetGroup};
 pub(super) use self::group::SourceNames;
 pub use self::group::{GroupBy, GroupKey};
 pub use self::guard::GuardRefusal;
 pub use self::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, SnapshotRank, judge};
+pub use self::report::{ForgetOptions, ForgetReport};
 pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 
-use super::list::SnapshotFilter;
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
@@ -39,64 +42,9 @@ use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
 use crate::sys;
 use crate::task::Task;
-use crate::types::{LeaseId, SnapshotId, Timestamp};
-
-/// Options of forgetting by policy.
-#[derive(Debug, Clone)]
-pub struct ForgetOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
-    pub policy: Policy,
-    /// Snapshots that it does not accept are neither counted nor changed.
-    pub filter: SnapshotFilter,
-    pub group_by: GroupBy,
-    /// Sources with a fixed name from a configuration. Their paths and programs are not compared,
-    /// so their history continues at another path.
-    pub by_name: BTreeSet<String>,
-    /// The time zone of the calendar periods.
-    pub zone: TimeZone,
-    /// Also forget from groups that [`ForgetGroup::refusal`] protects.
-    pub force: bool,
-    /// Decide and report, but change nothing.
-    pub dry_run: bool,
-}
-
-/// The decision about one snapshot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForgetDecision {
-    pub found: StoredSnapshot,
-    pub keep: bool,
-    /// Why it is kept or dropped; never empty.
-    pub reasons: Vec<KeepReason>,
-}
-
-/// Snapshots that were judged together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForgetGroup {
-    pub key: GroupKey,
-    /// Decisions, oldest snapshot first.
-    pub decisions: Vec<ForgetDecision>,
-}
-
-/// Decisions of a policy, and whether they were carried out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForgetReport {
-    pub groups: Vec<ForgetGroup>,
-    /// Number of kept snapshots, including all those of refused groups.
-    pub kept: u64,
-    /// Number of forgotten snapshots; in a dry run, of those to be forgotten. Excludes refused
-    /// groups.
-    pub dropped: u64,
-    /// Groups that were left unchanged because they would lose too much.
-    pub refused: Vec<GuardRefusal>,
-}
-
-impl ForgetReport {
-    /// Returns true if nothing of this group is forgotten, regardless of the decisions.
-    pub fn is_refused(&self, key: &GroupKey) -> bool {
-        self.refused.iter().any(|refusal| refusal.key == *key)
-    }
-}
+use crate::types::{SnapshotId, Timestamp};
+use decision::decide;
+use unsettled::UnsettledGroup;
 
 /// Forgets the snapshots that a policy does not keep.
 ///
@@ -207,7 +155,7 @@ fn plan(
         .into_iter()
         .map(|(key, mut members)| {
             members.sort_by_key(|found| (found.time(), found.order()));
-            let mut decisions = decide(options, horizon, members, &replaced);
+            let mut decisions = decide(&options.policy, &options.zone, horizon, members, &replaced);
             last_good::keep(&mut decisions, &last_good);
             ForgetGroup { key, decisions }
         })
@@ -246,31 +194,6 @@ fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &ForgetDecision> {
         .filter(|one| !one.keep)
 }
 
-/// Snapshots that their writers may withdraw at any moment: those that landed after the end of
-/// their lease, while that lease is still listed. In a copy without file times all snapshots look
-/// late, but their writers and leases are gone.
-#[derive(Debug, Default)]
-struct UnsettledGroup(BTreeSet<SnapshotId>);
-
-impl UnsettledGroup {
-    fn find(repo: &Repository, all: &[StoredSnapshot]) -> Result<Self, Error> {
-        let times = repo.lease_times();
-        let late: Vec<&StoredSnapshot> = all.iter().filter(|one| one.landed_late(&times)).collect();
-        if late.is_empty() {
-            return Ok(Self::default());
-        }
-        let leases: BTreeSet<LeaseId> = repo.leases()?.into_iter().map(|lease| lease.id).collect();
-        let unsettled = late
-            .into_iter()
-            .filter(|one| leases.contains(&one.snapshot.lease));
-        Ok(Self(unsettled.map(|one| one.id).collect()))
-    }
-
-    fn has(&self, one: &StoredSnapshot) -> bool {
-        self.0.contains(&one.id)
-    }
-}
-
 /// Returns the snapshots whose successor is listed too, each with its successor. An interrupted
 /// re-tag or repair leaves such pairs. A successor that may be withdrawn is ignored.
 fn replaced(
@@ -286,55 +209,6 @@ fn replaced(
             (first.get(&old) == Some(&one.first())).then_some((old, one.id))
         })
         .collect()
-}
-
-fn decide(
-    options: &ForgetOptions,
-    horizon: Timestamp,
-    members: Vec<StoredSnapshot>,
-    replaced: &BTreeMap<SnapshotId, SnapshotId>,
-) -> Vec<ForgetDecision> {
-    let counted: Vec<&StoredSnapshot> = members
-        .iter()
-        .filter(|found| !replaced.contains_key(&found.id))
-        .collect();
-    let candidates: Vec<Candidate<'_>> = counted
-        .iter()
-        .map(|found| Candidate {
-            time: found.time(),
-            state: found.snapshot.state,
-            doubtful: found
-                .snapshot
-                .sources
-                .iter()
-                .any(|source| source.suspect.is_some()),
-            protected: found.snapshot.protected,
-            tags: &found.snapshot.tags,
-        })
-        .collect();
-
-    let judged = judge(&options.policy, &options.zone, horizon, &candidates);
-    let mut reasons: BTreeMap<SnapshotId, Vec<KeepReason>> =
-        counted.iter().map(|found| found.id).zip(judged).collect();
-
-    let decide = |found: StoredSnapshot| {
-        let reasons = match replaced.get(&found.id) {
-            Some(by) => vec![KeepReason::Replaced(*by)],
-            None => reasons.remove(&found.id).unwrap_or_default(),
-        };
-        let keep = !reasons.is_empty() && !replaced.contains_key(&found.id);
-        let reasons = if reasons.is_empty() {
-            vec![KeepReason::NoRule]
-        } else {
-            reasons
-        };
-        ForgetDecision {
-            found,
-            keep,
-            reasons,
-        }
-    };
-    members.into_iter().map(decide).collect()
 }
 
 fn carry_out(

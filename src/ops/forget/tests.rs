@@ -4,10 +4,12 @@ mod tags;
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::format::{ObjectKind, Snapshot, SnapshotState, encode_segment};
 use crate::observe::Counters;
-use crate::ops::list::{ListedPath, cat, snapshots};
+use crate::ops::list::{ListedPath, SnapshotFilter, cat, snapshots};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
