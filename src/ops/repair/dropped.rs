@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::packs::PackRepair;
+use super::pack_repair::PackRepair;
 use super::salvage::salvage;
 use crate::Error;
 use crate::format::Snapshot;

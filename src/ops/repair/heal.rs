@@ -9,7 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use super::packs::{BadPack, DamagedPack, PackFate, PackRepair};
+use super::pack_repair::{BadPack, PackRepair};
+use super::packs_report::{DamagedPack, PackFate};
 use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::chunk::ObjectHasher;

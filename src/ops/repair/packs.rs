@@ -18,8 +18,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::dropped::dropped_and_there;
+use super::index::report_unreadable;
+use super::pack_listing::PackHolder;
+use super::pack_repair::{BadPack, PackRepair};
+use super::packs_report::{DamagedPack, PackFate, PacksReport, RepairPacksOptions};
 use super::quarantine::{SetAside, set_aside, set_foreign_aside};
-use super::salvage::{PackHolder, salvage, without_good_copy};
+use super::salvage::{salvage, without_good_copy};
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, PackRow, PackState};
@@ -31,7 +35,7 @@ use crate::read::reading_lease;
 use crate::repo::{Lease, RebuiltIndex, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::Task;
-use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
+use crate::types::{ChunkId, PackId, PrefixMatch};
 
 /// Damaged packs are processed in batches of about this many chunks, so that their ids fit in
 /// memory and in a segment.
@@ -40,130 +44,6 @@ const BATCH_CHUNKS: usize = 256 << 10;
 /// Up to this many packs that cannot be read now count as individual bad packs, even if that is a
 /// large share of all packs.
 const UNREADABLE_FEW: u64 = 8;
-
-/// Options of [`repair_packs`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct RepairPacksOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
-    /// Ids or unambiguous prefixes of the packs to read; empty: read every pack.
-    pub packs: Vec<String>,
-    /// Read no packs; find only packs that are missing or have the wrong size.
-    pub quick: bool,
-    /// Treat packs that cannot be read now as damaged and move them to quarantine. For packs that
-    /// will not become readable again.
-    pub set_aside_unreadable: bool,
-    /// Report the results that the repair would have, change nothing.
-    pub dry_run: bool,
-    /// Number of packs read in parallel; 0: the number of cores.
-    pub threads: usize,
-    /// Memory budget.
-    pub memory: ByteSize,
-}
-
-impl Default for RepairPacksOptions {
-    fn default() -> Self {
-        Self {
-            host: String::new(),
-            packs: Vec::new(),
-            quick: false,
-            set_aside_unreadable: false,
-            dry_run: false,
-            threads: 0,
-            memory: memory::BUDGET_DEFAULT,
-        }
-    }
-}
-
-/// Result of the repair for one damaged pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PackFate {
-    /// Reconstructed from its recovery data.
-    Healed,
-    /// All its chunks are stored elsewhere; the pack was moved to quarantine.
-    Saved,
-    /// Some of its chunks are lost; the pack was moved to quarantine.
-    Lost,
-    /// It cannot be read now, and no other pack holds some of its chunks: they are lost for now.
-    /// The pack stays in `packs/`, condemned.
-    LostForNow,
-    /// It cannot be read now. The repair did nothing with it.
-    Unreadable,
-    /// No segment lists it and it is not a pack; it was moved to quarantine.
-    Foreign,
-}
-
-/// A damaged pack and the result of its repair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedPack {
-    pub id: PackId,
-    /// Description of the damage.
-    pub what: String,
-    pub fate: PackFate,
-}
-
-/// Results of a repair of packs; after a dry run, the results that a repair would have.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PacksReport {
-    /// Held packs, and how many of them were read to the end.
-    pub packs: u64,
-    pub packs_read: u64,
-    pub damaged: Vec<DamagedPack>,
-    /// Chunks stored again, and their plain bytes.
-    pub saved_chunks: u64,
-    pub saved_bytes: u64,
-    /// Chunks that this repair could not read anywhere and that were not known as lost before.
-    pub lost_chunks: u64,
-    /// Such chunks in packs that cannot be read now: they may come back.
-    pub lost_for_now: u64,
-    /// Packs that cannot be read now.
-    pub unreadable_now: u64,
-    /// Chunks that earlier repairs recorded as lost and that are still missing.
-    pub still_lost: u64,
-    /// Orphan packs added to the index.
-    pub adopted_packs: u64,
-    /// Packs for which missing or damaged recovery data was written.
-    pub parity_written: u64,
-}
-
-impl PacksReport {
-    /// Returns true if no damage was found, or all of it was repaired.
-    pub fn is_whole(&self) -> bool {
-        self.lost_chunks == 0 && self.unreadable_now == 0
-    }
-}
-
-/// State of the packs in the store, as far as this repair knows it.
-#[derive(Debug, Default)]
-pub(super) struct PackListing {
-    /// Packs in `packs/` and their sizes.
-    pub listed: BTreeMap<PackId, u64>,
-    /// Packs that are damaged or missing.
-    pub bad: BTreeSet<PackId>,
-    pub quarantined: Vec<PackHolder>,
-    /// Dropped packs in `packs/`. No reference to them is valid, but they may hold the only copy of
-    /// a chunk.
-    pub dropped: Vec<PackHolder>,
-    /// Undamaged packs with damaged recovery data.
-    pub bad_parity: BTreeSet<PackId>,
-}
-
-impl PackListing {
-    /// Returns true if the pack is in `packs/` and not known to be damaged.
-    pub fn is_whole(&self, id: &PackId) -> bool {
-        self.listed.contains_key(id) && !self.bad.contains(id)
-    }
-}
-
-/// A held pack that is damaged or missing.
-pub(super) struct BadPack {
-    pub row: PackRow,
-    /// Its size in the store; 0 if it is missing.
-    pub size: u64,
-    pub what: String,
-    /// It could not be read this time; no damage is known.
-    pub now: bool,
-}
 
 /// Finds damaged packs, stores their readable chunks again, and moves the packs to quarantine.
 ///
@@ -194,15 +74,7 @@ pub fn repair_packs(
         None
     };
 
-    let mut repair = PackRepair {
-        repo,
-        lease: lease.as_ref(),
-        set_aside_unreadable: options.set_aside_unreadable,
-        packs: PackListing::default(),
-        listed_again: false,
-        report: PacksReport::default(),
-        task,
-    };
+    let mut repair = PackRepair::new(repo, lease.as_ref(), options.set_aside_unreadable, task);
     repair.run(options)?;
 
     let report = repair.report;
@@ -211,18 +83,6 @@ pub fn repair_packs(
         let _ = lease.release();
     }
     Ok(report)
-}
-
-pub(super) struct PackRepair<'a> {
-    pub repo: &'a Repository,
-    /// `None` in a dry run.
-    pub lease: Option<&'a Lease>,
-    pub set_aside_unreadable: bool,
-    pub packs: PackListing,
-    /// True after `packs/` was listed again because a pack was missing from the first listing.
-    listed_again: bool,
-    pub report: PacksReport,
-    pub task: Task<'a>,
 }
 
 impl PackRepair<'_> {
@@ -280,7 +140,7 @@ impl PackRepair<'_> {
             other => other?,
         };
 
-        super::report_unreadable(&adopted, self.task.observer);
+        report_unreadable(&adopted, self.task.observer);
         let RebuiltIndex {
             packs,
             unreadable,
@@ -514,18 +374,6 @@ impl PackRepair<'_> {
         self.relist(found.packed.packs)
     }
 
-    /// Adds the packs that a salvage stored to `listed`.
-    pub(super) fn relist(&mut self, stored: u64) -> Result<(), Error> {
-        if stored > 0 {
-            for meta in list_all(self.repo.store(), ObjectDir::Packs)? {
-                if let ObjectKey::Pack(id) = meta.key {
-                    self.packs.listed.entry(id).or_insert(meta.size);
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn deal_with(&mut self, mut batch: Vec<BadPack>) -> Result<(), Error> {
         // A prune may have dropped some of them in the meantime.
         self.repo.sync()?;
@@ -658,19 +506,6 @@ impl PackRepair<'_> {
             what: bad.what.clone(),
             fate,
         });
-    }
-
-    /// Publishes a segment with condemned packs and lost chunks, if there are any.
-    pub(super) fn publish(&self, held: &[BadPack], lost: Vec<ChunkId>) -> Result<(), Error> {
-        let Some(lease) = self.lease else {
-            return Ok(());
-        };
-        let known = held.iter().filter(|bad| bad.row.state == PackState::Known);
-        let condemned: Vec<PackId> = known.map(|bad| bad.row.id).collect();
-        if !condemned.is_empty() || !lost.is_empty() {
-            self.repo.publish_damage(lease, condemned, lost)?;
-        }
-        Ok(())
     }
 
     fn set_aside(&mut self, bad: &BadPack) -> Result<(), Error> {

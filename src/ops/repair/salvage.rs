@@ -3,16 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::packs::PackListing;
+use super::pack_listing::{PackHolder, PackListing};
 use crate::Error;
 use crate::index::{ChunkLocation, FrameRow, PackState};
 use crate::repo::{
-    Claims, FrameWriter, Lease, PackHead, PackedSource, Packer, PackerOptions, RepoError,
-    Repository,
+    Claims, FrameWriter, Lease, PackedSource, Packer, PackerOptions, RepoError, Repository,
 };
-use crate::store::ObjectKey;
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId, PackInfo};
+use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId};
 
 /// Results of one salvage.
 #[derive(Debug, Default)]
@@ -23,56 +21,6 @@ pub(super) struct SalvagedChunks {
     pub packed: PackedSource,
     /// Chunks that could not be read anywhere.
     pub lost: BTreeSet<ChunkId>,
-}
-
-/// An object that may hold chunks: a pack under any name.
-#[derive(Debug, Clone)]
-pub(super) struct PackHolder {
-    pub key: ObjectKey,
-    pub id: PackId,
-    pub size: u64,
-    /// Its frames and chunks as segments list them; segments may differ.
-    pub segment_entries: Vec<PackInfo>,
-}
-
-impl PackHolder {
-    /// Returns its head and frames. The frames come from its own directory or, if that cannot be
-    /// read, from the segments. Returns `None` if its head cannot be read: no frame opens without
-    /// it.
-    fn contents(&self, repo: &Repository) -> Result<Option<(PackHead, Vec<FrameInfo>)>, Error> {
-        let head = match repo.head_of(&self.key) {
-            Ok(head) => head,
-            Err(err) if err.is_unavailable() => return Ok(None),
-            Err(err) => return Err(err.into()),
-        };
-        match repo.directory_of(&self.key, &self.id, self.size, &head) {
-            Ok(info) => Ok(Some((head, info.frames))),
-            Err(err) if err.is_unavailable() => {
-                let frames = self.segment_entries.first().map(|info| info.frames.clone());
-                Ok(frames.map(|frames| (head, frames)))
-            }
-            Err(err) => Err(err.into()),
-        }
-    }
-
-    /// Returns the ids of all chunks that its directory or any segment lists.
-    pub fn ids(&self, repo: &Repository) -> Result<BTreeSet<ChunkId>, Error> {
-        let mut frames: Vec<FrameInfo> = self
-            .segment_entries
-            .iter()
-            .flat_map(|info| info.frames.clone())
-            .collect();
-        frames.extend(
-            self.contents(repo)?
-                .into_iter()
-                .flat_map(|(_, frames)| frames),
-        );
-        Ok(frames
-            .iter()
-            .flat_map(|frame| &frame.chunks)
-            .map(|chunk| chunk.id)
-            .collect())
-    }
 }
 
 /// Reads all chunks of `wanted` that are readable anywhere and stores them again.
