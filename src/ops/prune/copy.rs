@@ -8,10 +8,11 @@
 
 use std::time::Instant;
 
-use super::Pruner;
 use super::live::{LiveChunks, PackUsage};
 use super::plan::PrunePlan;
+use super::pruner::Pruner;
 use super::report::CopyStop;
+use super::segments::SEGMENT_CHUNKS;
 use super::survey::RepoSurvey;
 use crate::Error;
 use crate::index::PackState;
@@ -19,9 +20,6 @@ use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkId, PackId, PackInfo, SegmentBody};
-
-/// Chunks after which a segment is published, so that it stays below the size that readers accept.
-pub(super) const SEGMENT_CHUNKS: usize = 256 << 10;
 
 /// Result of the copying.
 #[derive(Debug, Default)]

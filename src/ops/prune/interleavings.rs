@@ -1,5 +1,7 @@
 //! The interleavings of docs/protocol.md that need a prune.
 
+use std::time::Duration;
+
 use super::tests::{DAY, HOUR, assert_sound, files, forget, options, read_files, run, two_backups};
 use super::*;
 use crate::format::{ObjectKind, SourceKind, encode_segment};

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Pruner;
+use super::pruner::Pruner;
 use super::survey::RepoSurvey;
 use crate::Error;
 use crate::observe::{Problem, Severity};

@@ -27,6 +27,7 @@ mod lease_tests;
 mod leftovers;
 mod live;
 mod plan;
+mod pruner;
 mod quarantine;
 mod report;
 mod roots;
@@ -35,8 +36,7 @@ mod survey;
 mod sweep;
 #[cfg(test)]
 mod tests;
-
-use std::time::Duration;
+mod unknown_needs;
 
 pub use report::{CopyStop, GRACE_DEFAULT, PackAmount, PruneOptions, PruneReport, WaitReason};
 
@@ -44,11 +44,11 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::read::reading_lease;
-use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
+use crate::repo::{Lease, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};
 use crate::task::Task;
-use crate::types::Timestamp;
 use plan::PrunePlan;
+use pruner::{Pruner, shortest_grace};
 use survey::RepoSurvey;
 
 /// Frees the space of data that no snapshot references.
@@ -82,15 +82,7 @@ pub fn prune(
 
     repo.check_prunable()?;
 
-    let mut run = Pruner {
-        repo,
-        options,
-        task,
-        times,
-        lease: None,
-        marked: false,
-        report: PruneReport::default(),
-    };
+    let mut run = Pruner::new(repo, options, times, task);
 
     if options.dry_run {
         let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
@@ -129,24 +121,6 @@ fn with_lease(run: Pruner<'_>) -> Result<PruneReport, Error> {
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();
     Ok(report)
-}
-
-/// Returns the shortest grace period that keeps writers safe: two margins and a lease's life.
-fn shortest_grace(times: &LeaseTimes) -> Duration {
-    times.margin * 2 + times.expiry
-}
-
-/// One prune.
-struct Pruner<'a> {
-    repo: &'a Repository,
-    options: &'a PruneOptions,
-    task: Task<'a>,
-    times: LeaseTimes,
-    /// `None` in a dry run on a store that takes no lease.
-    lease: Option<&'a Lease>,
-    /// True if something was condemned since the last survey.
-    marked: bool,
-    report: PruneReport,
 }
 
 impl Pruner<'_> {
@@ -190,51 +164,6 @@ impl Pruner<'_> {
         let mut survey = self.survey()?;
         self.sweep(lease, &mut survey)?;
         Ok(survey)
-    }
-
-    /// Returns the store's time now, from a heartbeat of our own lease. Without a lease it returns
-    /// this machine's time, which is only an estimate.
-    fn store_time(&self) -> Result<Timestamp, Error> {
-        match self.lease {
-            Some(lease) => {
-                lease.refresh(Duration::ZERO)?;
-                Ok(lease.last_heartbeat())
-            }
-            None => Ok(crate::sys::now()),
-        }
-    }
-
-    /// Returns the grace period that applies while other clients are active.
-    fn grace(&self) -> Duration {
-        self.options.grace.max(shortest_grace(&self.times))
-    }
-
-    /// Returns the leases of others that count. With `now`, the lease of an ended process of this
-    /// machine does not count.
-    fn leases_of_others(&self, now: Timestamp) -> Result<Vec<FoundLease>, Error> {
-        let own = self.lease.map(Lease::id);
-        let mut leases = self.repo.leases()?;
-        leases.retain(|lease| {
-            Some(lease.id) != own
-                && lease.is_alive(now, &self.times)
-                && !(self.options.now && lease.is_dead_here(&self.options.host))
-        });
-        Ok(leases)
-    }
-
-    /// Returns true if another prune is running that goes first.
-    fn other_prune(&self, lease: &Lease, now: Timestamp) -> Result<bool, Error> {
-        let own = (lease.started(), lease.id());
-        Ok(self.repo.leases()?.iter().any(|other| {
-            other.id != lease.id()
-                && other
-                    .body
-                    .as_ref()
-                    .is_some_and(|body| body.kind == LeaseKind::Prune)
-                && other.is_alive(now, &self.times)
-                && !other.is_dead_here(&self.options.host)
-                && (other.started(&self.times), other.id) < own
-        }))
     }
 
     /// Reports the effect of a prune. Writes only a lease, as a reader does where the store

@@ -12,8 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Pruner;
 use super::age::is_older;
+use super::pruner::Pruner;
 use crate::Error;
 use crate::format::encode_segment;
 use crate::index::{Index, PackState, SegmentSummary};
@@ -22,6 +22,8 @@ use crate::repo::Lease;
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, PackInfo, SegmentBody, SegmentId, Timestamp};
 
+/// Chunks after which a segment is published, so that it stays below the size that readers accept.
+pub(super) const SEGMENT_CHUNKS: usize = 256 << 10;
 /// A segment below this many stored bytes is small: 4 MiB.
 const SMALL_BYTES: u64 = 4 << 20;
 /// Up to this many small segments are left as they are.

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Pruner;
-use super::copy::SEGMENT_CHUNKS;
 use super::live::{LiveChunks, PackUsage, Packs};
 use super::plan::CutoffTimes;
-use super::quarantine::UnknownNeeds;
+use super::pruner::Pruner;
 use super::roots::RootSnapshots;
+use super::segments::SEGMENT_CHUNKS;
+use super::unknown_needs::UnknownNeeds;
 use crate::Error;
 use crate::index::{Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};

@@ -16,8 +16,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Pruner;
 use super::age::is_older;
+use super::pruner::Pruner;
 use super::report::WaitReason;
 use super::survey::{RepoSurvey, minus};
 use crate::Error;
