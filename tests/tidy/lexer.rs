@@ -118,7 +118,7 @@ pub(crate) fn is(tokens: &[Token], i: usize, words: &[&str]) -> bool {
         .all(|(k, w)| tokens.get(i + k).is_some_and(|t| t.text == *w))
 }
 
-/// The index behind the bracket that closes the one at `open`.
+/// Returns the index after the bracket that closes the one at `open`.
 pub(crate) fn closed(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (i, token) in tokens.iter().enumerate().skip(open) {

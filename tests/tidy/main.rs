@@ -2,6 +2,7 @@
 //! terminal may be touched, how a source file begins, and how its comments read. The table of layers is that of
 //! `docs/architecture.md`. `samples` tries each rule on a sample that breaks it.
 
+mod circles;
 mod lexer;
 mod links;
 mod paths;
@@ -12,6 +13,7 @@ mod words;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use self::circles::circles;
 use self::lexer::{tokens, without_tests};
 use self::rules::{LINES_MAX, LONG_FILES, check};
 
@@ -126,6 +128,12 @@ fn the_tree_is_tidy() {
                 .map(ToString::to_string),
         );
     }
+    let sources = texts
+        .iter()
+        .filter(|(name, _)| name.starts_with("src/") && !is_test(name))
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    report.extend(circles(sources));
+
     for (long, _) in LONG_FILES {
         match texts.iter().find(|(name, _)| name == long) {
             Some((_, text)) if text.lines().count() > LINES_MAX => {}

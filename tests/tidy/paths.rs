@@ -39,7 +39,7 @@ pub(crate) fn paths(tokens: &[Token], module: &[String]) -> Vec<Named> {
     out
 }
 
-/// Reads one use tree at `i` behind `prefix`; returns the index behind it.
+/// Reads one use tree at `i` that follows `prefix`. Returns the index after it.
 fn tree(
     tokens: &[Token],
     mut i: usize,
