@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::group::GroupKey;
-use super::policy::{Candidate, KeepReason, Policy, judge};
+use super::policy::{ForgetCandidate, KeepReason, Policy, judge};
 use crate::repo::StoredSnapshot;
 use crate::types::{SnapshotId, Timestamp};
 
@@ -38,9 +38,9 @@ pub(super) fn decide(
         .iter()
         .filter(|found| !replaced.contains_key(&found.id))
         .collect();
-    let candidates: Vec<Candidate<'_>> = counted
+    let candidates: Vec<ForgetCandidate<'_>> = counted
         .iter()
-        .map(|found| Candidate {
+        .map(|found| ForgetCandidate {
             time: found.time(),
             state: found.snapshot.state,
             doubtful: found

@@ -30,7 +30,9 @@ pub use self::decision::{ForgetDecision, ForgetGroup};
 pub(super) use self::group::SourceNames;
 pub use self::group::{GroupBy, GroupKey};
 pub use self::guard::GuardRefusal;
-pub use self::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, SnapshotRank, judge};
+pub use self::policy::{
+    ForgetCandidate, KeepReason, Period, PeriodSlots, Policy, SnapshotRank, judge,
+};
 pub use self::report::{ForgetOptions, ForgetReport};
 pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 

@@ -119,7 +119,7 @@ impl Policy {
 
 /// The properties of a snapshot that a policy looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate<'a> {
+pub struct ForgetCandidate<'a> {
     /// See [`crate::repo::StoredSnapshot::time`].
     pub time: Timestamp,
     pub state: SnapshotState,
@@ -140,7 +140,7 @@ pub enum SnapshotRank {
 impl SnapshotRank {
     const ALL: [Self; 3] = [Self::Complete, Self::Incomplete, Self::Doubtful];
 
-    fn of(one: &Candidate<'_>) -> Self {
+    fn of(one: &ForgetCandidate<'_>) -> Self {
         match (one.doubtful, one.state) {
             (true, _) => Self::Doubtful,
             (false, SnapshotState::Incomplete) => Self::Incomplete,
@@ -254,7 +254,7 @@ pub fn judge(
     policy: &Policy,
     zone: &TimeZone,
     horizon: Timestamp,
-    candidates: &[Candidate<'_>],
+    candidates: &[ForgetCandidate<'_>],
 ) -> Vec<Vec<KeepReason>> {
     let mut judge = PolicyJudge {
         policy,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
-use super::policy::{Candidate, KeepReason, Period, PeriodSlots, Policy, judge};
+use super::policy::{ForgetCandidate, KeepReason, Period, PeriodSlots, Policy, judge};
 use crate::format::SnapshotState;
 use crate::types::Timestamp;
 
@@ -57,9 +57,9 @@ fn doubtful(at: i64) -> One {
 }
 
 fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<KeepReason>> {
-    let candidates: Vec<Candidate<'_>> = ones
+    let candidates: Vec<ForgetCandidate<'_>> = ones
         .iter()
-        .map(|one| Candidate {
+        .map(|one| ForgetCandidate {
             time: Timestamp::from_seconds(START + one.at),
             state: one.state,
             doubtful: one.doubtful,

@@ -79,7 +79,7 @@ pub fn find(
     let all = snapshots(session.repo(), filter, task.observer)?;
     crate::ops::sync_until(session.repo(), task)?;
 
-    let mut finder = Finder {
+    let mut finder = PathFinder {
         reader,
         patterns: &patterns,
         cancel: task.cancel,
@@ -157,7 +157,7 @@ fn runs_of(source: &SourceRecord) -> &[RunRef] {
 /// The matching paths of a run. `None`: too many to remember, or the run cannot be read completely.
 type Matches = Option<Arc<Vec<RelPath>>>;
 
-struct Finder<'a> {
+struct PathFinder<'a> {
     reader: &'a ChunkReader<'a>,
     patterns: &'a Filter,
     cancel: &'a Cancel,
@@ -165,7 +165,7 @@ struct Finder<'a> {
     remembered: usize,
 }
 
-impl Finder<'_> {
+impl PathFinder<'_> {
     fn matches(&self, entry: &Entry) -> bool {
         self.patterns.excludes(&entry.path, entry.is_directory())
     }
