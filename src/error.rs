@@ -1,13 +1,15 @@
-//! The library's public error: its kind, its message and a hint.
+//! The library's public error: its kind, its message and advice.
 
 use std::fmt;
 
+use crate::advice::Advice;
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
 use crate::store::{ObjectDir, StoreError};
 use crate::sys::PathError;
 use crate::task::Cancelled;
+use crate::types::RelPath;
 
 /// The kind of an error, for callers to act on. It determines the binary's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,9 +40,19 @@ pub enum Error {
     Command(CommandError),
     Filter(FilterError),
     /// The request is invalid.
-    Usage(String),
+    Usage {
+        why: String,
+        advice: Option<Advice>,
+    },
     /// The snapshot does not contain the requested item.
     NotThere(String),
+    /// The snapshot's source has no such path. `why` names the obstacle, if there is one.
+    NoPath {
+        source: String,
+        path: RelPath,
+        why: Option<String>,
+        advice: Option<Box<Advice>>,
+    },
     /// A source is not in a state that can be backed up; nothing was stored.
     Source {
         name: String,
@@ -55,7 +67,7 @@ pub enum Error {
     /// The request is valid, but refused for safety.
     Refused {
         why: String,
-        hint: &'static str,
+        advice: Advice,
     },
     /// Snapshots need unavailable data, so nothing may be deleted. `count` is the number of
     /// unavailable items, `example` one of them.
@@ -74,15 +86,21 @@ const INTACT: &str =
     "the data may be intact: check the disk, its cable or the mount, then run it again";
 
 impl Error {
+    /// Returns the error of an invalid request, without advice.
+    pub fn usage(why: String) -> Self {
+        Self::Usage { why, advice: None }
+    }
+
     /// Returns the kind of the error, for callers to act on.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
+            Self::Usage { .. } | Self::Filter(_) => ErrorKind::Usage,
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Path(_)
             | Self::NotDurable(_)
             | Self::Command(_)
             | Self::NotThere(_)
+            | Self::NoPath { .. }
             | Self::Source { .. }
             | Self::Empty { .. }
             | Self::Refused { .. } => ErrorKind::Failed,
@@ -112,98 +130,80 @@ impl Error {
     }
 
     /// Returns advice for the user, if there is any.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<Advice> {
         match self {
-            Self::Repo(err) => match err {
-                RepoError::Store(StoreError::Unreachable { source, .. })
-                    if source.kind() != std::io::ErrorKind::NotFound
-                        && source.kind() != std::io::ErrorKind::NotADirectory =>
-                {
-                    Some(
-                        "is it mounted, and does its server answer? A stale mount must be unmounted and mounted again",
-                    )
-                }
-                RepoError::NotFound { .. } | RepoError::Store(StoreError::Unreachable { .. }) => {
-                    Some("check the address given with --repo; 'icecore init' creates a repository")
-                }
-                RepoError::AlreadyThere { .. } => {
-                    Some("choose another directory, or use this repository as it is")
-                }
-                RepoError::Store(StoreError::Occupied { .. }) => Some(
-                    "give the repository a separate directory, such as --repo DIRECTORY/icecore",
-                ),
-                RepoError::WrongKey { costly: 1.., .. } => Some(
-                    "give the right passphrase; --costly-key also tries the skipped slots, with up to 1 GiB of memory and minutes of time each",
-                ),
-                RepoError::WrongKey { .. } => Some(
-                    "give the right passphrase with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE",
-                ),
-                RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
-                    Some("install a newer icecore")
-                }
-                RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
-                    Some("run it again: data that is already stored is not stored again")
-                }
-                RepoError::NotWithdrawn { .. } => Some(
-                    "run it again: 'icecore verify' names that snapshot, no backup uses it as a parent, and it can be deleted or forgotten",
-                ),
-                RepoError::Store(StoreError::Full { .. }) => {
-                    Some("free space and run it again; the repository is intact")
-                }
-                RepoError::Store(StoreError::Denied { .. }) => Some(
-                    "run it as the owner of the repository's files, or give this user the permission",
-                ),
-                RepoError::Store(StoreError::ReadOnly { .. }) => {
-                    Some("mount it writable, or use a command that only reads")
-                }
-                RepoError::Index(IndexError::Full { .. }) => Some(
-                    "free space there, or set ICECORE_CACHE_DIR to a directory with room; the repository is intact",
-                ),
-                RepoError::Index(_) => Some("the cache directory can be deleted at any time"),
-                RepoError::NoSuchSnapshot { text, .. } if text.starts_with("latest") => Some(
-                    "'icecore snapshots' lists ids, hosts and sources; choose whose 'latest' with --host HOST or --any-host",
-                ),
-                RepoError::NoSuchSnapshot { .. } => Some(
-                    "'icecore snapshots' lists the ids, 'icecore snapshots --forgotten' those that 'undelete' brings back",
-                ),
-                RepoError::LatestDamaged { .. } => Some(
-                    "to restore the previous snapshot, give its id; 'icecore verify' lists further damage",
-                ),
-                RepoError::Damaged { object, .. }
-                    if object.starts_with(ObjectDir::Snapshots.name()) =>
-                {
-                    Some(
-                        "'icecore repair snapshots' moves unreadable snapshots to quarantine, and heals those that a cache has",
-                    )
-                }
-                err if err.is_damage() => {
-                    Some("run 'icecore verify --read-data' to list the affected files")
-                }
-                // The error itself names the alternative.
-                RepoError::Store(StoreError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::Unsupported =>
-                {
-                    None
-                }
-                RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
-                    Some(INTACT)
-                }
-                _ => None,
-            },
+            Self::Repo(err) => repo_advice(err),
             Self::NotDurable(_) => Some(
-                "check the disk and its free space, then run it again: files that may be incomplete are written again",
+                "check the disk and its free space, then run it again: files that may be incomplete are written again".into(),
             ),
-            Self::Refused { hint, .. } => Some(hint),
-            Self::Unresolved { now: true, .. } => Some(INTACT),
-            Self::Unresolved { .. } => Some(
-                "'icecore verify' lists the affected files; run 'icecore repair packs', then 'icecore repair snapshots'",
-            ),
-            Self::Empty { .. } => Some(
-                "nothing was stored; if the source is meant to be empty, run it again with --allow-empty",
-            ),
-            Self::Source { .. } => Some("nothing was stored; existing snapshots are unchanged"),
+            Self::Refused { advice, .. } => Some(advice.clone()),
+            Self::Usage { advice, .. } => advice.clone(),
+            Self::NoPath { advice, .. } => advice.as_deref().cloned(),
+            Self::Unresolved { now: true, .. } => Some(INTACT.into()),
+            Self::Unresolved { .. } => Some(Advice::RepairPacksAndSnapshots),
+            Self::Empty { .. } => Some(Advice::AllowEmpty),
+            Self::Source { .. } => Some("nothing was stored; existing snapshots are unchanged".into()),
             _ => None,
         }
+    }
+}
+
+/// Returns advice about an error of the repository, if there is any.
+fn repo_advice(err: &RepoError) -> Option<Advice> {
+    match err {
+        RepoError::NotFound { .. } => Some(Advice::CheckAddress),
+        RepoError::AlreadyThere { .. } => {
+            Some("choose another directory, or use this repository as it is".into())
+        }
+        RepoError::WrongKey { costly: 1.., .. } => Some(Advice::TryCostlySlots),
+        RepoError::WrongKey { .. } => Some(Advice::GivePassphrase),
+        RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => Some(Advice::Upgrade),
+        RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
+            Some("run it again: data that is already stored is not stored again".into())
+        }
+        RepoError::NotWithdrawn { .. } => Some(Advice::ForgetNotWithdrawn),
+        RepoError::Index(IndexError::Full { .. }) => Some(Advice::MoveCache),
+        RepoError::Index(_) => Some("the cache directory can be deleted at any time".into()),
+        RepoError::NoSuchSnapshot { advice, .. } | RepoError::Refused { advice, .. } => {
+            advice.clone()
+        }
+        RepoError::LatestDamaged { .. } => Some(Advice::UsePrevious),
+        RepoError::Damaged { object, .. } if object.starts_with(ObjectDir::Snapshots.name()) => {
+            Some(Advice::RepairSnapshots)
+        }
+        err if err.is_damage() => Some(Advice::VerifyData),
+        RepoError::ChunkUnreadable { .. } => Some(INTACT.into()),
+        RepoError::Store(err) => store_advice(err),
+        _ => None,
+    }
+}
+
+/// Returns advice about an error of the store, if there is any.
+fn store_advice(err: &StoreError) -> Option<Advice> {
+    match err {
+        StoreError::Unreachable { source, .. }
+            if source.kind() != std::io::ErrorKind::NotFound
+                && source.kind() != std::io::ErrorKind::NotADirectory =>
+        {
+            Some(
+                "is it mounted, and does its server answer? A stale mount must be unmounted and mounted again".into(),
+            )
+        }
+        StoreError::Unreachable { .. } => Some(Advice::CheckAddress),
+        StoreError::Occupied { .. } => Some(Advice::SeparateDirectory),
+        StoreError::Full { .. } => {
+            Some("free space and run it again; the repository is intact".into())
+        }
+        StoreError::Denied { .. } => Some(
+            "run it as the owner of the repository's files, or give this user the permission".into(),
+        ),
+        StoreError::ReadOnly { .. } => {
+            Some("mount it writable, or use a command that only reads".into())
+        }
+        // The error itself names the alternative.
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::Unsupported => None,
+        StoreError::Io { .. } => Some(INTACT.into()),
+        _ => None,
     }
 }
 
@@ -220,8 +220,14 @@ impl fmt::Display for Error {
             Self::Path(err) | Self::NotDurable(err) => err.fmt(f),
             Self::Command(err) => err.fmt(f),
             Self::Filter(err) => err.fmt(f),
-            Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => {
-                f.write_str(what)
+            Self::NotThere(why) | Self::Usage { why, .. } | Self::Refused { why, .. } => {
+                f.write_str(why)
+            }
+            Self::NoPath {
+                source, path, why, ..
+            } => {
+                write!(f, "source '{source}' has no path '{path}' in this snapshot")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
             Self::Empty { name, why } => write!(f, "cannot capture '{name}': {why}"),

@@ -50,6 +50,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`types`] | values that are checked when they are built |
+//! | [`advice`] | what a user can do about an error or a problem |
 //! | [`observe`] | counters, phases and problems that an operation reports |
 //! | [`task`] | where an operation reports, and how it is stopped |
 //! | [`chunk`], [`mod@format`] | cutting, hashing, compressing and sealing; values as bytes |
@@ -74,6 +75,7 @@
 //! `docs/architecture.md` explains them, `docs/protocol.md` argues why they hold, and
 //! `docs/format.md` has the bytes.
 
+pub mod advice;
 pub mod chunk;
 mod error;
 pub mod format;

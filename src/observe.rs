@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::advice::Advice;
 use crate::types::{RelPath, Timestamp};
 
 /// A kind of thing that is counted. Each thing is counted in one place.
@@ -189,11 +190,11 @@ pub struct Problem {
     /// What happened, and the consequence.
     pub message: String,
     /// Advice for the user, if there is any.
-    pub hint: Option<String>,
+    pub advice: Option<Advice>,
 }
 
 impl Problem {
-    /// Creates a problem of this severity, without a hint.
+    /// Creates a problem of this severity, without advice.
     pub fn new(
         severity: Severity,
         subject: impl Into<Subject>,
@@ -206,13 +207,13 @@ impl Problem {
             subject: subject.text,
             subject_bytes,
             message: message.to_string(),
-            hint: None,
+            advice: None,
         }
     }
 
     /// Adds advice.
-    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
-        self.hint = Some(advice.into());
+    pub fn with_advice(mut self, advice: impl Into<Advice>) -> Self {
+        self.advice = Some(advice.into());
         self
     }
 }

@@ -651,7 +651,7 @@ fn two_sources_of_one_name_are_bad_usage() {
         options,
         Task::new(&Recording::default(), &Cancel::new()),
     );
-    assert!(matches!(result, Err(Error::Usage(_))));
+    assert!(matches!(result, Err(Error::Usage { .. })));
 }
 
 #[test]

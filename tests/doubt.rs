@@ -431,7 +431,7 @@ fn a_missing_listed_path_is_reported() {
 
     let before = world.repo().listed_snapshots().expect("lists").len();
     let (state, ..) = run("b\nx/y\n");
-    let Err(Error::Source { why, .. }) = state else {
+    let Err(Error::Empty { why, .. }) = state else {
         panic!("{state:?}")
     };
     assert!(why.contains("none of the listed paths"), "{why}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::compose::{ComposeProject, ComposeService, MountSource, ServiceMount};
 use super::docker::{Container, ContainerMount, Docker, DockerError, DockerVolume};
 use super::profile::SourceLocation;
+use crate::advice::Advice;
 use crate::sys::{Dir, FileKind};
 
 mod places;
@@ -85,8 +86,24 @@ pub struct NodeDiscovery {
     pub compose: Option<FoundFiles>,
     /// Containers that write to the node's data.
     pub writers: Vec<String>,
-    /// Notes for the operator, each a sentence.
-    pub notes: Vec<String>,
+    /// Notes for the operator.
+    pub notes: Vec<DiscoveryNote>,
+}
+
+/// A note for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveryNote {
+    /// One sentence.
+    pub text: String,
+    /// Advice on it, if there is any.
+    pub advice: Option<Advice>,
+}
+
+impl From<String> for DiscoveryNote {
+    /// Creates a note without advice.
+    fn from(text: String) -> Self {
+        Self { text, advice: None }
+    }
 }
 
 /// The database's service.
@@ -132,7 +149,10 @@ pub fn discover(mut project: ComposeProject, engine: Option<&dyn EngineAnswers>)
         out: NodeDiscovery {
             directory: project.directory.clone(),
             files: project.files.clone(),
-            notes: std::mem::take(&mut project.notes),
+            notes: std::mem::take(&mut project.notes)
+                .into_iter()
+                .map(DiscoveryNote::from)
+                .collect(),
             ..NodeDiscovery::default()
         },
     };
@@ -151,7 +171,7 @@ struct NodeFinder<'a> {
 
 impl NodeFinder<'_> {
     fn note(&mut self, what: impl Into<String>) {
-        self.out.notes.push(what.into());
+        self.out.notes.push(what.into().into());
     }
 
     /// Returns the engine's answer, or `None` if there is no engine. After an error, the engine is
@@ -194,9 +214,12 @@ impl NodeFinder<'_> {
             )),
             _ => {
                 let list = other.into_iter().collect::<Vec<_>>().join("', '");
-                self.note(format!(
-                    "the engine has no container of project '{name}', only of '{list}' from this directory: use --project"
-                ));
+                self.out.notes.push(DiscoveryNote {
+                    text: format!(
+                        "the engine has no container of project '{name}', only of '{list}' from this directory"
+                    ),
+                    advice: Some(Advice::NameProject),
+                });
             }
         }
     }

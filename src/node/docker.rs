@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::ask::{NoAnswer, QueryLimits, answer};
+use crate::advice::Advice;
 use crate::source::{ChildEnding, CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{is_directory, is_mount_point};
 use crate::task::Cancel;
@@ -61,19 +62,19 @@ fn also(tried: &Option<String>) -> String {
 
 impl DockerError {
     /// Returns advice for the operator, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<Advice> {
         match self {
             Self::NotInstalled => Some(
-                "install Docker, or name paths and a server's address instead of volumes and a container",
+                "install Docker, or name paths and a server's address instead of volumes and a container".into(),
             ),
             Self::Unreachable { .. } | Self::NoAnswer { .. } => {
-                Some("is the engine running, and may this user reach it?")
+                Some("is the engine running, and may this user reach it?".into())
             }
-            Self::NoContainer { .. } => Some("'docker ps -a' lists the containers"),
-            Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
-            Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes"),
+            Self::NoContainer { .. } => Some("'docker ps -a' lists the containers".into()),
+            Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start".into()),
+            Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes".into()),
             Self::VolumeNotHere { .. } => Some(
-                "the engine mounts such a volume while a container uses it: start one that writes nothing, or name the directory with 'path'",
+                "the engine mounts such a volume while a container uses it: start one that writes nothing, or name the directory with 'path'".into(),
             ),
             Self::Failed { .. } | Self::BadAnswer { .. } | Self::Interrupted { .. } => None,
         }

@@ -4,6 +4,7 @@ use super::compose::ComposeError;
 use super::docker::DockerError;
 use super::dump::DumpError;
 use super::postgres::PostgresError;
+use crate::advice::Advice;
 use crate::{Error, ErrorKind};
 
 /// The reason why an operation on a node failed.
@@ -29,11 +30,14 @@ pub enum NodeError {
     HalfRestored {
         why: String,
         kind: ErrorKind,
-        hint: String,
+        advice: Advice,
     },
+    /// The request is invalid.
+    #[error("{why}")]
+    Usage { why: String, advice: Advice },
     /// The request makes sense, but is refused for safety.
     #[error("{why}")]
-    Refused { why: String, hint: String },
+    Refused { why: String, advice: Advice },
 }
 
 impl NodeError {
@@ -42,6 +46,7 @@ impl NodeError {
         match self {
             Self::Engine(err) => err.kind(),
             Self::HalfRestored { kind, .. } => *kind,
+            Self::Usage { .. } => ErrorKind::Usage,
             Self::Compose(_)
             | Self::Docker(_)
             | Self::Postgres(_)
@@ -51,13 +56,15 @@ impl NodeError {
     }
 
     /// Returns advice for the operator, where there is any.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn advice(&self) -> Option<Advice> {
         match self {
-            Self::Engine(err) => err.hint(),
-            Self::Compose(err) => err.hint(),
-            Self::Docker(err) => err.hint(),
+            Self::Engine(err) => err.advice(),
+            Self::Compose(err) => err.advice(),
+            Self::Docker(err) => err.advice(),
             Self::Postgres(_) | Self::Dump { .. } => None,
-            Self::HalfRestored { hint, .. } | Self::Refused { hint, .. } => Some(hint),
+            Self::HalfRestored { advice, .. }
+            | Self::Usage { advice, .. }
+            | Self::Refused { advice, .. } => Some(advice.clone()),
         }
     }
 }

@@ -17,6 +17,24 @@ pub struct TemplateSettings {
     pub passphrase_file: Option<String>,
     pub passphrase_command: Option<String>,
     pub host: String,
+    pub comments: TemplateComments,
+}
+
+/// Comments of the file that name commands, from the front end. Each is complete lines, or empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TemplateComments {
+    /// The first lines: the file, and the commands that read it.
+    pub head: &'static str,
+    /// The commands that print the repository's id.
+    pub repository_id: &'static str,
+    /// The command that creates a key file if there is no passphrase.
+    pub no_passphrase: &'static str,
+    /// The effect of a dump that is smaller than its threshold.
+    pub smallest: &'static str,
+    /// The command that restores the repository of another kubo.
+    pub other_ipfs: &'static str,
+    /// The command that applies the retention.
+    pub retention: &'static str,
 }
 
 /// Names of the sources, in the order of their capture.
@@ -39,23 +57,12 @@ const IPFS_EXCLUDES: [&str; 7] = [
     "*.tmp",
 ];
 
-const HEAD: &str = "\
-# icecore's configuration, made by 'icecore node init'. Unknown keys are errors; relative paths begin at this file's
-# directory. Made with this file: icecore node backup, node restore, node check, and forget, prune, verify.
-
-";
-
 const NO_REPOSITORY: &str = "\
 # Where the backups go: the path of a directory, best on another machine's disk. Fill it in.
 # repository = \"/mnt/backup/node\"
 ";
 
-const IDENTITY: &str = "\
-# The repository's id: another one at this address is refused. 'icecore init' and 'node backup --init' print it.
-";
-
 const NO_PASSPHRASE: &str = "\
-# Without one of these, 'icecore node backup --init' creates a random key file and prints its path: keep a copy elsewhere.
 # passphrase_file = \"/etc/icecore/passphrase\"
 # passphrase_command = \"…\"
 ";
@@ -69,8 +76,7 @@ const ORDER: &str = "
 # references is captured.
 ";
 
-const RETENTION: &str = "
-# What 'icecore forget' keeps: the newest snapshot of each hour, day, week and month, this many of each.
+const RETENTION: &str = "\
 [retention]
 keep_hourly = 48
 keep_daily = 14
@@ -87,11 +93,12 @@ keep_monthly = \"all\"
 
 /// Renders the file.
 pub fn render(node: &NodeDiscovery, settings: &TemplateSettings) -> String {
-    let mut out = String::from(HEAD);
+    let comments = &settings.comments;
+    let mut out = String::from(comments.head);
     match &settings.repository {
         Some(repository) => {
             line(&mut out, "repository", &quoted(repository));
-            out.push_str(IDENTITY);
+            out.push_str(comments.repository_id);
             match &settings.repository_id {
                 Some(id) => line(&mut out, "repository_id", &quoted(id)),
                 None => out.push_str("# repository_id = \"…\"\n"),
@@ -103,7 +110,10 @@ pub fn render(node: &NodeDiscovery, settings: &TemplateSettings) -> String {
     match (&settings.passphrase_file, &settings.passphrase_command) {
         (Some(file), _) => line(&mut out, "passphrase_file", &quoted(file)),
         (None, Some(command)) => line(&mut out, "passphrase_command", &quoted(command)),
-        (None, None) => out.push_str(NO_PASSPHRASE),
+        (None, None) => {
+            out.push_str(comments.no_passphrase);
+            out.push_str(NO_PASSPHRASE);
+        }
     }
 
     out.push_str(HOST);
@@ -113,17 +123,19 @@ pub fn render(node: &NodeDiscovery, settings: &TemplateSettings) -> String {
     }
 
     out.push_str(ORDER);
-    database(&mut out, node);
+    database(&mut out, node, comments);
     storage(&mut out, node);
-    other_ipfs(&mut out, node);
+    other_ipfs(&mut out, node, comments);
     keys_and_config(&mut out, node);
 
+    out.push('\n');
+    out.push_str(comments.retention);
     out.push_str(RETENTION);
     parts(&mut out, node);
     out
 }
 
-fn database(out: &mut String, node: &NodeDiscovery) {
+fn database(out: &mut String, node: &NodeDiscovery, comments: &TemplateComments) {
     let Some(found) = &node.database else {
         missing(
             out,
@@ -142,7 +154,7 @@ fn database(out: &mut String, node: &NodeDiscovery) {
     source(out, DATABASE, "postgresql");
     line(out, "container", &quoted(&found.container));
     line(out, "user", &quoted(&found.user));
-    out.push_str("# A dump smaller than this share of the last good one is suspect: kept, but not counted by 'forget'.\n");
+    out.push_str(comments.smallest);
     line(out, "smallest", &quoted("50%"));
 }
 
@@ -182,11 +194,12 @@ fn storage(out: &mut String, node: &NodeDiscovery) {
     }
 }
 
-/// Writes the repositories of other kubo services. `node restore` does not treat them as parts of
-/// the node: 'icecore restore' restores them.
-fn other_ipfs(out: &mut String, node: &NodeDiscovery) {
+/// Writes the repositories of other kubo services. A restore of the node does not treat them as
+/// parts of it.
+fn other_ipfs(out: &mut String, node: &NodeDiscovery, comments: &TemplateComments) {
     for (number, found) in node.other_ipfs.iter().enumerate() {
-        out.push_str("\n# Another kubo's repository. 'icecore node restore' does not restore it; 'icecore restore' does.\n");
+        out.push('\n');
+        out.push_str(comments.other_ipfs);
         source(out, &format!("{IPFS}-{}", number + 2), "tree");
         place(out, found);
         immutable(out, node);

@@ -8,9 +8,7 @@ use super::notices::report_times;
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
-use crate::repo::{
-    HostChoice, LatestSnapshot, RepoError, Repository, StoredSnapshot, without_replaced,
-};
+use crate::repo::{HostChoice, LatestSnapshot, Repository, StoredSnapshot, without_replaced};
 use crate::types::RelPath;
 
 /// Finds a snapshot to read from, by id, prefix or `latest`. `source`: the source to be read, if
@@ -52,12 +50,7 @@ pub(crate) fn newest(
         all,
         is_other_host,
         newest,
-    } = match (repo.latest(hosts, source), source) {
-        (Err(err @ RepoError::NoSuchSnapshot { .. }), Some(_)) => {
-            return Err(Error::NotThere(err.to_string()));
-        }
-        (latest, _) => latest?,
-    };
+    } = repo.latest(hosts, source)?;
 
     report_times(repo, &all, observer);
 
@@ -167,7 +160,7 @@ pub(super) fn source_of<'a>(
         None => String::new(),
     };
 
-    Err(Error::Usage(format!(
+    Err(Error::usage(format!(
         "'{written}' names no source: write SNAP:SOURCE/PATH{example}; snapshot {id} has the sources {names}"
     )))
 }

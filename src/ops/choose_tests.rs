@@ -1,6 +1,7 @@
 //! The snapshot that a name refers to, and the reports about it.
 
 use super::*;
+use crate::advice::Advice;
 use crate::format::SourceCounts;
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, commit_as, lease};
@@ -60,6 +61,18 @@ fn ask(
     )
 }
 
+/// Returns the text of the error, and its advice.
+fn refused(
+    lab: &Lab,
+    text: &str,
+    hosts: &HostChoice,
+    source: Option<&str>,
+) -> (String, Option<Advice>) {
+    let observer = Recording::default();
+    let err = choose(&lab.open(), text, hosts, source, &observer).expect_err("no such snapshot");
+    (err.to_string(), err.advice())
+}
+
 #[test]
 fn latest_of_a_source_is_the_newest_that_has_it() {
     let lab = Lab::new();
@@ -86,12 +99,19 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
 
     // A missing source: the error lists the host's sources, and the host that has it.
 
-    let (nowhere, _) = ask(&lab, "latest", &own("web"), Some("c"));
-    let why = nowhere.expect_err("not there");
+    let (why, advice) = refused(&lab, "latest", &own("web"), Some("c"));
     assert!(
-        why.contains("host web has no source 'c'; it has a, b; use --host for that of db"),
+        why.contains("host web has no source 'c'; it has a, b; other hosts have it: db"),
         "{why}"
     );
+    assert_eq!(advice, Some(Advice::ChooseHost));
+
+    let (why, advice) = refused(&lab, "latest", &own("web"), Some("d"));
+    assert!(
+        why.ends_with("host web has no source 'd'; it has a, b"),
+        "{why}"
+    );
+    assert_eq!(advice, None, "no host has it");
 }
 
 #[test]
@@ -163,36 +183,40 @@ fn a_host_without_snapshots_gets_those_of_the_only_other_host() {
     assert!(lab.open().find_snapshot("latest", &own("new")).is_err());
 
     add(&lab, "older", &[("a", None)]);
-    let (two, _) = ask(&lab, "latest", &own("new"), None);
-    let why = two.expect_err("which one?");
+    let (why, advice) = refused(&lab, "latest", &own("new"), None);
     assert!(
-        why.contains("host new has none; the repository has snapshots of old, older: use --host"),
+        why.contains("host new has none; the repository has snapshots of old, older"),
         "{why}"
     );
+    assert_eq!(advice, Some(Advice::ChooseHost), "which one?");
 }
 
 #[test]
 fn the_error_for_an_unmatched_id_gives_the_reason() {
     let lab = Lab::new();
     let ids: Vec<SnapshotId> = (0..3).map(|_| add(&lab, "h", &[("a", None)])).collect();
-    let ask = |text: &str| {
-        ask(&lab, text, &HostChoice::Any, None)
-            .0
-            .expect_err("no such snapshot")
-    };
+    let ask = |text: &str| refused(&lab, text, &HostChoice::Any, None);
 
     let free = (0..=0xffff).map(|n| format!("{n:04x}"));
     let free = free
         .into_iter()
         .find(|text| ids.iter().all(|id| !id.to_string().starts_with(text)));
-    assert!(ask(&free.expect("one")).contains("none of the repository's 3 snapshots"));
-    assert!(ask("yesterday").contains("at least 4 hex digits"));
+    let (why, advice) = ask(&free.expect("one"));
+    assert!(
+        why.contains("none of the repository's 3 snapshots"),
+        "{why}"
+    );
+    assert_eq!(advice, Some(Advice::ChooseSnapshot));
+    assert!(ask("yesterday").0.contains("at least 4 hex digits"));
 
     let repo = lab.open();
     let held = lease(&repo);
     repo.forget_snapshot(&held, &ids[0]).expect("forgotten");
     let text = ids[0].short();
-    assert!(ask(&text).contains(&format!("'icecore undelete {text}' brings it back")));
+    let (why, advice) = ask(&text.to_string());
+    assert!(why.ends_with("it was forgotten"), "{why}");
+    let id = text.to_string();
+    assert_eq!(advice, Some(Advice::Undelete { id }));
 }
 
 #[test]
@@ -239,7 +263,7 @@ fn a_path_without_a_source_is_answered_with_the_form() {
 
     assert!(matches!(
         source_of(&found, "latest", "", &RelPath::root()),
-        Err(Error::Usage(_))
+        Err(Error::Usage { .. })
     ));
     assert!(matches!(
         source_of(&found, "latest", "no", &RelPath::root()),

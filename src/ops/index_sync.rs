@@ -2,6 +2,7 @@
 
 use super::notices::report_vanished;
 use crate::Error;
+use crate::advice::Advice;
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository};
 use crate::task::{Cancel, Task};
@@ -26,16 +27,15 @@ pub fn sync_until(repo: &Repository, task: Task<'_>) -> Result<(), Error> {
     };
     report_vanished(repo, task.observer);
     for (id, why) in report.damaged {
-        let message = format!("{why}; 'icecore repair index' rebuilds its records from the packs");
-        task.observer.problem(&Problem::new(
-            Severity::Damage,
-            format!("index segment {}", id.short()),
-            message,
-        ));
+        let segment = format!("index segment {}", id.short());
+        let problem = Problem::new(Severity::Damage, segment, why);
+        task.observer
+            .problem(&problem.with_advice(Advice::RebuildIndex));
     }
     if let Some(what) = repo.config_damage() {
+        let problem = Problem::new(Severity::Damage, "config", what);
         task.observer
-            .problem(&Problem::new(Severity::Damage, "config", what));
+            .problem(&problem.with_advice(Advice::RepairConfig));
     }
     Ok(())
 }

@@ -36,6 +36,6 @@ pub use notices::report_vanished;
 fn check_proc(action: &str) -> Result<(), crate::Error> {
     crate::sys::check_proc().map_err(|err| crate::Error::Refused {
         why: format!("cannot {action} without /proc/self/fd: {err}"),
-        hint: "mount it: mount -t proc proc /proc",
+        advice: "mount it: mount -t proc proc /proc".into(),
     })
 }

@@ -1,6 +1,7 @@
 //! Reports about a listing of snapshots: those that are missing in it, and those whose times a copy
 //! has lost.
 
+use crate::advice::Advice;
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{Repository, StoredSnapshot};
 
@@ -11,14 +12,11 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
         let id = last.snapshot.short();
         let what = format!(
             "the last snapshot of '{}' on host {} that this machine saw is gone and was not forgotten: was the \
-             repository reverted to an older state? If that is intended, 'icecore forget {id}' ends this warning",
+             repository reverted to an older state?",
             last.source, last.host
         );
-        observer.problem(&Problem::new(
-            Severity::Warning,
-            format!("snapshot {id}"),
-            what,
-        ));
+        let problem = Problem::new(Severity::Warning, format!("snapshot {id}"), what);
+        observer.problem(&problem.with_advice(Advice::ForgetVanished { id: id.to_string() }));
     }
 }
 

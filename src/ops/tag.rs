@@ -3,6 +3,7 @@
 use super::forget::forget_replaced;
 use super::verify::resolves;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Phase, Subject};
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
@@ -103,6 +104,7 @@ fn retag_one(
         let none = RepoError::NoSuchSnapshot {
             text: id.to_string(),
             why: "it was forgotten in the meantime".into(),
+            advice: Some(Advice::ChooseSnapshot),
         };
         return Err(damage.unwrap_or(none).into());
     };
@@ -140,12 +142,12 @@ fn check(
     all: &[StoredSnapshot],
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let refuse = |why: String, hint| Err(Error::Refused { why, hint });
+    let refuse = |why: String, advice: Advice| Err(Error::Refused { why, advice });
     let id = found.id.short();
     if found.snapshot.state == SnapshotState::Checkpoint {
         return refuse(
             format!("{id} is a checkpoint"),
-            "it is deleted when its backup is done",
+            "it is deleted when its backup is done".into(),
         );
     }
 
@@ -156,7 +158,7 @@ fn check(
             let why = format!(
                 "snapshot {id} landed after its lease had expired, and data that it needs is gone"
             );
-            return refuse(why, "'icecore verify' lists the affected files");
+            return refuse(why, Advice::Verify);
         }
     }
 
@@ -166,7 +168,7 @@ fn check(
     {
         Some(by) => refuse(
             format!("{id} was replaced by snapshot {}", by.id.short()),
-            "give that id; 'icecore snapshots' lists it",
+            Advice::GiveSuccessor,
         ),
         None => Ok(()),
     }

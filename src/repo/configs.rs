@@ -162,10 +162,7 @@ impl ConfigCopies {
         }
 
         let trouble = self.trouble.into_iter().next();
-        Ok((
-            first,
-            trouble.map(|(_, what)| format!("{what}; 'icecore repair config' fixes it")),
-        ))
+        Ok((first, trouble.map(|(_, what)| what)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::advice::Advice;
 use crate::chunk::CodecError;
 use crate::index::IndexError;
 use crate::store::{ObjectKey, StoreError};
@@ -76,10 +77,12 @@ pub enum RepoError {
     NoSuchSnapshot {
         text: String,
         why: String,
+        advice: Option<Advice>,
     },
     /// The operation is refused for safety, such as removing the last key slot.
     Refused {
         why: String,
+        advice: Option<Advice>,
     },
     Codec(CodecError),
     /// Another thread failed first. Report its error instead.
@@ -92,6 +95,14 @@ impl RepoError {
         Self::Damaged {
             object: object.to_string(),
             what: what.to_string(),
+        }
+    }
+
+    /// Returns the error of an operation that is refused for safety, without advice.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self::Refused {
+            why: why.into(),
+            advice: None,
         }
     }
 
@@ -224,8 +235,8 @@ impl fmt::Display for RepoError {
                     id.short()
                 )
             }
-            Self::NoSuchSnapshot { text, why } => write!(f, "no snapshot '{text}': {why}"),
-            Self::Refused { why } => f.write_str(why),
+            Self::NoSuchSnapshot { text, why, .. } => write!(f, "no snapshot '{text}': {why}"),
+            Self::Refused { why, .. } => f.write_str(why),
             Self::Stopped => f.write_str("stopped because another part failed"),
         }
     }

@@ -3,6 +3,7 @@
 use super::keyring::{make_slot, mend, read_slot, slot_names, store_slot};
 use super::room::SpareRoom;
 use super::{RepoError, Repository, Secret, SlotInfo};
+use crate::advice::Advice;
 use crate::format::{KeySlot, encode_key_slot};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, StoreError};
 
@@ -52,16 +53,15 @@ impl Repository {
         let mut found = slots.iter().filter(|slot| slot.name.starts_with(prefix));
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepoError::Refused {
-                why: format!(
-                    "'{prefix}' does not match exactly one key slot: 'icecore key list' shows the names"
-                ),
+                why: format!("'{prefix}' does not match exactly one key slot"),
+                advice: Some(Advice::ListKeySlots),
             });
         };
         let mut others = slots.iter().filter(|other| other.name != slot.name);
         if !others.any(|other| other.damage.is_none()) {
-            return Err(RepoError::Refused {
-                why: "the last intact key slot is never removed".into(),
-            });
+            return Err(RepoError::refused(
+                "the last intact key slot is never removed",
+            ));
         }
         self.delete_slot(&slot.name)?;
         Ok(slot.name.clone())
@@ -126,7 +126,7 @@ impl Repository {
         left?;
         let why =
             format!("the other key slots were removed at the same time: slot {name} was put back");
-        Err(RepoError::Refused { why })
+        Err(RepoError::refused(why))
     }
 
     /// Restores damaged or missing copies of `config` and of key slots from their twins. Returns

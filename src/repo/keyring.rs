@@ -126,9 +126,7 @@ pub(super) fn make_slot(
 }
 
 fn refuse(err: KeyError) -> RepoError {
-    RepoError::Refused {
-        why: err.to_string(),
-    }
+    RepoError::refused(err.to_string())
 }
 
 /// Stores both copies of a slot under a new random name and reads them back. Returns the name.

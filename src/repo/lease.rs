@@ -164,7 +164,7 @@ impl Lease {
                 "it would rely on {} snapshots at once, the limit is {PARENTS_MAX}",
                 parents.len()
             );
-            return Err(RepoError::Refused { why });
+            return Err(RepoError::refused(why));
         }
         lock(&self.shared.state).parents = parents.to_vec();
         Ok(())

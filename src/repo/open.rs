@@ -40,9 +40,9 @@ impl Repository {
         parity: Option<u8>,
     ) -> Result<RepoId, RepoError> {
         if parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
-            return Err(RepoError::Refused {
-                why: "recovery data is 1 to 100 percent of the data".into(),
-            });
+            return Err(RepoError::refused(
+                "recovery data is 1 to 100 percent of the data",
+            ));
         }
         match ConfigCopies::read(store.as_ref()).map(drop) {
             Err(RepoError::NotFound { .. }) => {}

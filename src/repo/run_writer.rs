@@ -135,7 +135,7 @@ impl TreeWriter {
                 entry.path,
                 bytes - before
             );
-            return Err(RepoError::Refused { why });
+            return Err(RepoError::refused(why));
         }
         if bytes >= self.shape.page_bytes || self.page.paths_bytes() >= PAGE_PATHS_FULL {
             self.close_page(put)?;
@@ -184,9 +184,9 @@ impl TreeWriter {
 
     fn close_node(&mut self, level: usize, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
         if level >= usize::from(LEVEL_MAX) {
-            return Err(RepoError::Refused {
-                why: "a run would be deeper than its format allows".into(),
-            });
+            return Err(RepoError::refused(
+                "a run would be deeper than its format allows",
+            ));
         }
         let refs = std::mem::take(&mut self.levels[level]).refs;
         let Some(first) = refs.first().map(|page| page.first.clone()) else {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{LeaseTimes, RepoError, Repository};
+use crate::advice::Advice;
 use crate::chunk::object_hash;
 use crate::format::{
     ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
@@ -163,8 +164,8 @@ pub fn last_built_on<'s>(
 const NAMED_MAX: usize = 8;
 
 /// Explains why a host, or the repository, has no latest snapshot with a source, and lists
-/// alternatives.
-fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> String {
+/// alternatives. Returns true if another host has one.
+fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> (String, bool) {
     let listed = |names: BTreeSet<&str>| {
         let more = if names.len() > NAMED_MAX { ", …" } else { "" };
         let shown: Vec<&str> = names.into_iter().take(NAMED_MAX).collect();
@@ -172,7 +173,7 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
     };
 
     if all.is_empty() {
-        return "the repository has no snapshots".to_owned();
+        return ("the repository has no snapshots".to_owned(), false);
     }
     let of_host = || {
         all.iter()
@@ -190,7 +191,8 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
         |host| format!("host {host}"),
     );
 
-    match source {
+    let is_elsewhere = !elsewhere.is_empty();
+    let why = match source {
         Some(source) if of_host().next().is_some() => {
             let sources = of_host()
                 .flat_map(|one| &one.snapshot.sources)
@@ -199,17 +201,18 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
                 "{who} has no source '{source}'; it has {}",
                 listed(sources.collect())
             );
-            if !elsewhere.is_empty() {
-                why.push_str(&format!("; use --host for that of {}", listed(elsewhere)));
+            if is_elsewhere {
+                why.push_str(&format!("; other hosts have it: {}", listed(elsewhere)));
             }
             why
         }
-        _ if elsewhere.is_empty() => format!("{who} has none"),
-        _ => format!(
-            "{who} has none; the repository has snapshots of {}: use --host, or --any-host for the newest of all",
+        _ if is_elsewhere => format!(
+            "{who} has none; the repository has snapshots of {}",
             listed(elsewhere)
         ),
-    }
+        _ => format!("{who} has none"),
+    };
+    (why, is_elsewhere)
 }
 
 impl Repository {
@@ -403,9 +406,13 @@ impl Repository {
             _ => {
                 let text =
                     source.map_or_else(|| "latest".to_owned(), |source| format!("latest:{source}"));
+                let (why, is_elsewhere) = none_of(&all, host, source);
+                // Without another host, a choice of hosts does not find the source.
+                let is_of_use = source.is_none() || is_elsewhere;
                 return Err(RepoError::NoSuchSnapshot {
                     text,
-                    why: none_of(&all, host, source),
+                    why,
+                    advice: is_of_use.then_some(Advice::ChooseHost),
                 });
             }
         };
@@ -425,10 +432,12 @@ impl Repository {
         text: &str,
         hosts: &HostChoice,
     ) -> Result<StoredSnapshot, RepoError> {
-        let none = |why: String| RepoError::NoSuchSnapshot {
+        let none_but = |why: String, advice| RepoError::NoSuchSnapshot {
             text: text.to_owned(),
             why,
+            advice: Some(advice),
         };
+        let none = |why| none_but(why, Advice::ChooseSnapshot);
         if text == "latest" {
             let hosts = match hosts {
                 HostChoice::Own(host) => HostChoice::Host(host.clone()),
@@ -445,7 +454,10 @@ impl Repository {
         let listed = self.listed_snapshots()?;
         let prefix = text.to_ascii_lowercase();
         match PrefixMatch::find(&prefix, listed.iter().map(|&(id, _)| id)) {
-            PrefixMatch::None => Err(none(self.not_listed(&prefix, listed.len())?)),
+            PrefixMatch::None => {
+                let (why, advice) = self.not_listed(&prefix, listed.len())?;
+                Err(none_but(why, advice))
+            }
             PrefixMatch::Many(ids) => {
                 let shown: Vec<String> =
                     ids.iter().take(NAMED_MAX).map(SnapshotId::short).collect();
@@ -471,22 +483,25 @@ impl Repository {
     }
 
     /// Explains why a prefix matches no listed snapshot; the snapshot may be forgotten.
-    fn not_listed(&self, prefix: &str, listed: usize) -> Result<String, RepoError> {
+    fn not_listed(&self, prefix: &str, listed: usize) -> Result<(String, Advice), RepoError> {
         let forgotten = list_all(self.store(), ObjectDir::Forgotten)?;
         let is_forgotten = forgotten.iter().any(|meta| match &meta.key {
             ObjectKey::Forgotten(id) => id.to_string().starts_with(prefix),
             _ => false,
         });
-        Ok(match (is_forgotten, listed) {
-            (true, _) => format!("it was forgotten; 'icecore undelete {prefix}' brings it back"),
-            (false, 0) => "the repository has no snapshots".to_owned(),
-            (false, 1) => {
-                "the id of the repository's one snapshot does not begin with it".to_owned()
-            }
-            (false, count) => {
+        if is_forgotten {
+            let id = prefix.to_owned();
+            return Ok(("it was forgotten".to_owned(), Advice::Undelete { id }));
+        }
+
+        let why = match listed {
+            0 => "the repository has no snapshots".to_owned(),
+            1 => "the id of the repository's one snapshot does not begin with it".to_owned(),
+            count => {
                 format!("none of the repository's {count} snapshots has an id that begins with it")
             }
-        })
+        };
+        Ok((why, Advice::ChooseSnapshot))
     }
 
     /// Puts a snapshot, which is the commit point. Returns its name and stored size.
@@ -497,9 +512,9 @@ impl Repository {
     ) -> Result<(SnapshotId, u64), RepoError> {
         let plain = encode_snapshot(snapshot);
         if plain.len() > SNAPSHOT_BYTES_MAX {
-            return Err(RepoError::Refused {
-                why: "the snapshot would be larger than 16 MiB".into(),
-            });
+            return Err(RepoError::refused(
+                "the snapshot would be larger than 16 MiB",
+            ));
         }
         let (bytes, name) = seal_object(self.keys(), ObjectKind::Snapshot, writer, &plain)?;
         let id = SnapshotId::from(name);

@@ -36,6 +36,6 @@ pub use listing::{ListedName, NameListing};
 pub use meta::{DescribedFile, OwnerNames, XATTR_INLINE_BYTES_MAX, metadata};
 pub use pattern::PatternProblem;
 pub use stat::{DirectoryId, SourceStat, StatKind};
-pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};
+pub use stream::{ExitReport, RunningCommand, StdinError, StdinStream, StreamCommand};
 pub use unmatched::UnmatchedPatterns;
 pub use xattr::{UnreadXattrs, XattrReader};

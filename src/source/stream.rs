@@ -11,6 +11,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
+use crate::advice::Advice;
 use crate::sys::{
     Canceller, ChildPipe, ChildProcess, CommandError, PIPE_BYTES, SpawnOptions, shell_syntax,
     shown, watched,
@@ -136,6 +137,25 @@ const INPUT_WAIT: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
+/// The reason why standard input cannot be the source of a dump.
+#[derive(Debug, thiserror::Error)]
+pub enum StdinError {
+    #[error("it is a directory")]
+    Directory,
+    #[error("it is a terminal")]
+    Terminal,
+    /// Standard input is closed, open only for writing, or unreadable.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl StdinError {
+    /// Returns advice for the user, if there is any.
+    pub fn advice(&self) -> Option<Advice> {
+        matches!(self, Self::Terminal).then_some(Advice::PipeDump)
+    }
+}
+
 /// icecore's own standard input as a stream.
 #[derive(Debug)]
 pub struct StdinStream {
@@ -147,28 +167,27 @@ impl StdinStream {
     /// to 1 MiB if permitted.
     ///
     /// # Errors
-    /// `BADF` if standard input is closed or open only for writing. `InvalidInput` for a terminal
-    /// or a directory, which cannot be the source of a dump.
-    pub fn open() -> io::Result<Self> {
+    /// `BADF` if standard input is closed or open only for writing. A terminal or a directory cannot
+    /// be the source of a dump.
+    pub fn open() -> Result<Self, StdinError> {
         Self::of(io::stdin().as_fd().try_clone_to_owned()?)
     }
 
-    fn of(fd: OwnedFd) -> io::Result<Self> {
-        let mode = fcntl_getfl(&fd)? & OFlags::RWMODE;
-        let stat = fstat(&fd)?;
+    fn of(fd: OwnedFd) -> Result<Self, StdinError> {
+        let mode = fcntl_getfl(&fd).map_err(io::Error::from)? & OFlags::RWMODE;
+        let stat = fstat(&fd).map_err(io::Error::from)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
 
         // The runtime replaces a closed descriptor by `/dev/null`, open for reading and writing.
         let is_null = kind == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
         if mode == OFlags::WRONLY || is_null && mode == OFlags::RDWR {
-            return Err(Errno::BADF.into());
+            return Err(io::Error::from(Errno::BADF).into());
         }
         if kind == FileType::Directory {
-            return refused("it is a directory");
+            return Err(StdinError::Directory);
         }
         if fd.is_terminal() {
-            return refused("it is a terminal; write DUMP | icecore backup --stdin NAME");
+            return Err(StdinError::Terminal);
         }
 
         let _ = fcntl_setpipe_size(&fd, PIPE_BYTES);

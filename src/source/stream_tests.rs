@@ -319,43 +319,32 @@ fn standard_input_must_be_something_to_read() {
             .open(path)
             .expect("opens");
         StdinStream::of(file.into())
-            .map(|_| ())
-            .map_err(|err| err.kind())
+    };
+    let is_bad_handle = |opened: Result<StdinStream, StdinError>| {
+        let bad = io::Error::from(Errno::BADF).kind();
+        matches!(opened, Err(StdinError::Io(err)) if err.kind() == bad)
     };
     let directory = tempfile::tempdir().expect("a directory");
     let written = std::fs::File::create(directory.path().join("file")).expect("made");
-    let bad_handle = io::Error::from(Errno::BADF).kind();
 
-    assert_eq!(
-        open("/dev/null", true),
-        Err(bad_handle),
+    assert!(
+        is_bad_handle(open("/dev/null", true)),
         "what stands for a closed descriptor"
     );
-    assert_eq!(
-        StdinStream::of(written.into())
-            .map(|_| ())
-            .map_err(|err| err.kind()),
-        Err(bad_handle)
-    );
-    assert_eq!(
+    assert!(is_bad_handle(StdinStream::of(written.into())));
+    assert!(matches!(
         open(&directory.path().display().to_string(), false),
-        Err(io::ErrorKind::InvalidInput)
-    );
-    assert_eq!(
-        open("/dev/ptmx", true),
-        Err(io::ErrorKind::InvalidInput),
-        "a terminal"
-    );
+        Err(StdinError::Directory)
+    ));
+    let terminal = open("/dev/ptmx", true).expect_err("a terminal");
+    assert!(matches!(terminal, StdinError::Terminal), "{terminal}");
+    assert_eq!(terminal.advice(), Some(Advice::PipeDump));
 
-    assert_eq!(
-        open("/dev/null", false),
-        Ok(()),
+    assert!(
+        open("/dev/null", false).is_ok(),
         "empty, which is for the caller to judge"
     );
-    assert_eq!(
-        open(&directory.path().join("file").display().to_string(), true),
-        Ok(())
-    );
+    assert!(open(&directory.path().join("file").display().to_string(), true).is_ok());
     let (from, _to) = rustix::pipe::pipe().expect("a pipe");
     assert!(StdinStream::of(from).is_ok());
 }

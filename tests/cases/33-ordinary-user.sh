@@ -13,7 +13,8 @@ user restore latest:s theirs/back >out 2>&1
 rc=$?
 cat out
 [ $rc = 0 ] || wrong "exit code $rc"
-[ "$(grep -c owner out)" = 1 ] && grep -q '6 owners were not set: not running as root (use --no-owner' out || wrong "not one line of owners"
+[ "$(grep -c 'owners were' out)" = 1 ] && grep -q '6 owners were not set: not running as root' out || wrong "not one line of owners"
+grep -q '^hint: use --no-owner' out || wrong "the option is not named"
 user restore latest:s theirs/quiet --no-owner >out 2>&1 && ! grep -q owner out || wrong "--no-owner is reported"
 mknod s/device c 1 3 || cannot "no device nodes here"
 "$ICECORE" -q backup s || exit 2

@@ -3,6 +3,7 @@
 //! `docs/architecture.md`. `samples` tries each rule on a sample that breaks it.
 
 mod circles;
+mod front_end;
 mod lexer;
 mod links;
 mod paths;

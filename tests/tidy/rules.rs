@@ -10,19 +10,20 @@ use super::paths::paths;
 /// Module, and what it may use of the crate beside itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("observe", &["types"]),
+    ("advice", &[]),
+    ("observe", &["types", "advice"]),
     ("task", &["types", "observe"]),
     ("chunk", &["types"]),
     ("format", &["types"]),
     ("sys", &["types"]),
     ("store", &["types", "observe", "sys"]),
     ("index", &["types", "observe", "sys"]),
-    ("source", &["types", "observe", "sys"]),
+    ("source", &["types", "advice", "observe", "sys"]),
     ("target", &["types", "observe", "sys"]),
     (
         "repo",
         &[
-            "types", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
         ],
     ),
     (
@@ -34,22 +35,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ops",
         &[
-            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
-            "target", "repo", "read", "error",
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "source", "target", "repo", "read", "error",
         ],
     ),
     (
         "error",
         &[
-            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
-            "target", "repo", "ops",
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "source", "target", "repo", "ops",
         ],
     ),
     (
         "node",
         &[
-            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "source",
-            "target", "repo", "read", "ops", "error",
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "source", "target", "repo", "read", "ops", "error",
         ],
     ),
 ];

@@ -143,13 +143,13 @@ impl Count {
 
 /// A text in a source file, with the line on which it begins.
 #[derive(Debug, PartialEq, Eq)]
-struct Text {
-    line: usize,
-    text: String,
+pub(crate) struct Text {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
 /// The comments of a source file, adjacent lines as one, and its string literals.
-fn comments_and_strings(source: &str) -> (Vec<Text>, Vec<Text>) {
+pub(crate) fn comments_and_strings(source: &str) -> (Vec<Text>, Vec<Text>) {
     let chars: Vec<char> = source.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
     let (mut comments, mut strings) = (Vec::<Text>::new(), Vec::new());
@@ -280,7 +280,7 @@ pub(crate) fn files(directory: &str, ending: &str) -> Vec<(String, String)> {
 }
 
 /// Files that only tests compile, by the names that they have here.
-fn is_of_tests(path: &str) -> bool {
+pub(crate) fn is_of_tests(path: &str) -> bool {
     path.contains("/tests/")
         || ["tests.rs", "_tests.rs", "testing.rs", "/suite.rs"]
             .iter()
@@ -386,7 +386,7 @@ fn counts_of_names_and_casts() {
 }
 
 #[test]
-fn comments_and_strings_are_found() {
+pub(crate) fn comments_and_strings_are_found() {
     let text = "//! One\n//! two.\n\nfn f() { g(\"a b\", r#\"c\"d\"#, 'x', '\\''); } // three\n/// Four.\n///\n/// Five.\n";
     let (comments, strings) = comments_and_strings(text);
     let comments: Vec<_> = comments

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use crate::advice::hint;
 use crate::config::ConfigError;
 use crate::ui::text;
 use icecore::node::NodeError;
@@ -219,15 +220,15 @@ pub fn error_report(error: &CliError) -> Option<ErrorReport> {
         CliError::Node(error) => ErrorReport {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
-            hint: error.hint().map(str::to_owned),
+            hint: error.advice().map(|advice| hint(&advice).into_owned()),
         },
         CliError::Engine(error) => ErrorReport {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
-            hint: error
-                .hint()
-                .or_else(|| usual_hint(error.kind()))
-                .map(str::to_owned),
+            hint: match error.advice() {
+                Some(advice) => Some(hint(&advice).into_owned()),
+                None => usual_hint(error.kind()).map(str::to_owned),
+            },
         },
     };
 

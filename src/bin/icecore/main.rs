@@ -1,5 +1,6 @@
 //! The icecore command: parses the command line, runs one operation, prints the result.
 
+mod advice;
 mod args;
 mod commands;
 mod config;

@@ -180,7 +180,7 @@ fn read_files(
     task: Task<'_>,
 ) -> Result<FileRows, NodeError> {
     let Some(database) = &profile.database else {
-        return Err(Error::Usage("no source is configured as the node's database".into()).into());
+        return Err(Error::usage("no source is configured as the node's database".into()).into());
     };
     let content = dump_of(found, &database.source)?;
     if let Some(why) = found

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::advice::Advice;
 use crate::sys::PathError;
 
 /// The reason why a project cannot be read.
@@ -28,13 +29,11 @@ pub enum ComposeError {
 
 impl ComposeError {
     /// Returns advice for the operator, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<Advice> {
         match self {
             Self::Wrong { .. } | Self::Path(_) => None,
-            Self::NoFile { .. } => Some(
-                "name it: icecore node init COMPOSE_FILE; without Docker, write icecore.toml by hand",
-            ),
-            Self::NoName { .. } => Some("use --project NAME"),
+            Self::NoFile { .. } => Some(Advice::NameComposeFile),
+            Self::NoName { .. } => Some(Advice::NameProject),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::advice::Advice;
 
 /// A common layout: named volumes, with keys and configuration beside the file.
 const USUAL: &str = r#"---
@@ -269,7 +270,8 @@ fn a_project_is_named_as_compose_names_it() {
     assert_eq!(load(&[], "no name", None), named("thedirectory1", false));
 
     let err = read_text("services: {}\n", Path::new("/opt/…"), &nothing()).expect_err("no name");
-    assert!(matches!(err, ComposeError::NoName { .. }) && err.hint().is_some());
+    assert!(matches!(err, ComposeError::NoName { .. }));
+    assert_eq!(err.advice(), Some(Advice::NameProject));
 }
 
 #[test]
@@ -508,7 +510,8 @@ fn errors_name_file_line_and_key() {
 fn missing_and_invalid_files_are_errors() {
     let (root, project) = directory(&[], &[]);
     let err = project.expect_err("no file");
-    assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());
+    assert!(matches!(err, ComposeError::NoFile { .. }));
+    assert_eq!(err.advice(), Some(Advice::NameComposeFile));
 
     let path = root.path().join("none.yml");
     let err = load(ComposeRequest {

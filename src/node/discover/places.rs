@@ -8,7 +8,7 @@ use super::super::compose::{
 };
 use super::super::kubo::BlockStore;
 use super::super::profile::SourceLocation;
-use super::{CONFIG, IPFS, NodeFinder, mounted_at, paths};
+use super::{CONFIG, DiscoveryNote, IPFS, NodeFinder, mounted_at, paths};
 
 /// Length of the name that the engine gives to a volume without one.
 const NAMELESS_DIGITS: usize = 64;
@@ -154,7 +154,9 @@ impl NodeFinder<'_> {
             }
         }
 
-        self.out.notes.extend(notes);
+        self.out
+            .notes
+            .extend(notes.into_iter().map(DiscoveryNote::from));
     }
 
     /// Returns true if a part of the node is at this path of its container.

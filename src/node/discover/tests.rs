@@ -196,7 +196,7 @@ fn without_an_engine_names_are_those_of_compose() {
             ]
         );
 
-        assert_eq!(found.notes, Vec::<String>::new());
+        assert_eq!(found.notes, Vec::<DiscoveryNote>::new());
     }
 }
 
@@ -261,7 +261,8 @@ fn the_engine_knows_the_names_of_either_version() {
         ];
         assert_eq!(found.writers, writers);
 
-        let notes = found.notes.join("\n");
+        let notes: Vec<&str> = found.notes.iter().map(|note| note.text.as_str()).collect();
+        let notes = notes.join("\n");
         assert!(
             notes.contains("user 'postgres'") && notes.contains("no volume 'node_db' yet"),
             "{notes}"
@@ -292,14 +293,20 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
         "pyaleph_postgres_1"
     );
     assert_eq!(place(&found.local_storage), volume("pyaleph_files"));
-    assert!(found.notes[0].contains("runs as 'pyaleph', not as 'node'"));
+    assert!(
+        found.notes[0]
+            .text
+            .contains("runs as 'pyaleph', not as 'node'")
+    );
 
     // A name that was given is kept. Of two projects, neither is chosen.
     let given = discover(node.project(Some("mine")), Some(&engine));
     assert_eq!(
         (
             given.project.as_str(),
-            given.notes[0].contains("'pyaleph' from this directory")
+            given.notes[0]
+                .text
+                .contains("'pyaleph' from this directory")
         ),
         ("mine", true)
     );
@@ -313,13 +320,18 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
     }));
     assert_eq!(found.project, "node");
     assert!(
-        found.notes[0].contains("'pyaleph', 'second'"),
+        found.notes[0].text.contains("'pyaleph', 'second'"),
         "{:?}",
         found.notes
     );
+    assert_eq!(found.notes[0].advice, Some(Advice::NameProject));
 
     let none = node.found(Some(&Fake::default()));
-    assert!(none.notes[0].contains("no container of project 'node'"));
+    assert!(
+        none.notes[0]
+            .text
+            .contains("no container of project 'node'")
+    );
 }
 
 #[test]
@@ -383,7 +395,7 @@ volumes:
             found
                 .notes
                 .iter()
-                .any(|note| *note == format!("cannot find {missing}")),
+                .any(|note| note.text == format!("cannot find {missing}")),
             "{missing}"
         );
     }
@@ -434,7 +446,10 @@ fn keys_are_found_by_file_name_and_a_symlink_is_noted() {
     );
     assert_eq!(found.writers, ["node-p2p-1"]);
     assert!(
-        found.notes.iter().any(|note| note.contains("is a symlink")),
+        found
+            .notes
+            .iter()
+            .any(|note| note.text.contains("is a symlink")),
         "{:?}",
         found.notes
     );
@@ -541,7 +556,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
             found
                 .notes
                 .iter()
-                .any(|text| text.contains("several services") && text.contains(note)),
+                .any(|one| one.text.contains("several services") && one.text.contains(note)),
             "{:?}",
             found.notes
         );
@@ -564,7 +579,7 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
         found
             .notes
             .iter()
-            .any(|text| text.contains("'far.example'")),
+            .any(|note| note.text.contains("'far.example'")),
         "{:?}",
         found.notes
     );
@@ -599,7 +614,7 @@ fn uncovered_volumes_are_noted_once_each() {
         found
             .notes
             .iter()
-            .filter(|text| text.contains(what))
+            .filter(|note| note.text.contains(what))
             .count()
     };
 
@@ -647,7 +662,10 @@ fn a_database_s_volume_is_found_where_newer_images_have_it() {
         Some(SourceLocation::Volume("node_db".into()))
     );
     assert!(
-        found.notes.iter().all(|text| !text.contains("node_db")),
+        found
+            .notes
+            .iter()
+            .all(|note| !note.text.contains("node_db")),
         "{:?}",
         found.notes
     );

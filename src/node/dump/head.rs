@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::lexer::{DumpLexer, LineContext};
 use super::name::SqlName;
+use crate::advice::DumpReader;
 use crate::node::postgres::PostgresVersion;
 
 /// Upper limit of the bytes to search for the end of the first part.
@@ -62,21 +63,13 @@ impl DumpKind {
         }
     }
 
-    /// Returns the command to type. `name` is the dump on the command line.
-    pub fn by_hand(self, name: &str) -> String {
+    /// Returns the program that restores the dump by hand.
+    pub fn reader(self) -> DumpReader {
         match self {
-            Self::Other => format!("icecore cat {name} writes it out"),
-            Self::Plain => format!(
-                "icecore cat {name} | psql -d DATABASE, where DATABASE exists and is empty (postgres, if the dump creates its database)"
-            ),
-            Self::Archive => {
-                format!(
-                    "icecore cat {name} | pg_restore -d DATABASE, where DATABASE exists and is empty"
-                )
-            }
-            Self::Packed(program) => {
-                format!("icecore cat {name} | {program} -d | psql -d postgres")
-            }
+            Self::Other => DumpReader::Unknown,
+            Self::Plain => DumpReader::Psql,
+            Self::Archive => DumpReader::PgRestore,
+            Self::Packed(program) => DumpReader::Decompressed(program),
         }
     }
 }
@@ -208,11 +201,7 @@ mod tests {
             DumpKind::Plain
         );
         assert_eq!(kind(DUMP.as_bytes()), DumpKind::Other);
-        assert!(
-            DumpKind::Archive
-                .by_hand("4f1c:db")
-                .starts_with("icecore cat 4f1c:db | pg_restore ")
-        );
+        assert_eq!(DumpKind::Archive.reader(), DumpReader::PgRestore);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::super::NodeError;
 use super::super::postgres::{PostgresError, PostgresPrograms};
 use super::lacks::{ServerCatalogue, ServerDirectory, ServerFacts};
 use super::psql::{last_error, literal, query};
+use crate::advice::Advice;
 use crate::source::{ChildEnding, CommandError};
 
 /// Queries all facts at once. A superuser may query all of them.
@@ -37,6 +38,8 @@ pub(super) struct CatalogueQuery<'a> {
     pub programs: &'a PostgresPrograms<'a>,
     /// The database to connect to.
     pub base: &'static str,
+    /// The name of the dump to restore, with its snapshot.
+    pub dump: &'a str,
 }
 
 impl CatalogueQuery<'_> {
@@ -51,7 +54,9 @@ impl CatalogueQuery<'_> {
             .output(query(self.programs, self.base, question))?;
         serde_json::from_str(output.trim()).map_err(|err| NodeError::Refused {
             why: format!("cannot parse the database server's answer: {err}"),
-            hint: "to feed the dump to psql by hand: icecore cat SNAP:SOURCE".into(),
+            advice: Advice::FeedDump {
+                dump: self.dump.to_owned(),
+            },
         })
     }
 

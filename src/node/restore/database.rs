@@ -15,6 +15,7 @@ use super::lacks::{self, needs_neutral};
 use super::preview::{ABOUT, ComparedServer, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
+use crate::advice::Advice;
 use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::repo::ChunkReader;
@@ -41,7 +42,7 @@ pub(super) struct DatabaseRestore<'a> {
     pub pgoptions: Option<&'a str>,
     /// The source's name.
     pub source: &'a str,
-    /// The dump's name on the command line: `4f1c9a02:db`.
+    /// The dump's name, with its snapshot: `4f1c9a02:db`.
     pub name: String,
     pub content: &'a Content,
     pub reader: &'a ChunkReader<'a>,
@@ -64,17 +65,16 @@ impl DatabaseRestore<'_> {
         }
         let head = head.into_head();
         if !head.is_cluster {
-            let name = &self.name;
             let is = head.kind.what();
             return Err(NodeError::Refused {
                 why: format!(
                     "'{}' is not the dump of a whole cluster by pg_dumpall{is}",
                     self.source
                 ),
-                hint: format!(
-                    "nothing was written; to restore it by hand: {}",
-                    head.kind.by_hand(name)
-                ),
+                advice: Advice::RestoreDump {
+                    dump: self.name.clone(),
+                    reader: head.kind.reader(),
+                },
             });
         }
         Ok(head)
@@ -121,6 +121,7 @@ impl DatabaseRestore<'_> {
         let server = CatalogueQuery {
             programs: &programs,
             base: preview.base,
+            dump: &self.name,
         };
 
         let facts = server.facts().map_err(|err| self.explain_failure(err))?;
@@ -188,21 +189,17 @@ impl DatabaseRestore<'_> {
         };
 
         ended.map_err(|why| NodeError::Refused {
-            why: format!("the dump '{}' is not the output of pg_dumpall: {why}", self.source),
-            hint: format!(
-                "nothing was written; use another snapshot's, or check it before you feed it to psql by hand: icecore cat {}",
-                self.name
+            why: format!(
+                "the dump '{}' is not the output of pg_dumpall: {why}",
+                self.source
             ),
+            advice: Advice::UseOtherDump {
+                dump: self.name.clone(),
+            },
         })?;
 
         let needs = needs.into_needs();
-        let by_hand = |before: &str| {
-            format!(
-                "{before}, or check it before you feed it to psql by hand: icecore cat {}",
-                self.name
-            )
-        };
-
+        let dump = self.name.clone();
         match &needs.misshapen {
             None => Ok(needs),
             Some(ShapeError::Torn(why)) => Err(NodeError::Refused {
@@ -210,15 +207,11 @@ impl DatabaseRestore<'_> {
                     "the dump '{}' is not complete output of pg_dumpall: {why}",
                     self.source
                 ),
-                hint: by_hand(
-                    "nothing was written; use another snapshot's ('icecore snapshots' lists them)",
-                ),
+                advice: Advice::UseOtherDump { dump },
             }),
             Some(ShapeError::Partial(why)) => Err(NodeError::Refused {
                 why: format!("the dump '{}' cannot restore a cluster: {why}", self.source),
-                hint: by_hand(
-                    "nothing was written; use another snapshot's ('icecore snapshots' lists them), and let a source of kind \"postgresql\" make the dump",
-                ),
+                advice: Advice::DumpCluster { dump },
             }),
         }
     }
@@ -295,7 +288,7 @@ impl DatabaseRestore<'_> {
         let (output, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(output.trim()).map_err(|err| NodeError::Refused {
             why: format!("cannot parse the database server's answer: {err}"),
-            hint: "is it PostgreSQL 10 or later?".into(),
+            advice: "is it PostgreSQL 10 or later?".into(),
         })?;
         Ok((about, base))
     }
@@ -309,35 +302,35 @@ impl DatabaseRestore<'_> {
                 "cannot count the tables of '{database}', the database server answered: {}",
                 output.trim()
             ),
-            hint: "the configured user must be allowed to read each of its databases".into(),
+            advice: "the configured user must be allowed to read each of its databases".into(),
         })
     }
 }
 
 impl DatabaseRestore<'_> {
-    /// Turns a failed query into an error of one line, with a hint on how to reach the server.
+    /// Turns a failed query into an error of one line, with advice on how to reach the server.
     fn explain_failure(&self, err: NodeError) -> NodeError {
         match err {
             NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
                 let message = last_error(&stderr_tail);
-                let hint = match &self.server.access {
+                let advice = match &self.server.access {
                     ServerAccess::Docker { .. } => "it must run and accept the configured user; start it: docker compose up -d postgres".to_owned(),
-                    ServerAccess::Direct { password_file, .. } => unreachable_hint(&message, password_file.as_deref()),
+                    ServerAccess::Direct { password_file, .. } => unreachable_advice(&message, password_file.as_deref()),
                 };
                 let why = format!("the database server does not answer ({ending}): {message}");
-                NodeError::Refused { why, hint }
+                NodeError::Refused { why, advice: advice.into() }
             }
             NodeError::Docker(DockerError::NoContainer { name, .. }) => NodeError::Refused {
                 why: format!("there is no container '{name}' to restore the database into"),
-                hint: "restore keys and configuration first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
+                advice: "restore keys and configuration first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
             },
             err => err,
         }
     }
 }
 
-/// Returns a hint for an unreachable server outside of containers. `message`: the error of `psql`.
-fn unreachable_hint(message: &str, password_file: Option<&Path>) -> String {
+/// Returns advice on an unreachable server outside of containers. `message`: the error of `psql`.
+fn unreachable_advice(message: &str, password_file: Option<&Path>) -> String {
     let is_password = ["password", "pg_hba.conf", "authentication"]
         .iter()
         .any(|sign| message.contains(sign));

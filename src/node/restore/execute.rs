@@ -13,6 +13,7 @@ use super::report::{NodeRestoreReport, PartReport};
 use super::restored::remember;
 use super::select::CaptureChooser;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::restore::{
@@ -179,7 +180,7 @@ impl PreparedRestore<'_> {
                 return Err(NodeError::Refused {
                     why: "the keys could not be restored completely; nothing else was touched"
                         .into(),
-                    hint: "fix the problems reported above, and run it again".into(),
+                    advice: "fix the problems reported above, and run it again".into(),
                 });
             }
         }
@@ -305,7 +306,7 @@ impl PreparedRestore<'_> {
     fn remember(&self, step: &RestoreStep, observer: &dyn Observer) {
         if let Err(err) = remember(self.options.state.as_ref(), self.profile, step) {
             let what = format!(
-                "cannot record that it was restored, so a later 'node restore' of other parts will not know how old it is: {err}: {}",
+                "cannot record that it was restored, so a later restore of other parts will not know how old it is: {err}: {}",
                 err.source
             );
             observer.problem(&Problem::new(
@@ -362,8 +363,9 @@ fn report_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Ob
 /// Warns if kubo's own files are missing: blocks without them are not a repository.
 fn report_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&directory.join("config")) {
-        let what = "there is no 'config' beside the blocks: kubo would start with a new identity; restore it without --files first";
-        observer.problem(&Problem::new(Severity::Missing, source, what));
+        let what = "there is no 'config' beside the blocks: kubo would start with a new identity";
+        let problem = Problem::new(Severity::Missing, source, what);
+        observer.problem(&problem.with_advice(Advice::RestoreAllParts));
     }
 }
 
@@ -371,9 +373,10 @@ fn report_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
 fn report_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) {
     if let BlockStore::Database(kind) = blocks {
         let what = format!(
-            "this kubo stores blocks in a database ({kind}), which --files does not restore; stop kubo and restore it without --files"
+            "this kubo stores blocks in a database ({kind}), which is not restored while kubo may be running"
         );
-        observer.problem(&Problem::new(Severity::Missing, source, what));
+        let problem = Problem::new(Severity::Missing, source, what);
+        observer.problem(&problem.with_advice(Advice::StopKubo));
     }
 }
 

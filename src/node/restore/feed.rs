@@ -6,6 +6,7 @@ use super::super::postgres::PostgresError;
 use super::database::DatabaseRestore;
 use super::preview::RestorePreview;
 use super::psql::{last_error, query};
+use crate::advice::Advice;
 use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
@@ -80,7 +81,7 @@ impl DatabaseRestore<'_> {
         fed.map_err(|err| NodeError::HalfRestored {
             why: with_sources(&err),
             kind: err.kind(),
-            hint: advice(&err, &self.name),
+            advice: advice(&err, &self.name),
         })
     }
 
@@ -161,14 +162,14 @@ fn created(database: &str, server_major: u32) -> String {
     )
 }
 
-/// Returns a hint for a database that is half restored. It does not suggest another attempt
-/// before the cause is removed. `name`: the dump on the command line.
-fn advice(err: &Error, name: &str) -> String {
-    let again = "then restore it again with --replace, which replaces the incomplete data";
+/// Returns advice on a database that is half restored. It does not suggest another attempt before
+/// the cause is removed. `name`: the dump's name, with its snapshot.
+fn advice(err: &Error, name: &str) -> Advice {
+    let again = |after: &'static str| Advice::RestoreAgain {
+        after: Some(after.into()),
+    };
     match err {
-        Error::Interrupted => {
-            "restore it again with --replace, which replaces the incomplete data".into()
-        }
+        Error::Interrupted => Advice::RestoreAgain { after: None },
         Error::Command(CommandError::Failed {
             ending,
             stderr_tail,
@@ -180,30 +181,28 @@ fn advice(err: &Error, name: &str) -> String {
                 "could not extend file",
                 "disk full",
             ]) {
-                return format!("free space on the database server's disk, {again}");
+                return again("free space on the database server's disk");
             }
             if contains_any(&["out of memory", "out of shared memory"]) {
-                return format!(
-                    "give the database server more memory (its log says of what), {again}"
-                );
+                return again("give the database server more memory (its log says of what)");
             }
             if *ending != ChildEnding::Code(SQL_ERROR)
                 || contains_any(&["server closed the connection", "terminating connection"])
             {
-                return format!("find in the database server's log why it stopped, {again}");
+                return again("find in the database server's log why it stopped");
             }
-            format!(
-                "the same dump would fail there again: remove the cause of the server's error, {again}; or use another snapshot's; or feed it to psql by hand, which continues after an error: icecore cat {name} | psql -d postgres"
-            )
+            Advice::RemoveCause {
+                dump: name.to_owned(),
+            }
         }
-        _ if err.kind() == ErrorKind::Damage => format!(
-            "the repository is damaged: 'icecore verify --read-data' shows what else is; use the database of another snapshot (SNAP:{}) with --replace",
-            name.rsplit_once(':').map_or(name, |(_, source)| source)
-        ),
-        Error::NotThere(_) => {
-            format!("check the connection to the server, {again}")
+        _ if err.kind() == ErrorKind::Damage => {
+            let source = name.rsplit_once(':').map_or(name, |(_, source)| source);
+            Advice::UseOtherDatabase {
+                source: source.to_owned(),
+            }
         }
-        _ => format!("make sure that the repository can be read, {again}"),
+        Error::NotThere(_) => again("check the connection to the server"),
+        _ => again("make sure that the repository can be read"),
     }
 }
 

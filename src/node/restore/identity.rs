@@ -10,6 +10,7 @@ use super::places::ResolvedLocation;
 use super::plan::{NodePart, RestoreScope, RestoreStep};
 use super::prepared::{CACHE_BYTES, PlacedPart};
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::read::content::write_content;
@@ -80,9 +81,7 @@ pub(super) fn obstacle(
             "{what} would be overwritten: {named} in {} differs from the snapshot's",
             directory.display()
         ),
-        hint:
-            "keep a copy of it, it may be the only one; then use --replace if the snapshot's is the right one"
-                .into(),
+        advice: Advice::KeepSecrets,
     }))
 }
 

@@ -131,10 +131,10 @@ impl ImageCheck {
         );
 
         Some(match &self.pin {
-            Some(pin) => problem.with_hint(format!(
+            Some(pin) => problem.with_advice(format!(
                 "to run the snapshot's image, write into the compose file after the restore, at service '{service}': {pin}"
             )),
-            None if answered => problem.with_hint(format!(
+            None if answered => problem.with_advice(format!(
                 "{} was in no registry and is not here: copy it from where it is with docker save and docker load",
                 self.was.id
             )),

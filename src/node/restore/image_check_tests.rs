@@ -4,6 +4,7 @@ use super::super::super::profile::{
     DatabaseServer, NodeDatabase, NodeSource, ServerAccess, SourceLocation,
 };
 use super::*;
+use crate::advice::Advice;
 
 const LETTERS: [&str; 3] = ["0a", "1b", "2c"];
 
@@ -180,11 +181,21 @@ fn without_an_answer_only_names_are_compared() {
     let other = unknown(Ok("a:2"));
     assert_eq!((&other.verdict, &other.pin), (&ImageVerdict::Other, &None));
     let problem = other.problem(&profile(), false).expect("a warning");
-    assert_eq!((problem.severity, problem.hint), (Severity::Warning, None));
+    assert_eq!(
+        (problem.severity, problem.advice),
+        (Severity::Warning, None)
+    );
     assert!(
         unknown(Ok("a:1")).problem(&profile(), false).is_none(),
         "the plan shows it"
     );
+}
+
+fn text(advice: Option<Advice>) -> String {
+    match advice {
+        Some(Advice::Text(text)) => text.into_owned(),
+        advice => panic!("not a text: {advice:?}"),
+    }
 }
 
 #[test]
@@ -221,7 +232,7 @@ fn a_warning_names_the_risk_and_how_to_pin_the_old_image() {
         ] {
             assert!(problem.message.contains(part), "{part} in {problem}");
         }
-        let hint = problem.hint.expect("a hint");
+        let hint = text(problem.advice);
         assert!(
             hint.ends_with(&format!("at service 'one': image: ipfs/kubo@{}", hash(1))),
             "{hint}"
@@ -230,11 +241,7 @@ fn a_warning_names_the_risk_and_how_to_pin_the_old_image() {
 
     // An image that is in no registry is pinned by its id if this machine has it. Otherwise it
     // cannot be pulled.
-    let hint = |images: &[LocalImage]| {
-        problem_of(&["ipfs"], false, images)
-            .hint
-            .unwrap_or_default()
-    };
+    let hint = |images: &[LocalImage]| text(problem_of(&["ipfs"], false, images).advice);
     let both = [pulled[0].clone(), local(0, "<none>:<none>", None)];
     assert!(
         hint(&both).ends_with(&format!("image: {}", hash(0))),
@@ -246,7 +253,7 @@ fn a_warning_names_the_risk_and_how_to_pin_the_old_image() {
     let absent = problem_of(&["ipfs"], true, &[]);
     assert_eq!(absent.severity, Severity::Note, "the name is the same");
     assert!(
-        absent.message.contains("a pull of that name") && absent.hint.is_some(),
+        absent.message.contains("a pull of that name") && absent.advice.is_some(),
         "{absent}"
     );
 

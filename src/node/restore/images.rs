@@ -64,7 +64,7 @@ impl PreparedRestore<'_> {
     /// Compares the images that the snapshot ran with and the present ones. Failed look-ups are
     /// recorded in the result.
     pub(super) fn look_at_images(&mut self, cancel: &Cancel) -> Result<(), Error> {
-        // With --files the node is already running.
+        // While only files are restored, the node is already running.
         if self.options.scope == RestoreScope::Files {
             return Ok(());
         }

@@ -216,7 +216,7 @@ pub(super) fn refusal(lacks: &[ServerLack]) -> Option<NodeError> {
             "the database server does not meet the dump's needs, and nothing was written: {}",
             what.join("; ")
         ),
-        hint: remedies.join("; "),
+        advice: remedies.join("; ").into(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::advice::Advice;
 use crate::node::dump::DumpSection;
 
 /// A server with exactly the listed properties.
@@ -72,7 +73,10 @@ fn refusal_text(needs: &DumpNeeds, server: &Fake) -> String {
     let replaced = BTreeSet::from(["aleph", "postgres"]);
     let lacks = lacks(needs, &server.facts, &replaced, server).expect("compared");
     refusal(&lacks)
-        .map(|err| format!("{err}\n{}", err.hint().unwrap_or_default()))
+        .map(|err| match err.advice() {
+            Some(Advice::Text(advice)) => format!("{err}\n{advice}"),
+            advice => panic!("not a text: {advice:?}"),
+        })
         .unwrap_or_default()
 }
 

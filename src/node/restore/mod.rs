@@ -86,7 +86,7 @@ pub fn prepare<'a>(
         });
     }
 
-    // Unreadable snapshots cannot be suggested in hints.
+    // Unreadable snapshots cannot be suggested in advice.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
@@ -245,7 +245,7 @@ fn at_work(writers: &[PlaceWriter]) -> Option<NodeError> {
     };
     Some(NodeError::Refused {
         why,
-        hint: format!("stop them: docker stop {}", names.join(" ")),
+        advice: format!("stop them: docker stop {}", names.join(" ")).into(),
     })
 }
 

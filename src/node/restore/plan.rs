@@ -9,6 +9,7 @@
 use super::super::NodeError;
 use super::super::profile::{NodeLayout, SourceLocation};
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::repo::{StoredSnapshot, trusted_time};
@@ -130,7 +131,7 @@ impl RestoreStep {
         &self.snapshot.snapshot.sources[self.number]
     }
 
-    /// Returns the capture's name on the command line.
+    /// Returns the capture's name, with its snapshot: `4f1c9a02:db`.
     pub fn name(&self) -> String {
         format!("{}:{}", self.snapshot.id.short(), self.record().name)
     }
@@ -175,11 +176,11 @@ impl RestorePlan {
     }
 }
 
-/// Chooses the capture of each part. `all`: the repository's snapshots, for hints.
+/// Chooses the capture of each part. `all`: the repository's snapshots, for advice.
 ///
 /// # Errors
 /// Returns [`NodeError::Refused`] if the parts do not fit together, or if a part that must be
-/// complete is not. The hint names the capture to take instead.
+/// complete is not. The advice names the capture to take instead.
 pub fn plan(
     profile: &NodeLayout,
     picks: &[PartPick],
@@ -254,7 +255,7 @@ fn base_of<'p>(
     picks: &'p [PartPick],
     scope: RestoreScope,
 ) -> Result<Option<&'p PartPick>, NodeError> {
-    let usage = |why: String| Err(Error::Usage(why).into());
+    let usage = |why: String| Err(Error::usage(why).into());
     for (number, pick) in picks.iter().enumerate() {
         if picks[..number]
             .iter()
@@ -275,15 +276,19 @@ fn base_of<'p>(
             .find(|part| part.source(profile) == Some(source))
         {
             None => {
-                return usage(format!(
-                    "source '{source}' is not a part of the node; use 'icecore restore' for it"
-                ));
+                return Err(NodeError::Usage {
+                    why: format!("source '{source}' is not a part of the node"),
+                    advice: Advice::RestoreSeparately,
+                });
             }
             Some(part) if scope == RestoreScope::Files && !part.is_file_storage() => {
-                return usage(format!(
-                    "--files restores only file storage, and '{source}' is the {}",
-                    part.name()
-                ));
+                return Err(NodeError::Usage {
+                    why: format!(
+                        "cannot restore '{source}' as file storage: it is the {}",
+                        part.name()
+                    ),
+                    advice: Advice::RestoreAllParts,
+                });
             }
             Some(_) => {}
         }
@@ -308,7 +313,7 @@ fn lacking(
     if matches!(part, NodePart::Keys | NodePart::Database) {
         return Err(NodeError::Refused {
             why,
-            hint: instead(source, snapshot, all),
+            advice: instead(source, snapshot, all),
         });
     }
     plan.lacks_files |= part.is_file_storage();
@@ -353,12 +358,11 @@ fn is_whole(
                 step.name(),
                 step.part.name()
             );
-            let hint = instead(source, &step.snapshot, all);
-            let hint = format!(
-                "{hint}; or name this one, to restore it anyway: {}",
-                step.name()
-            );
-            return Err(NodeError::Refused { why, hint });
+            let advice = Advice::OrNameThis {
+                first: Box::new(instead(source, &step.snapshot, all)),
+                capture: step.name(),
+            };
+            return Err(NodeError::Refused { why, advice });
         }
         let what = format!("it is suspect: {reason}");
         plan.warnings
@@ -374,7 +378,7 @@ fn is_whole(
         );
         return Err(NodeError::Refused {
             why,
-            hint: instead(source, &step.snapshot, all),
+            advice: instead(source, &step.snapshot, all),
         });
     }
 
@@ -413,20 +417,19 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
 
 /// Suggests another capture of a source: the newest good one of the same host, preferably one that
 /// is not newer than the rest.
-fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
+fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> Advice {
     let is_good = |one: &&StoredSnapshot| {
         let record = one.snapshot.source(source);
         record.is_some_and(|record| record.suspect.is_none() && fault(one, record).is_none())
     };
     let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
     match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
-        Some(good) => format!(
-            "name another capture of it after the snapshot: {}:{source}",
-            good.id.short()
-        ),
-        None => format!(
-            "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' restores what there is, to be copied back by hand"
-        ),
+        Some(good) => Advice::NameCapture {
+            capture: format!("{}:{source}", good.id.short()),
+        },
+        None => Advice::CopyBack {
+            source: source.to_owned(),
+        },
     }
 }
 
@@ -456,9 +459,10 @@ fn others(profile: &NodeLayout, snapshot: &StoredSnapshot, plan: &mut RestorePla
         .iter()
         .filter(|record| !is_part(&record.name))
     {
-        let what = "it is not a part of the node and is not restored; use 'icecore restore' for it";
+        let what = "it is not a part of the node and is not restored";
+        let note = Problem::new(Severity::Note, &record.name, what);
         plan.warnings
-            .push(Problem::new(Severity::Note, &record.name, what));
+            .push(note.with_advice(Advice::RestoreSeparately));
     }
 }
 
@@ -514,11 +518,12 @@ pub(super) fn ages(
             })
         };
 
-        let hint = match newest(&files.snapshot, all, fits) {
+        let advice = match newest(&files.snapshot, all, fits) {
             Some(good) => format!(
                 "use newer files ({}:{source}), or an older database",
                 good.id.short()
-            ),
+            )
+            .into(),
             None => older_database(files, &database.record().name, all),
         };
 
@@ -528,14 +533,14 @@ pub(super) fn ages(
             files.name(),
             database.name()
         );
-        return Err(NodeError::Refused { why, hint });
+        return Err(NodeError::Refused { why, advice });
     }
     Ok(())
 }
 
 /// Suggests another database for files that are older than the database, if there are no newer
 /// files.
-fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -> String {
+fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -> Advice {
     let fits = |one: &&StoredSnapshot| {
         let step = RestoreStep::of(NodePart::Database, one, database);
         step.is_some_and(|step| fits_its_kind(&step).is_ok() && older(files, &step).is_none())
@@ -544,11 +549,12 @@ fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -
         Some(good) => format!(
             "use the database of an older snapshot: {}:{database}",
             good.id.short()
-        ),
-        None => format!(
-            "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or restore the files by hand: icecore restore {} DIRECTORY",
-            files.name()
-        ),
+        )
+        .into(),
+        None => Advice::BackUpInOrder {
+            database: database.to_owned(),
+            files: files.name(),
+        },
     }
 }
 

@@ -120,10 +120,18 @@ fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<PartPick> {
     picks.iter().map(pick).collect()
 }
 
-fn refusal(result: Result<RestorePlan, NodeError>) -> (String, String) {
+fn refusal(result: Result<RestorePlan, NodeError>) -> (String, Advice) {
     match result {
-        Err(NodeError::Refused { why, hint }) => (why, hint),
+        Err(NodeError::Refused { why, advice }) => (why, advice),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Returns the advice without the alternative to name the capture itself.
+fn first_of(advice: Advice) -> Advice {
+    match advice {
+        Advice::OrNameThis { first, .. } => *first,
+        advice => advice,
     }
 }
 
@@ -201,6 +209,7 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
     )
     .expect_err("refused");
     assert_eq!(err.kind(), crate::ErrorKind::Usage);
+    assert_eq!(err.advice(), Some(Advice::RestoreAllParts));
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn file_storage_older_than_the_database_is_refused() {
     let one = good(1, 1000);
     let two = good(2, 2000);
     let all = [one.clone(), two.clone()];
-    let (why, hint) = refusal(plan(
+    let (why, advice) = refusal(plan(
         &profile(),
         &picks(&[(&two, None), (&one, Some("local"))]),
         RestoreScope::All,
@@ -218,9 +227,12 @@ fn file_storage_older_than_the_database_is_refused() {
         why.contains("older than the database") && why.contains("committed earlier"),
         "{why}"
     );
-    assert!(
-        hint.contains(&format!("{}:local", two.id.short())),
-        "{hint}"
+    assert_eq!(
+        advice,
+        Advice::from(format!(
+            "use newer files ({}:local), or an older database",
+            two.id.short()
+        ))
     );
     let made = plan(
         &profile(),
@@ -237,17 +249,16 @@ fn file_storage_older_than_the_database_is_refused() {
 #[test]
 fn within_a_snapshot_the_order_of_sources_counts() {
     let wrong = snapshot(1, 1000, &["local", "db", "ipfs", "keys", "config"]);
-    let (why, hint) = refusal(plan(
+    let (why, advice) = refusal(plan(
         &profile(),
         &picks(&[(&wrong, None)]),
         RestoreScope::All,
         &[],
     ));
     assert!(why.contains("captured before the database"), "{why}");
-    assert!(
-        hint.contains("no snapshot holds a database that old"),
-        "{hint}"
-    );
+    let files = format!("{}:local", wrong.id.short());
+    let database = "db".into();
+    assert_eq!(advice, Advice::BackUpInOrder { database, files });
 }
 
 #[test]
@@ -285,15 +296,22 @@ fn a_suspect_capture_is_used_if_it_is_named() {
             record.suspect = Some("half its size".into());
         });
 
-        let (why, hint) = refusal(plan(
+        let (why, advice) = refusal(plan(
             &profile(),
             &picks(&[(&doubtful, None)]),
             RestoreScope::All,
             &[],
         ));
-        assert!(
-            why.contains("half its size") && hint.contains("or name this one"),
-            "{why} {hint}"
+        assert!(why.contains("half its size"), "{why}");
+        let first = Advice::CopyBack {
+            source: source.into(),
+        };
+        assert_eq!(
+            advice,
+            Advice::OrNameThis {
+                first: Box::new(first),
+                capture: format!("{}:{source}", doubtful.id.short()),
+            }
         );
 
         let named = [(&base, None), (&doubtful, Some(source))];
@@ -381,24 +399,25 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 .is_some_and(|lost| lost.count == 9);
             let reported = if is_unnamed { "keys" } else { source };
 
-            let (_, hint) = refusal(plan(
+            let (_, advice) = refusal(plan(
                 &profile(),
                 &picks(&[(&bad, None)]),
                 RestoreScope::All,
                 &all,
             ));
-            assert!(
-                hint.contains(&format!("{}:{reported}", old.id.short())),
-                "{hint}"
-            );
+            let capture = format!("{}:{reported}", old.id.short());
+            assert_eq!(first_of(advice), Advice::NameCapture { capture });
 
-            let (_, hint) = refusal(plan(
+            let (_, advice) = refusal(plan(
                 &profile(),
                 &picks(&[(&bad, None)]),
                 RestoreScope::All,
                 &all[1..3],
             ));
-            assert!(hint.contains("by hand"), "{hint}");
+            let left = Advice::CopyBack {
+                source: reported.to_owned(),
+            };
+            assert_eq!(first_of(advice), left);
 
             let both = picks(&[(&bad, None), (&old, Some(source))]);
             let made = plan(&profile(), &both, RestoreScope::All, &all);
@@ -523,7 +542,7 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
             .expect("allowed")
             .expect("a warning");
         assert!(
-            warning.severity == Severity::Warning && warning.message.contains("node check --live"),
+            warning.severity == Severity::Warning && warning.advice == Some(Advice::CheckNode),
             "{warning:?}"
         );
     }
@@ -538,13 +557,18 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
         remember(Some(&state), &profile(), &step).expect("remembered");
         for plan in forms(&old) {
             let err = compare(Some(&state), &profile(), &plan, &all).expect_err("older files");
-            let hint = err.hint().unwrap_or_default();
             assert!(
                 err.to_string().contains("that database was restored here"),
                 "{err}"
             );
-            assert!(hint.contains(":local") || hint.contains(":ipfs"), "{hint}");
-            assert!(hint.contains("rm ") && hint.contains("restored-"), "{hint}");
+            let Some(Advice::InOneCommand { first, record }) = err.advice() else {
+                panic!("{err:?}");
+            };
+            assert!(
+                matches!(&*first, Advice::Text(text) if text.contains(":local") || text.contains(":ipfs")),
+                "{first:?}"
+            );
+            assert!(record.to_string_lossy().contains("restored-"), "{record:?}");
         }
         for plan in forms(&new) {
             assert_eq!(
@@ -607,6 +631,11 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
             warning.message.contains(part.name()) && warning.message.contains(&old.id.short()),
             "{warning:?}"
         );
+        let snapshot = new.id.short();
+        assert_eq!(
+            warning.advice,
+            Some(Advice::CheckNodeOrRestoreAll { snapshot })
+        );
         assert_eq!(compared(&old, Some("db")), None);
         assert_eq!(compared(&new, None), None);
 
@@ -616,12 +645,12 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
 }
 
 #[test]
-fn files_that_no_database_fits_get_a_hint() {
+fn files_that_no_database_fits_get_advice() {
     let old = good(1, 1000);
     let new = good(2, 2000);
     let younger = snapshot(3, 3000, &["db"]);
     let all = [old.clone(), new.clone(), younger.clone()];
-    let hint_of = |all: &[StoredSnapshot]| {
+    let advice_of = |all: &[StoredSnapshot]| {
         refusal(plan(
             &profile(),
             &picks(&[(&new, Some("local")), (&younger, Some("db"))]),
@@ -632,22 +661,21 @@ fn files_that_no_database_fits_get_a_hint() {
     };
 
     assert_eq!(
-        hint_of(&all),
-        format!(
+        advice_of(&all),
+        Advice::from(format!(
             "use the database of an older snapshot: {}:db",
             new.id.short()
-        )
+        ))
     );
 
     let backwards = snapshot(4, 4000, &["local", "db", "ipfs", "keys"]);
-    let (_, hint) = refusal(plan(
+    let (_, advice) = refusal(plan(
         &profile(),
         &picks(&[(&backwards, None)]),
         RestoreScope::All,
         std::slice::from_ref(&backwards),
     ));
-    assert!(
-        hint.starts_with("no snapshot holds a database that old"),
-        "{hint}"
-    );
+    let files = format!("{}:local", backwards.id.short());
+    let database = "db".into();
+    assert_eq!(advice, Advice::BackUpInOrder { database, files });
 }

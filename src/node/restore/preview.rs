@@ -6,6 +6,7 @@ use super::super::NodeError;
 use super::super::dump::FilterRules;
 use super::super::postgres::PostgresVersion;
 use super::lacks::{self, ServerLack};
+use crate::advice::Advice;
 
 /// The first version that has the setting `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
@@ -134,11 +135,11 @@ impl RestorePreview {
     }
 
     /// Returns the reasons from the comparison why the server cannot receive the dump. `name`: the
-    /// dump on the command line.
+    /// dump's name, with its snapshot.
     pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
         let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
             why: format!("the server cannot convert between the encodings of its databases, and the part of '{database}' cannot be fed separately"),
-            hint: format!("feed it to psql by hand, which continues after an error: icecore cat {name} | psql -d postgres"),
+            advice: Advice::FeedDump { dump: name.to_owned() },
         });
         lacks::refusal(&self.compared.lacks)
             .into_iter()
@@ -149,17 +150,14 @@ impl RestorePreview {
     /// Returns the reasons why the dump must not be fed to this server.
     pub fn obstacles(&self, replace: bool) -> Vec<NodeError> {
         let mut out = Vec::new();
-        let mut refuse = |why: String, hint: &str| {
-            out.push(NodeError::Refused {
-                why,
-                hint: hint.to_owned(),
-            });
+        let mut refuse = |why: String, advice: Advice| {
+            out.push(NodeError::Refused { why, advice });
         };
 
         if self.is_standby {
             refuse(
                 "the database server is a standby: it accepts no writes".into(),
-                "restore into its primary",
+                "restore into its primary".into(),
             );
         }
 
@@ -169,7 +167,7 @@ impl RestorePreview {
                     "the role {} is not a superuser of the database server",
                     self.role
                 ),
-                "only a superuser can restore a whole cluster",
+                "only a superuser can restore a whole cluster".into(),
             );
         }
 
@@ -181,7 +179,7 @@ impl RestorePreview {
             let who = there.sessions.join(", ");
             refuse(
                 format!("the database '{}' is in use by {who}", there.name),
-                "stop its clients: it cannot be replaced while it is in use",
+                "stop its clients: it cannot be replaced while it is in use".into(),
             );
         }
 
@@ -194,7 +192,7 @@ impl RestorePreview {
                     "it was dumped from PostgreSQL {from}, and the server is {}: the restore could fail half-way",
                     self.server_major()
                 ),
-                "restore into a server of that version or a newer one; to change the dump by hand: icecore cat SNAP:SOURCE",
+                Advice::UseNewerServer,
             );
         }
 
@@ -206,7 +204,7 @@ impl RestorePreview {
                         "the database server holds data that would be replaced: {}",
                         held.join(", ")
                     ),
-                    "use --replace if that is what you want",
+                    Advice::AllowReplace,
                 );
             }
         }

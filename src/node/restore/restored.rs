@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::NodeError;
 use super::super::profile::NodeLayout;
 use super::plan::{NodePart, RestorePlan, RestoreStep, ages, is_older_than_any, older};
+use crate::advice::Advice;
 use crate::observe::{Problem, Severity};
 use crate::repo::StoredSnapshot;
 use crate::sys::{ExistingFile, PathError, StateDir};
@@ -92,24 +93,27 @@ pub(super) fn compare(
     if let Some((restored, path)) = read(state, profile, NodePart::Database)
         && let Some(database) = restored.step(NodePart::Database, all)
     {
-        return ages(plan, &database, all).map(|()| None).map_err(|err| match err {
-            NodeError::Refused { why, hint } => NodeError::Refused {
-                why: format!("{why}; that database was restored here"),
-                hint: format!(
-                    "{hint}, with its files in one command; if another database has replaced it since: rm {}",
-                    path.display()
-                ),
-            },
-            err => err,
-        });
+        return ages(plan, &database, all)
+            .map(|()| None)
+            .map_err(|err| match err {
+                NodeError::Refused { why, advice } => NodeError::Refused {
+                    why: format!("{why}; that database was restored here"),
+                    advice: Advice::InOneCommand {
+                        first: Box::new(advice),
+                        record: path.clone(),
+                    },
+                },
+                err => err,
+            });
     }
 
     if !is_older_than_any(files, source, all) {
         return Ok(None);
     }
 
-    let what = "there are later captures of the database: if the existing one is newer than these files, some that it references are missing; 'icecore node check --live' lists them";
-    Ok(Some(Problem::new(Severity::Warning, files.name(), what)))
+    let what = "there are later captures of the database: if the existing one is newer than these files, some that it references are missing";
+    let warning = Problem::new(Severity::Warning, files.name(), what);
+    Ok(Some(warning.with_advice(Advice::CheckNode)))
 }
 
 /// Warns of files that were restored before, are not restored together with the database, and are
@@ -129,12 +133,14 @@ fn older_files(
         .into_iter()
         .find(|files| older(files, database).is_some())?;
     let what = format!(
-        "the {} that was restored here last is that of {}, which is older: unless the node has run since, files that this database references are missing; 'icecore node check --live' lists them, 'icecore node restore {}' restores all parts",
+        "the {} that was restored here last is that of {}, which is older: unless the node has run since, files that this database references are missing",
         files.part.name(),
-        files.snapshot.id.short(),
-        database.snapshot.id.short()
+        files.snapshot.id.short()
     );
-    Some(Problem::new(Severity::Warning, database.name(), what))
+    let warning = Problem::new(Severity::Warning, database.name(), what);
+    Some(warning.with_advice(Advice::CheckNodeOrRestoreAll {
+        snapshot: database.snapshot.id.short(),
+    }))
 }
 
 fn read(

@@ -44,7 +44,7 @@ pub(super) fn cut_off(head: &[u8], tail: &[u8]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "it begins like a dump of {program}, but the line that ends one is missing: the program that wrote it may have failed; the snapshot does not count until accepted with --accept"
+        "it begins like a dump of {program}, but the line that ends one is missing: the program that wrote it may have failed"
     ))
 }
 

@@ -39,6 +39,7 @@ mod sink;
 mod skip;
 mod snapshot_head;
 mod stream;
+mod suspect;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -66,8 +67,10 @@ use self::checkpoint::{Checkpoints, OvertakenCheckpoint};
 use self::heal::LostChunks;
 use self::previous::{PreviousChooser, PreviousSource, state_of};
 use self::snapshot_head::{SnapshotHead, snapshot_of};
+use self::suspect::suspect_problem;
 use super::memory;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{LeaseKind, Snapshot, SourceCounts, SourceKind, SourceRecord, legal_images};
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
@@ -393,12 +396,13 @@ const NO_GOOD_ONE: &str =
 
 fn check(options: &BackupOptions) -> Result<(), Error> {
     if options.sources.is_empty() {
-        return Err(Error::Usage(
-            "nothing to back up: give a path, --stdin or --command".into(),
-        ));
+        return Err(Error::Usage {
+            why: "nothing to back up".into(),
+            advice: Some(Advice::GiveSource),
+        });
     }
     if !(1..=19).contains(&options.level) {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "level {} is not within 1 to 19",
             options.level
         )));
@@ -407,13 +411,13 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
     let mut names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     names.sort_unstable();
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "invalid source name '{bad}': use 1 to 64 bytes without '/', ':' and '='"
         )));
     }
 
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Usage(format!(
+        Some(pair) => Err(Error::usage(format!(
             "two sources are named '{}'; write NAME=PATH for one",
             pair[0]
         ))),
@@ -601,11 +605,9 @@ impl<'e> CaptureContext<'e> {
                 } else {
                     Severity::Missing
                 };
-                let message =
-                    format!("{why}; the snapshot does not count until accepted with --accept");
                 self.task
                     .observer
-                    .problem(&Problem::new(severity, &name, message));
+                    .problem(&suspect_problem(severity, &name, &name, why));
                 captured.0.suspect = Some(why.clone());
             }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::previous::PreviousChooser;
 use super::{BackupOptions, SourceSpec};
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{SnapshotState, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::ops::things::SourceThing;
@@ -42,10 +43,12 @@ pub(super) fn look(
             SourceSpec::Tree(spec)
                 if spec.is_name_derived && !options.moved && spec.parent.is_none() =>
             {
-                return Err(Error::Usage(format!(
-                    "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
-                     moved, use --moved"
-                )));
+                return Err(Error::Usage {
+                    why: format!("source '{name}': {was}"),
+                    advice: Some(Advice::NameOrMove {
+                        path: now.to_string(),
+                    }),
+                });
             }
             _ => format!("{was}; its history continues"),
         };

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 
 use crate::Error;
+use crate::advice::Advice;
 use crate::index::{PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::packs::{absent_packs, stat_pack};
@@ -57,22 +58,19 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
         .iter()
         .filter(|row| row.state == PackState::Known)
         .collect();
-    let advice = "its data is stored again as far as the sources still have it; 'icecore repair packs' \
-                  lists the losses of older snapshots";
+    let consequence = "its data is stored again as far as the sources still have it";
     for row in known.iter().take(NAMED_MAX) {
-        let what = format!("it is missing or cut short; {advice}");
-        observer.problem(&Problem::new(
-            Severity::Damage,
-            ObjectKey::Pack(row.id),
-            what,
-        ));
+        let what = format!("it is missing or cut short; {consequence}");
+        let problem = Problem::new(Severity::Damage, ObjectKey::Pack(row.id), what);
+        observer.problem(&problem.with_advice(Advice::ListLosses));
     }
     if known.len() > NAMED_MAX {
         let more = format!(
-            "{} more are missing or cut short; {advice}",
+            "{} more are missing or cut short; {consequence}",
             known.len() - NAMED_MAX
         );
-        observer.problem(&Problem::new(Severity::Damage, "packs", more));
+        let problem = Problem::new(Severity::Damage, "packs", more);
+        observer.problem(&problem.with_advice(Advice::ListLosses));
     }
 }
 

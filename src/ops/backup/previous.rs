@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::ops::things::SourceThing;
@@ -138,7 +139,7 @@ impl<'a> PreviousChooser<'a> {
                     "snapshot {} lacks chunks and cannot be a parent",
                     snapshot.short()
                 ),
-                hint: "without --parent, the newest intact snapshot is used",
+                advice: Advice::UseNewestParent,
             }),
             _ => Ok(previous),
         }
@@ -201,7 +202,7 @@ fn named(
     })?;
     match record.kind {
         SourceKind::Tree { .. } => Ok(PreviousSource::new(one, record, snapshots)),
-        SourceKind::Stream { .. } => Err(Error::Usage(format!(
+        SourceKind::Stream { .. } => Err(Error::usage(format!(
             "'{source}' is a stream, which cannot be a parent"
         ))),
     }

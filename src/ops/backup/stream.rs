@@ -8,9 +8,10 @@ use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan
 use super::emptiness::{StreamSample, empty_file};
 use super::ending::{HEAD_BYTES, cut_off};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
+use super::suspect::suspect_problem;
 use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
-use crate::observe::{Counter, Problem, Severity};
+use crate::observe::{Counter, Severity};
 use crate::repo::{Packer, RepoError};
 use crate::source::{ChildEnding, CommandError, RunningCommand, SpawnOptions, watched};
 use crate::sys::{masked_output, now};
@@ -115,7 +116,7 @@ fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     };
     ((size as f64) < last as f64 * smallest).then(|| {
         format!(
-            "{} is much less than the {} of the last good one; the snapshot does not count until accepted with --accept",
+            "{} is much less than the {} of the last good one",
             ByteSize(size),
             ByteSize(last)
         )
@@ -185,14 +186,14 @@ impl<'e> CaptureContext<'e> {
                 (name, Vec::new(), content, profile, suspect)
             }
             SourceSpec::Tree(tree) => {
-                return Err(Error::Usage(format!("'{}' is not a stream", tree.name)));
+                return Err(Error::usage(format!("'{}' is not a stream", tree.name)));
             }
         };
 
         if let Some(reason) = &suspect {
             self.task
                 .observer
-                .problem(&Problem::new(Severity::Missing, &name, reason));
+                .problem(&suspect_problem(Severity::Missing, &name, &name, reason));
         }
 
         let counts = SourceCounts {

@@ -22,6 +22,7 @@ use super::rules::WalkRules;
 use super::runs::RunStack;
 use super::scan::Scan;
 use super::sink::EntrySink;
+use super::suspect::suspect_problem;
 use super::tree_shared::TreeShared;
 use super::walk_error::WalkError;
 use super::watch::ImmutableWatch;
@@ -130,7 +131,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                         "it is a link to something other than a directory: give its target (readlink -f)"
                     }
                     StatKind::Fifo => {
-                        "it is a pipe: give it as standard input (--stdin NAME), or its command (--command NAME=…)"
+                        "it is a pipe: give it as standard input, or give the command that writes to it"
                     }
                     _ => "only directories, files, commands and standard input are sources",
                 };
@@ -171,7 +172,7 @@ fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Resu
     if root.stat(first).is_ok() {
         return Ok(());
     }
-    Err(Error::Usage(format!(
+    Err(Error::usage(format!(
         "the list of files has '{own}/{below}', which begins with the source's own path; listed paths begin at the source's root: write '{below}'"
     )))
 }
@@ -273,16 +274,14 @@ impl<'e> CaptureContext<'e> {
         err: &RepoError,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         let is_suspect = self.is_watched(tree.spec);
-        let doubt = if is_suspect {
-            ", and does not count until accepted with --accept"
-        } else {
-            ""
-        };
         let subject = format!("the parent of {}", tree.spec.name);
-        let message = format!("{err}; the source is captured in full without it{doubt}");
-        self.task
-            .observer
-            .problem(&Problem::new(Severity::Damage, subject, message));
+        let message = format!("{err}; the source is captured in full without it");
+        let problem = if is_suspect {
+            suspect_problem(Severity::Damage, &tree.spec.name, subject, &message)
+        } else {
+            Problem::new(Severity::Damage, subject, message)
+        };
+        self.task.observer.problem(&problem);
         self.checkpoints.disown(&tree.spec.name);
         let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
         if is_suspect {
@@ -534,10 +533,10 @@ impl<'e> CaptureContext<'e> {
             return Ok(());
         }
         let why = format!(
-            "none of the listed paths is in {}; if that is intended, use --allow-empty",
+            "none of the listed paths is in {}",
             tree.spec.path.display()
         );
-        Err(WalkError::Other(Error::Source {
+        Err(WalkError::Other(Error::Empty {
             name: tree.spec.name.clone(),
             why,
         }))

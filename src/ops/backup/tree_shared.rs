@@ -9,6 +9,7 @@ use super::heal::LostChunks;
 use super::sink::EntrySink;
 use super::watch::{ImmutableWatch, is_other};
 use crate::Error;
+use crate::advice::Advice;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::{FirstError, RepoError};
 use crate::source::OwnerNames;
@@ -93,6 +94,13 @@ impl TreeShared<'_> {
         self.task
             .observer
             .problem(&Problem::new(Severity::Missing, subject, message));
+    }
+
+    /// Reports a path that is not captured as it is, with advice.
+    pub fn problem_with(&self, path: &RelPath, message: &str, advice: Advice) {
+        let subject = Subject::captured(self.source, path);
+        let problem = Problem::new(Severity::Missing, subject, message);
+        self.task.observer.problem(&problem.with_advice(advice));
     }
 
     /// Raises the alarm if nothing in this source may change.

@@ -16,6 +16,7 @@ use super::rules::is_leftover;
 use super::scan::{EnteredDirectory, Named, Scan, ScanLevel, ScanMode, ScanStep};
 use super::sink::DirectoryNode;
 use super::walk_error::WalkError;
+use crate::advice::Advice;
 use crate::observe::Counter;
 use crate::source::{FsKind, HashName, ListedName, NameListing, SourceDir, SourceStat, StatKind};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
@@ -285,9 +286,9 @@ impl Scan<'_, '_> {
         path: &RelPath,
         node: &DirectoryNode,
     ) -> Result<ScanMode, WalkError> {
-        let why = "it is empty, and no longer a mount point as at the last backup; its previous content is kept: mount \
-                   it, or use --allow-empty";
-        self.shared.problem(path, why);
+        let why = "it is empty, and no longer a mount point as at the last backup; its previous content is kept";
+        self.shared
+            .problem_with(path, why, Advice::MountOrAllowEmpty);
         self.shared.task.observer.add(Counter::Failed, 1);
         node.mark_stale();
         // The next backup makes the same check.

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::observe::{Observer, Problem, Severity, Subject};
+use super::suspect::suspect_problem;
+use crate::observe::{Observer, Severity, Subject};
 use crate::types::{Entry, Node, RelPath};
 
 /// Paths that the snapshot's verdict names.
@@ -40,14 +41,9 @@ struct SeenPaths {
 impl ImmutableWatch {
     /// Reports a path that changed or vanished. `what` is `changed`, `is missing` or the like.
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
-        let message = format!(
-            "{what}, which must never happen; the snapshot does not count until accepted with --accept"
-        );
-        observer.problem(&Problem::new(
-            Severity::Alarm,
-            Subject::captured(source, path),
-            message,
-        ));
+        let subject = Subject::captured(source, path);
+        let message = format!("{what}, which must never happen");
+        observer.problem(&suspect_problem(Severity::Alarm, source, subject, &message));
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.count += 1;
         if seen.first.len() < NAMED_MAX {

@@ -61,7 +61,7 @@ pub fn copy(
     task: Task<'_>,
 ) -> Result<CopyReport, Error> {
     if from.id() == to.id() {
-        return Err(Error::Usage("both are the same repository".into()));
+        return Err(Error::usage("both are the same repository".into()));
     }
     to.check_writable()?;
     task.observer.phase(&Phase::Index);

@@ -215,7 +215,7 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
             &options(),
             Task::new(&Counters::default(), &Cancel::new())
         ),
-        Err(Error::Usage(_))
+        Err(Error::Usage { .. })
     ));
 }
 

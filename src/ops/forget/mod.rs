@@ -37,6 +37,7 @@ pub use self::report::{ForgetOptions, ForgetReport};
 pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
 use crate::read::reading_lease;
@@ -62,7 +63,7 @@ pub fn forget_by_policy(
     task: Task<'_>,
 ) -> Result<ForgetReport, Error> {
     if options.policy.is_empty() {
-        return Err(Error::Usage(
+        return Err(Error::usage(
             "no rule says what to keep; everything would be forgotten".into(),
         ));
     }
@@ -271,7 +272,7 @@ pub fn forget_named(
             let why = format!("snapshot {} is protected", one.id.short());
             return Err(Error::Refused {
                 why,
-                hint: "'icecore tag --unprotect' removes the protection",
+                advice: Advice::Unprotect,
             });
         }
         if found.iter().all(|other| other.id != one.id) {

@@ -240,7 +240,7 @@ fn a_policy_forgets_what_it_does_not_keep() {
         &options(Policy::default()),
         Task::new(&Counters::default(), &Cancel::new()),
     );
-    assert!(matches!(nothing, Err(Error::Usage(_))));
+    assert!(matches!(nothing, Err(Error::Usage { .. })));
     assert_clean(&repo);
 }
 

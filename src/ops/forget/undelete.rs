@@ -24,6 +24,7 @@
 //! then. Verify reports that, and the snapshot can be forgotten again.
 
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::verify::missing;
@@ -82,7 +83,7 @@ pub fn undelete(
             "run it on the machine that has the repository on its disk, not over a network mount";
         return Err(Error::Refused {
             why: why.into(),
-            hint,
+            advice: hint.into(),
         });
     }
 
@@ -143,6 +144,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
         Error::Repo(RepoError::NoSuchSnapshot {
             text: name.to_owned(),
             why,
+            advice: Some(Advice::ChooseSnapshot),
         })
     };
 
@@ -205,7 +207,7 @@ fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
             "cannot undelete snapshot {}: data that it needs is missing: {what}",
             wanted.id.short()
         ),
-        hint: "a prune may have deleted it for good; if not, 'icecore repair packs' lists the missing packs. Other snapshots of the same source may hold the files",
+        advice: Advice::FindMissingPacks,
     }
 }
 
@@ -234,7 +236,7 @@ fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoErro
             let why = format!(
                 "a prune is running (from {host}); nothing was undeleted, try again when it has ended"
             );
-            Err(RepoError::Refused { why })
+            Err(RepoError::refused(why))
         }
     }
 }

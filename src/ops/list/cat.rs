@@ -5,6 +5,7 @@ use std::io::Write;
 use super::path::ListedPath;
 use super::tar::write_tar;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
@@ -27,7 +28,7 @@ use crate::types::Node;
 /// Bytes that were already written stay written.
 pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) -> Result<(), Error> {
     let Some(name) = &what.source else {
-        return Err(Error::Usage(
+        return Err(Error::usage(
             "which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into(),
         ));
     };
@@ -61,15 +62,17 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
                 }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);
-                    let what = format!(
-                        "'{}' is a symbolic link to '{target}', which is not followed; 'restore' puts the link back",
-                        entry.path
-                    );
-                    return Err(Error::Usage(what));
+                    return Err(Error::Usage {
+                        why: format!(
+                            "'{}' is a symbolic link to '{target}', which is not followed",
+                            entry.path
+                        ),
+                        advice: Some(Advice::RestoreLink),
+                    });
                 }
                 _ => {
                     let what = format!("'{}' is neither a file nor a directory", entry.path);
-                    return Err(Error::Usage(what));
+                    return Err(Error::usage(what));
                 }
             }
         }

@@ -68,7 +68,7 @@ pub fn find(
     })?;
 
     if glob.as_bytes().starts_with(b"!") {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "the pattern '{0}' begins with '!', which only negates another pattern: write '\\{0}' for a name that begins with '!'",
             glob.to_string_lossy()
         )));

@@ -2,6 +2,7 @@
 
 use super::path::ListedPath;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::absent::no_path;
@@ -33,7 +34,7 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 /// not listed itself. Only the pages that lead there are read.
 ///
 /// # Errors
-/// [`Error::NotThere`] if there is no such source or path.
+/// [`Error::NotThere`] if there is no such source, [`Error::NoPath`] if there is no such path.
 pub fn ls(
     session: &ReadSession<'_>,
     what: &ListedPath,
@@ -46,15 +47,10 @@ pub fn ls(
     crate::ops::sync_until(session.repo(), session.task())?;
 
     if let Some(lost) = &found.snapshot.lost {
-        let message = format!(
-            "{} of its paths lack data since a repair; 'restore' lists them",
-            lost.count
-        );
-        observer.problem(&Problem::new(
-            Severity::Note,
-            format!("snapshot {}", found.id.short()),
-            message,
-        ));
+        let snapshot = format!("snapshot {}", found.id.short());
+        let message = format!("{} of its paths lack data since a repair", lost.count);
+        let problem = Problem::new(Severity::Note, snapshot, message);
+        observer.problem(&problem.with_advice(Advice::RestoreToList));
     }
 
     if let Some(name) = &what.source {

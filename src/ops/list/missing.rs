@@ -18,7 +18,7 @@ use crate::types::{Entry, RelPath};
 /// not listed.
 ///
 /// # Errors
-/// [`Error::NotThere`] if there is no such source or path.
+/// [`Error::NotThere`] if there is no such source, [`Error::NoPath`] if there is no such path.
 pub fn missing(
     session: &ReadSession<'_>,
     what: &ListedPath,

@@ -4,9 +4,10 @@ use std::io::Read;
 
 use super::*;
 use crate::Error;
+use crate::advice::Advice;
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, commit, lease, noise, reading, tree_kind, write, write_runs};
-use crate::repo::{HostChoice, Repository};
+use crate::repo::{HostChoice, RepoError, Repository};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
 use crate::types::{
     Content, Entry, EntryFlags, ExtendedAttribute, Metadata, Node, RelPath, SnapshotId, Timestamp,
@@ -91,7 +92,10 @@ fn ls_lists_sources_directories_and_files() {
         what("tree", "a/y/z"),
     ] {
         assert!(
-            matches!(listed(&repo, &bad, false), Err(Error::NotThere(_))),
+            matches!(
+                listed(&repo, &bad, false),
+                Err(Error::NoPath { .. } | Error::Repo(RepoError::NoSuchSnapshot { .. }))
+            ),
             "{bad:?}"
         );
     }
@@ -105,12 +109,12 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
     std::os::unix::fs::symlink("x", lab.tree().join("a/link")).expect("a link");
     lab.backup(&repo, b"a dump");
 
-    for (source, path, why) in [
-        ("tree", "a/link/1.txt", "'a/link' is a symbolic link"),
-        ("tree", "a/y/z/deeper", "'a/y' is not a directory"),
-        ("tree", "a/nope/deeper", ":tree/a' lists the existing paths"),
-        ("tree", "nope", ":tree' lists the existing paths"),
-        ("db", "x", "it is a stream"),
+    for (source, path, why, place) in [
+        ("tree", "a/link/1.txt", "'a/link' is a symbolic link", None),
+        ("tree", "a/y/z/deeper", "'a/y' is not a directory", None),
+        ("tree", "a/nope/deeper", "in this snapshot", Some(":tree/a")),
+        ("tree", "nope", "in this snapshot", Some(":tree")),
+        ("db", "x", "it is a stream", None),
     ] {
         let what = what(source, path);
         let mut errors = vec![listed(&repo, &what, true).expect_err("it is not there")];
@@ -128,6 +132,13 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
             .expect_err("not there"),
         );
         for error in errors {
+            let advised = match error.advice() {
+                Some(Advice::ListPaths { place }) => Some(place),
+                _ => None,
+            };
+            assert_eq!(advised.is_some(), place.is_some(), "{error:?}");
+            let ends_with = |end| advised.as_ref().is_some_and(|it| it.ends_with(end));
+            assert!(place.is_none_or(ends_with), "{error:?}");
             let error = error.to_string();
             assert!(
                 error.contains(why) && error.contains(&format!("'{path}'")),
@@ -155,7 +166,7 @@ fn a_removal_above_the_path_hides_it() {
     lab.backup(&repo, b"");
     assert!(matches!(
         listed(&repo, &what("tree", "a/x"), false),
-        Err(Error::NotThere(_))
+        Err(Error::NoPath { .. })
     ));
     assert_eq!(
         listed(&repo, &what("tree", ""), false).expect("listed"),
@@ -628,11 +639,7 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     );
     assert_eq!(error.kind(), crate::ErrorKind::Damage);
     assert!(error.to_string().ends_with(&made[1].short()), "{error}");
-    assert!(
-        error
-            .hint()
-            .is_some_and(|hint| hint.contains("give its id"))
-    );
+    assert_eq!(error.advice(), Some(Advice::UsePrevious));
 
     let forget = |name: String| {
         crate::ops::forget::forget_named(

@@ -15,6 +15,7 @@ use super::report::CopyStop;
 use super::segments::SEGMENT_CHUNKS;
 use super::survey::RepoSurvey;
 use crate::Error;
+use crate::advice::Advice;
 use crate::index::PackState;
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
@@ -146,14 +147,12 @@ impl Pruner<'_> {
                     copied.waiting.push(pack.row.id);
                 }
                 Err(Error::Repo(err)) if err.is_unavailable() => {
-                    let what = format!(
-                        "{err}; it is kept unchanged, 'icecore verify --read-data' lists the affected files"
-                    );
-                    self.task.observer.problem(&Problem::new(
-                        Severity::Damage,
-                        ObjectKey::Pack(pack.row.id),
-                        what,
-                    ));
+                    let what = format!("{err}; it is kept unchanged");
+                    let problem =
+                        Problem::new(Severity::Damage, ObjectKey::Pack(pack.row.id), what);
+                    self.task
+                        .observer
+                        .problem(&problem.with_advice(Advice::VerifyData));
                 }
                 Err(err) => return Err(err),
             }

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use super::pruner::Pruner;
 use super::survey::RepoSurvey;
 use crate::Error;
+use crate::advice::Advice;
 use crate::observe::{Problem, Severity};
 use crate::store::{ObjectKey, ObjectMeta};
 
@@ -35,11 +36,11 @@ impl Pruner<'_> {
             .into_iter()
             .partition(|meta| spent.contains(&meta.key));
         for meta in needed {
-            let what = "it was dropped, and holds data that a snapshot in quarantine lacks: 'icecore repair packs', then \
-                        'icecore repair snapshots', restore it";
+            let what = "it was dropped, and holds data that a snapshot in quarantine lacks";
+            let problem = Problem::new(Severity::Note, meta.key, what);
             self.task
                 .observer
-                .problem(&Problem::new(Severity::Note, meta.key, what));
+                .problem(&problem.with_advice(Advice::RestoreDropped));
         }
         Ok(spent)
     }

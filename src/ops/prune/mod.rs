@@ -41,6 +41,7 @@ mod unknown_needs;
 pub use report::{CopyStop, GRACE_DEFAULT, PackAmount, PruneOptions, PruneReport, WaitReason};
 
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::read::reading_lease;
@@ -69,15 +70,21 @@ pub fn prune(
     let shortest = shortest_grace(&times);
     if options.grace < shortest && !options.now {
         let minutes = shortest.as_secs() / 60;
-        return Err(Error::Usage(format!(
-            "a grace below {minutes} minutes is safe only with --now"
-        )));
+        return Err(Error::Usage {
+            why: format!(
+                "a grace below {minutes} minutes is safe only while no other client is active"
+            ),
+            advice: Some(Advice::PruneAtOnce),
+        });
     }
 
     let properties = repo.store().properties();
     if options.now && !properties.strong_listing {
-        let why = "listings of this store may lag, so --now could miss a writer; prune without it";
-        return Err(Error::Usage(why.into()));
+        let why = "listings of this store may lag, so a prune without a grace could miss a writer";
+        return Err(Error::Usage {
+            why: why.into(),
+            advice: Some(Advice::PruneWithGrace),
+        });
     }
 
     repo.check_prunable()?;

@@ -276,7 +276,7 @@ fn nothing_is_deleted_while_a_snapshot_lacks_data() {
     };
     let err = prune(&repo, &now, Task::new(&observer, &Cancel::new())).expect_err("refused");
     assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
-    assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
+    assert_eq!(err.advice(), Some(Advice::RepairPacksAndSnapshots));
     assert!(!observer.problems().is_empty());
     assert_eq!(
         lab.store.objects(),

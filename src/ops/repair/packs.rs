@@ -550,7 +550,7 @@ fn choose(names: &[String], held: &[PackRow]) -> Result<Option<BTreeSet<PackId>>
             }
             PrefixMatch::None => return Err(Error::NotThere(format!("there is no pack '{name}'"))),
             PrefixMatch::Many(ids) => {
-                return Err(Error::Usage(format!(
+                return Err(Error::usage(format!(
                     "{} packs begin with '{name}'",
                     ids.len()
                 )));

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use super::lost::LostList;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{RunRef, decode_list_node};
 use crate::index::PackState;
 use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
@@ -121,9 +122,9 @@ impl RunMender<'_, '_> {
             None => Ok(()),
             Some(place) => {
                 let pack = ObjectKey::Pack(place.pack);
-                let why =
-                    format!("{pack} cannot be read in full: run 'icecore repair packs' first");
-                Err(RepoError::Refused { why }.into())
+                let why = format!("{pack} cannot be read in full");
+                let advice = Some(Advice::RepairPacksFirst);
+                Err(RepoError::Refused { why, advice }.into())
             }
         }
     }

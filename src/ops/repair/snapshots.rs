@@ -14,6 +14,7 @@ use super::lost::LostList;
 use super::partial::{MendedRuns, RunMender};
 use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
 };
@@ -177,8 +178,11 @@ impl SnapshotRepair<'_> {
 
         let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.task.cancel)?;
         if damage.any_missing() {
-            let why = "packs are missing: run 'icecore repair packs' first, which records the lost chunks";
-            return Err(RepoError::Refused { why: why.into() }.into());
+            return Err(RepoError::Refused {
+                why: "cannot repair snapshots: packs are missing".into(),
+                advice: Some(Advice::RepairPacksFirst),
+            }
+            .into());
         }
         let ids: BTreeSet<SnapshotId> = suspects.iter().map(|&(id, _)| id).collect();
         self.refuse_for_dropped_packs(listed.iter().filter(|found| ids.contains(&found.id)))?;
@@ -219,12 +223,12 @@ impl SnapshotRepair<'_> {
             return Ok(());
         }
         let why = format!(
-            "cannot repair snapshots yet: the missing data may be in {} dropped packs that still exist, such as {}; \
-             'icecore repair packs' stores it again",
+            "cannot repair snapshots yet: the missing data may be in {} dropped packs that still exist, such as {}",
             dropped.len(),
             ObjectKey::Pack(*first)
         );
-        Err(RepoError::Refused { why }.into())
+        let advice = Some(Advice::StoreDroppedAgain);
+        Err(RepoError::Refused { why, advice }.into())
     }
 
     /// Returns the snapshots that can be read. The others were reported before.
@@ -616,7 +620,7 @@ fn choose(
                 return Err(Error::NotThere(format!("there is no snapshot '{name}'")));
             }
             PrefixMatch::Many(ids) => {
-                return Err(Error::Usage(format!(
+                return Err(Error::usage(format!(
                     "{} snapshots begin with '{name}'",
                     ids.len()
                 )));

@@ -1,6 +1,7 @@
 //! Reports names that `--delete` leaves alone, because the snapshot does not account for them.
 
 use super::report::RestoreTally;
+use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
@@ -148,9 +149,7 @@ impl<'a> KeptDirectories<'a> {
         }
         self.named += 1;
         let why = match doubt {
-            KeptReason::Excluded => {
-                "the rules of the backup excluded names in this directory (--delete-excluded deletes them)"
-            }
+            KeptReason::Excluded => "the rules of the backup excluded names in this directory",
             KeptReason::Unseen => "the backup did not see everything in this directory",
             KeptReason::Mounted => {
                 "something is mounted on this directory that was not mounted during the backup"
@@ -162,8 +161,11 @@ impl<'a> KeptDirectories<'a> {
             "{} not in the snapshot and not deleted: {why}",
             names(count)
         );
-        self.observer
-            .problem(&Problem::new(Severity::Note, subject, message));
+        let mut problem = Problem::new(Severity::Note, subject, message);
+        if doubt == KeptReason::Excluded {
+            problem = problem.with_advice(Advice::DeleteExcluded);
+        }
+        self.observer.problem(&problem);
     }
 
     /// Reports the remaining directories, and a summary of those beyond the limit.

@@ -55,6 +55,7 @@ use std::sync::{Mutex, PoisonError};
 use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::memory;
+use crate::advice::Advice;
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::Phase;
@@ -127,7 +128,7 @@ fn restore_with(
         .num_threads(plan.workers)
         .thread_name(|n| format!("restore-{n}"))
         .build()
-        .map_err(|err| Error::Usage(format!("cannot start {} threads: {err}", plan.workers)))?;
+        .map_err(|err| Error::usage(format!("cannot start {} threads: {err}", plan.workers)))?;
     let reader = session.reader();
 
     let job = RestoreJob {
@@ -233,7 +234,7 @@ fn chosen<'s>(
     let all = &found.snapshot.sources;
     if matches!(target, RestoreTarget::Stdout(_)) && all.len() != 1 {
         let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "snapshot {} has {} sources; name one to write to standard output: {}:SOURCE (it has {})",
             found.id.short(),
             all.len(),
@@ -275,13 +276,17 @@ impl RestoreJob<'_> {
                         format!("{}/{}", source.name, what.path)
                     };
                     match &entry {
-                        Some(other) if !other.is_directory() => Error::Usage(format!(
+                        Some(other) if !other.is_directory() => Error::usage(format!(
                             "'{named}' is neither a file nor a stream, and cannot be written to standard output"
                         )),
-                        _ => Error::Usage(format!(
-                            "'{named}' is a directory: 'icecore cat {}:{named}' writes it as tar",
-                            what.snapshot
-                        )),
+                        _ => Error::Usage {
+                            why: format!(
+                                "'{named}' is a directory, and cannot be written to standard output"
+                            ),
+                            advice: Some(Advice::WriteTar {
+                                place: format!("{}:{named}", what.snapshot),
+                            }),
+                        },
                     }
                 };
                 entry

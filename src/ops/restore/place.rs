@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::job::RestoreJob;
+use crate::advice::Advice;
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::sys::{PathError, is_special};
@@ -71,7 +72,7 @@ impl TargetRoot {
 
         if is_special(target) {
             let target = target.display();
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "{target} is not a file; use '-' for standard output"
             )));
         }
@@ -137,7 +138,7 @@ fn swap_prefix(path: &RelPath, from: &RelPath, to: &RelPath) -> Result<RelPath, 
 fn component(name: &[u8]) -> Result<RelPath, Error> {
     RelPath::root()
         .join(name)
-        .map_err(|err| Error::Usage(err.to_string()))
+        .map_err(|err| Error::usage(err.to_string()))
 }
 
 /// Opens a target directory. Creates it if it is missing, except in a dry run.
@@ -181,7 +182,7 @@ fn check_around(target: &Path, job: &RestoreJob<'_>) -> Result<(), Error> {
     match InUse::of(&err) {
         Some(InUse { what }) => Err(Error::Refused {
             why: format!("cannot restore into {target}: it is, or is inside, {what}"),
-            hint: "restore into another directory and copy the files from there",
+            advice: "restore into another directory and copy the files from there".into(),
         }),
         // Opening it gives a better error.
         None => Ok(()),
@@ -233,6 +234,6 @@ pub(super) fn refuse_above(
             target.display(),
             shown.display()
         ),
-        hint: "restore into that directory itself, or without --delete",
+        advice: Advice::RestoreInPlace,
     })
 }

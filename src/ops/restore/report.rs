@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::advice::Advice;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::repo::UncertainPaths;
 use crate::types::{RelPath, SnapshotId};
@@ -225,19 +226,16 @@ impl<'a> RestoreTally<'a> {
 
     /// Reports, once at the end, the things that were only counted.
     pub fn say_counted(&self, target: &str, is_dry: bool) {
-        let say = |message: String| {
-            self.observer
-                .problem(&Problem::new(Severity::Note, target, message));
-        };
+        let note = |message: String| Problem::new(Severity::Note, target, message);
         let counted = |of: &AtomicU64, one: &str, many: &str| match of.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(format!("1 {one}")),
             count => Some(format!("{count} {many}")),
         };
         if let Some(owners) = counted(&self.owners, "owner was", "owners were") {
-            say(format!(
-                "{owners} not set: not running as root (use --no-owner if that is intended)"
-            ));
+            let problem = note(format!("{owners} not set: not running as root"));
+            self.observer
+                .problem(&problem.with_advice(Advice::RestoreWithoutOwners));
         }
         if let Some(files) = counted(&self.leftovers, "unfinished file", "unfinished files") {
             let verb = if is_dry {
@@ -245,12 +243,14 @@ impl<'a> RestoreTally<'a> {
             } else {
                 "removed"
             };
-            say(format!("{files} of a restore that was killed: {verb}"));
+            let problem = note(format!("{files} of a restore that was killed: {verb}"));
+            self.observer.problem(&problem);
         }
         if let Some(files) = counted(&self.provisional, "file", "files") {
-            say(format!(
+            let problem = note(format!(
                 "{files} restored whose content did not match the name when it was backed up"
             ));
+            self.observer.problem(&problem);
         }
     }
 

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::UnmatchedInclude;
 use crate::Error;
+use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::read::tree::TreeReader;
 use crate::repo::ChunkReader;
@@ -42,11 +43,15 @@ pub(super) fn refuse_misread(
         }
 
         if !is_there {
-            return Err(Error::Usage(format!(
-                "--exclude '{}' matches nothing: patterns begin at the source's root: write --exclude '{}'",
-                pattern.to_string_lossy(),
-                meant.to_string_lossy()
-            )));
+            return Err(Error::Usage {
+                why: format!(
+                    "the exclude pattern '{}' matches nothing: patterns begin at the source's root",
+                    pattern.to_string_lossy()
+                ),
+                advice: Some(Advice::ExcludePattern {
+                    pattern: meant.to_string_lossy().into_owned(),
+                }),
+            });
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use super::options::VerifyOptions;
 use super::pack::{PackCheck, check_pack};
 use super::report::FindingKind;
 use crate::Error;
+use crate::advice::Advice;
 use crate::index::PackRow;
 use crate::observe::{Counter, Observer};
 use crate::repo::{FirstError, Repository};
@@ -58,11 +59,11 @@ pub(super) fn read_packs(
         }
 
         if let Some(what) = check.parity {
-            let what = format!("{what}; 'icecore repair packs' writes it again");
-            objects.report.find(
+            objects.report.find_with(
                 FindingKind::ParityDamaged,
                 ObjectKey::Parity(check.id),
                 what,
+                Some(Advice::WriteParity),
             );
         }
         damage.add(check.id, check.damage);

@@ -65,7 +65,7 @@ pub fn verify(
         .sample
         .is_some_and(|share| !(share > 0.0 && share <= 1.0))
     {
-        return Err(Error::Usage(
+        return Err(Error::usage(
             "a sample must be more than 0 % and at most 100 %".into(),
         ));
     }

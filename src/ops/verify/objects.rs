@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::damage::{FoundDamage, PackDamage};
 use super::report::{FindingKind, VerifyReport};
 use crate::Error;
+use crate::advice::Advice;
 use crate::chunk::object_hash;
 use crate::format::{
     ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot,
@@ -78,10 +79,11 @@ impl ListedObjects {
                     Err(err) => err.to_string(),
                 },
             };
-            self.report.find(
+            self.report.find_with(
                 kind_of(&what, FindingKind::ConfigDamaged),
                 &key,
-                format!("{what}; 'icecore repair config' restores it from the other copy"),
+                what,
+                Some(Advice::RepairConfig),
             );
         }
         Ok(())
@@ -117,24 +119,22 @@ impl ListedObjects {
 
             for (key, what) in missing {
                 let only_missing = what == MISSING && !whole.is_empty();
-                let (kind, what) = if whole.is_empty() {
+                let (kind, what, advice) = if whole.is_empty() {
                     (
                         FindingKind::KeySlotLost,
-                        format!(
-                            "{what}; neither copy is intact: 'icecore key remove {name}' removes the slot"
-                        ),
+                        format!("{what}; neither copy is intact"),
+                        Advice::RemoveKeySlot { name: name.clone() },
                     )
                 } else {
-                    (
-                        FindingKind::KeySlotDamaged,
-                        format!("{what}; 'icecore repair config' restores it from the other copy"),
-                    )
+                    (FindingKind::KeySlotDamaged, what, Advice::RepairConfig)
                 };
 
                 if only_missing {
-                    observer.problem(&Problem::new(Severity::Note, key, what));
+                    let problem = Problem::new(Severity::Note, key, what);
+                    observer.problem(&problem.with_advice(advice));
                 } else {
-                    self.report.find(kind_of(&what, kind), &key, what);
+                    let kind = kind_of(&what, kind);
+                    self.report.find_with(kind, &key, what, Some(advice));
                 }
             }
             // The sealed content of a slot cannot be checked without its passphrase, but the two
@@ -143,9 +143,10 @@ impl ListedObjects {
                 && first != second
             {
                 let key = ObjectKey::KeySlot(name, Replica::First);
-                let what = "its two copies differ: one of them does not open; 'icecore repair config' repairs the slot \
-                            that opened the repository; create other slots again";
-                self.report.find(FindingKind::KeySlotDamaged, key, what);
+                let what = "its two copies differ: one of them does not open";
+                let advice = Some(Advice::RepairOwnKeySlot);
+                self.report
+                    .find_with(FindingKind::KeySlotDamaged, key, what, advice);
             }
         }
         Ok(())
@@ -246,16 +247,15 @@ impl ListedObjects {
         let _ = repo.newly_vanished();
         for last in repo.vanished() {
             let what = format!(
-                "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten; if that is intended, \
-                 'icecore forget {}' clears this",
-                last.source,
-                last.host,
-                last.snapshot.short()
+                "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten",
+                last.source, last.host
             );
-            self.report.find(
+            let id = last.snapshot.short().to_string();
+            self.report.find_with(
                 FindingKind::SnapshotVanished,
                 ObjectKey::Snapshot(last.snapshot),
                 what,
+                Some(Advice::ForgetVanished { id }),
             );
         }
     }
@@ -289,10 +289,8 @@ impl ListedObjects {
                     .iter()
                     .for_each(|pack| self.note_pack(&key, pack)),
                 Err((kind, what)) => {
-                    let what = format!(
-                        "{what}; 'icecore repair index' rebuilds its records from the packs"
-                    );
-                    self.report.find(kind, &key, what);
+                    self.report
+                        .find_with(kind, &key, what, Some(Advice::RebuildIndex));
                 }
             }
         }
@@ -331,13 +329,18 @@ impl ListedObjects {
         match repo.store().get(key, limit) {
             Ok(bytes) if object_hash(&bytes).as_bytes() == name => Ok(Some(bytes)),
             Ok(_) => {
-                let what = match key {
-                    ObjectKey::Segment(_) => {
-                        "its bytes do not hash to its name; 'icecore repair index' rebuilds its records from the packs"
-                    }
-                    _ => "its bytes do not hash to its name; this snapshot cannot be restored",
+                let (what, advice) = match key {
+                    ObjectKey::Segment(_) => (
+                        "its bytes do not hash to its name",
+                        Some(Advice::RebuildIndex),
+                    ),
+                    _ => (
+                        "its bytes do not hash to its name; this snapshot cannot be restored",
+                        None,
+                    ),
                 };
-                self.report.find(FindingKind::HashMismatch, key, what);
+                self.report
+                    .find_with(FindingKind::HashMismatch, key, what, advice);
                 Ok(None)
             }
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -458,11 +461,11 @@ impl ListedObjects {
     pub fn report_dropped(&self, observer: &dyn Observer) {
         if self.dropped_and_there > 0 {
             let what = format!(
-                "{} were dropped by a prune, perhaps in another copy of the repository, and still exist: \
-                 'icecore repair packs' stores the chunks again that snapshots need",
+                "{} were dropped by a prune, perhaps in another copy of the repository, and still exist",
                 self.dropped_and_there
             );
-            observer.problem(&Problem::new(Severity::Note, ObjectDir::Packs.name(), what));
+            let problem = Problem::new(Severity::Note, ObjectDir::Packs.name(), what);
+            observer.problem(&problem.with_advice(Advice::StoreDroppedAgain));
         }
     }
 
@@ -490,14 +493,9 @@ impl ListedObjects {
             } else {
                 format!("{} objects were", aside.len())
             };
-            let what = format!(
-                "{objects} set aside by repairs ({bytes}); 'icecore prune' deletes those from which nothing more can be saved"
-            );
-            observer.problem(&Problem::new(
-                Severity::Note,
-                ObjectDir::Quarantine.name(),
-                what,
-            ));
+            let what = format!("{objects} set aside by repairs ({bytes})");
+            let problem = Problem::new(Severity::Note, ObjectDir::Quarantine.name(), what);
+            observer.problem(&problem.with_advice(Advice::PruneQuarantine));
         }
         Ok(())
     }
@@ -519,13 +517,9 @@ impl ListedObjects {
             .filter(|(pack, _)| pack.state == PackState::Known);
         let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
         if bare > 0 {
-            let what =
-                format!("{bare} packs have no recovery data; 'icecore repair packs' writes it");
-            observer.problem(&Problem::new(
-                Severity::Note,
-                ObjectDir::Parity.name(),
-                what,
-            ));
+            let what = format!("{bare} packs have no recovery data");
+            let problem = Problem::new(Severity::Note, ObjectDir::Parity.name(), what);
+            observer.problem(&problem.with_advice(Advice::WriteParity));
         }
         Ok(())
     }

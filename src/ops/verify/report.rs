@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::advice::Advice;
 use crate::types::{RelPath, SnapshotId, Timestamp};
 
 /// Findings and affected paths kept in a report; further ones are only counted.
@@ -81,6 +82,8 @@ pub struct VerifyFinding {
     pub kind: FindingKind,
     /// The problem and its consequence, for people.
     pub what: String,
+    /// Advice for the user, if there is any.
+    pub advice: Option<Advice>,
 }
 
 impl fmt::Display for VerifyFinding {
@@ -168,11 +171,23 @@ impl VerifyReport {
         self.listed_kinds.iter().any(|(listed, _)| *listed == kind)
     }
 
+    /// Records a finding without advice.
     pub(super) fn find(
         &mut self,
         kind: FindingKind,
         object: impl fmt::Display,
         what: impl fmt::Display,
+    ) {
+        self.find_with(kind, object, what, None);
+    }
+
+    /// Records a finding.
+    pub(super) fn find_with(
+        &mut self,
+        kind: FindingKind,
+        object: impl fmt::Display,
+        what: impl fmt::Display,
+        advice: Option<Advice>,
     ) {
         self.findings_count += 1;
         let object = object.to_string();
@@ -186,6 +201,7 @@ impl VerifyReport {
                 object,
                 kind,
                 what: what.to_string(),
+                advice,
             });
         }
     }

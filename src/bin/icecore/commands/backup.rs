@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec};
 use icecore::repo::{HostChoice, Repository};
-use icecore::source::{FilesFrom, FilterOptions, PatternText, StdinStream};
+use icecore::source::{FilesFrom, FilterOptions, PatternText, StdinError, StdinStream};
 use icecore::types::{ByteSize, SnapshotId};
 
+use crate::advice::hint;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::job::{self, BackupRequest};
@@ -264,8 +265,7 @@ impl BackupArgs {
     fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
         let mut sources = Vec::new();
         if let Some(name) = &self.stdin {
-            let input = StdinStream::open()
-                .map_err(|e| CliError::failed("cannot read standard input", e))?;
+            let input = StdinStream::open().map_err(no_stdin)?;
             sources.push(SourceSpec::Stream {
                 name: name.clone(),
                 input: Box::new(input),
@@ -315,6 +315,16 @@ impl BackupArgs {
         }
 
         Ok(sources)
+    }
+}
+
+/// Converts the reason why standard input cannot be captured.
+fn no_stdin(err: StdinError) -> CliError {
+    let advice = err.advice();
+    let failed = CliError::failed("cannot read standard input", err);
+    match advice {
+        Some(advice) => failed.with_hint(hint(&advice)),
+        None => failed,
     }
 }
 

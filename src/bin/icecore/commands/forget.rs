@@ -479,7 +479,10 @@ fn refused(report: &ForgetReport) -> Option<Error> {
         all => format!("{} groups were left alone: {}", all.len(), all.join("; ")),
     };
     let hint = "check the policy and the clock; --dry-run shows each decision and its reasons; --force forgets them";
-    Some(Error::Refused { why, hint })
+    Some(Error::Refused {
+        why,
+        advice: hint.into(),
+    })
 }
 
 fn print_decisions(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {

@@ -215,7 +215,7 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
 /// Returns true if it reported anything.
 fn report_unmatched(args: &RestoreArgs, report: &RestoreReport, meter: &Meter) -> bool {
     let warn = |message: String, hint: String| {
-        meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
+        meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_advice(hint));
     };
     let can_read = if report.uncertain.is_empty() {
         ""

@@ -8,6 +8,7 @@ use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
+use crate::advice::advised;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -197,12 +198,16 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
 fn print_findings(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     for finding in &report.findings {
+        let advice = finding.advice.as_ref();
+        let what = advised(&finding.what, advice);
         let record = FindingRecord {
             object: &finding.object,
             kind: finding.kind.to_string(),
-            what: &finding.what,
+            what: &what,
         };
-        out.record(&record, || text::clean(&finding.to_string()))?;
+        out.record(&record, || {
+            text::clean(&advised(&finding.to_string(), advice))
+        })?;
     }
     for path in &report.affected {
         let record = AffectedRecord {

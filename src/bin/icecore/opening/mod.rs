@@ -12,6 +12,7 @@ mod unlock;
 
 use std::path::Path;
 
+use icecore::advice::Advice;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{SharedStore, StoreLocation};
@@ -332,7 +333,8 @@ impl Context<'_> {
         let cache = self.open_cache(&unlocked, need)?;
         let repository = unlocked.with_cache(cache).with_state(self.state().cloned());
         if let Some(damage) = repository.config_damage() {
-            observer.problem(&Problem::new(Severity::Damage, "the configuration", damage));
+            let problem = Problem::new(Severity::Damage, "the configuration", damage);
+            observer.problem(&problem.with_advice(Advice::RepairConfig));
         }
 
         Ok((repository, self.cancel(&interrupts)))

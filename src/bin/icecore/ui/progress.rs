@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::output::Ui;
 use super::{json, text};
+use crate::advice::hint;
 use crate::exit::Outcome;
 
 /// How often the bar is drawn.
@@ -318,7 +319,8 @@ impl Observer for Meter {
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
 
-        let hint = problem.hint.as_deref();
+        let hint = problem.advice.as_ref().map(hint);
+        let hint = hint.as_deref();
         let label = if problem.severity == Severity::Missing {
             "warning"
         } else {

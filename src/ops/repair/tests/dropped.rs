@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::ErrorKind;
+use crate::advice::Advice;
 use crate::format::LeaseKind;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::SnapshotsReport;
@@ -210,8 +211,9 @@ fn nothing_is_given_up_before_the_dropped_packs_are_read() {
     let there = packs(&lab);
 
     let refused = mend(&lab).expect_err("refused");
-    assert!(
-        refused.to_string().contains("'icecore repair packs'"),
+    assert_eq!(
+        refused.advice(),
+        Some(Advice::StoreDroppedAgain),
         "{refused}"
     );
     let refused = try_prune(&lab).expect_err("refused");

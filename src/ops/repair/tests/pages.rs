@@ -163,7 +163,7 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
     ) {
         Ok(report) => report.deleted,
         // The root of the only run was lost.
-        Err(crate::Error::NotThere(_)) => 0,
+        Err(crate::Error::NoPath { .. }) => 0,
         Err(err) => panic!("{err}"),
     }
 }

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use icecore::node::compose::{self, ComposeRequest};
-use icecore::node::discover::{FoundFiles, FoundTree, NodeDiscovery, discover};
+use icecore::node::discover::{DiscoveryNote, FoundFiles, FoundTree, NodeDiscovery, discover};
 use icecore::node::docker::Docker;
 use icecore::node::profile::SourceLocation;
-use icecore::node::template::{TemplateSettings, render};
+use icecore::node::template::{TemplateComments, TemplateSettings, render};
 use icecore::store::StoreLocation;
 use icecore::sys::host_name;
 use icecore::sys::{Dir, ExistingFile, write_file};
 use serde::Serialize;
 
+use crate::advice::hint;
 use crate::context::Context;
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
@@ -46,6 +47,30 @@ pub struct NodeInitArgs {
     force: bool,
 }
 
+/// The comments of icecore.toml that name commands.
+const COMMENTS: TemplateComments = TemplateComments {
+    head: "\
+# icecore's configuration, made by 'icecore node init'. Unknown keys are errors; relative paths begin at this file's
+# directory. Made with this file: icecore node backup, node restore, node check, and forget, prune, verify.
+
+",
+    repository_id: "\
+# The repository's id: another one at this address is refused. 'icecore init' and 'node backup --init' print it.
+",
+    no_passphrase: "\
+# Without one of these, 'icecore node backup --init' creates a random key file and prints its path: keep a copy elsewhere.
+",
+    smallest: "\
+# A dump smaller than this share of the last good one is suspect: kept, but not counted by 'forget'.
+",
+    other_ipfs: "\
+# Another kubo's repository. 'icecore node restore' does not restore it; 'icecore restore' does.
+",
+    retention: "\
+# What 'icecore forget' keeps: the newest snapshot of each hour, day, week and month, this many of each.
+",
+};
+
 #[derive(Serialize)]
 struct NodeInitSummary<'a> {
     file: String,
@@ -61,7 +86,7 @@ struct NodeInitSummary<'a> {
     config: Option<InitFiles<'a>>,
     compose: Option<InitFiles<'a>>,
     writers: &'a [String],
-    notes: &'a [String],
+    notes: Vec<String>,
     repository: Option<&'a str>,
 }
 
@@ -105,7 +130,7 @@ pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliErr
     };
 
     let project = compose::load(request).map_err(|err| {
-        let hint = err.hint().map(str::to_owned);
+        let hint = err.advice().map(|advice| hint(&advice).into_owned());
         let message = "cannot read the compose project".to_owned();
         CliError::Failed {
             message,
@@ -127,7 +152,9 @@ pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliErr
     if !context.ui.json {
         list(context, &node)?;
         for note in &node.notes {
-            context.ui.warn(format_args!("note: {}", text::clean(note)));
+            context
+                .ui
+                .warn(format_args!("note: {}", text::clean(&note_text(note))));
         }
     }
 
@@ -209,6 +236,7 @@ fn settings(context: &Context<'_>) -> Result<TemplateSettings, CliError> {
         passphrase_file,
         passphrase_command: command,
         host: host_name(),
+        comments: COMMENTS,
     })
 }
 
@@ -307,6 +335,14 @@ fn files_text(found: &FoundFiles) -> String {
     format!("{}: {}", found.directory.display(), found.names.join(", "))
 }
 
+/// Returns the note with its hint.
+fn note_text(note: &DiscoveryNote) -> String {
+    match &note.advice {
+        Some(advice) => format!("{}; {}", note.text, hint(advice)),
+        None => note.text.clone(),
+    }
+}
+
 /// Returns the lines that name the next steps.
 fn last_lines(
     context: &Context<'_>,
@@ -365,7 +401,7 @@ fn summary<'a>(
         config: node.config.as_ref().map(files),
         compose: node.compose.as_ref().map(files),
         writers: &node.writers,
-        notes: &node.notes,
+        notes: node.notes.iter().map(note_text).collect(),
         repository: settings.repository.as_deref(),
     }
 }
@@ -395,6 +431,7 @@ fn files(found: &FoundFiles) -> InitFiles<'_> {
 
 #[cfg(test)]
 mod tests {
+    use icecore::advice::Advice;
     use icecore::node::discover::FoundDatabase;
 
     use super::*;
@@ -439,6 +476,13 @@ mod tests {
         }
     }
 
+    fn commented() -> TemplateSettings {
+        TemplateSettings {
+            comments: COMMENTS,
+            ..TemplateSettings::default()
+        }
+    }
+
     fn accepted(node: &NodeDiscovery, settings: &TemplateSettings) -> Config {
         let text = render(node, settings);
         Config::parse(Path::new("/etc/icecore/icecore.toml"), &text)
@@ -453,6 +497,7 @@ mod tests {
             repository: Some("/mnt/backup".into()),
             passphrase_file: Some("/root/p".into()),
             passphrase_command: None,
+            comments: COMMENTS,
         };
 
         let config = accepted(&node(), &settings);
@@ -499,8 +544,16 @@ mod tests {
                     }
                 }
             }
-            accepted(&node, &TemplateSettings::default());
+            accepted(&node, &commented());
         }
+    }
+
+    #[test]
+    fn a_note_ends_with_its_hint() {
+        let mut note = DiscoveryNote::from("two projects".to_owned());
+        assert_eq!(note_text(&note), "two projects");
+        note.advice = Some(Advice::NameProject);
+        assert_eq!(note_text(&note), "two projects; use --project NAME");
     }
 
     /// A section that is commented out is complete once its comment signs are removed.
@@ -511,7 +564,7 @@ mod tests {
                 project: "p".into(),
                 ..NodeDiscovery::default()
             },
-            &TemplateSettings::default(),
+            &commented(),
         );
         let is_setting = |line: &str| {
             line == "[[source]]"

@@ -13,6 +13,7 @@ use icecore::ops::memory;
 use icecore::task::Task;
 use serde::Serialize;
 
+use crate::advice::hint;
 use crate::context::{Context, HostArgs};
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
@@ -251,7 +252,7 @@ fn records(prepared: &PreparedRestore<'_>) -> Vec<PlanRecord> {
             .iter()
             .map(|obstacle| PlanRecord::Obstacle {
                 message: obstacle.to_string(),
-                hint: obstacle.hint().map(str::to_owned),
+                hint: obstacle.advice().map(|advice| hint(&advice).into_owned()),
             }),
     );
     records
