@@ -46,6 +46,8 @@ struct MeterState {
     worst: AtomicU8,
     /// The first lines of problems that are worse than a note.
     reported: Mutex<String>,
+    /// The last printed hint. The same hint is not printed again for the next problem.
+    last_hint: Mutex<String>,
     /// True while a phase is running. Nothing is drawn before the first phase.
     begun: AtomicBool,
     bar: Option<ProgressBar>,
@@ -102,6 +104,7 @@ impl Meter {
             }),
             worst: AtomicU8::new(0),
             reported: Mutex::default(),
+            last_hint: Mutex::default(),
             begun: AtomicBool::new(false),
             bar,
         });
@@ -219,6 +222,17 @@ impl Drop for Meter {
 impl MeterState {
     fn stage(&self) -> MutexGuard<'_, MeterStage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns false if the hint is the last one that was printed.
+    fn is_new_hint(&self, hint: &str) -> bool {
+        let last = self.last_hint.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        let is_new = *last != hint;
+        if is_new {
+            hint.clone_into(&mut last);
+        }
+        is_new
     }
 
     fn counts(&self) -> json::CountsRecord {
@@ -344,7 +358,9 @@ impl Observer for Meter {
                 "{label}: {}",
                 text::clean(&problem.to_string())
             ));
-            if let Some(hint) = hint {
+            if let Some(hint) = hint
+                && self.state.is_new_hint(hint)
+            {
                 self.state.say(format_args!("hint: {}", text::clean(hint)));
             }
         }
