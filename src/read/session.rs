@@ -7,7 +7,7 @@ use crate::repo::{ChunkReader, Lease, RepoError, Repository};
 use crate::store::StoreError;
 use crate::sys::host_name;
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent};
+use crate::types::{ChunkClass, Content, Extent, at_most};
 
 /// Memory for frames of metadata. A comparison reads two states and their mentions at different
 /// positions.
@@ -155,11 +155,6 @@ impl ContentRange<'_, '_> {
         self.left = left;
         next
     }
-}
-
-/// Returns the smaller one of a length and a limit.
-fn at_most(len: u64, limit: usize) -> usize {
-    usize::try_from(len).map_or(limit, |len| len.min(limit))
 }
 
 /// Takes a lease for an operation that reads packs, so that no prune deletes a pack in the

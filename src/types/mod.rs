@@ -4,6 +4,7 @@
 
 mod entry;
 mod id;
+mod number;
 mod pack;
 mod params;
 mod path;
@@ -17,6 +18,7 @@ pub use entry::{
 pub use id::{
     ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId,
 };
+pub use number::{at_most, to_u64};
 pub use pack::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PackInfo, SegmentBody};
 pub use params::{ChunkProfile, ChunkSizes, ParamsError, WHOLE_FILE_BYTES_MAX};
 pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
