@@ -44,7 +44,12 @@ pub enum Counter {
 
 impl Counter {
     /// The number of counters.
-    pub const COUNT: usize = Self::Done as usize + 1;
+    pub const COUNT: usize = Self::Done.index() + 1;
+
+    /// Returns the counter's index: the discriminant, which only a cast gives.
+    const fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// A phase of an operation.
@@ -277,13 +282,13 @@ pub struct Counters([AtomicU64; Counter::COUNT]);
 impl Counters {
     /// Returns the current value of the counter.
     pub fn get(&self, counter: Counter) -> u64 {
-        self.0[counter as usize].load(Ordering::Relaxed)
+        self.0[counter.index()].load(Ordering::Relaxed)
     }
 }
 
 impl Observer for Counters {
     fn add(&self, counter: Counter, amount: u64) {
-        self.0[counter as usize].fetch_add(amount, Ordering::Relaxed);
+        self.0[counter.index()].fetch_add(amount, Ordering::Relaxed);
     }
     fn phase(&self, _: &Phase) {}
     fn expect(&self, _: u64, _: bool) {}

@@ -3,7 +3,7 @@
 
 use fastcdc::v2020::{Normalization, cut, select_masks};
 
-use crate::types::ChunkSizes;
+use crate::types::{ChunkSizes, to_usize};
 
 /// Maximal bytes of a chunk of any profile: 2 MiB.
 pub const CHUNK_BYTES_MAX: usize = 2 << 20;
@@ -14,12 +14,13 @@ pub const CHUNK_BYTES_MAX: usize = 2 << 20;
 /// ends at the end of the source; the caller ensures this. The last chunk of a source may be
 /// shorter than the minimum.
 pub fn next_cut(window: &[u8], sizes: ChunkSizes) -> usize {
-    let (strict, relaxed) = select_masks(sizes.average() as usize, Normalization::Level1);
+    let average = to_usize(sizes.average());
+    let (strict, relaxed) = select_masks(average, Normalization::Level1);
     let (_, length) = cut(
         window,
-        sizes.min() as usize,
-        sizes.average() as usize,
-        sizes.max() as usize,
+        to_usize(sizes.min()),
+        average,
+        to_usize(sizes.max()),
         strict,
         relaxed,
         strict << 1,

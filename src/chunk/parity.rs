@@ -11,6 +11,8 @@ use std::fmt;
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
+use crate::types::{at_most, to_u64, to_usize};
+
 /// Minimal size of a shard: the sector of a disk. It is doubled until an object has at most
 /// [`DATA_SHARDS_MAX`] shards.
 const SHARD_BYTES_MIN: u64 = 4 << 10;
@@ -46,7 +48,7 @@ pub enum ParityError<E> {
     /// Reading a shard failed.
     Read(E),
     /// More shards are damaged than there are intact parity shards.
-    TooFew { damaged: u32, whole: u32 },
+    TooFew { damaged: usize, whole: usize },
     /// The code does not support the shape.
     Code(reed_solomon_simd::Error),
 }
@@ -74,23 +76,24 @@ impl<E> From<reed_solomon_simd::Error> for ParityError<E> {
 
 impl ParityShape {
     /// Returns the shape of an object of `size` bytes (at least 1) with `percent` (1–100) of
-    /// recovery data: at least one parity shard, at most as many as there are data shards.
-    pub fn new(size: u64, percent: u8) -> Self {
+    /// recovery data: at least one parity shard, at most as many as there are data shards. Returns
+    /// `None` for an object of more than 8 TiB, whose shards would be too long.
+    pub fn new(size: u64, percent: u8) -> Option<Self> {
         let mut shard = SHARD_BYTES_MIN;
         if size < shard {
-            shard = size.next_multiple_of(COLUMN_BYTES as u64);
+            shard = size.next_multiple_of(to_u64(COLUMN_BYTES));
         }
         while size.div_ceil(shard) > DATA_SHARDS_MAX {
             shard *= 2;
         }
         let data = size.div_ceil(shard);
         let parity = (data * u64::from(percent)).div_ceil(100).clamp(1, data);
-        Self {
+        Some(Self {
             size,
-            shard: shard as u32,
-            data: data as u32,
-            parity: parity as u32,
-        }
+            shard: u32::try_from(shard).ok()?,
+            data: u32::try_from(data).ok()?,
+            parity: u32::try_from(parity).ok()?,
+        })
     }
 
     /// Returns true if the numbers are consistent and within the limits of a reader.
@@ -99,7 +102,7 @@ impl ParityShape {
         self.size > 0
             && shard > 0
             && self.shard <= 1 << 20
-            && (self.shard as usize).is_multiple_of(COLUMN_BYTES)
+            && to_usize(self.shard).is_multiple_of(COLUMN_BYTES)
             && self.size.div_ceil(shard) == u64::from(self.data)
             && u64::from(self.data) <= DATA_SHARDS_MAX
             && (1..=self.data).contains(&self.parity)
@@ -108,7 +111,7 @@ impl ParityShape {
     /// Returns the bytes of data shard `n` in the object: the last one may be shorter than a shard.
     pub fn data_len(&self, n: u32) -> usize {
         let start = u64::from(n) * u64::from(self.shard);
-        (self.size.saturating_sub(start)).min(u64::from(self.shard)) as usize
+        at_most(self.size.saturating_sub(start), to_usize(self.shard))
     }
 
     /// Returns the bytes of all parity shards.
@@ -119,8 +122,8 @@ impl ParityShape {
     /// Iterates over the slices of a shard, as ranges of its bytes. Each slice is processed at
     /// once.
     fn slices(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let shard = self.shard as usize;
-        let step = (SLICE_BYTES / self.data as usize / COLUMN_BYTES).max(1) * COLUMN_BYTES;
+        let shard = to_usize(self.shard);
+        let step = (SLICE_BYTES / to_usize(self.data) / COLUMN_BYTES).max(1) * COLUMN_BYTES;
         (0..shard)
             .step_by(step)
             .map(move |start| start..(start + step).min(shard))
@@ -142,7 +145,7 @@ pub fn read_data_shard<E>(
     read: &mut ReadAt<'_, E>,
 ) -> Result<(), E> {
     buf.clear();
-    buf.resize(shape.shard as usize, 0);
+    buf.resize(to_usize(shape.shard), 0);
     read(
         u64::from(n) * u64::from(shape.shard),
         &mut buf[..shape.data_len(n)],
@@ -152,12 +155,20 @@ pub fn read_data_shard<E>(
 /// Computes all parity shards, one after the other. `read` fills a buffer with the object's bytes
 /// at an offset.
 pub fn encode<E>(shape: &ParityShape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
-    let shard = shape.shard as usize;
-    let mut out = vec![0; shape.parity_bytes() as usize];
+    let shard = to_usize(shape.shard);
+    let data_count = to_usize(shape.data);
+    let parity_count = to_usize(shape.parity);
+    // Only where `usize` has 32 bits are there shapes whose parity shards do not fit in memory.
+    let bytes = usize::try_from(shape.parity_bytes()).map_err(|_| {
+        reed_solomon_simd::Error::UnsupportedShardCount {
+            original_count: data_count,
+            recovery_count: parity_count,
+        }
+    })?;
+    let mut out = vec![0; bytes];
     let mut buf = Vec::new();
     for slice in shape.slices() {
-        let mut encoder =
-            ReedSolomonEncoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        let mut encoder = ReedSolomonEncoder::new(data_count, parity_count, slice.len())?;
         for n in 0..shape.data {
             read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
             encoder.add_original_shard(&buf)?;
@@ -179,8 +190,11 @@ pub fn recover<E>(
     read: &mut ReadAt<'_, E>,
     read_parity: &mut ReadAt<'_, E>,
 ) -> Result<BTreeMap<u32, Vec<u8>>, ParityError<E>> {
-    let shard = shape.shard as usize;
-    let missing = |n: &u32| !data_is_whole.get(*n as usize).is_some_and(|whole| *whole);
+    let shard = to_usize(shape.shard);
+    let data_count = to_usize(shape.data);
+    let parity_count = to_usize(shape.parity);
+    let is_marked = |marks: &[bool], n: u32| marks.get(to_usize(n)).is_some_and(|whole| *whole);
+    let missing = |n: &u32| !is_marked(data_is_whole, *n);
 
     let mut out: BTreeMap<u32, Vec<u8>> = (0..shape.data)
         .filter(missing)
@@ -188,13 +202,13 @@ pub fn recover<E>(
         .collect();
 
     let whole: Vec<u32> = (0..shape.parity)
-        .filter(|n| parity_is_whole.get(*n as usize).is_some_and(|whole| *whole))
+        .filter(|n| is_marked(parity_is_whole, *n))
         .collect();
 
     if out.len() > whole.len() {
         return Err(ParityError::TooFew {
-            damaged: out.len() as u32,
-            whole: whole.len() as u32,
+            damaged: out.len(),
+            whole: whole.len(),
         });
     }
 
@@ -204,24 +218,24 @@ pub fn recover<E>(
 
     let mut buf = Vec::new();
     for slice in shape.slices() {
-        let mut decoder =
-            ReedSolomonDecoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        let mut decoder = ReedSolomonDecoder::new(data_count, parity_count, slice.len())?;
         for n in (0..shape.data).filter(|n| !missing(n)) {
             read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
-            decoder.add_original_shard(n as usize, &buf)?;
+            decoder.add_original_shard(to_usize(n), &buf)?;
         }
         // Only as many parity shards as needed.
         for &n in whole.iter().take(out.len()) {
             buf.clear();
             buf.resize(slice.len(), 0);
-            let at = u64::from(n) * u64::from(shape.shard) + slice.start as u64;
+            let at = u64::from(n) * u64::from(shape.shard) + to_u64(slice.start);
             read_parity(at, &mut buf).map_err(ParityError::Read)?;
-            decoder.add_recovery_shard(n as usize, &buf)?;
+            decoder.add_recovery_shard(to_usize(n), &buf)?;
         }
 
         let decoded = decoder.decode()?;
         for (n, bytes) in decoded.restored_original_iter() {
-            if let Some(held) = out.get_mut(&(n as u32)) {
+            let number = u32::try_from(n).ok();
+            if let Some(held) = number.and_then(|number| out.get_mut(&number)) {
                 held[slice.clone()].copy_from_slice(bytes);
             }
         }
@@ -248,7 +262,7 @@ fn read_slice<E>(
         return Ok(());
     }
     read(
-        u64::from(n) * u64::from(shape.shard) + slice.start as u64,
+        u64::from(n) * u64::from(shape.shard) + to_u64(slice.start),
         &mut buf[..there],
     )
 }
@@ -278,7 +292,7 @@ mod tests {
     #[test]
     fn shapes_follow_size_and_percentage() {
         let shape = |size, percent| {
-            let shape = ParityShape::new(size, percent);
+            let shape = ParityShape::new(size, percent).expect("short enough");
             assert!(shape.is_legal(), "{shape:?}");
             (shape.shard, shape.data, shape.parity)
         };
@@ -290,6 +304,8 @@ mod tests {
         assert_eq!(shape(16 << 20, 10), (4096, 4096, 410));
         assert_eq!(shape((64 << 20) + 1, 5), (32768, 2049, 103));
         assert_eq!(shape(64 << 20, 100), (16384, 4096, 4096));
+        assert!(ParityShape::new(1 << 43, 5).is_some());
+        assert_eq!(ParityShape::new((1 << 43) + 1, 5), None);
     }
 
     /// With some shards lost, as many can be recovered as there are parity shards, and not one
@@ -306,7 +322,7 @@ mod tests {
             (90_000, 100),
         ] {
             let bytes = noise(size);
-            let shape = ParityShape::new(size as u64, percent);
+            let shape = ParityShape::new(size as u64, percent).expect("short enough");
             let parity = encode(&shape, &mut reader(&bytes)).expect("encoded");
             let count = shape.parity as usize;
 

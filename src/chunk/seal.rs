@@ -26,6 +26,13 @@ pub enum PartKind {
     Body = 3,
 }
 
+impl PartKind {
+    /// Returns the number in the format: the discriminant, which only a cast gives.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
 /// The sealed bytes were modified, or were sealed with another key, name, place or length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealBroken;
@@ -65,7 +72,7 @@ impl ObjectSeal {
 
     fn nonce(part: PartKind, number: u64) -> Nonce {
         let mut nonce = [0; 12];
-        nonce[0] = part as u8;
+        nonce[0] = part.number();
         nonce[4..].copy_from_slice(&u64_big_endian(number));
         Nonce::assume_unique_for_key(nonce)
     }
@@ -73,9 +80,9 @@ impl ObjectSeal {
     fn aad(&self, part: PartKind, number: u64, codec: FrameCodec, plain_len: u64) -> Aad<Vec<u8>> {
         let mut aad = Vec::with_capacity(self.header.len() + 18);
         aad.extend_from_slice(&self.header);
-        aad.push(part as u8);
+        aad.push(part.number());
         aad.extend_from_slice(&number.to_le_bytes());
-        aad.push(codec as u8);
+        aad.push(codec.number());
         aad.extend_from_slice(&plain_len.to_le_bytes());
         Aad::from(aad)
     }

@@ -1,7 +1,7 @@
 //! Content of files and streams: extents and list nodes (docs/format.md, "Content").
 
 use super::wire::{WireError, WireReader, put_bytes, put_number};
-use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX};
+use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, to_u64};
 
 const CHUNK_MAX: u32 = 2 << 20;
 const DEPTH_MAX: u8 = 8;
@@ -73,7 +73,7 @@ fn read_extent(reader: &mut WireReader<'_>) -> Result<Extent, WireError> {
 }
 
 fn put_extents(out: &mut Vec<u8>, extents: &[Extent]) {
-    put_number(out, extents.len() as u64);
+    put_number(out, to_u64(extents.len()));
     extents.iter().for_each(|extent| put_extent(out, extent));
 }
 
@@ -88,7 +88,7 @@ fn read_extents(reader: &mut WireReader<'_>, max: usize) -> Result<Content, Wire
         let extent = read_extent(reader)?;
         size = size
             .checked_add(extent.len())
-            .filter(|&size| size <= i64::MAX as u64)
+            .filter(|&size| size <= i64::MAX.cast_unsigned())
             .ok_or_else(|| reader.error("content longer than any file"))?;
         extents.push(extent);
     }

@@ -1,7 +1,7 @@
 //! The envelope of packs, segments, snapshots and leases (docs/format.md, "Envelope").
 
 use super::wire::{WireError, WireReader};
-use crate::types::{FrameCodec, LeaseId};
+use crate::types::{FrameCodec, LeaseId, to_u64};
 
 /// First bytes of every object with an envelope.
 const MAGIC: [u8; 8] = *b"icecore\n";
@@ -14,6 +14,8 @@ const KEY_MODE_DERIVED: u8 = 0;
 
 /// Bytes of the header that this version writes.
 pub const HEADER_BYTES: usize = 61;
+/// The same for the length field. The cast of this constant loses nothing.
+const HEADER_LEN: u16 = HEADER_BYTES as u16;
 /// Maximal bytes of a header that is read; later versions may write longer headers.
 const HEADER_BYTES_MAX: usize = 4096;
 /// Bytes before a sealed body: codec (1) and plain length (8).
@@ -31,6 +33,13 @@ pub enum ObjectKind {
     Lease = 4,
 }
 
+impl ObjectKind {
+    /// Returns the number in the format: the discriminant, which only a cast gives.
+    const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
 /// An envelope's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectHeader {
@@ -45,9 +54,9 @@ pub struct ObjectHeader {
 pub fn encode_header(header: &ObjectHeader) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(&MAGIC);
-    out.push(header.kind as u8);
+    out.push(header.kind.number());
     out.push(ENVELOPE_VERSION);
-    out.extend_from_slice(&(HEADER_BYTES as u16).to_le_bytes());
+    out.extend_from_slice(&HEADER_LEN.to_le_bytes());
     out.push(KEY_MODE_DERIVED);
     out.extend_from_slice(&header.random);
     out.extend_from_slice(header.writer.as_bytes());
@@ -61,7 +70,7 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(ObjectHeader, us
     if reader.take(8)? != MAGIC {
         return Err(reader.error("not an icecore object"));
     }
-    if reader.byte()? != kind as u8 {
+    if reader.byte()? != kind.number() {
         return Err(reader.error("an object of another kind"));
     }
     if reader.byte()? != ENVELOPE_VERSION {
@@ -104,17 +113,17 @@ pub(super) fn read_codec(reader: &mut WireReader<'_>) -> Result<FrameCodec, Wire
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBody<'a> {
     pub codec: FrameCodec,
-    pub plain_len: u64,
+    pub plain_len: usize,
     /// Sealed bytes with the tag.
     pub sealed: &'a [u8],
 }
 
 /// Encodes the prefix of the sealed bytes of a segment, a snapshot, a lease or a directory: 9
 /// bytes.
-pub fn encode_body_prefix(codec: FrameCodec, plain_len: u64) -> [u8; BODY_PREFIX_BYTES] {
+pub fn encode_body_prefix(codec: FrameCodec, plain_len: usize) -> [u8; BODY_PREFIX_BYTES] {
     let mut out = [0; BODY_PREFIX_BYTES];
-    out[0] = codec as u8;
-    out[1..].copy_from_slice(&plain_len.to_le_bytes());
+    out[0] = codec.number();
+    out[1..].copy_from_slice(&to_u64(plain_len).to_le_bytes());
     out
 }
 
@@ -122,10 +131,10 @@ pub fn encode_body_prefix(codec: FrameCodec, plain_len: u64) -> [u8; BODY_PREFIX
 pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireError> {
     let mut reader = WireReader::new(bytes);
     let codec = codec(&mut reader)?;
-    let plain_len = u64::from_le_bytes(reader.array()?);
-    if plain_len > limit as u64 {
-        return Err(reader.error("too many plain bytes"));
-    }
+    let plain_len = usize::try_from(u64::from_le_bytes(reader.array()?))
+        .ok()
+        .filter(|&plain_len| plain_len <= limit)
+        .ok_or_else(|| reader.error("too many plain bytes"))?;
     let left = reader.left();
     Ok(SealedBody {
         codec,
@@ -167,9 +176,9 @@ pub fn decode_trailer(
     reader.end()?;
     let end = directory_offset
         .checked_add(directory_len)
-        .and_then(|sum| sum.checked_add(TRAILER_BYTES as u64));
+        .and_then(|sum| sum.checked_add(to_u64(TRAILER_BYTES)));
     if end != Some(pack_size)
-        || directory_offset < HEADER_BYTES as u64
+        || directory_offset < to_u64(HEADER_BYTES)
         || directory_len > directory_max
     {
         return Err(reader.error("a directory that does not match its pack"));

@@ -2,7 +2,7 @@
 
 use super::envelope::read_codec;
 use super::wire::{WireError, WireReader, put_number};
-use crate::types::{ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo};
+use crate::types::{ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, to_u64};
 
 const FRAME_PLAIN_MAX: u64 = 4 << 20;
 const CHUNK_MAX: u32 = 2 << 20;
@@ -13,15 +13,15 @@ const FRAME_LEAST: usize = 6 + CHUNK_LEAST;
 const CHUNK_LEAST: usize = 33;
 
 pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
-    put_number(out, frames.len() as u64);
+    put_number(out, to_u64(frames.len()));
     let mut end = 0;
     for frame in frames {
-        out.push(frame.class as u8);
-        out.push(frame.codec as u8);
+        out.push(frame.class.number());
+        out.push(frame.codec.number());
         put_number(out, frame.offset - end);
         put_number(out, u64::from(frame.stored));
         put_number(out, u64::from(frame.plain));
-        put_number(out, frame.chunks.len() as u64);
+        put_number(out, to_u64(frame.chunks.len()));
         for chunk in &frame.chunks {
             out.extend_from_slice(chunk.id.as_bytes());
             put_number(out, u64::from(chunk.len));

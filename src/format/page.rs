@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::content::{put_content, read_content};
 use super::wire::{
-    WireError, WireReader, put_bytes, put_number, put_record, put_time_after, time_after,
+    WireError, WireReader, low_byte, put_bytes, put_number, put_record, put_time_after, time_after,
 };
 use crate::types::{
     ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, ExtendedAttribute, Metadata, Node, Owner,
-    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue,
+    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue, to_u64, to_usize,
 };
 
 /// Maximal bytes of a page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
@@ -75,11 +75,11 @@ impl PageBuilder {
     fn owner_index(&mut self, owner: &Owner) -> u64 {
         // Pages have few owners, and usually the last one is used again.
         let found = self.owners.iter().rposition(|known| known == owner);
-        found.unwrap_or_else(|| {
+        to_u64(found.unwrap_or_else(|| {
             self.owners_bytes += 12 + owner.user.len() + owner.group.len();
             self.owners.push(owner.clone());
             self.owners.len() - 1
-        }) as u64
+        }))
     }
 
     /// Returns the approximate plain bytes so far.
@@ -103,7 +103,7 @@ impl PageBuilder {
         let done = std::mem::take(self);
         let first = done.first?;
         let mut out = Vec::with_capacity(done.body.len() + done.owners_bytes + 8);
-        put_number(&mut out, done.owners.len() as u64);
+        put_number(&mut out, to_u64(done.owners.len()));
         for owner in &done.owners {
             put_number(&mut out, u64::from(owner.uid));
             put_number(&mut out, u64::from(owner.gid));
@@ -183,16 +183,16 @@ fn read_owners(reader: &mut WireReader<'_>) -> Result<Vec<Owner>, WireError> {
 
 fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
     let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
-    put_number(out, shared as u64);
+    put_number(out, to_u64(shared));
     let suffix = &key[shared..];
     if is_hex(suffix) {
-        put_number(out, (suffix.len() as u64) << 2 | AS_HEX);
+        put_number(out, to_u64(suffix.len()) << 2 | AS_HEX);
         put_bits(out, suffix.iter().filter_map(|&c| hex_value(c)), 4);
     } else if let Some(block) = block_name(suffix) {
-        put_number(out, (block.len() as u64) << 2 | AS_BLOCK);
+        put_number(out, to_u64(block.len()) << 2 | AS_BLOCK);
         put_bits(out, block.iter().filter_map(|&c| base32_value(c)), 5);
     } else {
-        put_number(out, (suffix.len() as u64) << 2 | AS_IS);
+        put_number(out, to_u64(suffix.len()) << 2 | AS_IS);
         out.extend_from_slice(suffix);
     }
 }
@@ -216,20 +216,18 @@ fn read_path(
     key: &mut Vec<u8>,
     is_first: bool,
 ) -> Result<(), WireError> {
-    let shared = reader.number()?;
-    if shared > key.len() as u64 {
-        return Err(reader.error("a shared prefix longer than the previous path"));
-    }
-    let shared = shared as usize;
+    let shared = usize::try_from(reader.number()?)
+        .ok()
+        .filter(|&shared| shared <= key.len())
+        .ok_or_else(|| reader.error("a shared prefix longer than the previous path"))?;
     let replaced = key.get(shared).copied();
     key.truncate(shared);
 
     let head = reader.number()?;
-    let chars = head >> 2;
-    if chars > PATH_BYTES_MAX as u64 {
-        return Err(reader.error("a path that is too long"));
-    }
-    let chars = chars as usize;
+    let chars = usize::try_from(head >> 2)
+        .ok()
+        .filter(|&chars| chars <= PATH_BYTES_MAX)
+        .ok_or_else(|| reader.error("a path that is too long"))?;
 
     match head & 3 {
         AS_IS => {
@@ -284,11 +282,11 @@ fn put_bits(out: &mut Vec<u8>, values: impl Iterator<Item = u8>, width: u32) {
         bits += width;
         if bits >= 8 {
             bits -= 8;
-            out.push((held >> bits) as u8);
+            out.push(low_byte(u64::from(held >> bits)));
         }
     }
     if bits > 0 {
-        out.push((held << (8 - bits)) as u8);
+        out.push(low_byte(u64::from(held << (8 - bits))));
     }
 }
 
@@ -299,7 +297,7 @@ fn read_bits(
     width: u32,
     alphabet: &[u8],
 ) -> Result<(), WireError> {
-    let bytes = reader.take((chars * width as usize).div_ceil(8))?;
+    let bytes = reader.take((chars * to_usize(width)).div_ceil(8))?;
     let mut held = 0u32;
     let mut bits = 0;
     let mut next = bytes.iter();
@@ -310,7 +308,7 @@ fn read_bits(
         }
         bits -= width;
         let value = held >> bits & ((1 << width) - 1);
-        key.push(alphabet[value as usize]);
+        key.push(alphabet[to_usize(value)]);
     }
     if held & ((1 << bits) - 1) != 0 {
         return Err(reader.error("a packed name with bits after its end"));
@@ -321,7 +319,7 @@ fn read_bits(
 fn kind_number(entry: &Entry) -> u8 {
     match (&entry.node, entry.kind()) {
         (Node::Unknown { kind, .. }, _) => *kind,
-        (_, kind) => kind.map_or(0, |kind| kind as u8),
+        (_, kind) => kind.map_or(0, EntryKind::number),
     }
 }
 
@@ -354,7 +352,7 @@ fn put_meta(out: &mut Vec<u8>, meta: &Metadata, owner: u64, last_mtime: Timestam
     if meta.nlink > 1 {
         put_number(out, meta.device);
     }
-    put_number(out, meta.xattrs.len() as u64);
+    put_number(out, to_u64(meta.xattrs.len()));
     for xattr in &meta.xattrs {
         put_bytes(out, &xattr.name);
         match &xattr.value {
@@ -375,10 +373,10 @@ fn read_meta(
     reader: &mut WireReader<'_>,
     context: &mut PageContext<'_>,
 ) -> Result<Metadata, WireError> {
-    let mode = reader.number()?;
-    if mode > 0o7777 {
-        return Err(reader.error("permission bits beyond 07777"));
-    }
+    let mode = u16::try_from(reader.number()?)
+        .ok()
+        .filter(|&mode| mode <= 0o7777)
+        .ok_or_else(|| reader.error("permission bits beyond 07777"))?;
 
     let index = usize::try_from(reader.number()?)
         .ok()
@@ -399,7 +397,7 @@ fn read_meta(
     let xattrs = read_xattrs(reader)?;
 
     Ok(Metadata {
-        mode: mode as u16,
+        mode,
         owner,
         mtime,
         ctime,
@@ -448,7 +446,7 @@ fn known_kind(number: u8) -> Option<EntryKind> {
         File, Directory, Symlink, Fifo, Socket, Char, Block, Failed, Removed,
     ]
     .into_iter()
-    .find(|&kind| kind as u8 == number)
+    .find(|kind| kind.number() == number)
 }
 
 fn read_node(

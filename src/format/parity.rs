@@ -2,7 +2,7 @@
 //! hashes that locate damage.
 
 use super::wire::{WireError, WireReader};
-use crate::types::PackId;
+use crate::types::{PackId, to_u64, to_usize};
 
 /// First and last bytes of every parity object.
 const MAGIC: [u8; 7] = *b"icepar\n";
@@ -16,7 +16,7 @@ const SHARDS_MAX: u32 = 4096;
 /// Bytes of the end: length of the head, and the magic with the version.
 pub const PARITY_END_BYTES: usize = 16;
 /// Maximal bytes of a head that is read.
-pub const PARITY_HEAD_BYTES_MAX: usize = FIXED_BYTES + 2 * SHARDS_MAX as usize * HASH_BYTES;
+pub const PARITY_HEAD_BYTES_MAX: usize = FIXED_BYTES + 2 * to_usize(SHARDS_MAX) * HASH_BYTES;
 /// Number of leading bytes that determine a head's length.
 pub const PARITY_HEAD_BYTES_LEAST: usize = FIXED_BYTES - CHECK_BYTES;
 
@@ -39,6 +39,22 @@ impl ParityHead {
     pub fn encoded_len(&self) -> usize {
         FIXED_BYTES + HASH_BYTES * (self.data.len() + self.parity.len())
     }
+
+    /// Returns the number of data shards.
+    pub fn data_count(&self) -> u32 {
+        shard_count(&self.data)
+    }
+
+    /// Returns the number of parity shards.
+    pub fn parity_count(&self) -> u32 {
+        shard_count(&self.parity)
+    }
+}
+
+/// Returns the number of hashes. A number that does not fit is as illegal as the one returned for
+/// it: both are above [`SHARDS_MAX`].
+fn shard_count(hashes: &[[u8; HASH_BYTES]]) -> u32 {
+    u32::try_from(hashes.len()).unwrap_or(u32::MAX)
 }
 
 /// Encodes a head.
@@ -49,8 +65,8 @@ pub fn encode_parity_head(head: &ParityHead) -> Vec<u8> {
     out.extend_from_slice(head.pack.as_bytes());
     out.extend_from_slice(&head.pack_size.to_le_bytes());
     out.extend_from_slice(&head.shard.to_le_bytes());
-    out.extend_from_slice(&(head.data.len() as u32).to_le_bytes());
-    out.extend_from_slice(&(head.parity.len() as u32).to_le_bytes());
+    out.extend_from_slice(&head.data_count().to_le_bytes());
+    out.extend_from_slice(&head.parity_count().to_le_bytes());
     for hash in head.data.iter().chain(&head.parity) {
         out.extend_from_slice(hash);
     }
@@ -64,7 +80,7 @@ pub fn encode_parity_head(head: &ParityHead) -> Vec<u8> {
 pub fn parity_head_len(bytes: &[u8]) -> Result<usize, WireError> {
     let mut reader = WireReader::new(bytes);
     let (_, data, parity) = read_fixed(&mut reader)?;
-    Ok(FIXED_BYTES + HASH_BYTES * (data + parity) as usize)
+    Ok(FIXED_BYTES + HASH_BYTES * to_usize(data + parity))
 }
 
 /// Reads the fields before the hashes; the hashes stay empty.
@@ -110,10 +126,10 @@ fn read_fixed(reader: &mut WireReader<'_>) -> Result<(ParityHead, u32, u32), Wir
 pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     let mut reader = WireReader::new(bytes);
     let (head, data, parity) = read_fixed(&mut reader)?;
-    if bytes.len() != FIXED_BYTES + HASH_BYTES * (data + parity) as usize {
+    if bytes.len() != FIXED_BYTES + HASH_BYTES * to_usize(data + parity) {
         return Err(reader.error("a head whose length does not match"));
     }
-    let mut hashes = Vec::with_capacity((data + parity) as usize);
+    let mut hashes = Vec::with_capacity(to_usize(data + parity));
     for _ in 0..data + parity {
         hashes.push(reader.array()?);
     }
@@ -123,7 +139,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
         return Err(reader.error("a head that does not match its checksum"));
     }
     reader.end()?;
-    let parity = hashes.split_off(data as usize);
+    let parity = hashes.split_off(to_usize(data));
     Ok(ParityHead {
         data: hashes,
         parity,
@@ -134,7 +150,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
 /// Encodes the end of a parity object, which follows its second head.
 pub fn encode_parity_end(head_len: usize) -> [u8; PARITY_END_BYTES] {
     let mut out = [0; PARITY_END_BYTES];
-    out[..8].copy_from_slice(&(head_len as u64).to_le_bytes());
+    out[..8].copy_from_slice(&to_u64(head_len).to_le_bytes());
     out[8..15].copy_from_slice(&MAGIC);
     out[15] = VERSION;
     out

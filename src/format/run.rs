@@ -1,7 +1,7 @@
 //! A run's root and index nodes, which locate its pages (docs/format.md, "Run").
 
 use super::wire::{WireError, WireReader, put_bytes, put_number, put_record};
-use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
+use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath, to_u64};
 
 /// Nodes are closed once they reach this many bytes.
 pub const NODE_BYTES_TARGET: usize = 64 << 10;
@@ -41,7 +41,7 @@ pub struct RunRoot {
 
 fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
     put_number(out, u64::from(tree.level));
-    put_number(out, tree.refs.len() as u64);
+    put_number(out, to_u64(tree.refs.len()));
     let mut scratch = Vec::new();
     for page in &tree.refs {
         put_record(out, &mut scratch, |out| {
@@ -54,10 +54,10 @@ fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
 }
 
 fn read_tree(reader: &mut WireReader<'_>) -> Result<RunTree, WireError> {
-    let level = reader.number()?;
-    if level > u64::from(LEVEL_MAX) {
-        return Err(reader.error("a run that is too deep"));
-    }
+    let level = u8::try_from(reader.number()?)
+        .ok()
+        .filter(|&level| level <= LEVEL_MAX)
+        .ok_or_else(|| reader.error("a run that is too deep"))?;
 
     let count = reader.count(36)?;
     let mut refs: Vec<PageRef> = Vec::with_capacity(count);
@@ -86,10 +86,7 @@ fn read_tree(reader: &mut WireReader<'_>) -> Result<RunTree, WireError> {
     if level > 0 && refs.is_empty() {
         return Err(reader.error("a node without pages"));
     }
-    Ok(RunTree {
-        level: level as u8,
-        refs,
-    })
+    Ok(RunTree { level, refs })
 }
 
 /// Encodes an index node: references of one level.

@@ -2,7 +2,7 @@
 
 use super::frames::{put_frames, read_frames};
 use super::wire::{WireError, WireReader, put_number, put_record};
-use crate::types::{ChunkId, LeaseId, PackId, PackInfo, SegmentBody, SegmentId};
+use crate::types::{ChunkId, LeaseId, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
 
 /// Maximal plain bytes of a segment that is read: 64 MiB.
 pub const SEGMENT_BYTES_MAX: usize = 64 << 20;
@@ -14,7 +14,7 @@ pub fn encode_segment(body: &SegmentBody) -> Vec<u8> {
     let mut out = Vec::new();
     let mut scratch = Vec::new();
     out.extend_from_slice(body.writer.as_bytes());
-    put_number(&mut out, body.packs.len() as u64);
+    put_number(&mut out, to_u64(body.packs.len()));
     for pack in &body.packs {
         put_record(&mut out, &mut scratch, |out| {
             out.extend_from_slice(pack.id.as_bytes());
@@ -30,7 +30,7 @@ pub fn encode_segment(body: &SegmentBody) -> Vec<u8> {
 }
 
 fn put_ids<'a>(out: &mut Vec<u8>, ids: impl ExactSizeIterator<Item = &'a [u8; 32]>) {
-    put_number(out, ids.len() as u64);
+    put_number(out, to_u64(ids.len()));
     ids.for_each(|id| out.extend_from_slice(id));
 }
 

@@ -352,7 +352,7 @@ mod stream_content {
             content.size = content
                 .size
                 .checked_add(extent.len())
-                .filter(|&size| size <= i64::MAX as u64)
+                .filter(|&size| size <= i64::MAX.cast_unsigned())
                 .ok_or_else(|| D::Error::custom("content longer than any file"))?;
             content.extents.push(extent);
         }

@@ -137,7 +137,7 @@ pub(super) mod as_bytes {
         for part in bytes.utf8_chunks() {
             for c in part.valid().chars() {
                 if c == '%' || c.is_ascii_control() {
-                    write!(out, "%{:02x}", c as u32).expect("writing to a String");
+                    write!(out, "%{:02x}", u32::from(c)).expect("writing to a String");
                 } else {
                     out.push(c);
                 }

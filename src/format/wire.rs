@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// Reason why bytes are invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,23 +22,29 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+/// Returns the low eight bits.
+pub(super) const fn low_byte(value: u64) -> u8 {
+    let [low, ..] = value.to_le_bytes();
+    low
+}
+
 /// Appends a number as minimal LEB128: 1–10 bytes.
 pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(low_byte(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_byte(value));
 }
 
 /// Appends a signed number as zigzag LEB128.
 pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
-    put_number(out, ((value << 1) ^ (value >> 63)) as u64);
+    put_number(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
 /// Appends the length of bytes, then the bytes.
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(out, bytes.len() as u64);
+    put_number(out, to_u64(bytes.len()));
     out.extend_from_slice(bytes);
 }
 
@@ -139,7 +145,7 @@ impl<'a> WireReader<'a> {
 
     pub fn signed(&mut self) -> Result<i64, WireError> {
         let raw = self.number()?;
-        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+        Ok(((raw >> 1) ^ (raw & 1).wrapping_neg()).cast_signed())
     }
 
     pub fn u32(&mut self) -> Result<u32, WireError> {
@@ -152,18 +158,19 @@ impl<'a> WireReader<'a> {
     /// the input is refused before anything is allocated.
     pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
         let count = self.number()?;
-        if count > (self.left() / least.max(1)) as u64 {
-            return Err(self.error("a count is larger than the remaining bytes allow"));
-        }
-        Ok(count as usize)
+        usize::try_from(count)
+            .ok()
+            .filter(|&count| count <= self.left() / least.max(1))
+            .ok_or_else(|| self.error("a count is larger than the remaining bytes allow"))
     }
 
     pub fn bytes(&mut self, max: usize) -> Result<&'a [u8], WireError> {
         let len = self.number()?;
-        if len > max as u64 {
-            return Err(self.error("a byte string is too long"));
-        }
-        self.take(len as usize)
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|&len| len <= max)
+            .ok_or_else(|| self.error("a byte string is too long"))?;
+        self.take(len)
     }
 
     /// Reads a record's length and returns a reader of its fields. [`WireReader::tail`] checks its end.

@@ -10,7 +10,7 @@ use super::error::IndexError;
 use super::packs::PackView;
 use super::rows::{ChunkLocation, FrameRow};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use crate::types::{ChunkClass, ChunkId, FrameCodec, FrameInfo, PackId};
+use crate::types::{ChunkClass, ChunkId, FrameCodec, FrameInfo, PackId, to_usize};
 
 /// A row of `chunks` to be inserted.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct ChunkRow {
 /// Returns the mark of a chunk's row.
 fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, len: u32) -> u32 {
     let mut bytes = [0; 81];
-    bytes[0] = SmallTable::Chunks as u8;
+    bytes[0] = SmallTable::Chunks.number();
     bytes[1..33].copy_from_slice(id);
     bytes[33..65].copy_from_slice(pack.as_bytes());
     for (place, number) in bytes[65..]
@@ -61,7 +61,7 @@ pub(super) fn insert_chunks(
         conn.prepare_cached("insert or ignore into chunks values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
 
     for row in rows {
-        let index = row.pack_index as usize;
+        let index = to_usize(row.pack_index);
         let mark = chunk_mark(
             row.id.as_bytes(),
             &pack_ids[index],
@@ -168,8 +168,8 @@ pub(super) fn insert_frames(
         statement.execute(params![
             number,
             frame,
-            row.class as u8,
-            row.codec as u8,
+            row.class.number(),
+            row.codec.number(),
             row.offset.cast_signed(),
             row.stored,
             row.plain,
@@ -185,8 +185,8 @@ fn frame_mark(pack: &PackId, frame: u32, row: &FrameRow) -> i64 {
     hash.bytes(pack.as_bytes());
     for number in [
         frame,
-        row.class as u32,
-        row.codec as u32,
+        u32::from(row.class.number()),
+        u32::from(row.codec.number()),
         row.stored,
         row.plain,
         row.chunks,
@@ -228,10 +228,10 @@ pub(super) fn read_frame(
     // An unknown class or codec is damage too.
     let class = [ChunkClass::Data, ChunkClass::Metadata]
         .into_iter()
-        .find(|known| *known as u8 == class);
+        .find(|known| known.number() == class);
     let codec = [FrameCodec::Plain, FrameCodec::Zstd]
         .into_iter()
-        .find(|known| *known as u8 == codec);
+        .find(|known| known.number() == codec);
     if let (Some(class), Some(codec)) = (class, codec) {
         (row.class, row.codec) = (class, codec);
         if frame_mark(pack, frame, &row) == mark {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use crate::sys::{LockFile, PathError, private_directory, remove_if_there};
-use crate::types::{PackId, RepoId, SnapshotId, Timestamp};
+use crate::types::{PackId, RepoId, SnapshotId, Timestamp, to_u64};
 
 /// Append only: entry n brings a database from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &["
@@ -345,7 +345,7 @@ impl LocalState {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.as_bytes());
         for part in key {
-            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(&to_u64(part.len()).to_le_bytes());
             hasher.update(part);
         }
         hasher.update(&seconds.to_le_bytes());

@@ -24,10 +24,15 @@ pub(super) enum PackClaim {
 }
 
 impl PackClaim {
+    /// Returns the number in the database: the discriminant, which only a cast gives.
+    pub(super) const fn number(self) -> i64 {
+        self as i64
+    }
+
     pub(super) fn from_number(number: i64) -> Option<Self> {
         [Self::Added, Self::Condemned, Self::Dropped]
             .into_iter()
-            .find(|claim| *claim as i64 == number)
+            .find(|claim| claim.number() == number)
     }
 }
 

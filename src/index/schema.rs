@@ -255,6 +255,13 @@ pub(super) enum SmallTable {
     PackContent = 8,
 }
 
+impl SmallTable {
+    /// Returns the number in hashes: the discriminant, which only a cast gives.
+    pub(super) const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
 /// Hash of one row: BLAKE3 over the table and the fields, truncated to 64 bits. It protects against
 /// accidents, not attackers.
 pub(super) struct RowHash(blake3::Hasher);
@@ -262,7 +269,7 @@ pub(super) struct RowHash(blake3::Hasher);
 impl RowHash {
     pub(super) fn new(table: SmallTable) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&[table as u8]);
+        hasher.update(&[table.number()]);
         Self(hasher)
     }
 

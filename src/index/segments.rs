@@ -16,7 +16,7 @@ use super::chunks::{ChunkRow, insert_chunks, insert_frames};
 use super::error::IndexError;
 use super::packs::{PackClaim, StoredPack, claim_hash, each_id_row, id_row_hash};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId};
+use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
 
 /// Chunks are sorted and inserted in batches of whole packs; a batch of this many rows takes 16
 /// MiB.
@@ -399,7 +399,7 @@ impl<'a> SegmentChange<'a> {
     fn has_claim(&self, segment: i64, pack: i64, claim: PackClaim) -> Result<bool, IndexError> {
         self.tx
             .prepare_cached("select 1 from claims where segment = ?1 and pack = ?2 and what = ?3")
-            .and_then(|mut statement| statement.exists([segment, pack, claim as i64]))
+            .and_then(|mut statement| statement.exists([segment, pack, claim.number()]))
             .map_err(|source| self.fail(source))
     }
 
@@ -411,7 +411,7 @@ impl<'a> SegmentChange<'a> {
     }
 
     fn add_claim(&mut self, segment: i64, pack: i64, claim: PackClaim) -> Result<(), IndexError> {
-        let what = claim as i64;
+        let what = claim.number();
         if self.execute(
             "insert or ignore into claims values (?1, ?2, ?3)",
             [segment, pack, what],
@@ -496,12 +496,12 @@ fn content_digest(info: &PackInfo) -> u64 {
     hash.number(info.size);
     for frame in &info.frames {
         let numbers = [
-            frame.class as u64,
-            frame.codec as u64,
+            u64::from(frame.class.number()),
+            u64::from(frame.codec.number()),
             frame.offset,
             u64::from(frame.stored),
             u64::from(frame.plain),
-            frame.chunks.len() as u64,
+            to_u64(frame.chunks.len()),
         ];
         numbers.iter().for_each(|number| hash.number(*number));
         for chunk in &frame.chunks {

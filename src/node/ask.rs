@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::source::{CommandError, SpawnOptions, StreamCommand, watched};
 use crate::task::Cancel;
+use crate::types::to_u64;
 
 /// Default time limit for an answer. Even the busiest machine answers the questions asked here far
 /// sooner.
@@ -74,7 +75,7 @@ pub(super) fn answer(
             .take(longest)
             .read_to_end(&mut answer)
             .map_err(NoAnswer::Read)?;
-        if read as u64 == longest {
+        if to_u64(read) == longest {
             return Err(NoAnswer::TooLong);
         }
         match running.finish() {

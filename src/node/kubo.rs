@@ -11,7 +11,7 @@ use crate::sys::read_bounded;
 pub const SHARDING: &str = "blocks/SHARDING";
 pub const SPEC: &str = "datastore_spec";
 /// Upper limit of their length, in bytes. No repository has longer ones.
-pub const FILE_BYTES_MAX: u64 = 64 << 10;
+pub const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// Paths that a running kubo keeps rewriting, and creates again if they are missing: the queue of
 /// blocks to announce, configuration fetched from the network, and the id for its telemetry.
@@ -63,7 +63,7 @@ impl BlockStore {
 
     /// Determines how a repository on this machine stores its blocks.
     pub fn at(repository: &Path) -> Self {
-        let read = |name: &str| read_bounded(&repository.join(name), FILE_BYTES_MAX as usize).ok();
+        let read = |name: &str| read_bounded(&repository.join(name), FILE_BYTES_MAX).ok();
         Self::read(read(SHARDING).as_deref(), read(SPEC).as_deref())
     }
 

@@ -1,6 +1,6 @@
 //! Divides the memory budget: the only place where queues, workers and buffers get their limits.
 
-use crate::types::ByteSize;
+use crate::types::{ByteSize, at_most, to_u64};
 
 const MIB: u64 = 1 << 20;
 
@@ -33,16 +33,16 @@ pub struct MemoryPlan {
 pub fn plan(budget: ByteSize, cores: usize) -> MemoryPlan {
     let budget = budget.max(BUDGET_MIN).0;
     // The sorter and the listing get an eighth and a sixteenth, within useful limits.
-    let sorter = (budget / 8).clamp(4 * MIB, 64 * MIB);
-    let listing = (budget / 16).clamp(2 * MIB, 16 * MIB);
-    let frames = (budget / 16).clamp(4 * MIB, 16 * MIB);
-    let left = budget.saturating_sub(FIXED.min(budget / 2) + sorter + listing + frames);
-    let workers = ((left / PER_WORKER) as usize).clamp(1, cores.max(1));
+    let sorter_bytes = at_most(budget / 8, 64 << 20).max(4 << 20);
+    let listing_bytes = at_most(budget / 16, 16 << 20).max(2 << 20);
+    let frame_cache_bytes = at_most(budget / 16, 16 << 20).max(4 << 20);
+    let spent = to_u64(sorter_bytes + listing_bytes + frame_cache_bytes);
+    let left = budget.saturating_sub(FIXED.min(budget / 2) + spent);
     MemoryPlan {
-        workers,
-        sorter_bytes: sorter as usize,
-        listing_bytes: listing as usize,
-        frame_cache_bytes: frames as usize,
+        workers: at_most(left / PER_WORKER, cores).max(1),
+        sorter_bytes,
+        listing_bytes,
+        frame_cache_bytes,
     }
 }
 
@@ -60,8 +60,8 @@ mod tests {
         );
         for mib in [96, 128, 256, 1024, 8192] {
             let plan = plan(ByteSize(mib * MIB), 1024);
-            let spent = plan.workers as u64 * PER_WORKER
-                + (plan.sorter_bytes + plan.listing_bytes + plan.frame_cache_bytes) as u64;
+            let spent = to_u64(plan.workers) * PER_WORKER
+                + to_u64(plan.sorter_bytes + plan.listing_bytes + plan.frame_cache_bytes);
             assert!(plan.workers == 1 || spent <= mib * MIB, "{mib} MiB");
         }
     }

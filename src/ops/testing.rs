@@ -19,7 +19,7 @@ use crate::source::SourceDir;
 use crate::store::{MemoryStore, ObjectBody, PutMode, SharedStore, Store};
 use crate::sys::now;
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId};
+use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId, to_u64};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -64,8 +64,7 @@ impl Lab {
         objects.sort_by_cached_key(|_| shuffle());
         let now = self.store.clock().now();
         for meta in objects {
-            let day = 86_400;
-            let back = i64::try_from(shuffle() % (400 * day)).expect("small") - 30 * day as i64;
+            let back = i64::try_from(shuffle() % (400 * 86_400)).expect("small") - 30 * 86_400;
             copy.store.clock().set(now.plus_seconds(-back));
             let bytes = self.store.get(&meta.key, u64::MAX >> 1).expect("there");
             copy.store
@@ -197,10 +196,10 @@ pub fn write_runs(
             assert!(bytes.len() <= CHUNK_BYTES_MAX);
             let id = chunks.add(bytes).expect("added");
             Content {
-                size: bytes.len() as u64,
+                size: to_u64(bytes.len()),
                 extents: vec![Extent::Chunk {
                     id,
-                    len: bytes.len() as u32,
+                    len: u32::try_from(bytes.len()).expect("small"),
                 }],
             }
         });

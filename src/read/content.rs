@@ -15,7 +15,7 @@ use crate::observe::Counter;
 use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent, PackId};
+use crate::types::{ChunkClass, Content, Extent, PackId, at_most, to_u64, to_usize};
 
 /// Walks a content's extents in order, and replaces list nodes by their extents. A node is read
 /// when it is reached.
@@ -154,12 +154,13 @@ impl OutputWindow {
             };
             match extent {
                 Extent::Chunk { id, len } => {
-                    wants.push(ChunkRequest::new(id, len, lens.len() as u32, 0));
+                    wants.push(ChunkRequest::new(id, len, lens.len(), 0));
                     lens.push(len);
-                    bytes += len as usize;
+                    let len = to_usize(len);
+                    bytes += len;
                     match pieces.last_mut() {
-                        Some(ContentPiece::Bytes(sum)) => *sum += len as usize,
-                        _ => pieces.push(ContentPiece::Bytes(len as usize)),
+                        Some(ContentPiece::Bytes(sum)) => *sum += len,
+                        _ => pieces.push(ContentPiece::Bytes(len)),
                     }
                 }
                 Extent::Hole { len } => pieces.push(ContentPiece::Zeros(len)),
@@ -188,11 +189,11 @@ impl OutputWindow {
         keep: &HashSet<(PackId, u32)>,
         buffer: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        buffer.resize(self.lens.iter().map(|&len| len as usize).sum(), 0);
+        buffer.resize(self.lens.iter().map(|&len| to_usize(len)).sum(), 0);
         let mut rest = buffer.as_mut_slice();
         let mut slots = Vec::with_capacity(self.lens.len());
         for &len in &self.lens {
-            let (slot, after) = rest.split_at_mut(len as usize);
+            let (slot, after) = rest.split_at_mut(to_usize(len));
             slots.push(Mutex::new(slot));
             rest = after;
         }
@@ -206,7 +207,7 @@ impl OutputWindow {
                         now: false,
                     })
                 })?;
-                let mut slot = slots[want.owner as usize]
+                let mut slot = slots[want.owner]
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
                 slot.copy_from_slice(bytes);
@@ -222,8 +223,8 @@ impl OutputWindow {
             for part in bytes.chunks(STEP) {
                 task.check()?;
                 out.write_all(part).map_err(output_error)?;
-                task.observer.add(Counter::BytesRead, part.len() as u64);
-                task.observer.add(Counter::Done, part.len() as u64);
+                task.observer.add(Counter::BytesRead, to_u64(part.len()));
+                task.observer.add(Counter::Done, to_u64(part.len()));
             }
             Ok(())
         };
@@ -237,12 +238,12 @@ impl OutputWindow {
                 }
                 ContentPiece::Literal(bytes) => put(bytes)?,
                 ContentPiece::Zeros(len) => {
-                    let zeros = vec![0; STEP.min(usize::try_from(*len).unwrap_or(STEP))];
+                    let zeros = vec![0; at_most(*len, STEP)];
                     let mut left = *len;
                     while left > 0 {
-                        let step = zeros.len().min(usize::try_from(left).unwrap_or(STEP));
+                        let step = at_most(left, zeros.len());
                         put(&zeros[..step])?;
-                        left -= step as u64;
+                        left -= to_u64(step);
                     }
                 }
             }

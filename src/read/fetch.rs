@@ -6,6 +6,7 @@
 //! cannot be read there, its other copies are tried, one at a time. The caller reports chunks of
 //! which no copy can be read.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,12 +20,12 @@ use crate::observe::Counter;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::task::Task;
-use crate::types::{ChunkClass, ChunkId, PackId};
+use crate::types::{ChunkClass, ChunkId, PackId, at_most, to_u64, to_usize};
 
 /// Ids per lookup: the index answers a batch from one moment, and other queries run in between.
 const LOOKUP_BATCH: usize = 16 << 10;
 /// Adjacent frames are fetched in one range of at most this many stored bytes.
-const RANGE_BYTES_MAX: u64 = 2 << 20;
+const RANGE_BYTES_MAX: usize = 2 << 20;
 /// … and at most this many frames, so that the work spreads over the threads.
 const RANGE_FRAMES_MAX: usize = 8;
 /// The pack number of a chunk that is not in the index.
@@ -37,7 +38,7 @@ pub(crate) struct ChunkRequest {
     /// Its destination, in the caller's terms.
     pub at: u64,
     /// The file or buffer that needs it, in the caller's terms.
-    pub owner: u32,
+    pub owner: usize,
     /// Plain bytes.
     pub len: u32,
     pack: u32,
@@ -46,7 +47,7 @@ pub(crate) struct ChunkRequest {
 }
 
 impl ChunkRequest {
-    pub fn new(id: ChunkId, len: u32, owner: u32, at: u64) -> Self {
+    pub fn new(id: ChunkId, len: u32, owner: usize, at: u64) -> Self {
         Self {
             id,
             at,
@@ -61,6 +62,12 @@ impl ChunkRequest {
     /// Returns a number of its frame that is equal only for wants of the same frame.
     pub fn frame(&self) -> (u32, u32) {
         (self.pack, self.frame)
+    }
+
+    /// Returns its place in the frame's plain bytes.
+    fn range(&self) -> Range<usize> {
+        let start = to_usize(self.offset);
+        start..start + to_usize(self.len)
     }
 
     /// Returns true if `next` directly follows this one in the same frame.
@@ -95,8 +102,7 @@ impl OpenedFrame<'_> {
             Some(Err(why)) => Err(why),
             None => {
                 let want = &self.wants[number];
-                let start = want.offset as usize;
-                Ok(&self.plain[start..start + want.len as usize])
+                Ok(&self.plain[want.range()])
             }
         }
     }
@@ -112,8 +118,7 @@ impl OpenedFrame<'_> {
         if !whole || !wants.windows(2).all(|pair| pair[0].is_before(&pair[1])) {
             return None;
         }
-        self.plain
-            .get(first.offset as usize..last.offset as usize + last.len as usize)
+        self.plain.get(first.range().start..last.range().end)
     }
 }
 
@@ -166,7 +171,7 @@ impl<'a> Fetcher<'a> {
     pub fn locate(&self, wants: &mut [ChunkRequest]) -> Result<PackTable, Error> {
         wants.sort_unstable_by_key(|want| want.id);
         let mut numbers: HashMap<PackId, u32> = HashMap::new();
-        let mut first_owner: Vec<(u32, PackId)> = Vec::new();
+        let mut first_owner: Vec<(usize, PackId)> = Vec::new();
         let mut ids = Vec::new();
         let mut found = Vec::new();
         for batch in wants.chunks_mut(LOOKUP_BATCH) {
@@ -178,33 +183,38 @@ impl<'a> Fetcher<'a> {
                 let Some(place) = place.filter(|place| place.len == want.len) else {
                     continue;
                 };
-                let number = *numbers.entry(place.pack).or_insert_with(|| {
-                    first_owner.push((want.owner, place.pack));
-                    first_owner.len() as u32 - 1
-                });
-                let first = &mut first_owner[number as usize].0;
+                let number = match numbers.entry(place.pack) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(unknown) => {
+                        // Without a number, the chunk is looked up and read again on its own.
+                        let number = u32::try_from(first_owner.len()).unwrap_or(NOWHERE);
+                        if number == NOWHERE {
+                            continue;
+                        }
+                        first_owner.push((want.owner, place.pack));
+                        *unknown.insert(number)
+                    }
+                };
+                let first = &mut first_owner[to_usize(number)].0;
                 *first = (*first).min(want.owner);
                 (want.pack, want.frame, want.offset) = (number, place.frame, place.offset);
             }
         }
 
         // Renumber the packs by their first owner.
-        let mut order: Vec<u32> = (0..first_owner.len() as u32).collect();
-        order.sort_by_key(|&number| first_owner[number as usize].0);
+        let mut order: Vec<usize> = (0..first_owner.len()).collect();
+        order.sort_by_key(|&number| first_owner[number].0);
         let mut renumbered = vec![NOWHERE; order.len()];
-        for (new, &old) in order.iter().enumerate() {
-            renumbered[old as usize] = new as u32;
+        for (new, &old) in (0..).zip(&order) {
+            renumbered[old] = new;
         }
         for want in wants.iter_mut().filter(|want| want.pack != NOWHERE) {
-            want.pack = renumbered[want.pack as usize];
+            want.pack = renumbered[to_usize(want.pack)];
         }
 
         wants.sort_unstable_by_key(|want| (want.pack, want.frame, want.owner, want.at));
         Ok(PackTable(
-            order
-                .iter()
-                .map(|&old| first_owner[old as usize].1)
-                .collect(),
+            order.iter().map(|&old| first_owner[old].1).collect(),
         ))
     }
 
@@ -223,7 +233,7 @@ impl<'a> Fetcher<'a> {
     pub fn frames(wants: &[ChunkRequest], packs: &PackTable) -> HashSet<(PackId, u32)> {
         let known = wants.iter().filter(|want| want.pack != NOWHERE);
         known
-            .map(|want| (packs.0[want.pack as usize], want.frame))
+            .map(|want| (packs.0[to_usize(want.pack)], want.frame))
             .collect()
     }
 
@@ -291,7 +301,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<(), Error> {
         let Some(pack) = wants
             .first()
-            .and_then(|want| packs.0.get(want.pack as usize))
+            .and_then(|want| packs.0.get(to_usize(want.pack)))
         else {
             // Not in the index: looking for other copies gives the reason.
             return wants
@@ -320,9 +330,7 @@ impl<'a> Fetcher<'a> {
             };
 
             let fits = |want: &ChunkRequest| {
-                let start = want.offset as usize;
-                let bytes = plain.get(start..start + want.len as usize);
-                bytes.is_some_and(|bytes| {
+                plain.get(want.range()).is_some_and(|bytes| {
                     self.repo().keys().chunk_id(ChunkClass::Data, bytes) == want.id
                 })
             };
@@ -353,7 +361,7 @@ impl<'a> Fetcher<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let result = match self.reader.chunk(ChunkClass::Data, &want.id) {
-                Ok(bytes) if bytes.len() == want.len as usize => Ok(bytes),
+                Ok(bytes) if bytes.len() == to_usize(want.len) => Ok(bytes),
                 Ok(_) => Err(format!(
                     "chunk {} has a different length than its file records",
                     want.id.short()
@@ -385,11 +393,12 @@ impl<'a> Fetcher<'a> {
             pair[0].1.offset.checked_add(u64::from(pair[0].1.stored)) == Some(pair[1].1.offset)
         };
         let total: u64 = rows.iter().map(|(_, row)| u64::from(row.stored)).sum();
-        if rows.len() < 2 || total > RANGE_BYTES_MAX || !rows.windows(2).all(adjoin) {
+        let is_short = total <= to_u64(RANGE_BYTES_MAX);
+        if rows.len() < 2 || !is_short || !rows.windows(2).all(adjoin) {
             return Ok(SealedFrames::new());
         }
 
-        let mut bytes = vec![0; total as usize];
+        let mut bytes = vec![0; at_most(total, RANGE_BYTES_MAX)];
         match self
             .repo()
             .store()
@@ -404,7 +413,7 @@ impl<'a> Fetcher<'a> {
         let mut rest = bytes.as_slice();
         let mut out = SealedFrames::new();
         for (number, row) in rows {
-            let (sealed, after) = rest.split_at(row.stored as usize);
+            let (sealed, after) = rest.split_at(to_usize(row.stored));
             out.insert(number, (row, sealed.to_vec()));
             rest = after;
         }

@@ -2,7 +2,7 @@
 
 use crate::format::Snapshot;
 use crate::observe::{Observer, Problem, Severity, Subject};
-use crate::types::RelPath;
+use crate::types::{RelPath, to_u64};
 
 /// Reports the paths at or below `below` that a source of a repaired snapshot lacks, as far as the
 /// snapshot names them. Returns their number, including those that it does not name.
@@ -41,7 +41,7 @@ pub(crate) fn report_lost(
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     }
 
-    let unnamed = lost.count.saturating_sub(lost.paths.len() as u64);
+    let unnamed = lost.count.saturating_sub(to_u64(lost.paths.len()));
     if unnamed > 0 {
         let what = format!("{unnamed} more paths of this snapshot lack data since a repair");
         observer.problem(&Problem::new(Severity::Missing, source, what));

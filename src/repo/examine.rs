@@ -5,7 +5,7 @@ use super::{RepoError, Repository, open_object, stored_limit};
 use crate::chunk::object_hash;
 use crate::format::ObjectKind;
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ObjectHash, Timestamp};
+use crate::types::{ObjectHash, Timestamp, to_u64};
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Repository {
                 }
                 Err(err) => return Err(err.into()),
             };
-            if bytes.len() as u64 != meta.size
+            if to_u64(bytes.len()) != meta.size
                 || first.as_ref().is_some_and(|first| *first != bytes)
             {
                 return Ok(PackVerdict::UnreadableNow(

@@ -6,7 +6,7 @@ use crate::chunk::object_hash;
 use crate::format::SNAPSHOT_BYTES_MAX;
 use crate::repo::objects::stored_limit;
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
-use crate::types::{SnapshotId, Timestamp};
+use crate::types::{SnapshotId, Timestamp, to_u64};
 
 /// A snapshot in `forgotten/` that no sweep has deleted yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ impl Repository {
         if is_new
             && self
                 .store()
-                .get(key, bytes.len() as u64)
+                .get(key, to_u64(bytes.len()))
                 .is_ok_and(|found| found == bytes)
         {
             return Ok(());
@@ -109,11 +109,12 @@ impl Repository {
             .put(key, ObjectBody::Bytes(bytes), PutMode::CreateOnly)
         {
             Ok(()) => Ok(()),
-            Err(err @ StoreError::Exists { .. }) => match self.store().get(key, bytes.len() as u64)
-            {
-                Ok(found) if found == bytes => Ok(()),
-                _ => Err(err.into()),
-            },
+            Err(err @ StoreError::Exists { .. }) => {
+                match self.store().get(key, to_u64(bytes.len())) {
+                    Ok(found) if found == bytes => Ok(()),
+                    _ => Err(err.into()),
+                }
+            }
             Err(err) => Err(err.into()),
         }
     }

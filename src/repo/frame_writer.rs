@@ -8,9 +8,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::RepoError;
 use super::claims::{ChunkClaim, Claims};
+use super::pack_writer::stored_len;
 use crate::chunk::{CHUNK_BYTES_MAX, FRAME_PLAIN_BYTES_MAX, Keys};
 use crate::observe::{Counter, Observer};
-use crate::types::{ChunkClass, ChunkId, ChunkInfo};
+use crate::types::{ChunkClass, ChunkId, ChunkInfo, to_u64};
 
 /// Plain bytes at which a data frame is full: 1 MiB.
 pub(super) const DATA_FRAME_BYTES: usize = 1 << 20;
@@ -164,6 +165,7 @@ impl FrameWriter<'_> {
             !bytes.is_empty() && bytes.len() <= CHUNK_BYTES_MAX,
             "a chunk is 1 B to 2 MiB"
         );
+        let len = stored_len(bytes)?;
 
         // The lock is held from the claim until the chunk is in the frame: see `PackerHandle::send_open`.
         let id = self.feed.keys.chunk_id(self.class, bytes);
@@ -186,10 +188,7 @@ impl FrameWriter<'_> {
         }
 
         current.bytes.extend_from_slice(bytes);
-        current.chunks.push(ChunkInfo {
-            id,
-            len: bytes.len() as u32,
-        });
+        current.chunks.push(ChunkInfo { id, len });
 
         let chunks = if self.class == ChunkClass::Data {
             Counter::ChunksNew
@@ -199,7 +198,7 @@ impl FrameWriter<'_> {
         self.feed.observer.add(chunks, 1);
         self.feed
             .observer
-            .add(Counter::BytesNew, bytes.len() as u64);
+            .add(Counter::BytesNew, to_u64(bytes.len()));
 
         if current.bytes.len() >= target || current.chunks.len() >= FRAME_CHUNKS_FULL {
             self.feed.send(&mut current)?;

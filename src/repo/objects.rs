@@ -9,7 +9,7 @@ use crate::format::{
     ObjectHeader, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header,
 };
 use crate::store::ObjectKey;
-use crate::types::{LeaseId, ObjectHash};
+use crate::types::{LeaseId, ObjectHash, to_u64};
 
 fn class_of(kind: ObjectKind) -> SealClass {
     match kind {
@@ -34,9 +34,9 @@ pub fn seal_object(
 
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &out);
     let (codec, mut body) = shrink_bytes(plain)?;
-    seal.seal(PartKind::Body, 0, codec, plain.len() as u64, &mut body);
+    seal.seal(PartKind::Body, 0, codec, to_u64(plain.len()), &mut body);
     out.reserve(body.len() + 16);
-    out.extend_from_slice(&encode_body_prefix(codec, plain.len() as u64));
+    out.extend_from_slice(&encode_body_prefix(codec, plain.len()));
     out.extend_from_slice(&body);
 
     let name = object_hash(&out);
@@ -74,17 +74,22 @@ pub fn open_object(
 
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &bytes[..header_len]);
     let mut plain = body.sealed.to_vec();
-    seal.open(PartKind::Body, 0, body.codec, body.plain_len, &mut plain)
+    let plain_len = to_u64(body.plain_len);
+    seal.open(PartKind::Body, 0, body.codec, plain_len, &mut plain)
         .map_err(|err| bad(&err))?;
-    let plain =
-        open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
+    let plain = open_bytes(body.codec, plain, body.plain_len, limit).map_err(|err| bad(&err))?;
 
     Ok((header, plain))
 }
 
 /// Returns the most stored bytes that an object of this many plain bytes can have.
 pub const fn stored_limit(plain_limit: usize) -> u64 {
+    to_u64(stored_limit_in_memory(plain_limit))
+}
+
+/// Like [`stored_limit`], for a buffer.
+pub(super) const fn stored_limit_in_memory(plain_limit: usize) -> usize {
     // A header (which may grow to 4 KiB), prefix and tag. Data that does not shrink is stored
     // plain.
-    (plain_limit + 4096 + 16 + TAG_BYTES) as u64
+    plain_limit + 4096 + 16 + TAG_BYTES
 }

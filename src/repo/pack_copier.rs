@@ -8,11 +8,11 @@
 //! here.
 
 use super::frame_writer::{DATA_FRAME_BYTES, FRAME_CHUNKS_FULL, METADATA_FRAME_BYTES};
-use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
+use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, stored_len};
 use super::{ChunkReader, Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::index::FrameRow;
-use crate::types::{ChunkClass, ChunkInfo, FrameInfo, PackId, PackInfo};
+use crate::types::{ChunkClass, ChunkInfo, FrameInfo, PackId, PackInfo, to_usize};
 
 /// Copies chunks into new packs. The copies are durable once [`PackCopier::finish`] has returned.
 pub struct PackCopier<'a> {
@@ -136,7 +136,7 @@ impl<'a> PackCopier<'a> {
     fn pieces<'b>(&self, info: &FrameInfo, plain: &'b [u8]) -> Vec<Option<&'b [u8]>> {
         let mut at = 0_usize;
         let piece = |chunk: &ChunkInfo| {
-            let end = at.saturating_add(chunk.len as usize);
+            let end = at.saturating_add(to_usize(chunk.len));
             let piece = plain.get(at..end);
             at = end;
             piece.filter(|piece| self.repo.keys().chunk_id(info.class, piece) == chunk.id)
@@ -175,7 +175,7 @@ impl<'a> PackCopier<'a> {
         let chunks = std::mem::take(chunks);
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
-        let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        let plain_len = stored_len(&plain)?;
         self.add(PackedFrame {
             number: 0,
             class,

@@ -8,7 +8,9 @@ use crate::format::{
     encode_trailer,
 };
 use crate::store::{Spool, Store};
-use crate::types::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo};
+use crate::types::{
+    ChunkClass, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, to_u64,
+};
 
 /// Stored bytes at which a pack is full: 64 MiB.
 pub const PACK_BYTES_FULL: u64 = 64 << 20;
@@ -73,7 +75,7 @@ impl PackBuilder {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
         self.hasher.update(bytes);
-        self.offset += bytes.len() as u64;
+        self.offset += to_u64(bytes.len());
         Ok(self.spool.append(bytes)?)
     }
 
@@ -83,7 +85,7 @@ impl PackBuilder {
             ChunkClass::Data => &self.data,
             ChunkClass::Metadata => &self.metadata,
         };
-        let number = self.frames.len() as u64;
+        let number = to_u64(self.frames.len());
         let plain_len = u64::from(frame.plain_len);
         seal.seal(
             PartKind::Frame,
@@ -97,7 +99,7 @@ impl PackBuilder {
             class: frame.class,
             codec: frame.codec,
             offset: self.offset,
-            stored: frame.bytes.len() as u32,
+            stored: stored_len(&frame.bytes)?,
             plain: frame.plain_len,
             chunks: frame.chunks,
         });
@@ -111,13 +113,13 @@ impl PackBuilder {
     /// Writes the directory and the trailer, and names the pack.
     pub fn finish(mut self) -> Result<SealedPack, RepoError> {
         let plain = encode_directory(&self.frames);
-        let plain_len = plain.len() as u64;
         let (codec, mut sealed) = shrink_bytes(&plain)?;
+        let plain_len = to_u64(plain.len());
         self.index
             .seal(PartKind::Directory, 0, codec, plain_len, &mut sealed);
-        let prefix = encode_body_prefix(codec, plain_len);
+        let prefix = encode_body_prefix(codec, plain.len());
         let directory_offset = self.offset;
-        let directory_len = (prefix.len() + sealed.len()) as u64;
+        let directory_len = to_u64(prefix.len() + sealed.len());
         self.write(&prefix)?;
         self.write(&sealed)?;
         self.write(&encode_trailer(PackTrailer {
@@ -134,6 +136,12 @@ impl PackBuilder {
             spool: self.spool,
         })
     }
+}
+
+/// Returns the length of a chunk or a frame for its list of frames.
+pub(super) fn stored_len(bytes: &[u8]) -> Result<u32, RepoError> {
+    u32::try_from(bytes.len())
+        .map_err(|_| RepoError::refused("a chunk or a frame of 4 GiB or more cannot be stored"))
 }
 
 /// Capacity that a compressed frame's buffer leaves for the tag.

@@ -25,12 +25,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 
 use super::claims::Claims;
 use super::frame_writer::{FrameWriter, PackerHandle, PlainFrame, PublishBarrier};
-use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
+use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack, stored_len};
 use super::system::io_error;
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
-use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId};
+use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
 
 /// The longest time between segments while there is something to publish.
 const SEGMENT_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -137,9 +137,9 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         threads.push(spawn(scope, "pack".into(), &ending, move || match lease {
             Some(lease) => PackStage::new(repo, lease, &sealed_in).run(&packed, barriers_out),
             None => {
-                packed
-                    .iter()
-                    .for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
+                for frame in packed.iter() {
+                    observer.add(Counter::BytesStored, to_u64(frame.bytes.len()));
+                }
                 Ok(())
             }
         })?);
@@ -265,7 +265,7 @@ fn compress(
         let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
         bytes.extend_from_slice(&scratch);
         let number = frame.number;
-        let plain_len = frame.bytes.len() as u32;
+        let plain_len = stored_len(&frame.bytes)?;
         let packed = PackedFrame {
             number,
             class: frame.class,

@@ -13,7 +13,7 @@ use crate::format::{
     decode_parity_end, decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
 };
 use crate::store::{ObjectBody, ObjectKey, PutMode, Spool, StoreError};
-use crate::types::PackId;
+use crate::types::{PackId, at_most, to_u64, to_usize};
 
 /// The state of a pack's recovery data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Repository {
                 ObjectBody::Bytes(&parity),
                 PutMode::CreateOnly,
             )?;
-            bytes += parity.len() as u64;
+            bytes += to_u64(parity.len());
         }
         Ok(bytes)
     }
@@ -71,10 +71,10 @@ impl Repository {
         let store = self.store();
         let mut at = 0;
         while at < size {
-            let mut piece = vec![0; (size - at).min(1 << 20) as usize];
+            let mut piece = vec![0; at_most(size - at, 1 << 20)];
             self.read_at(&pack, at, &mut piece)?;
             hasher.update(&piece);
-            at += piece.len() as u64;
+            at += to_u64(piece.len());
         }
 
         if size == 0 || PackId::from(hasher.finish()) != *id {
@@ -146,7 +146,7 @@ impl Repository {
         let FoundShards { head, shape, .. } = &found;
 
         // For each data shard, find a copy in which it is undamaged.
-        let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
+        let mut from: Vec<Option<&ObjectKey>> = vec![None; to_usize(shape.data)];
         let mut buf = Vec::new();
         for (n, from) in (0..shape.data).zip(&mut from) {
             for (copy, _) in copies
@@ -155,7 +155,7 @@ impl Repository {
             {
                 let mut read = |at, part: &mut [u8]| self.read_at(copy, at, part);
                 match read_data_shard(shape, n, &mut buf, &mut read).map_err(RepoError::from) {
-                    Ok(()) if head.data.get(n as usize) == Some(&shard_hash(&buf)) => {
+                    Ok(()) if head.data.get(to_usize(n)) == Some(&shard_hash(&buf)) => {
                         *from = Some(copy);
                         break;
                     }
@@ -174,7 +174,8 @@ impl Repository {
         };
 
         let mut read = |at: u64, part: &mut [u8]| {
-            let copy = from[(at / u64::from(shape.shard)) as usize];
+            let number = usize::try_from(at / u64::from(shape.shard)).ok();
+            let copy = number.and_then(|number| *from.get(number)?);
             copy.map_or(Ok(()), |copy| self.read_at(copy, at, part))
         };
         let mut read_parity =
@@ -224,8 +225,8 @@ impl Repository {
     /// Returns for each parity shard whether it is undamaged.
     fn whole_parity(&self, id: &PackId, found: &FoundShards) -> Result<Vec<bool>, RepoError> {
         let key = ObjectKey::Parity(*id);
-        let mut shard = vec![0; found.shape.shard as usize];
-        let mut out = Vec::with_capacity(found.shape.parity as usize);
+        let mut shard = vec![0; to_usize(found.shape.shard)];
+        let mut out = Vec::with_capacity(found.head.parity.len());
         for (n, hash) in (0..).zip(&found.head.parity) {
             let at = found.shards_at + n * u64::from(found.shape.shard);
             out.push(
@@ -266,15 +267,15 @@ impl Repository {
         let shape = ParityShape {
             size: head.pack_size,
             shard: head.shard,
-            data: head.data.len() as u32,
-            parity: head.parity.len() as u32,
+            data: head.data_count(),
+            parity: head.parity_count(),
         };
         if head.pack != *id || !shape.is_legal() {
             return Err(RepoError::bad_object(&key, "it belongs to another pack"));
         }
 
-        let shards_at = head.encoded_len() as u64;
-        let expected = 2 * shards_at + shape.parity_bytes() + PARITY_END_BYTES as u64;
+        let shards_at = to_u64(head.encoded_len());
+        let expected = 2 * shards_at + shape.parity_bytes() + to_u64(PARITY_END_BYTES);
         let what = what.or_else(|| {
             (size != expected).then(|| format!("it has {size} bytes and should have {expected}"))
         });
@@ -302,13 +303,13 @@ impl Repository {
     fn second_head(&self, key: &ObjectKey, size: u64) -> Result<ParityHead, RepoError> {
         let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
         let end_at = size
-            .checked_sub(PARITY_END_BYTES as u64)
+            .checked_sub(to_u64(PARITY_END_BYTES))
             .ok_or_else(|| bad(&"it is truncated"))?;
         let mut end = [0; PARITY_END_BYTES];
         self.read_at(key, end_at, &mut end)?;
         let len = decode_parity_end(&end).map_err(|err| bad(&err))?;
         let at = end_at
-            .checked_sub(len as u64)
+            .checked_sub(to_u64(len))
             .ok_or_else(|| bad(&"it is truncated"))?;
         let mut bytes = vec![0; len];
         self.read_at(key, at, &mut bytes)?;
@@ -318,7 +319,7 @@ impl Repository {
 
 /// Returns the end of data shard `n` in the pack.
 fn shard_end(shape: &ParityShape, n: u32) -> u64 {
-    u64::from(n) * u64::from(shape.shard) + shape.data_len(n) as u64
+    u64::from(n) * u64::from(shape.shard) + to_u64(shape.data_len(n))
 }
 
 /// Returns the bytes of a parity object.
@@ -328,9 +329,10 @@ fn parity_of(
     percent: u8,
     read: &mut ReadAt<'_, StoreError>,
 ) -> Result<Vec<u8>, RepoError> {
-    let shape = ParityShape::new(size, percent);
     let key = ObjectKey::Parity(*id);
-    let mut data = Vec::with_capacity(shape.data as usize);
+    let shape = ParityShape::new(size, percent)
+        .ok_or_else(|| RepoError::refused(format!("pack {id} is too large for recovery data")))?;
+    let mut data = Vec::with_capacity(to_usize(shape.data));
     let mut buf = Vec::new();
     for n in 0..shape.data {
         read_data_shard(&shape, n, &mut buf, read)?;
@@ -339,7 +341,7 @@ fn parity_of(
 
     let shards = encode_parity(&shape, read).map_err(|err| parity_error(&key, err))?;
     let parity = shards
-        .chunks(shape.shard as usize)
+        .chunks(to_usize(shape.shard))
         .map(shard_hash)
         .collect();
 

@@ -11,7 +11,7 @@ use crate::chunk::{FRAME_PLAIN_BYTES_MAX, FrameOpener, ObjectSeal, PartKind, Sea
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{ChunkLocation, FrameRow, Index};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkClass, ChunkId, PackId};
+use crate::types::{ChunkClass, ChunkId, PackId, to_usize};
 
 thread_local! {
     /// One opener per thread, because setting up zstd costs as much as opening a small frame.
@@ -81,7 +81,7 @@ impl Repository {
     ) -> Result<Vec<u8>, RepoError> {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
-        let mut sealed = vec![0; row.stored as usize];
+        let mut sealed = vec![0; to_usize(row.stored)];
         self.read_at(&key, row.offset, &mut sealed)?;
         self.open_frame(&key, &head, number, row, sealed)
     }
@@ -108,7 +108,7 @@ impl Repository {
     ) -> Result<(Vec<u8>, Vec<u8>), RepoError> {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
-        let mut sealed = vec![0; row.stored as usize];
+        let mut sealed = vec![0; to_usize(row.stored)];
         self.read_at(&key, row.offset, &mut sealed)?;
         self.unseal(&key, &head, number, row, &mut sealed)?;
         let plain = self.unpack(&key, number, row, sealed.clone())?;
@@ -154,7 +154,12 @@ impl Repository {
                 Some(opener) => opener,
                 None => FrameOpener::new()?,
             };
-            let plain = opener.open(row.codec, sealed, row.plain as usize, FRAME_PLAIN_BYTES_MAX);
+            let plain = opener.open(
+                row.codec,
+                sealed,
+                to_usize(row.plain),
+                FRAME_PLAIN_BYTES_MAX,
+            );
             *slot = Some(opener);
             plain.map_err(|err| bad(&err))
         })
@@ -277,9 +282,9 @@ impl<'a> ChunkReader<'a> {
         place: &ChunkLocation,
     ) -> Result<Vec<u8>, RepoError> {
         let frame = self.frame(&place.pack, place.frame)?;
-        let start = place.offset as usize;
+        let start = to_usize(place.offset);
         let bytes = frame
-            .get(start..start + place.len as usize)
+            .get(start..start + to_usize(place.len))
             .unwrap_or_default();
         if self.repo.keys().chunk_id(class, bytes) != *id {
             let key = ObjectKey::Pack(place.pack);

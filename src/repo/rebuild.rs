@@ -8,7 +8,7 @@ use super::{Lease, PackHead, RepoError, Repository};
 use crate::chunk::{ObjectSeal, PartKind, SealClass, open_bytes};
 use crate::format::{TRAILER_BYTES, decode_body, decode_directory, decode_trailer};
 use crate::store::{ObjectDir, ObjectKey, list_all};
-use crate::types::{PackId, PackInfo, SegmentBody, SegmentId};
+use crate::types::{PackId, PackInfo, SegmentBody, SegmentId, to_u64};
 
 /// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,13 +42,15 @@ impl Repository {
         let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(key, what);
         let mut trailer = [0; TRAILER_BYTES];
         let at = size
-            .checked_sub(TRAILER_BYTES as u64)
+            .checked_sub(to_u64(TRAILER_BYTES))
             .ok_or_else(|| bad(&"it is shorter than its trailer"))?;
         self.read_at(key, at, &mut trailer)?;
         let trailer = decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX))
             .map_err(|err| bad(&err))?;
 
-        let mut bytes = vec![0; trailer.directory_len as usize];
+        let directory_len = usize::try_from(trailer.directory_len)
+            .map_err(|_| bad(&"its directory is too long"))?;
+        let mut bytes = vec![0; directory_len];
         self.read_at(key, trailer.directory_offset, &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
         let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
@@ -57,18 +59,13 @@ impl Repository {
             PartKind::Directory,
             0,
             body.codec,
-            body.plain_len,
+            to_u64(body.plain_len),
             &mut plain,
         )
         .map_err(|err| bad(&err))?;
 
-        let plain = open_bytes(
-            body.codec,
-            plain,
-            body.plain_len as usize,
-            DIRECTORY_BYTES_MAX,
-        )
-        .map_err(|err| bad(&err))?;
+        let plain = open_bytes(body.codec, plain, body.plain_len, DIRECTORY_BYTES_MAX)
+            .map_err(|err| bad(&err))?;
 
         let frames = decode_directory(&plain, trailer.directory_offset).map_err(|err| bad(&err))?;
         Ok(PackInfo {
@@ -130,7 +127,7 @@ impl Repository {
             match self.read_directory(&id, meta.size) {
                 Ok(info) => {
                     chunks += info.chunk_count();
-                    out.chunks += info.chunk_count() as u64;
+                    out.chunks += to_u64(info.chunk_count());
                     out.packs += 1;
                     body.packs.push(info);
                 }

@@ -2,7 +2,7 @@
 
 use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
-use crate::types::{ChunkClass, ChunkId, Entry, RelPath};
+use crate::types::{ChunkClass, ChunkId, Entry, RelPath, to_u64};
 
 /// A range of paths whose entries are unknown because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl RunCursor {
         let fits = entries
             .first()
             .is_some_and(|first| first.path == page.first)
-            && entries.len() as u64 == page.entries
+            && to_u64(entries.len()) == page.entries
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
             return Err(bad("it holds other paths than its run says".into()));

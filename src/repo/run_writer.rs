@@ -5,7 +5,7 @@ use crate::format::{
     LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder,
     PageRef, RunRef, RunRoot, RunTree, encode_node, encode_root,
 };
-use crate::types::{ChunkId, Entry};
+use crate::types::{ChunkId, Entry, to_u64};
 
 /// Plain bytes at which a page is closed: 32 KiB.
 const PAGE_BYTES: usize = 32 << 10;
@@ -154,7 +154,7 @@ impl TreeWriter {
                 first,
                 id,
                 entries,
-                bytes: bytes.len() as u64,
+                bytes: to_u64(bytes.len()),
             },
             put,
         )
@@ -183,10 +183,9 @@ impl TreeWriter {
     }
 
     fn close_node(&mut self, level: usize, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
-        if level >= usize::from(LEVEL_MAX) {
-            return Err(RepoError::refused(
-                "a run would be deeper than its format allows",
-            ));
+        let number = stored_level(level)?;
+        if number >= LEVEL_MAX {
+            return Err(too_deep());
         }
         let refs = std::mem::take(&mut self.levels[level]).refs;
         let Some(first) = refs.first().map(|page| page.first.clone()) else {
@@ -195,7 +194,7 @@ impl TreeWriter {
         let entries = refs.iter().map(|page| page.entries).sum();
         let bytes = refs.iter().map(|page| page.bytes).sum();
         let id = put(&encode_node(&RunTree {
-            level: level as u8,
+            level: number,
             refs,
         }))?;
         self.add_ref(
@@ -223,8 +222,17 @@ impl TreeWriter {
             .map(|pending| pending.refs)
             .unwrap_or_default();
         Ok(RunTree {
-            level: level as u8,
+            level: stored_level(level)?,
             refs,
         })
     }
+}
+
+/// Returns the number of a level in nodes.
+fn stored_level(level: usize) -> Result<u8, RepoError> {
+    u8::try_from(level).map_err(|_| too_deep())
+}
+
+fn too_deep() -> RepoError {
+    RepoError::refused("a run would be deeper than its format allows")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::objects::{open_object, seal_object, stored_limit};
+use super::objects::{open_object, seal_object, stored_limit, stored_limit_in_memory};
 use super::{LeaseTimes, RepoError, Repository};
 use crate::advice::Advice;
 use crate::chunk::object_hash;
@@ -13,7 +13,7 @@ use crate::format::{
 };
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{ExistingFile, read_bounded, write_file};
-use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
+use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp, to_u64};
 
 /// A snapshot with its name and its object's store time.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,11 +228,11 @@ impl Repository {
         id: &SnapshotId,
     ) -> Result<Snapshot, RepoError> {
         let cached = self.snapshot_cache_path(id);
-        let limit = stored_limit(SNAPSHOT_BYTES_MAX);
-        let bytes = match read_bounded(&cached, limit as usize) {
+        let limit = stored_limit_in_memory(SNAPSHOT_BYTES_MAX);
+        let bytes = match read_bounded(&cached, limit) {
             Ok(bytes) if SnapshotId::from(object_hash(&bytes)) == *id => bytes,
             _ => {
-                let bytes = self.store().get(key, limit)?;
+                let bytes = self.store().get(key, to_u64(limit))?;
                 if SnapshotId::from(object_hash(&bytes)) == *id {
                     // If the cache cannot be written, the next read needs another request.
                     let _ = write_file(&cached, &bytes, 0o600, ExistingFile::Replace);
@@ -266,7 +266,7 @@ impl Repository {
     /// Returns a snapshot from this machine's cache, checked by name and seal, or `None` if the
     /// cache does not have it intact.
     pub fn cached_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
-        let limit = stored_limit(SNAPSHOT_BYTES_MAX) as usize;
+        let limit = stored_limit_in_memory(SNAPSHOT_BYTES_MAX);
         let bytes = read_bounded(&self.snapshot_cache_path(id), limit).ok()?;
         let key = ObjectKey::Snapshot(*id);
         let (_, plain) = open_object(
@@ -530,7 +530,7 @@ impl Repository {
             }
             return Err(err.into());
         }
-        Ok((id, bytes.len() as u64))
+        Ok((id, to_u64(bytes.len())))
     }
 
     /// Returns true if `snapshots/` contains this snapshot.

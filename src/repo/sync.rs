@@ -10,7 +10,7 @@ use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 use crate::index::{FrameRow, Index, IndexError, PackState};
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, list_all};
-use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
+use crate::types::{LeaseId, PackId, SegmentBody, SegmentId, to_u64};
 
 /// The result of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -221,6 +221,6 @@ impl Repository {
             other => other?,
         }
 
-        Ok((id, bytes.len() as u64))
+        Ok((id, to_u64(bytes.len())))
     }
 }

@@ -30,6 +30,7 @@ const COSTLY_KIB: u32 = 4 * Argon2Cost::PASSPHRASE.memory_kib;
 const COSTLY_TOGETHER: u64 = 48 * USUAL;
 
 const fn cost_of(memory_kib: u32, passes: u32) -> u64 {
+    // Casts, because `u64::from` is not `const`. They lose nothing.
     memory_kib as u64 * passes as u64
 }
 

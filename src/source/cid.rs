@@ -2,7 +2,7 @@
 //! kubo.
 
 use crate::source::hashname::{IDENTITY, base32, base58, multihash, to_base32, varint};
-use crate::types::RelPath;
+use crate::types::{RelPath, to_u64};
 
 /// Longest text that is parsed.
 const TEXT_BYTES_MAX: usize = 256;
@@ -39,7 +39,7 @@ impl Cid {
         let (_codec, hash) = varint(rest)?;
         if let (IDENTITY, rest) = varint(hash)? {
             let (len, data) = varint(rest)?;
-            return (len == data.len() as u64).then_some(Self { multihash: None });
+            return (len == to_u64(data.len())).then_some(Self { multihash: None });
         }
         multihash(hash)?;
         Some(Self {

@@ -10,9 +10,10 @@ use rustix::io::{Errno, pread};
 
 use crate::source::stat::{SourceStat, StatKind};
 use crate::source::xattr::{self, XattrReader};
+use crate::types::{at_most, to_u64};
 
 /// Bytes that a search for zeros reads at once, and the size of the blocks that it distinguishes.
-const ZERO_READ_BYTES: u64 = 1 << 20;
+const ZERO_READ_BYTES: usize = 1 << 20;
 const ZERO_BLOCK_BYTES: usize = 4 << 10;
 
 /// A regular file opened for reading. It keeps its own offset, so `read` and `next_data` do not
@@ -65,7 +66,7 @@ impl SourceFile {
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            match pread(&self.fd, &mut buf[done..], offset + done as u64) {
+            match pread(&self.fd, &mut buf[done..], offset + to_u64(done)) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(Errno::INTR) => {}
@@ -108,14 +109,15 @@ impl SourceFile {
     /// # Errors
     /// `Interrupted` once `stop` returns true.
     pub fn zeros_until(&self, range: Range<u64>, stop: &dyn Fn() -> bool) -> io::Result<u64> {
-        let mut buf = vec![0; ZERO_READ_BYTES.min(range.end.saturating_sub(range.start)) as usize];
+        let len = range.end.saturating_sub(range.start);
+        let mut buf = vec![0; at_most(len, ZERO_READ_BYTES)];
         let mut at = range.start;
 
         while at < range.end {
             if stop() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let wanted = (range.end - at).min(buf.len() as u64) as usize;
+            let wanted = at_most(range.end - at, buf.len());
             let read = self.read_at(&mut buf[..wanted], at)?;
 
             let blocks = buf[..read].chunks(ZERO_BLOCK_BYTES);
@@ -123,7 +125,7 @@ impl SourceFile {
                 .into_iter()
                 .position(|block| block.iter().any(|&byte| byte != 0))
             {
-                return Ok(at + (block * ZERO_BLOCK_BYTES) as u64);
+                return Ok(at + to_u64(block * ZERO_BLOCK_BYTES));
             }
             if read < wanted {
                 // The file was truncated; the next stat shows that.
@@ -131,8 +133,9 @@ impl SourceFile {
             }
 
             // Cached pages of a hole are useless.
-            let _ = fadvise(&self.fd, at, NonZeroU64::new(read as u64), Advice::DontNeed);
-            at += read as u64;
+            let done = to_u64(read);
+            let _ = fadvise(&self.fd, at, NonZeroU64::new(done), Advice::DontNeed);
+            at += done;
         }
         Ok(range.end)
     }
@@ -150,7 +153,7 @@ impl Read for SourceFile {
         loop {
             match pread(&self.fd, &mut *buf, self.position) {
                 Ok(read) => {
-                    self.position += read as u64;
+                    self.position += to_u64(read);
                     return Ok(read);
                 }
                 Err(Errno::INTR) => {}

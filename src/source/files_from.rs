@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::SourceDir;
 use crate::sys::{PathError, read_bounded};
-use crate::types::{PathProblem, RelPath};
+use crate::types::{PathProblem, RelPath, to_usize};
 
 /// Limit of a list, which is held in memory.
 const LIST_BYTES_MAX: usize = 32 << 20;
@@ -125,8 +125,9 @@ impl FilesFrom {
     }
 
     fn key(&self, i: usize) -> &[u8] {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
-        &self.keys[start..self.ends[i] as usize]
+        let end = |i: usize| to_usize(self.ends[i]);
+        let start = if i == 0 { 0 } else { end(i - 1) };
+        &self.keys[start..end(i)]
     }
 
     /// Returns whether `path` is captured.

@@ -12,6 +12,8 @@
 
 use aws_lc_rs::digest;
 
+use crate::types::to_u64;
+
 /// Multihash code of SHA-256.
 const SHA2_256: u64 = 0x12;
 /// Multihash code of the identity "hash", whose name is the content: it never has a file.
@@ -160,7 +162,7 @@ fn sha256_of(code: u64, digest: &[u8]) -> Option<[u8; 32]> {
 pub(super) fn multihash(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (code, rest) = varint(bytes)?;
     let (len, digest) = varint(rest)?;
-    let fits = len == digest.len() as u64 && DIGEST_BYTES.contains(&len) && code != IDENTITY;
+    let fits = len == to_u64(digest.len()) && DIGEST_BYTES.contains(&len) && code != IDENTITY;
     fits.then(|| (code, digest.to_vec()))
 }
 
@@ -193,21 +195,27 @@ pub(super) fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
         count += 5;
         if count >= 8 {
             count -= 8;
-            out.push((bits >> count) as u8);
+            out.push(low_byte(bits >> count));
             bits &= (1 << count) - 1;
         }
     }
     (count < 5 && bits == 0).then_some(out)
 }
 
+/// Returns the lowest eight bits.
+fn low_byte(bits: u32) -> u8 {
+    let [byte, ..] = bits.to_le_bytes();
+    byte
+}
+
 /// Encodes base32 (RFC 4648) without padding; `first` is `A` or `a`.
 pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() * 8 / 5 + 1);
-    let letter = |digit: u32| {
+    let letter = |digit: u8| {
         if digit < 26 {
-            first + digit as u8
+            first + digit
         } else {
-            b'2' + (digit - 26) as u8
+            b'2' + (digit - 26)
         }
     };
     let mut bits = 0u32;
@@ -217,12 +225,12 @@ pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
         count += 8;
         while count >= 5 {
             count -= 5;
-            out.push(letter(bits >> count & 31));
+            out.push(letter(low_byte(bits >> count & 31)));
         }
         bits &= (1 << count) - 1;
     }
     if count > 0 {
-        out.push(letter(bits << (5 - count) & 31));
+        out.push(letter(low_byte(bits << (5 - count) & 31)));
     }
     out
 }
@@ -232,10 +240,10 @@ pub(super) fn base58<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let mut out = [0u8; N];
     for byte in text {
-        let mut carry = ALPHABET.iter().position(|letter| letter == byte)?;
+        let (mut carry, _) = (0u32..).zip(ALPHABET).find(|(_, letter)| *letter == byte)?;
         for place in out.iter_mut().rev() {
-            carry += usize::from(*place) * 58;
-            *place = (carry & 0xff) as u8;
+            carry += u32::from(*place) * 58;
+            *place = low_byte(carry);
             carry >>= 8;
         }
         if carry != 0 {

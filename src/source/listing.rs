@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::source::stat::StatKind;
 use crate::sys::{PathError, SortedRecords, Sorter};
+use crate::types::to_usize;
 
 /// Names and their slots up to this many bytes are sorted without the sorter.
 const IN_MEMORY_BYTES_MAX: usize = 4 << 20;
@@ -52,7 +53,8 @@ struct ListingSlot {
 
 impl ListingSlot {
     fn name<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
-        &arena[self.start as usize..self.start as usize + usize::from(self.len)]
+        let start = to_usize(self.start);
+        &arena[start..start + usize::from(self.len)]
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::store::{ObjectDir, ObjectKey, Spool, StoreError};
 use crate::sys::FileId;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// Attributes of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl ObjectBody<'_> {
     /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Bytes(bytes) => to_u64(bytes.len()),
             Self::Spooled(spool) => spool.len(),
         }
     }

@@ -9,7 +9,7 @@ use crate::store::{
     StoreError, StoreOperation, StoreProperties,
 };
 use crate::sys::FileId;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// The error that a fault causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -282,7 +282,7 @@ fn no_rename(key: &ObjectKey) -> StoreError {
 
 fn flip(bytes: &mut [u8], at: u64) {
     if !bytes.is_empty() {
-        let at = usize::try_from(at % bytes.len() as u64).expect("less than the length");
+        let at = usize::try_from(at % to_u64(bytes.len())).expect("less than the length");
         bytes[at] ^= 1;
     }
 }
@@ -341,7 +341,7 @@ impl Store for FaultyStore {
         self.read(key)?;
         match effect {
             Some(FaultEffect::Torn(found)) => {
-                let wanted = self.inner.get(key, limit)?.len() as u64;
+                let wanted = to_u64(self.inner.get(key, limit)?.len());
                 Err(StoreError::Short {
                     key: key.clone(),
                     wanted,
@@ -367,7 +367,7 @@ impl Store for FaultyStore {
         self.read(key)?;
         match effect {
             Some(FaultEffect::Torn(found) | FaultEffect::Short(found)) => {
-                let wanted = offset.saturating_add(buf.len() as u64);
+                let wanted = offset.saturating_add(to_u64(buf.len()));
                 Err(StoreError::Short {
                     key: key.clone(),
                     wanted,

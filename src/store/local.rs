@@ -50,7 +50,7 @@ use crate::store::{
 use crate::sys::{
     Dir, ExistingFile, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime,
 };
-use crate::types::{PackId, Timestamp};
+use crate::types::{PackId, Timestamp, to_u64};
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -461,7 +461,7 @@ impl Store for LocalStore {
         }
         let too_long = |_| StoreError::TooLong {
             key: key.clone(),
-            limit: usize::MAX as u64,
+            limit: to_u64(usize::MAX),
             found: size,
         };
         let mut bytes = vec![0; usize::try_from(size).map_err(too_long)?];
@@ -472,7 +472,7 @@ impl Store for LocalStore {
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let (file, size) = self.open_for_range(key)?;
-        let wanted = offset.saturating_add(buf.len() as u64);
+        let wanted = offset.saturating_add(to_u64(buf.len()));
         if wanted > size {
             return Err(StoreError::Short {
                 key: key.clone(),

@@ -9,7 +9,7 @@ use crate::store::{
     StoreProperties,
 };
 use crate::sys::FileId;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// A clock that the test controls. Clones share one clock.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ impl Store for MemoryStore {
 
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
         let bytes = self.find(key)?.bytes;
-        let found = bytes.len() as u64;
+        let found = to_u64(bytes.len());
         if found > limit {
             return Err(StoreError::TooLong {
                 key: key.clone(),
@@ -211,8 +211,8 @@ impl Store for MemoryStore {
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let bytes = self.find(key)?.bytes;
-        let wanted = offset.saturating_add(buf.len() as u64);
-        let found = bytes.len() as u64;
+        let wanted = offset.saturating_add(to_u64(buf.len()));
+        let found = to_u64(bytes.len());
         if wanted > found {
             return Err(StoreError::Short {
                 key: key.clone(),
@@ -279,7 +279,7 @@ impl Store for MemoryStore {
 fn meta_of(key: &ObjectKey, object: &StoredObject) -> ObjectMeta {
     ObjectMeta {
         key: key.clone(),
-        size: object.bytes.len() as u64,
+        size: to_u64(object.bytes.len()),
         modified: object.modified,
     }
 }

@@ -82,7 +82,8 @@ struct ModelState {
     /// Real time in milliseconds, by which delays are measured.
     real: i64,
     seed: u64,
-    lags: [ListingLag; ObjectDir::ALL.len()],
+    /// A directory that is not here has no lag.
+    lags: BTreeMap<ObjectDir, ListingLag>,
     clients: u32,
     changes: BTreeMap<ObjectKey, Vec<ModelChange>>,
 }
@@ -94,9 +95,9 @@ impl ModelState {
     }
 
     fn lag(&self, directory: Option<ObjectDir>) -> ListingLag {
-        directory.map_or(ListingLag::default(), |directory| {
-            self.lags[directory as usize]
-        })
+        directory
+            .and_then(|directory| self.lags.get(&directory).copied())
+            .unwrap_or_default()
     }
 }
 
@@ -112,11 +113,10 @@ pub struct ModelWorld {
 impl ModelWorld {
     /// Returns an empty world without lag; delays are derived from the seed.
     pub fn new(clock: &TestClock, seed: u64) -> Self {
-        let lags = [ListingLag::default(); ObjectDir::ALL.len()];
         let state = ModelState {
             real: 0,
             seed,
-            lags,
+            lags: BTreeMap::new(),
             clients: 0,
             changes: BTreeMap::new(),
         };
@@ -156,7 +156,7 @@ impl ModelWorld {
         let copy = ModelState {
             real: state.real,
             seed: state.seed,
-            lags: state.lags,
+            lags: state.lags.clone(),
             clients: state.clients,
             changes: state.changes.clone(),
         };
@@ -180,12 +180,12 @@ impl ModelWorld {
 
     /// Sets the lag of later changes in all directories, and of their listings.
     pub fn set_lag(&self, lag: ListingLag) {
-        self.lock().lags.fill(lag);
+        self.lock().lags = ObjectDir::ALL.map(|directory| (directory, lag)).into();
     }
 
     /// Sets the lag of later changes in this directory, and of its listings.
     pub fn set_directory_lag(&self, directory: ObjectDir, lag: ListingLag) {
-        self.lock().lags[directory as usize] = lag;
+        self.lock().lags.insert(directory, lag);
     }
 
     /// Advances real time and the store's clock.

@@ -8,7 +8,7 @@ use crate::store::{
     StoreError, StoreOperation, StoreProperties,
 };
 use crate::sys::FileId;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// One call of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,14 +133,14 @@ impl Store for RecordingStore {
 
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
         let result = self.inner.get(key, limit);
-        let bytes = result.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = result.as_ref().map_or(0, |bytes| to_u64(bytes.len()));
         self.record(StoreOperation::Get, key, bytes, &result);
         result
     }
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let result = self.inner.read_at(key, offset, buf);
-        self.record(StoreOperation::ReadAt, key, buf.len() as u64, &result);
+        self.record(StoreOperation::ReadAt, key, to_u64(buf.len()), &result);
         result
     }
 

@@ -10,7 +10,7 @@ use crate::store::{
     ObjectBody, ObjectDir, ObjectKey, PutMode, Replica, SharedStore, Spool, Store, StoreError,
     list_all,
 };
-use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
+use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, to_u64, to_usize};
 
 /// Checks a store against the contract of [`Store`]; `make` returns a new, empty, writable store
 /// each time.
@@ -42,12 +42,12 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
     for (key, number) in keys.iter().zip(1_u8..) {
         let bytes = vec![number; usize::from(number)];
         assert_eq!(
-            read.get(key, bytes.len() as u64).expect("get"),
+            read.get(key, to_u64(bytes.len())).expect("get"),
             bytes,
             "{key}"
         );
         let meta = read.stat(key).expect("stat");
-        assert_eq!((&meta.key, meta.size), (key, bytes.len() as u64));
+        assert_eq!((&meta.key, meta.size), (key, to_u64(bytes.len())));
         assert!(
             meta.modified >= fill.stat(&keys[0]).expect("stat").modified,
             "written later"
@@ -84,7 +84,7 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
 }
 
 fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
-    let len = bytes.len() as u64;
+    let len = to_u64(bytes.len());
     let error = store.get(key, len - 1).expect_err("longer than the limit");
     assert!(
         matches!(&error, StoreError::TooLong { key: of, limit, found } if of == key && *limit == len - 1 && *found == len),
@@ -105,7 +105,7 @@ fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
         (0, vec![0; bytes.len() + 1]),
         (len + 1, vec![]),
     ] {
-        let wanted = offset + buf.len() as u64;
+        let wanted = offset + to_u64(buf.len());
         let error = store
             .read_at(key, offset, &mut buf)
             .expect_err("beyond the end");
@@ -180,7 +180,7 @@ fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
                 .put(&key, ObjectBody::Bytes(bytes), PutMode::Replace)
                 .expect("replace");
             assert_eq!(store.get(&key, 100).expect("get"), bytes);
-            assert_eq!(store.stat(&key).expect("stat").size, bytes.len() as u64);
+            assert_eq!(store.stat(&key).expect("stat").size, to_u64(bytes.len()));
         }
     }
 }
@@ -193,7 +193,7 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
         spool.write_all(&piece).expect("write");
         bytes.extend(piece);
     }
-    assert_eq!(spool.len(), bytes.len() as u64);
+    assert_eq!(spool.len(), to_u64(bytes.len()));
     assert_eq!(
         list_all(store, ObjectDir::Packs).expect("list"),
         [],
@@ -202,8 +202,11 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
     store
         .put(&pack(1), ObjectBody::Spooled(spool), PutMode::CreateOnly)
         .expect("put");
-    assert_eq!(store.stat(&pack(1)).expect("stat").size, bytes.len() as u64);
-    assert!(store.get(&pack(1), bytes.len() as u64).expect("get") == bytes);
+    assert_eq!(
+        store.stat(&pack(1)).expect("stat").size,
+        to_u64(bytes.len())
+    );
+    assert!(store.get(&pack(1), to_u64(bytes.len())).expect("get") == bytes);
     let empty = store.spool().expect("spool");
     store
         .put(&pack(2), ObjectBody::Spooled(empty), PutMode::CreateOnly)
@@ -245,7 +248,7 @@ fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
 
 fn objects_of_all_sizes_read_back(store: &dyn Store) {
     for (number, size) in [(1, 0), (2, 1), (3, 4096), (4, 1 << 20), (5, (1 << 20) + 1)] {
-        let bytes: Vec<u8> = (0..size).map(|i: u32| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..251).cycle().take(to_usize(size)).collect();
         put(store, &pack(number), &bytes);
         assert!(
             store.get(&pack(number), u64::from(size)).expect("get") == bytes,
@@ -255,7 +258,7 @@ fn objects_of_all_sizes_read_back(store: &dyn Store) {
         let to = bytes.len() / 3 * 2;
         let mut buf = vec![0; to - from];
         store
-            .read_at(&pack(number), from as u64, &mut buf)
+            .read_at(&pack(number), to_u64(from), &mut buf)
             .expect("read");
         assert!(buf == bytes[from..to], "{size}");
     }

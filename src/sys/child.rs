@@ -34,6 +34,7 @@ use rustix::process::{
 };
 
 use super::shown::{masked_output, shown};
+use crate::types::{at_most, to_u64};
 
 /// Requested size of the pipe to or from the child: a larger pipe means fewer context switches. The
 /// kernel refuses sizes above the user's limit and keeps the default of 64 KiB.
@@ -386,9 +387,9 @@ fn unlinked_file() -> io::Result<File> {
 /// read any more.
 fn end_of(file: &File) -> io::Result<Vec<u8>> {
     let len = file.metadata()?.len();
-    let kept = len.min(STDERR_TAIL_BYTES as u64);
-    let mut tail = vec![0; kept as usize];
-    file.read_exact_at(&mut tail, len - kept)?;
+    let kept = at_most(len, STDERR_TAIL_BYTES);
+    let mut tail = vec![0; kept];
+    file.read_exact_at(&mut tail, len - to_u64(kept))?;
     file.set_len(0)?;
     Ok(tail)
 }

@@ -338,19 +338,22 @@ impl Dir {
     /// Returns true if other machines may write to the file system, so that listings and times may
     /// lag.
     pub fn is_network(&self) -> Result<bool, PathError> {
-        let system =
-            rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
-        // The field's width and sign differ between architectures; the magic numbers have 32 bits.
-        Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
+        Ok(NETWORK_MAGIC.contains(&self.file_system_magic()?))
     }
 
     /// Returns true if setting a file's time to "now" uses the same clock that dates writes: the
     /// machine's on a local file system, the server's on NFS. SMB, sshfs and the like would use the
     /// time of this machine.
     pub fn dates_by_its_own_clock(&self) -> Result<bool, PathError> {
+        Ok(self.file_system_magic()? == NETWORK_MAGIC[0] || !self.is_network()?)
+    }
+
+    fn file_system_magic(&self) -> Result<u64, PathError> {
         let system =
             rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
-        Ok(system.f_type as u64 & 0xffff_ffff == NETWORK_MAGIC[0] || !self.is_network()?)
+        // A cast, because the field's width and sign differ between architectures. The magic
+        // numbers have 32 bits.
+        Ok(system.f_type as u64 & 0xffff_ffff)
     }
 
     /// Checks a name. Returns it and its path for messages.

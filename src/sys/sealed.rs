@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::sys::random::random_bytes;
+use crate::types::to_u64;
 
 /// Plain bytes in a sealed block; the last block of a file may be shorter.
 const BLOCK_BYTES: usize = 16 << 10;
@@ -113,7 +114,7 @@ impl SealedWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.buffer)?;
-        self.written += self.buffer.len() as u64;
+        self.written += to_u64(self.buffer.len());
         self.buffer.clear();
         self.sealed = 0;
         Ok(())
@@ -160,7 +161,7 @@ impl SealedReader {
 
         self.file
             .read_exact_at(&mut buffer[filled..filled + read], self.at)?;
-        self.at += read as u64;
+        self.at += to_u64(read);
 
         let mut plain_end = filled;
         for from in (filled..filled + read).step_by(SEALED_BYTES) {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::sealed::{SEALED_BYTES, SealedReader, SealedWriter};
 use crate::sys::{PathContext, PathError};
+use crate::types::to_usize;
 
 /// Maximal number of spills in one merge.
 const FAN_IN: usize = 64;
@@ -35,12 +36,12 @@ struct SorterSlot {
 
 impl SorterSlot {
     fn key<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
-        &arena[self.offset..self.offset + self.key_len as usize]
+        &arena[self.offset..self.offset + to_usize(self.key_len)]
     }
 
     fn value<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
-        let start = self.offset + self.key_len as usize;
-        &arena[start..start + self.value_len as usize]
+        let start = self.offset + to_usize(self.key_len);
+        &arena[start..start + to_usize(self.value_len)]
     }
 }
 
@@ -300,7 +301,7 @@ impl SpillCursor {
         let bytes: [u8; 4] = self.buffer[at..at + 4]
             .try_into()
             .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(u32::from_le_bytes(bytes) as usize)
+        Ok(to_usize(u32::from_le_bytes(bytes)))
     }
 
     /// Makes `len` bytes from `at` on available in the buffer, moving them to its front if needed.

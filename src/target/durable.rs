@@ -19,7 +19,7 @@ const UNSYNCED_MAX: usize = 64;
 const KNOWN_MAX: usize = 4096;
 
 /// `statfs` types whose `syncfs` reports every failed write since Linux 5.8.
-const SYNCED_AS_A_WHOLE: [u64; 14] = [
+const SYNCED_AS_A_WHOLE: [u32; 14] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
     0x9123_683e, // Btrfs
@@ -112,7 +112,8 @@ impl WrittenTo {
             return *way;
         }
 
-        let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u64 & 0xffff_ffff);
+        // Magic numbers are 32 bits wide, and sign-extended on some machines.
+        let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u32);
         let is_whole = kind.is_ok_and(|kind| SYNCED_AS_A_WHOLE.contains(&kind));
         let way = if is_whole {
             SyncWay::Together

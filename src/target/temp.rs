@@ -13,7 +13,7 @@ use super::found::FoundEntry;
 use super::meta::{
     self, MetaRefusal, MetaReport, MetaToSet, MetadataBefore, MetadataHandle, WhichTimes,
 };
-use crate::types::{EntryKind, Timestamp};
+use crate::types::{EntryKind, Timestamp, to_u64};
 
 const PREFIX: &[u8] = b".icecore-";
 /// Limit of the attempts to find a free name.
@@ -202,7 +202,7 @@ impl DestTempFile {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     bytes = &bytes[count..];
-                    offset += count as u64;
+                    offset += to_u64(count);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -216,7 +216,7 @@ impl DestTempFile {
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < bytes.len() {
-            match rustix::io::pread(&self.fd, &mut bytes[done..], offset + done as u64) {
+            match rustix::io::pread(&self.fd, &mut bytes[done..], offset + to_u64(done)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}

@@ -1,6 +1,6 @@
 //! Entries: one path of a tree source with its metadata and content.
 
-use crate::types::{ChunkId, RelPath, Timestamp};
+use crate::types::{ChunkId, RelPath, Timestamp, to_u64};
 
 /// Content of at most this many bytes is stored in the entry itself.
 pub const LITERAL_BYTES_MAX: usize = 128;
@@ -18,6 +18,13 @@ pub enum EntryKind {
     Block = 7,
     Failed = 8,
     Removed = 9,
+}
+
+impl EntryKind {
+    /// Returns the number in the format: the discriminant, which only a cast gives.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
 }
 
 /// A set of marks on an entry.
@@ -197,7 +204,7 @@ impl Extent {
         match self {
             Self::Chunk { len, .. } => u64::from(*len),
             Self::Hole { len } | Self::List { len, .. } => *len,
-            Self::Literal(bytes) => bytes.len() as u64,
+            Self::Literal(bytes) => to_u64(bytes.len()),
         }
     }
 

@@ -18,7 +18,7 @@ pub use entry::{
 pub use id::{
     ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId,
 };
-pub use number::{at_most, to_u64};
+pub use number::{at_most, to_u64, to_usize};
 pub use pack::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PackInfo, SegmentBody};
 pub use params::{ChunkProfile, ChunkSizes, ParamsError, WHOLE_FILE_BYTES_MAX};
 pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};

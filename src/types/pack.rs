@@ -12,6 +12,13 @@ pub enum ChunkClass {
     Metadata = 2,
 }
 
+impl ChunkClass {
+    /// Returns the number in the format: the discriminant, which only a cast gives.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
 /// The encoding of a frame's plain bytes before sealing. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -20,6 +27,13 @@ pub enum FrameCodec {
     Plain = 0,
     /// One zstd frame.
     Zstd = 1,
+}
+
+impl FrameCodec {
+    /// Returns the number in the format: the discriminant, which only a cast gives.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
 }
 
 /// A chunk in a frame.

@@ -11,7 +11,7 @@ use crate::observe::Counters;
 use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};
 use crate::task::{Cancel, Task};
-use crate::types::{Node, RelPath};
+use crate::types::{Node, RelPath, to_u64};
 
 impl CheckContext<'_> {
     /// Determines the block layout from the snapshot or from the live directory. If there is
@@ -52,7 +52,7 @@ pub(in super::super) fn stored_file(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
     path: &[u8],
-    longest: u64,
+    longest: usize,
     cancel: &Cancel,
 ) -> Result<Option<Vec<u8>>, Error> {
     let Ok(path) = RelPath::from_slashed(path) else {
@@ -67,7 +67,7 @@ pub(in super::super) fn stored_file(
     let Node::File { content, .. } = &entry.node else {
         return Ok(None);
     };
-    if entry.path != path || content.size > longest {
+    if entry.path != path || content.size > to_u64(longest) {
         return Ok(None);
     }
     let mut out = Vec::new();

@@ -16,7 +16,7 @@ use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathContext, PathError, now};
 use crate::task::Task;
-use crate::types::RelPath;
+use crate::types::{RelPath, to_u64};
 
 /// Number of names per batch.
 const BATCH_NAMES: usize = 256;
@@ -183,11 +183,11 @@ impl HashBatches {
             looking
                 .task
                 .observer
-                .add(Counter::Entries, self.ready.len() as u64);
+                .add(Counter::Entries, to_u64(self.ready.len()));
             looking
                 .task
                 .observer
-                .add(Counter::Done, self.ready.len() as u64);
+                .add(Counter::Done, to_u64(self.ready.len()));
         }
         Ok(self.ready.pop_front())
     }
@@ -296,8 +296,8 @@ impl LiveCheck<'_> {
                 Ok(0) => break,
                 Ok(read) => {
                     checker.update(&buffer[..read]);
-                    self.task.observer.add(Counter::BytesRead, read as u64);
-                    size += read as u64;
+                    self.task.observer.add(Counter::BytesRead, to_u64(read));
+                    size += to_u64(read);
                 }
                 Err(err) => return Ok(Err(err)),
             }

@@ -60,7 +60,7 @@ impl<'a, 'e> CheckTally<'a, 'e> {
         if self.is_there {
             self.report.missing += 1;
             for kind in pins.kinds() {
-                self.report.missing_by_kind[kind as usize] += 1;
+                self.report.missing_by_kind[usize::from(kind.number())] += 1;
             }
             self.report_finding(FileFindingKind::Missing, BlamedPlace { hash, path, pins })?;
         }

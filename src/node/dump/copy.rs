@@ -336,8 +336,9 @@ pub fn unescape(field: &[u8], out: &mut Vec<u8>) {
                 while digits < 2
                     && let Some((&digit, after)) = rest.split_first()
                     && let Some(digit) = char::from(digit).to_digit(16)
+                    && let Ok(digit) = u8::try_from(digit)
                 {
-                    value = value << 4 | digit as u8;
+                    value = value << 4 | digit;
                     (rest, digits) = (after, digits + 1);
                 }
                 out.push(if digits == 0 { b'x' } else { value });

@@ -58,6 +58,12 @@ impl PinKind {
         Self::Other,
     ];
 
+    /// Returns the kind's place in [`Self::ALL`].
+    pub(in crate::node) const fn number(self) -> u8 {
+        // The numbers of a `repr(u8)` are a `u8`, and count from 0.
+        self as u8
+    }
+
     fn parse(text: &[u8]) -> Self {
         Self::ALL
             .into_iter()
@@ -84,13 +90,13 @@ pub struct PinRows(u8);
 impl PinRows {
     /// Returns true if there is a pin of this kind.
     pub fn has(self, kind: PinKind) -> bool {
-        self.0 & (1 << kind as u8) != 0
+        self.0 & (1 << kind.number()) != 0
     }
 
     /// Returns this set with one more kind.
     #[must_use]
     pub fn with(self, kind: PinKind) -> Self {
-        Self(self.0 | 1 << kind as u8)
+        Self(self.0 | 1 << kind.number())
     }
 
     /// Returns true if the node must have the file: a pin other than a grace period exists.
@@ -129,6 +135,14 @@ pub enum FileType {
     Directory,
     /// A type that this version does not know. It is treated as a file of unknown size.
     Other,
+}
+
+impl FileType {
+    /// Returns the type's number in the sorter's records.
+    const fn number(self) -> u8 {
+        // The numbers of a `repr(u8)` are a `u8`.
+        self as u8
+    }
 }
 
 /// Where the node stores a file.
@@ -220,8 +234,8 @@ const PIN_TAG: u8 = 255;
 impl CopiedRow {
     fn encode(self) -> [u8; 9] {
         let (tag, value) = match self {
-            Self::File { size, kind } => (kind as u8, size),
-            Self::Pin(kind) => (PIN_TAG, i64::from(kind as u8)),
+            Self::File { size, kind } => (kind.number(), size),
+            Self::Pin(kind) => (PIN_TAG, i64::from(kind.number())),
         };
         let mut out = [tag; 9];
         out[1..].copy_from_slice(&value.to_le_bytes());
@@ -235,7 +249,7 @@ impl CopiedRow {
             return Some(Self::Pin(*PinKind::ALL.get(usize::try_from(value).ok()?)?));
         }
         let types = [FileType::File, FileType::Directory, FileType::Other];
-        let kind = types.into_iter().find(|&kind| kind as u8 == *tag)?;
+        let kind = types.into_iter().find(|&kind| kind.number() == *tag)?;
         Some(Self::File { size: value, kind })
     }
 }

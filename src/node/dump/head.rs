@@ -7,6 +7,7 @@ use super::lexer::{DumpLexer, LineContext};
 use super::name::SqlName;
 use crate::advice::DumpReader;
 use crate::node::postgres::PostgresVersion;
+use crate::types::to_u64;
 
 /// Upper limit of the bytes to search for the end of the first part.
 const HEAD_BYTES_MAX: u64 = 16 << 20;
@@ -147,7 +148,7 @@ impl Write for HeadReader {
             }
         }
 
-        self.read += bytes.len() as u64;
+        self.read += to_u64(bytes.len());
         self.is_done |= self.read >= HEAD_BYTES_MAX;
         if self.is_done {
             Err(io::Error::other("enough was read"))

@@ -8,6 +8,7 @@
 use super::lexer::CopyHeader;
 use super::sql::SqlToken;
 use crate::ops::backup::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
+use crate::types::to_u64;
 
 const CLUSTER_COMPLETE: &[u8] = CLUSTER_DUMP_COMPLETE.as_bytes();
 const PART_COMPLETE: &[u8] = DATABASE_DUMP_COMPLETE.as_bytes();
@@ -161,10 +162,8 @@ impl DumpShape {
             let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
             let quoted =
                 String::from_utf8_lossy(&line[..line.len().min(QUOTED_BYTES_MAX)]).into_owned();
-            let at = self
-                .lines
-                .saturating_sub(text.iter().filter(|&&byte| byte == b'\n').count() as u64)
-                + 1;
+            let ends = text.iter().filter(|&&byte| byte == b'\n').count();
+            let at = self.lines.saturating_sub(to_u64(ends)) + 1;
             self.tear(format!(
                 "line {at} is not a statement: '{}'",
                 quoted.trim_end()

@@ -22,7 +22,7 @@ use crate::ops::restore::{
 use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
 use crate::target::OwnerPolicy;
 use crate::task::{Cancel, Task};
-use crate::types::RelPath;
+use crate::types::{RelPath, to_u64};
 
 /// Directories of kubo's databases. The files of a database belong together, so each directory is
 /// replaced as a whole. Later versions of kubo may have others, which are recognized by their
@@ -353,7 +353,7 @@ fn report_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Ob
             what,
         ));
     }
-    let untold = count.saturating_sub(paths.len() as u64);
+    let untold = count.saturating_sub(to_u64(paths.len()));
     if untold > 0 {
         let what = format!("{untold} more files were left out for the same reason");
         observer.problem(&Problem::new(Severity::Missing, source, what));
@@ -408,6 +408,6 @@ impl PartReport {
         self.failed += pass.failed;
         self.incomplete += pass.incomplete;
         self.refused_meta += pass.refused_meta;
-        self.uncertain += pass.uncertain.len() as u64;
+        self.uncertain += to_u64(pass.uncertain.len());
     }
 }

@@ -17,10 +17,10 @@ use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::sys::read_bounded;
 use crate::task::{Cancel, Task};
-use crate::types::{Entry, Node};
+use crate::types::{Entry, Node, to_u64};
 
 /// Upper limit of a key, in bytes. Larger files of the snapshot are not compared.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 /// The only file with a secret in kubo's repository.
 const KUBO_CONFIG: &[u8] = b"config";
 /// Number of files that a message names.
@@ -129,11 +129,11 @@ fn is_other(
     let Node::File { content, .. } = &entry.node else {
         return Ok(false);
     };
-    if content.size > FILE_BYTES_MAX {
+    if content.size > to_u64(FILE_BYTES_MAX) {
         return Ok(false);
     }
 
-    let found = match read_bounded(there, FILE_BYTES_MAX as usize) {
+    let found = match read_bounded(there, FILE_BYTES_MAX) {
         Ok(found) => found,
         Err(err) if err.kind() == std::io::ErrorKind::FileTooLarge => return Ok(true),
         // There is no file, or no readable file whose content could be lost.

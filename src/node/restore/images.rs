@@ -26,7 +26,7 @@ use crate::task::Cancel;
 use crate::types::SnapshotId;
 
 /// Upper limit of compose files, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Returns the recorded images to compare. They are those of the snapshot that the database is
 /// restored from, because its rows belong to the version that ran then. kubo's image is taken from

@@ -13,7 +13,7 @@ use crate::advice::Advice;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::repo::{StoredSnapshot, trusted_time};
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// A part of a node, in the order in which parts are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -411,7 +411,7 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
         .filter(|path| path.source == record.name)
         .count();
     // The list of lost paths is not complete, so any source may be affected.
-    let is_hit = named > 0 || lost.count > lost.paths.len() as u64;
+    let is_hit = named > 0 || lost.count > to_u64(lost.paths.len());
     is_hit.then(|| "some of it was lost before a repair".to_owned())
 }
 

@@ -8,6 +8,7 @@ use crate::observe::{Problem, Severity};
 use crate::repo::Repository;
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{LockFile, private_directory};
+use crate::types::to_u64;
 
 /// Runs `capture` between the source's `before` and `after` commands.
 ///
@@ -68,7 +69,7 @@ fn lock_hooks(
         .map(StreamCommand::words)
     {
         for word in words {
-            name.update(&(word.len() as u64).to_le_bytes())
+            name.update(&to_u64(word.len()).to_le_bytes())
                 .update(word.as_bytes());
         }
         name.update(&u64::MAX.to_le_bytes());

@@ -1,7 +1,7 @@
 //! Builds an entry's metadata from a stat and extended attributes. If an attribute cannot be read
 //! or does not fit, only that attribute is lost.
 
-use super::content::ChunkWriters;
+use super::content::{ChunkWriters, add_chunk};
 use super::reason::reason;
 use crate::format::PAGE_BYTES_MAX;
 use crate::repo::RepoError;
@@ -30,8 +30,7 @@ pub(super) fn describe(
     let described = metadata(stat, owners, attributes.values);
     let mut meta = described.meta;
     for (name, value) in described.long_xattrs {
-        let len = value.len() as u32;
-        let id = writers.metadata.add(&value)?;
+        let (id, len) = add_chunk(&mut writers.metadata, &value)?;
         let at = meta.xattrs.partition_point(|xattr| xattr.name < name);
         meta.xattrs.insert(
             at,

@@ -8,7 +8,7 @@ use crate::chunk::next_cut;
 use crate::format::{encode_list_node, ends_list_node};
 use crate::repo::{FrameWriter, RepoError};
 use crate::sys::PathError;
-use crate::types::{ChunkProfile, Content, Extent};
+use crate::types::{ChunkId, ChunkProfile, Content, Extent, at_most, to_u64, to_usize};
 
 /// Up to this many extents are stored in the entry itself.
 const INLINE_EXTENTS: usize = 16;
@@ -27,6 +27,16 @@ impl ChunkWriters<'_> {
         self.data.flush()?;
         self.metadata.flush()
     }
+}
+
+/// Stores a chunk of 1 B to 2 MiB. Returns its id and its length.
+pub(super) fn add_chunk(
+    writer: &mut FrameWriter<'_>,
+    bytes: &[u8],
+) -> Result<(ChunkId, u32), RepoError> {
+    let len = u32::try_from(bytes.len())
+        .map_err(|_| RepoError::refused("cannot store a chunk: it is too long"))?;
+    Ok((writer.add(bytes)?, len))
 }
 
 /// Collects a file's extents. More than 16 become list nodes, cut by content.
@@ -63,14 +73,15 @@ impl ContentBuilder {
 
     fn add(
         &mut self,
-        level: usize,
+        level: u8,
         extent: Extent,
         writers: &mut ChunkWriters<'_>,
     ) -> Result<(), RepoError> {
-        if self.levels.len() == level {
+        let place = usize::from(level);
+        if self.levels.len() == place {
             self.levels.push(Vec::new());
         }
-        let list = &mut self.levels[level];
+        let list = &mut self.levels[place];
         list.push(extent);
         let count = list.len();
         if list.last().is_some_and(|last| ends_list_node(count, last)) {
@@ -80,8 +91,8 @@ impl ContentBuilder {
         }
     }
 
-    fn close(&mut self, level: usize, writers: &mut ChunkWriters<'_>) -> Result<(), RepoError> {
-        let extents = std::mem::take(&mut self.levels[level]);
+    fn close(&mut self, level: u8, writers: &mut ChunkWriters<'_>) -> Result<(), RepoError> {
+        let extents = std::mem::take(&mut self.levels[usize::from(level)]);
         if extents.is_empty() {
             return Ok(());
         }
@@ -92,7 +103,7 @@ impl ContentBuilder {
             Extent::List {
                 id,
                 len,
-                depth: level as u8 + 1,
+                depth: level + 1,
             },
             writers,
         )
@@ -101,11 +112,11 @@ impl ContentBuilder {
     /// Finishes the content.
     pub fn finish(mut self, writers: &mut ChunkWriters<'_>) -> Result<Content, RepoError> {
         if self.is_long {
-            let mut level = 0;
+            let mut level = 0u8;
             // The top level goes into the entry once it is short and holds everything.
-            while level + 1 < self.levels.len()
+            while usize::from(level) + 1 < self.levels.len()
                 || level == 0
-                || self.levels[level].len() > INLINE_EXTENTS
+                || self.levels[usize::from(level)].len() > INLINE_EXTENTS
             {
                 self.close(level, writers)?;
                 level += 1;
@@ -181,13 +192,13 @@ impl CutBuffer {
         writers: &mut ChunkWriters<'_>,
         seen: &mut dyn FnMut(&[u8]),
     ) -> Result<u64, CutError> {
-        let window = WINDOW_BYTES_MIN.max(4 * profile.sizes_at(start).max() as usize);
+        let window = WINDOW_BYTES_MIN.max(4 * to_usize(profile.sizes_at(start).max()));
         let mut held = 0usize;
         let mut done = 0u64;
         let mut at_end = false;
         loop {
             // Fill the window.
-            let wanted = (limit - done - held as u64).min((window - held) as u64) as usize;
+            let wanted = at_most(limit - done - to_u64(held), window - held);
             if self.buf.len() < held + wanted {
                 self.buf.resize(held + wanted, 0);
             }
@@ -205,26 +216,20 @@ impl CutBuffer {
             }
             seen(&self.buf[held..held + filled]);
             held += filled;
-            at_end |= done + held as u64 == limit;
+            at_end |= done + to_u64(held) == limit;
 
             // Cut chunks while the window holds enough bytes for the next one.
             let mut at = 0;
             while at < held {
                 let sizes = profile.sizes_at(start + done);
-                if !at_end && held - at < sizes.max() as usize {
+                if !at_end && held - at < to_usize(sizes.max()) {
                     break;
                 }
                 let length = next_cut(&self.buf[at..held], sizes);
-                let id = writers.data.add(&self.buf[at..at + length])?;
-                content.push(
-                    Extent::Chunk {
-                        id,
-                        len: length as u32,
-                    },
-                    writers,
-                )?;
+                let (id, len) = add_chunk(&mut writers.data, &self.buf[at..at + length])?;
+                content.push(Extent::Chunk { id, len }, writers)?;
                 at += length;
-                done += length as u64;
+                done += to_u64(length);
             }
 
             // Move the rest to the front.
@@ -237,7 +242,8 @@ impl CutBuffer {
     }
 
     /// Reads up to `limit` bytes (at most 2 MiB) into the window.
-    pub fn whole(&mut self, read: &mut ReadBytes<'_>, limit: usize) -> io::Result<&[u8]> {
+    pub fn whole(&mut self, read: &mut ReadBytes<'_>, limit: u64) -> io::Result<&[u8]> {
+        let limit = usize::try_from(limit).map_err(io::Error::other)?;
         if self.buf.len() < limit {
             self.buf.resize(limit, 0);
         }

@@ -4,6 +4,8 @@
 //! input, and the shell reports only the exit code of the compressor. An archiver that finds
 //! nothing writes an archive without members.
 
+use crate::types::{to_u64, to_usize};
+
 /// The inspected part of a stream: all of it if it is short.
 #[derive(Debug)]
 pub(super) struct StreamSample<'a> {
@@ -24,7 +26,7 @@ pub(super) fn empty_file(sample: &StreamSample<'_>) -> Option<&'static str> {
         return Some("tar archive");
     }
     let bytes = sample.tail;
-    if bytes.len() as u64 != sample.size {
+    if to_u64(bytes.len()) != sample.size {
         return None;
     }
     match bytes {
@@ -65,7 +67,7 @@ fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
 /// empty.
 fn is_empty_zstd(mut bytes: &[u8]) -> bool {
     while let [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, rest @ ..] = bytes {
-        let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        let len = to_usize(u32::from_le_bytes([*a, *b, *c, *d]));
         let Some(next) = rest.get(len..) else {
             return false;
         };
@@ -97,7 +99,7 @@ mod tests {
         let is_zeros = bytes.iter().all(|&byte| byte == 0);
         empty_file(&StreamSample {
             tail: bytes,
-            size: bytes.len() as u64,
+            size: to_u64(bytes.len()),
             is_zeros,
         })
         .is_some()

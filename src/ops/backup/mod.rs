@@ -81,7 +81,7 @@ use crate::repo::{
 use crate::source::OwnerNames;
 use crate::sys::{PathContext, now};
 use crate::task::Task;
-use crate::types::SnapshotId;
+use crate::types::{SnapshotId, to_u64};
 
 /// Backs up all sources into one snapshot.
 ///
@@ -685,7 +685,7 @@ fn finish(
         started,
         sources,
         packs: packed.packs,
-        segments: packed.segments.len() as u64,
+        segments: to_u64(packed.segments.len()),
         stored_bytes,
     })
 }

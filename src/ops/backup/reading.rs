@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
+use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan, add_chunk};
 use super::file_job::FileJob;
 use super::file_version::{FileVersion, LinkedFile, is_same_version, version};
 use super::tree_shared::TreeShared;
 use crate::observe::Counter;
 use crate::source::{HashChecker, HashName, SourceFile, SourceStat};
-use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX};
+use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX, at_most, to_u64};
 
 /// Hard-link groups whose content is remembered, so that each is read once.
 const LINK_GROUPS_MAX: usize = 64 << 10;
@@ -238,14 +238,14 @@ impl TreeShared<'_> {
         let mut at = 0;
         let mut read = |buf: &mut [u8]| {
             let n = pen.file.read_at(buf, at)?;
-            at += n as u64;
+            at += to_u64(n);
             Ok(n)
         };
         let short = pen
             .window
-            .whole(&mut read, WHOLE_FILE_BYTES_MAX as usize + 1)
+            .whole(&mut read, WHOLE_FILE_BYTES_MAX + 1)
             .map_err(CutError::Read)?;
-        let short = short.len() as u64;
+        let short = to_u64(short.len());
         let is_all = short <= WHOLE_FILE_BYTES_MAX;
         let end = if is_all { short } else { u64::MAX };
 
@@ -288,9 +288,9 @@ impl TreeShared<'_> {
         while len > 0 {
             self.check()
                 .map_err(|_| CutError::Read(io::ErrorKind::BrokenPipe.into()))?;
-            let n = len.min(ZEROS.len() as u64);
-            checker.update(&ZEROS[..n as usize]);
-            len -= n;
+            let n = at_most(len, ZEROS.len());
+            checker.update(&ZEROS[..n]);
+            len -= to_u64(n);
         }
         Ok(())
     }
@@ -319,11 +319,11 @@ impl TreeShared<'_> {
         let mut offset = range.start;
         let mut read = |buf: &mut [u8]| {
             let n = self.read_some(file, buf, offset)?;
-            offset += n as u64;
-            self.task.observer.add(Counter::BytesRead, n as u64);
+            offset += to_u64(n);
+            self.task.observer.add(Counter::BytesRead, to_u64(n));
             self.counts
                 .bytes_read
-                .fetch_add(n as u64, Ordering::Relaxed);
+                .fetch_add(to_u64(n), Ordering::Relaxed);
             self.check().map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(n)
         };
@@ -331,21 +331,19 @@ impl TreeShared<'_> {
         let len = range.end - range.start;
 
         // A small file is one literal or one chunk.
-        if is_all && (len <= LITERAL_BYTES_MAX as u64 || self.profile.is_whole(len)) {
-            let bytes = window
-                .whole(&mut read, len as usize)
-                .map_err(CutError::Read)?;
+        if is_all && (len <= to_u64(LITERAL_BYTES_MAX) || self.profile.is_whole(len)) {
+            let bytes = window.whole(&mut read, len).map_err(CutError::Read)?;
             if let Some(checker) = checker {
                 checker.update(bytes);
             }
-            let read = bytes.len() as u64;
+            let read = to_u64(bytes.len());
             let extent = match bytes.len() {
                 0 => return Ok(0),
                 n if n <= LITERAL_BYTES_MAX => Extent::Literal(bytes.to_vec()),
-                n => Extent::Chunk {
-                    id: writers.data.add(bytes)?,
-                    len: n as u32,
-                },
+                _ => {
+                    let (id, len) = add_chunk(&mut writers.data, bytes)?;
+                    Extent::Chunk { id, len }
+                }
             };
             builder.push(extent, writers)?;
             return Ok(read);

@@ -7,7 +7,7 @@ use crate::source::{
 };
 use crate::store::is_foreign;
 use crate::target::is_temporary_name;
-use crate::types::{MissingNames, RelPath, Timestamp};
+use crate::types::{MissingNames, RelPath, Timestamp, to_u64};
 
 /// The options that decide how a tree is walked.
 pub(super) struct WalkRules<'a> {
@@ -65,7 +65,7 @@ impl WalkRules<'_> {
         while names.next_batch(&mut batch, NAMES_AT_ONCE)? > 0 {
             let mut foreign = batch.drain(..).filter(|name| is_foreign(&name.name));
             if let Some(name) = foreign.next() {
-                count += 1 + foreign.count() as u64;
+                count += 1 + to_u64(foreign.count());
                 first.get_or_insert(name.name);
             }
         }

@@ -15,7 +15,7 @@ use crate::observe::{Counter, Severity};
 use crate::repo::{Packer, RepoError};
 use crate::source::{ChildEnding, CommandError, RunningCommand, SpawnOptions, watched};
 use crate::sys::{masked_output, now};
-use crate::types::{ByteSize, ChunkClass, ChunkProfile, Content};
+use crate::types::{ByteSize, ChunkClass, ChunkProfile, Content, to_u64};
 
 /// The last line of a dump is searched in this many bytes ([R29](docs/protocol.md#r29)): it is near
 /// the end, but not always last.
@@ -317,7 +317,7 @@ impl<'e> CaptureContext<'e> {
             match input.read(buf) {
                 Err(err) if err.kind() == ErrorKind::WouldBlock => {}
                 Ok(n) => {
-                    self.task.observer.add(Counter::BytesRead, n as u64);
+                    self.task.observer.add(Counter::BytesRead, to_u64(n));
                     return Ok(n);
                 }
                 failed => return failed,

@@ -33,7 +33,7 @@ use crate::observe::{Problem, Severity};
 use crate::repo::{FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
 use crate::source::{DirectoryId, FilesFrom, Filter, SourceDir, SourceStat, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
-use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp};
+use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp, to_u64};
 
 /// Increased whenever the capture rules change. The next walk then skips nothing
 /// ([R17](docs/protocol.md#r17)).
@@ -223,13 +223,13 @@ impl OpenTree<'_> {
                 b"mutable"
             },
         ] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(&to_u64(part.len()).to_le_bytes());
             hasher.update(part);
         }
         if let Some(list) = &spec.files_from {
             hasher.update(b"files from");
             for key in list.keys() {
-                hasher.update(&(key.len() as u64).to_le_bytes());
+                hasher.update(&to_u64(key.len()).to_le_bytes());
                 hasher.update(key);
             }
         }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::suspect::suspect_problem;
 use crate::observe::{Observer, Severity, Subject};
-use crate::types::{Entry, Node, RelPath};
+use crate::types::{Entry, Node, RelPath, to_u64};
 
 /// Paths that the snapshot's verdict names.
 const NAMED_MAX: usize = 8;
@@ -59,7 +59,7 @@ impl ImmutableWatch {
         }
         // Threads report in any order.
         seen.first.sort();
-        let more = seen.count - seen.first.len() as u64;
+        let more = seen.count - to_u64(seen.first.len());
         let more = if more > 0 {
             format!(", and {more} more")
         } else {
@@ -92,7 +92,7 @@ mod tests {
 
     fn file(mode: u16, bytes: &[u8]) -> Node {
         let content = Content {
-            size: bytes.len() as u64,
+            size: to_u64(bytes.len()),
             extents: vec![Extent::Literal(bytes.to_vec())],
         };
         Node::File {

@@ -16,6 +16,7 @@ use crate::repo::{
 };
 use crate::types::{
     ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, SnapshotId, XattrValue,
+    to_usize,
 };
 
 /// The translated sources of a snapshot, and the destination's snapshots that they build on.
@@ -187,7 +188,7 @@ impl Copier<'_> {
                     .from
                     .chunk(ChunkClass::Metadata, id)
                     .map_err(CopyError::Source)?;
-                if bytes.len() as u64 != u64::from(*len) {
+                if bytes.len() != to_usize(*len) {
                     let what = "an attribute has a different length than its entry records";
                     return Err(CopyError::Source(RepoError::damaged(
                         format!("chunk {}", id.short()),
@@ -261,7 +262,7 @@ impl Copier<'_> {
             .from
             .chunk(ChunkClass::Data, id)
             .map_err(CopyError::Source)?;
-        if bytes.len() as u64 != u64::from(len) {
+        if bytes.len() != to_usize(len) {
             let what = format!("it has {} bytes, {len} expected", bytes.len());
             return Err(CopyError::Source(RepoError::damaged(
                 format!("chunk {}", id.short()),

@@ -12,7 +12,7 @@ use super::decision::{ForgetDecision, ForgetGroup};
 use super::group::GroupKey;
 use super::policy::KeepReason;
 use crate::format::SnapshotState;
-use crate::types::{SnapshotId, Timestamp};
+use crate::types::{SnapshotId, Timestamp, to_u64};
 
 /// A group that covers less time than this is not guarded: one day.
 const GUARDED_SECONDS: f64 = 24.0 * 3600.0;
@@ -98,8 +98,8 @@ impl ForgetGroup {
 
         (none_stays || most_goes && little_stays || disorder.is_some()).then(|| GuardRefusal {
             key: self.key.clone(),
-            dropped: dropped as u64,
-            judged: judged.len() as u64,
+            dropped: to_u64(dropped),
+            judged: to_u64(judged.len()),
             kept_seconds,
             seconds,
             disorder,

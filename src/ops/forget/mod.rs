@@ -45,7 +45,7 @@ use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
 use crate::sys;
 use crate::task::Task;
-use crate::types::{SnapshotId, Timestamp};
+use crate::types::{SnapshotId, Timestamp, to_u64};
 use decision::decide;
 use unsettled::UnsettledGroup;
 
@@ -180,9 +180,9 @@ fn plan(
         .groups
         .iter()
         .map(|group| group.decisions.len())
-        .sum::<usize>() as u64;
-    report.dropped = to_forget(&report).count() as u64;
-    report.kept = all - report.dropped;
+        .sum::<usize>();
+    report.dropped = to_u64(to_forget(&report).count());
+    report.kept = to_u64(all) - report.dropped;
     report
 }
 

@@ -3,7 +3,7 @@
 
 use crate::format::{SourceKind, SourceRecord};
 use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot};
-use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
+use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, to_u64};
 
 /// Metadata frames kept while listing.
 const CACHE_BYTES: usize = 16 << 20;
@@ -33,17 +33,15 @@ impl SourceLacks {
         let counts = &source.counts;
         let lost = found.snapshot.lost.as_ref();
         let named = lost.map_or(0, |lost| {
-            lost.paths
-                .iter()
-                .filter(|path| path.source == source.name)
-                .count() as u64
+            let of_source = lost.paths.iter().filter(|path| path.source == source.name);
+            to_u64(of_source.count())
         });
         Self {
             incomplete: counts.incomplete,
             partial: counts.partial,
             unseen: counts.unseen,
             lost: named,
-            is_lost_cut: lost.is_some_and(|lost| lost.count > lost.paths.len() as u64),
+            is_lost_cut: lost.is_some_and(|lost| lost.count > to_u64(lost.paths.len())),
         }
     }
 

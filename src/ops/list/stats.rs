@@ -11,6 +11,7 @@ use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, Repository};
 use crate::task::Cancel;
+use crate::types::to_u64;
 
 /// The totals of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,12 +48,13 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
     let totals = repo.with_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 
+    let snapshots = all
+        .iter()
+        .filter(|found| committed(found.snapshot.state))
+        .count();
     let mut out = RepoStats {
-        snapshots: all
-            .iter()
-            .filter(|found| committed(found.snapshot.state))
-            .count() as u64,
-        segments: repo.listed_segments()?.len() as u64,
+        snapshots: to_u64(snapshots),
+        segments: to_u64(repo.listed_segments()?.len()),
         packs: totals.packs,
         condemned_packs: totals.condemned,
         stored_bytes: totals.stored_bytes,
@@ -62,7 +64,7 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
         cache_bytes: cache_bytes(repo),
         ..RepoStats::default()
     };
-    out.checkpoints = all.len() as u64 - out.snapshots;
+    out.checkpoints = to_u64(all.len()) - out.snapshots;
 
     let mut latest = BTreeMap::new();
     for found in all.iter().filter(|found| committed(found.snapshot.state)) {

@@ -11,15 +11,17 @@ use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::read::content::write_content;
 use crate::read::tree::TreeReader;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
+use crate::types::{
+    ChunkClass, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue, at_most, to_u64,
+};
 
 /// Files up to this size are read through the reader's cache of frames, since their neighbours are
 /// in the same frames; larger files by windows on all cores. 2 MiB.
 const SMALL_BYTES: u64 = 2 << 20;
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 /// Bytes of a name and of a target that fit into a header.
 const NAME_BYTES: usize = 100;
 /// The name of an entry that holds the next entry's name or target.
@@ -167,7 +169,7 @@ impl TarArchive<'_, '_> {
         }
         header.set_entry_type(kind);
         header.set_mode(0o644);
-        header.set_size(bytes.len() as u64 + 1);
+        header.set_size(to_u64(bytes.len()) + 1);
         header.set_cksum();
         self.builder
             .append(&header, bytes.chain(&b"\0"[..]))
@@ -258,14 +260,19 @@ impl TarArchive<'_, '_> {
             for extent in &content.extents {
                 let bytes = match extent {
                     Extent::Chunk { id, .. } => self.reader.chunk(ChunkClass::Data, id)?,
-                    Extent::Hole { len } => vec![0; *len as usize],
+                    Extent::Hole { len } => {
+                        let what = "a hole is longer than its file";
+                        let len = usize::try_from(*len)
+                            .map_err(|_| RepoError::damaged("content", what))?;
+                        vec![0; len]
+                    }
                     Extent::Literal(bytes) => bytes.clone(),
                     Extent::List { .. } => continue,
                 };
                 out.write_all(&bytes).map_err(output_error)?;
                 self.task
                     .observer
-                    .add(Counter::BytesRead, bytes.len() as u64);
+                    .add(Counter::BytesRead, to_u64(bytes.len()));
             }
         } else {
             write_content(self.reader, content, &mut out, self.task)?;
@@ -278,12 +285,12 @@ impl TarArchive<'_, '_> {
                 "a file has {} bytes, its entry records {}",
                 out.written, content.size
             );
-            return Err(crate::repo::RepoError::damaged("content", what).into());
+            return Err(RepoError::damaged("content", what).into());
         }
 
-        let padding = (BLOCK - content.size % BLOCK) % BLOCK;
-        out.write_all(&[0; BLOCK as usize][..padding as usize])
-            .map_err(output_error)
+        let last = at_most(content.size % to_u64(BLOCK), BLOCK);
+        let padding = (BLOCK - last) % BLOCK;
+        out.write_all(&[0; BLOCK][..padding]).map_err(output_error)
     }
 }
 
@@ -295,7 +302,7 @@ struct CountedWriter<'a> {
 impl Write for CountedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
-        self.written += written as u64;
+        self.written += to_u64(written);
         Ok(written)
     }
 

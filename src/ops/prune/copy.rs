@@ -20,7 +20,7 @@ use crate::index::PackState;
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkId, PackId, PackInfo, SegmentBody};
+use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, to_u64};
 
 /// Result of the copying.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Pruner<'_> {
 
         // Publish the last copies and the condemned packs in one segment.
         copied.safe.append(&mut copied.waiting);
-        self.report.copied.packs += copied.safe.len() as u64;
+        self.report.copied.packs += to_u64(copied.safe.len());
         self.report.copied.bytes += copier.stored_bytes() - before;
         condemned.extend(copied.safe);
         condemned.retain(|id| {

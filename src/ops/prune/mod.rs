@@ -48,6 +48,7 @@ use crate::read::reading_lease;
 use crate::repo::{Lease, Repository};
 use crate::store::{ObjectDir, StoreError, list_all};
 use crate::task::Task;
+use crate::types::to_u64;
 use plan::PrunePlan;
 use pruner::{Pruner, shortest_grace};
 use survey::RepoSurvey;
@@ -207,8 +208,8 @@ impl Pruner<'_> {
 
         // Objects that would be deleted.
         self.report.freed_bytes = self.report.dropped.bytes;
-        self.report.forgotten_deleted = survey.roots.spent.len() as u64;
-        self.report.checkpoints_deleted = survey.roots.old_checkpoints.len() as u64;
+        self.report.forgotten_deleted = to_u64(survey.roots.spent.len());
+        self.report.checkpoints_deleted = to_u64(survey.roots.old_checkpoints.len());
 
         let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let spent = self.spent_in_quarantine(&aside, &survey)?;

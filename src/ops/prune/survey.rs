@@ -18,7 +18,7 @@ use crate::ops::sync;
 use crate::read::reach::UnreadableReason;
 use crate::repo::{ChunkReader, FoundLease, RepoError};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, StoreError, list_all};
-use crate::types::{PackId, SegmentBody, Timestamp};
+use crate::types::{PackId, SegmentBody, Timestamp, to_u64};
 
 /// Size of the cache for frames of metadata while roots are walked: 16 MiB.
 const FRAME_CACHE_BYTES: usize = 16 << 20;
@@ -134,7 +134,7 @@ impl Pruner<'_> {
                 }
             }
 
-            self.report.roots = (roots.snapshots.len() + roots.quarantined.len()) as u64;
+            self.report.roots = to_u64(roots.snapshots.len() + roots.quarantined.len());
             self.report.chunks = live.chunks;
             return Ok((live, leftovers));
         }
@@ -251,7 +251,7 @@ fn refuse_unresolved(
     let any_lost = live.any_lost || roots.unreadable.iter().any(|(_, reason)| !reason.now);
     match examples.first() {
         Some((object, reason)) => Err(Error::Unresolved {
-            count: live.unresolved + roots.unreadable.len() as u64,
+            count: live.unresolved + to_u64(roots.unreadable.len()),
             example: format!("{object}: {}", reason.why),
             now: !any_lost,
         }),

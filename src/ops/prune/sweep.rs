@@ -25,7 +25,7 @@ use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{FoundLease, Lease, RepoError};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
-use crate::types::{PackId, SegmentBody, SnapshotId};
+use crate::types::{PackId, SegmentBody, SnapshotId, to_u64};
 
 /// Snapshots that one segment records: 512 KiB.
 const RECORDED_MAX: usize = 16 << 10;
@@ -59,7 +59,7 @@ impl Pruner<'_> {
         let leftovers = self.spent_leftovers(survey)?;
         self.task
             .observer
-            .expect((dropped.len() + leftovers.len()) as u64, false);
+            .expect(to_u64(dropped.len() + leftovers.len()), false);
 
         for id in dropped {
             self.task.check()?;

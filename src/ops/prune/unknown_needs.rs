@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::live::LiveChunks;
 use super::roots::RootSnapshots;
 use crate::index::LastSnapshot;
-use crate::types::{SnapshotId, Timestamp};
+use crate::types::{SnapshotId, Timestamp, to_u64};
 
 /// Objects that cannot be read stay in quarantine this long: 30 days.
 pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -59,9 +59,9 @@ impl UnknownNeeds {
 
         Self {
             until: last.map(|time| time.plus_seconds(margin)),
-            aside: young.len() as u64,
+            aside: to_u64(young.len()),
             aside_since,
-            vanished: gone.len() as u64,
+            vanished: to_u64(gone.len()),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::read::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReas
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkId, PackId};
+use crate::types::{ChunkId, PackId, to_u64};
 
 /// Missing chunks that one walk collects: 12 MiB. The next walk finds the rest.
 const MISSING_MAX: usize = 256 << 10;
@@ -87,7 +87,7 @@ impl PackRepair<'_> {
                 .copied()
                 .collect();
             settled.extend(saved.lost);
-            self.report.lost_chunks += lost.len() as u64;
+            self.report.lost_chunks += to_u64(lost.len());
             self.publish(&[], lost)?;
         }
 

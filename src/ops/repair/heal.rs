@@ -18,7 +18,7 @@ use crate::index::{Index, PackState};
 use crate::observe::{Problem, Severity, Subject};
 use crate::repo::RepoError;
 use crate::store::{ObjectBody, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_all};
-use crate::types::PackId;
+use crate::types::{PackId, at_most, to_u64};
 
 /// The intact bytes of a pack.
 struct IntactBytes {
@@ -95,7 +95,7 @@ impl PackRepair<'_> {
         let mut at = 0;
         while at < size {
             self.task.cancel.check()?;
-            let mut piece = vec![0; (size - at).min(1 << 20) as usize];
+            let mut piece = vec![0; at_most(size - at, 1 << 20)];
             match self
                 .repo
                 .read_at(key, at, &mut piece)
@@ -107,7 +107,7 @@ impl PackRepair<'_> {
             }
             hasher.update(&piece);
             spool.append(&piece)?;
-            at += piece.len() as u64;
+            at += to_u64(piece.len());
         }
         Ok((PackId::from(hasher.finish()) == *id).then_some(spool))
     }

@@ -1,7 +1,7 @@
 //! List of lost paths in a repaired snapshot.
 
 use crate::format::{LostContent, LostPath};
-use crate::types::RelPath;
+use crate::types::{RelPath, to_u64};
 
 /// Paths that a snapshot lists; further paths are only counted.
 const PATHS_MAX: usize = 10_000;
@@ -20,7 +20,7 @@ impl LostList {
     pub fn after(earlier: Option<&LostContent>) -> Self {
         let mut list = Self::default();
         if let Some(earlier) = earlier {
-            list.lost.count = earlier.count - earlier.paths.len() as u64;
+            list.lost.count = earlier.count - to_u64(earlier.paths.len());
             earlier
                 .paths
                 .iter()
@@ -75,7 +75,7 @@ mod tests {
             list.add("s", &path(&n.to_string()), Some(1));
         }
         let long = LostList::after(Some(&list.into_lost()));
-        assert_eq!(long.count(), PATHS_MAX as u64 + 7);
+        assert_eq!(long.count(), to_u64(PATHS_MAX) + 7);
         assert_eq!(long.into_lost().paths.len(), PATHS_MAX);
         let mut wide = LostList::default();
         for n in 0..2000 {

@@ -35,7 +35,7 @@ use crate::read::reading_lease;
 use crate::repo::{Lease, RebuiltIndex, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::Task;
-use crate::types::{ChunkId, PackId, PrefixMatch};
+use crate::types::{ChunkId, PackId, PrefixMatch, to_u64, to_usize};
 
 /// Damaged packs are processed in batches of about this many chunks, so that their ids fit in
 /// memory and in a segment.
@@ -102,7 +102,7 @@ impl PackRepair<'_> {
         let mut batch = Vec::new();
         let mut chunks = 0;
         for one in bad {
-            chunks += one.row.chunks as usize;
+            chunks += to_usize(one.row.chunks);
             batch.push(one);
             if chunks >= BATCH_CHUNKS {
                 self.deal_with(std::mem::take(&mut batch))?;
@@ -114,7 +114,7 @@ impl PackRepair<'_> {
         self.store_dropped_again()?;
         self.renew_parity()?;
 
-        self.report.still_lost = self.repo.with_index(Index::lost)?.len() as u64;
+        self.report.still_lost = to_u64(self.repo.with_index(Index::lost)?.len());
         if self.lease.is_some() {
             let new = self.report.lost_chunks + self.report.lost_for_now;
             self.report.still_lost = self.report.still_lost.saturating_sub(new);
@@ -148,7 +148,7 @@ impl PackRepair<'_> {
             ..
         } = adopted;
         self.report.adopted_packs = packs;
-        self.report.unreadable_now += unreadable_now.len() as u64;
+        self.report.unreadable_now += to_u64(unreadable_now.len());
 
         for (id, what) in unreadable {
             lease.check()?;
@@ -171,7 +171,7 @@ impl PackRepair<'_> {
     /// Condemning all of them would make backups store all their data again. These packs are
     /// reported and left alone.
     fn leave_to_the_medium(&mut self, bad: Vec<BadPack>) -> Vec<BadPack> {
-        let unreadable = bad.iter().filter(|bad| bad.now).count() as u64;
+        let unreadable = to_u64(bad.iter().filter(|bad| bad.now).count());
         self.report.unreadable_now += unreadable;
         let is_medium = unreadable > UNREADABLE_FEW && unreadable * 4 > self.report.packs_read;
         if !is_medium || self.set_aside_unreadable {
@@ -246,7 +246,7 @@ impl PackRepair<'_> {
             .into_iter()
             .filter(|pack| pack.added && pack.state != PackState::Dropped)
             .collect();
-        self.report.packs = held.len() as u64;
+        self.report.packs = to_u64(held.len());
         let chosen = choose(&options.packs, &held)?;
         let mut bad = Vec::new();
         let mut plan = Vec::new();
@@ -326,7 +326,7 @@ impl PackRepair<'_> {
 
         let digests = self.digests()?;
         let checks = check_all(self.repo, &plan, &digests, None, workers, self.task)?;
-        self.report.packs_read = checks.len() as u64;
+        self.report.packs_read = to_u64(checks.len());
 
         let rows: HashMap<PackId, (PackRow, u64)> =
             plan.into_iter().map(|one| (one.0.id, one)).collect();
@@ -438,9 +438,9 @@ impl PackRepair<'_> {
             ids.iter()
                 .any(|(pack, ids)| unreadable.contains(pack) && ids.contains(id))
         };
-        let for_now = lost.iter().filter(|id| in_unreadable(id)).count() as u64;
+        let for_now = to_u64(lost.iter().filter(|id| in_unreadable(id)).count());
         self.report.lost_for_now += for_now;
-        self.report.lost_chunks += lost.len() as u64 - for_now;
+        self.report.lost_chunks += to_u64(lost.len()) - for_now;
 
         for bad in &held {
             self.note(bad, ids.get(&bad.row.id), &saved.lost, &lost);

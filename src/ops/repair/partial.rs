@@ -25,7 +25,7 @@ use crate::store::ObjectKey;
 use crate::task::Cancel;
 use crate::types::{
     ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath,
-    XattrValue,
+    XattrValue, to_u64,
 };
 
 /// Mended runs by the root of the run that they replace; `None`: nothing of the run can be read.
@@ -359,7 +359,7 @@ impl RunMender<'_, '_> {
         let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
             .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
             .collect();
-        let count = missing.len() as u64;
+        let count = to_u64(missing.len());
         while let Some(path) = missing.pop() {
             self.lost.add(source, &path, None);
             above.iter_mut().for_each(|above| above.is_changed = true);

@@ -7,7 +7,7 @@ use crate::chunk::ObjectHasher;
 use crate::repo::{RepoError, Repository};
 use crate::store::{ObjectBody, ObjectKey, PutMode, StoreError};
 use crate::task::Cancel;
-use crate::types::{ObjectHash, PackId};
+use crate::types::{ObjectHash, PackId, at_most, to_u64};
 
 /// Size of the pieces in which objects are copied: 1 MiB.
 const PIECE: usize = 1 << 20;
@@ -156,7 +156,7 @@ fn each_piece(
     let mut at = 0;
     while at < size {
         cancel.check()?;
-        let mut piece = vec![0; (size - at).min(PIECE as u64) as usize];
+        let mut piece = vec![0; at_most(size - at, PIECE)];
         match repo.read_at(key, at, &mut piece) {
             Ok(()) => {}
             Err(err) if err.is_unreadable_now() => return Ok(None),
@@ -164,7 +164,7 @@ fn each_piece(
         }
         hasher.update(&piece);
         each(&piece)?;
-        at += piece.len() as u64;
+        at += to_u64(piece.len());
     }
     Ok(Some(hasher.finish()))
 }

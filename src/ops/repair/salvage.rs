@@ -10,7 +10,7 @@ use crate::repo::{
     Claims, FrameWriter, Lease, PackedSource, Packer, PackerOptions, RepoError, Repository,
 };
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId};
+use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId, to_u64, to_usize};
 
 /// Results of one salvage.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ impl SalvageWork<'_> {
             }
 
             let row = row_of(frame);
-            let mut sealed = vec![0; row.stored as usize];
+            let mut sealed = vec![0; to_usize(row.stored)];
             let plain = match self.repo.read_at(&holder.key, row.offset, &mut sealed) {
                 Ok(()) => self
                     .repo
@@ -144,7 +144,7 @@ impl SalvageWork<'_> {
 
             let mut offset = 0;
             for chunk in &frame.chunks {
-                let end = offset + chunk.len as usize;
+                let end = offset + to_usize(chunk.len);
                 self.keep(
                     row.class,
                     chunk.id,
@@ -187,11 +187,11 @@ impl SalvageWork<'_> {
             };
 
             for (id, copy) in chunks {
-                let at = copy.offset as usize;
+                let at = to_usize(copy.offset);
                 self.keep(
                     row.class,
                     id,
-                    plain.get(at..at + copy.len as usize).unwrap_or_default(),
+                    plain.get(at..at + to_usize(copy.len)).unwrap_or_default(),
                 )?;
             }
         }
@@ -212,7 +212,7 @@ impl SalvageWork<'_> {
         writer.add(bytes)?;
         self.out.lost.remove(&id);
         self.out.chunks += 1;
-        self.out.bytes += bytes.len() as u64;
+        self.out.bytes += to_u64(bytes.len());
         Ok(())
     }
 }
@@ -224,7 +224,8 @@ fn row_of(frame: &FrameInfo) -> FrameRow {
         offset: frame.offset,
         stored: frame.stored,
         plain: frame.plain,
-        chunks: frame.chunks.len() as u32,
+        // A frame that was read has at most 4 MiB, and each chunk at least one byte.
+        chunks: u32::try_from(frame.chunks.len()).unwrap_or(u32::MAX),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::repo::{
 };
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::Task;
-use crate::types::{ByteSize, ChunkClass, PrefixMatch, RelPath, SnapshotId};
+use crate::types::{ByteSize, ChunkClass, PrefixMatch, RelPath, SnapshotId, to_u64};
 
 /// Options of [`repair_snapshots`].
 #[derive(Debug, Clone, PartialEq)]
@@ -174,7 +174,7 @@ impl SnapshotRepair<'_> {
         if let Some(chosen) = choose(&self.options.snapshots, &listed)? {
             listed.retain(|found| chosen.contains(&found.id));
         }
-        self.report.looked_at = listed.len() as u64;
+        self.report.looked_at = to_u64(listed.len());
 
         let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.task.cancel)?;
         if damage.any_missing() {

@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::target::{DestDir, FoundEntry};
-use crate::types::{EntryKind, RelPath};
+use crate::types::{EntryKind, RelPath, at_most, to_u64};
 
 /// Bits of the filter: 8 MiB, allocated only if directories existed before. With two million names,
 /// one name in a million causes an unnecessary listing.
-const FILTER_BITS: u64 = 1 << 26;
+const FILTER_BITS: usize = 1 << 26;
 const PROBES: u64 = 6;
 /// Limit of the listings read to distinguish hard links from one name in two spellings.
 const LISTINGS_MAX: u64 = 10_000;
@@ -57,13 +57,14 @@ impl ClaimedNames {
         let step = self.hasher.hash_one(one) | 1;
         let bits = self.bits.get_or_init(|| {
             let mut words = Vec::new();
-            words.resize_with((FILTER_BITS / 64) as usize, AtomicU64::default);
+            words.resize_with(FILTER_BITS / 64, AtomicU64::default);
             words
         });
         for probe in 0..PROBES {
-            let bit = one.wrapping_add(step.wrapping_mul(probe)) % FILTER_BITS;
+            let hash = one.wrapping_add(step.wrapping_mul(probe));
+            let bit = at_most(hash % to_u64(FILTER_BITS), FILTER_BITS - 1);
             let mask = 1 << (bit % 64);
-            was_there &= bits[(bit / 64) as usize].fetch_or(mask, Ordering::Relaxed) & mask != 0;
+            was_there &= bits[bit / 64].fetch_or(mask, Ordering::Relaxed) & mask != 0;
         }
         was_there
     }

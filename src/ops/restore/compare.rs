@@ -15,7 +15,9 @@ use crate::read::content::ContentReader;
 use crate::read::fetch::{is_of_one_object, with_sources};
 use crate::source::HashName;
 use crate::target::FoundEntry;
-use crate::types::{ChunkClass, Content, EntryKind, Extent, Node, RelPath};
+use crate::types::{
+    ChunkClass, Content, EntryKind, Extent, Node, RelPath, at_most, to_u64, to_usize,
+};
 
 /// Bytes of a hole checked at once.
 const ZEROS: usize = 64 << 10;
@@ -74,7 +76,7 @@ impl RestoreWalk<'_> {
                 Ok(0) => return Ok(checker.finish()),
                 Ok(count) => {
                     checker.update(&buffer[..count]);
-                    at += count as u64;
+                    at += to_u64(count);
                 }
                 Err(_) => return Ok(false),
             }
@@ -142,7 +144,7 @@ impl RestoreJob<'_> {
             Extent::Literal(bytes) => {
                 Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes)
             }
-            Extent::Chunk { id, len } => Ok(read_at(file, at, *len as usize, buffer)?
+            Extent::Chunk { id, len } => Ok(read_at(file, at, to_usize(*len), buffer)?
                 && self.repo.keys().chunk_id(ChunkClass::Data, buffer) == *id),
             // The reader replaces a list by its extents.
             Extent::List { .. } => Ok(false),
@@ -165,11 +167,11 @@ impl RestoreJob<'_> {
                 Ok(data) => at = at.max(data),
                 Err(_) => {}
             }
-            let step = (end - at).min(ZEROS as u64);
-            if !read_at(file, at, step as usize, buffer)? || buffer.iter().any(|&byte| byte != 0) {
+            let step = at_most(end - at, ZEROS);
+            if !read_at(file, at, step, buffer)? || buffer.iter().any(|&byte| byte != 0) {
                 return Ok(false);
             }
-            at += step;
+            at += to_u64(step);
             if self.task.cancel.is_cancelled() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
@@ -183,7 +185,7 @@ fn read_at(file: BorrowedFd<'_>, at: u64, len: usize, buffer: &mut Vec<u8>) -> i
     buffer.resize(len, 0);
     let mut done = 0;
     while done < len {
-        match rustix::io::pread(file, &mut buffer[done..], at + done as u64) {
+        match rustix::io::pread(file, &mut buffer[done..], at + to_u64(done)) {
             Ok(0) => return Ok(false),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}

@@ -301,7 +301,9 @@ impl RestoreWalk<'_> {
             self.root_mode = None;
         }
 
-        let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
+        // The length of a path is limited, so its depth fits.
+        let depth = u32::try_from(target.depth()).unwrap_or(u32::MAX);
+        let mut key = (!depth).to_le_bytes().to_vec();
         key.reverse();
         key.extend_from_slice(target.key());
 

@@ -20,7 +20,7 @@ use crate::observe::{Counter, Problem, Severity};
 use crate::read::fetch::{ChunkRequest, OpenedFrame};
 use crate::sys::PathError;
 use crate::target::{DestDir, DestTempFile, MetaReport, MetaToSet};
-use crate::types::{Node, RelPath};
+use crate::types::{Node, RelPath, to_u64};
 
 /// Items without chunks that a thread takes at once.
 const BATCH: usize = 32;
@@ -54,15 +54,16 @@ impl WindowWriter<'_> {
         let items = &window.items;
 
         // Items that need no chunk, or whose chunks were all in earlier windows.
-        let ready: Vec<u32> = (0..items.len() as u32)
-            .filter(|&n| items[n as usize].is_planned && items[n as usize].progress().left == 0)
+        let ready: Vec<&WindowItem> = items
+            .iter()
+            .filter(|item| item.is_planned && item.progress().left == 0)
             .collect();
         self.fetcher
             .on_all_threads(ready.len().div_ceil(BATCH), |hand: &mut LastDir, batch| {
                 let end = ready.len().min((batch + 1) * BATCH);
                 ready[batch * BATCH..end]
                     .iter()
-                    .try_for_each(|&n| self.simple(hand, &items[n as usize]))
+                    .try_for_each(|item| self.simple(hand, item))
             })?;
 
         // Everything else, in the order of packs and frames.
@@ -99,12 +100,12 @@ impl WindowWriter<'_> {
         // 0: not begun, 1: open, 2: put off.
         let mut states = vec![0u8; items.len()];
         let mut open = 0;
-        let mut ended: Vec<u32> = Vec::new();
+        let mut ended: Vec<usize> = Vec::new();
         let mut any = false;
 
         for group in wants.chunk_by(|a, b| a.frame() == b.frame()) {
             for part in group.chunk_by(|a, b| a.owner == b.owner) {
-                let owner = part[0].owner as usize;
+                let owner = part[0].owner;
                 if frames[owner] < 2 && !items[owner].is_carried {
                     continue;
                 }
@@ -116,7 +117,7 @@ impl WindowWriter<'_> {
                 }
                 left[owner] -= 1;
                 if left[owner] == 0 && states[owner] == 1 {
-                    ended.push(part[0].owner);
+                    ended.push(owner);
                 }
             }
             open -= ended.drain(..).count();
@@ -128,10 +129,10 @@ impl WindowWriter<'_> {
 
         let later = wants
             .iter()
-            .filter(|want| states[want.owner as usize] == 2)
+            .filter(|want| states[want.owner] == 2)
             .copied()
             .collect();
-        wants.retain(|want| states[want.owner as usize] != 2);
+        wants.retain(|want| states[want.owner] != 2);
         later
     }
 
@@ -284,12 +285,12 @@ impl WindowWriter<'_> {
             let numbers = start..start + part.len();
             start = numbers.end;
 
-            let item = &items[part[0].owner as usize];
+            let item = &items[part[0].owner];
             let result = self.part(hand, item, opened, numbers);
 
             let is_last = {
                 let mut progress = item.progress();
-                progress.left -= part.len() as u32;
+                progress.left -= part.len();
                 match result {
                     Err(ItemError::Item(severity, why)) => {
                         progress.temp = None;
@@ -386,7 +387,7 @@ impl WindowWriter<'_> {
         self.job
             .task
             .observer
-            .add(Counter::BytesRead, bytes.len() as u64);
+            .add(Counter::BytesRead, to_u64(bytes.len()));
         Ok(())
     }
 
@@ -630,7 +631,7 @@ fn adjoin(want: &ChunkRequest, next: &ChunkRequest) -> bool {
 fn frame_counts(wants: &[ChunkRequest], items: &[WindowItem]) -> Vec<u32> {
     let mut counts = vec![0; items.len()];
     for part in wants.chunk_by(|a, b| a.frame() == b.frame() && a.owner == b.owner) {
-        counts[part[0].owner as usize] += 1;
+        counts[part[0].owner] += 1;
     }
     counts
 }

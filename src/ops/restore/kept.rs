@@ -25,6 +25,14 @@ pub(super) enum KeptReason {
     Mounted = 5,
 }
 
+impl KeptReason {
+    /// Returns the reason's number in the sorter's records.
+    const fn number(self) -> u8 {
+        // The enum states its numbers, all of which are a `u8`.
+        self as u8
+    }
+}
+
 impl From<MissingNames> for KeptReason {
     fn from(why: MissingNames) -> Self {
         match why {
@@ -38,7 +46,7 @@ impl From<MissingNames> for KeptReason {
 /// whether it is a directory.
 pub(super) fn found_value(doubt: Option<KeptReason>, kind: Option<EntryKind>) -> [u8; 2] {
     [
-        doubt.map_or(0, |doubt| doubt as u8),
+        doubt.map_or(0, KeptReason::number),
         u8::from(kind == Some(EntryKind::Directory)),
     ]
 }

@@ -74,7 +74,8 @@ pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> 
     let mut hasher = blake3::Hasher::new();
     hasher.update(&meta.mtime.seconds().to_le_bytes());
     hasher.update(&meta.mtime.nanos().to_le_bytes());
-    hasher.update(&[kind as u8]);
+    // The kind's number in the format, a `u8`.
+    hasher.update(&[kind.number()]);
     hasher.update(&bytes);
     Some((meta, *hasher.finalize().as_bytes()))
 }

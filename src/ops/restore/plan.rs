@@ -19,7 +19,9 @@ use crate::read::content::ContentReader;
 use crate::read::fetch::{ChunkRequest, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
 use crate::target::{FoundEntry, InUse, KeptNames, ReplaceRule};
-use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
+use crate::types::{
+    Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath, to_u64,
+};
 
 /// Why an entry whose content does not match its name does not replace a file whose content does.
 const KEPT_WHOLE: &str = "the snapshot's content does not match the name; the existing file's does, and was left unchanged";
@@ -480,14 +482,14 @@ impl RestoreWalk<'_> {
                     }
                     self.window
                         .wants
-                        .push(ChunkRequest::new(id, len, number as u32, at));
+                        .push(ChunkRequest::new(id, len, number, at));
                     let item = &mut self.window.items[number];
                     item.progress().left += 1;
                     item.data_end = at + u64::from(len);
                 }
                 Extent::Literal(bytes) => {
                     let item = &mut self.window.items[number];
-                    item.data_end = at + bytes.len() as u64;
+                    item.data_end = at + to_u64(bytes.len());
                     item.literals.push((at, bytes));
                 }
                 Extent::Hole { .. } | Extent::List { .. } => {}

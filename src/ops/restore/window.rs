@@ -6,7 +6,7 @@ use super::link_group::LinkLeader;
 use crate::observe::Severity;
 use crate::read::fetch::ChunkRequest;
 use crate::target::{DestTempFile, ReplaceRule};
-use crate::types::{ByteSize, Metadata, Node, RelPath};
+use crate::types::{ByteSize, Metadata, Node, RelPath, at_most};
 
 /// Limits of a window and of a restore's open work.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,7 @@ impl WindowLimits {
     /// Returns the limits for a memory budget. A window has 40 MiB by default
     /// ([R24](docs/protocol.md#r24)), less if the budget is small.
     pub fn for_memory(budget: ByteSize) -> Self {
-        let window_bytes = usize::try_from(budget.0 / 6)
-            .unwrap_or(usize::MAX)
-            .clamp(8 << 20, 40 << 20);
+        let window_bytes = at_most(budget.0 / 6, 40 << 20).max(8 << 20);
         // Each open file keeps its directory open too; stay well below the usual limit of 1,024
         // handles.
         Self {
@@ -92,7 +90,7 @@ pub(super) struct WindowItem {
 #[derive(Debug, Default)]
 pub(super) struct ItemProgress {
     /// Wants of the current window that are not written yet.
-    pub left: u32,
+    pub left: usize,
     /// Shared by the threads that are writing it.
     pub temp: Option<Arc<DestTempFile>>,
     /// Why it cannot be restored.

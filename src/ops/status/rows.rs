@@ -8,7 +8,7 @@ use crate::ops::forget::SourceNames;
 use crate::ops::list::SourceLacks;
 use crate::ops::things::SourceThing;
 use crate::repo::StoredSnapshot;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, to_u64};
 
 /// Host, name and path; none for a stream, whose program may change.
 type Key = (String, String, Option<Vec<u8>>);
@@ -118,7 +118,7 @@ fn is_whole(found: &StoredSnapshot, source: &SourceRecord) -> bool {
             None => true,
             // Only the first paths are named: where that is not all, it may be any source's.
             Some(lost) => {
-                lost.count == lost.paths.len() as u64
+                lost.count == to_u64(lost.paths.len())
                     && lost.paths.iter().all(|path| path.source != source.name)
             }
         }

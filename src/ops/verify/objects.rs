@@ -19,7 +19,7 @@ use crate::read::fetch::with_sources;
 use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
 use crate::store::{ObjectDir, ObjectKey, Replica, StoreError, list_all};
 use crate::task::{Cancel, Task};
-use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
+use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp, to_u64};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 
@@ -164,7 +164,7 @@ impl ListedObjects {
             self.check_snapshot(repo, meta.key.clone(), None)?;
         }
         self.snapshots.reverse();
-        self.report.snapshots = self.snapshots.len() as u64;
+        self.report.snapshots = to_u64(self.snapshots.len());
         self.report_vanished(repo);
         Ok(())
     }
@@ -367,7 +367,7 @@ impl ListedObjects {
     ) -> Result<(), Error> {
         cancel.check()?;
         let mut listed = ListedPacks::list(repo)?;
-        self.report.packs_listed = listed.len() as u64;
+        self.report.packs_listed = to_u64(listed.len());
 
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
         let mut packs = repo.with_index(Index::packs)?;
@@ -421,7 +421,7 @@ impl ListedObjects {
             }
         }
 
-        self.report.orphan_packs = listed.len() as u64;
+        self.report.orphan_packs = to_u64(listed.len());
         Ok(())
     }
 

@@ -12,12 +12,12 @@ use crate::read::fetch::with_sources;
 use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::task::Task;
-use crate::types::{ChunkInfo, PackId, PackInfo};
+use crate::types::{ChunkInfo, PackId, PackInfo, at_most, to_u64, to_usize};
 
 /// Bytes outside of frames are read in pieces of this size: 1 MiB.
-const PIECE: u64 = 1 << 20;
+const PIECE: usize = 1 << 20;
 /// The maximum stored size of a frame: data that does not compress is stored plain.
-const FRAME_STORED_MAX: u64 = (FRAME_PLAIN_BYTES_MAX + TAG_BYTES) as u64;
+const FRAME_STORED_MAX: usize = FRAME_PLAIN_BYTES_MAX + TAG_BYTES;
 /// Number of frames and chunks that a finding lists; further ones are counted.
 const NAMED_MAX: usize = 12;
 
@@ -194,12 +194,12 @@ impl PackPass<'_> {
     /// Reads the header from the store, never from the cache. The inner error describes the damage.
     fn head(&mut self) -> Result<Result<PackHead, String>, Error> {
         let mut bytes = vec![0; HEADER_BYTES];
-        if self.size < HEADER_BYTES as u64 {
+        if self.size < to_u64(HEADER_BYTES) {
             return Ok(Err("the pack ends within its header".into()));
         }
         self.repo.read_at(&self.key, 0, &mut bytes)?;
         let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
-        if len > HEADER_BYTES && len <= 4096 && len as u64 <= self.size {
+        if len > HEADER_BYTES && len <= 4096 && to_u64(len) <= self.size {
             bytes.resize(len, 0);
             self.repo.read_at(&self.key, 0, &mut bytes)?;
         }
@@ -231,7 +231,7 @@ impl PackPass<'_> {
         match self.repo.read_directory(&self.check.id, self.size) {
             Ok(info) => {
                 let agrees = listed_digest.is_none_or(|listed| *listed == digest(&info))
-                    && info.frames.len() == pack.frames as usize;
+                    && info.frames.len() == to_usize(pack.frames);
                 if !agrees {
                     let what = "its directory differs from the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
@@ -250,7 +250,7 @@ impl PackPass<'_> {
                     format!("its directory cannot be read: {err}"),
                 );
 
-                let mut frames = Vec::with_capacity(pack.frames as usize);
+                let mut frames = Vec::with_capacity(to_usize(pack.frames));
                 for number in 0..pack.frames {
                     let row = self.repo.frame_row(&pack.id, number)?;
                     frames.extend(row.map(|row| FrameCheck {
@@ -276,12 +276,13 @@ impl PackPass<'_> {
         if row.offset < self.at || row.offset + u64::from(row.stored) > self.size {
             return Ok(Err("it is outside the pack or overlaps another".into()));
         }
-        if u64::from(row.stored) > FRAME_STORED_MAX {
+        let stored = to_usize(row.stored);
+        if stored > FRAME_STORED_MAX {
             return Ok(Err("it is longer than allowed".into()));
         }
 
         self.hash_until(row.offset)?;
-        let sealed = self.read(row.stored as usize)?;
+        let sealed = self.read(stored)?;
 
         let head = match head {
             Ok(head) => head,
@@ -294,21 +295,23 @@ impl PackPass<'_> {
             Err(err) => return Err(err.into()),
         };
 
-        self.check.plain += plain.len() as u64;
+        self.check.plain += to_u64(plain.len());
         self.task
             .observer
-            .add(Counter::BytesRead, plain.len() as u64);
+            .add(Counter::BytesRead, to_u64(plain.len()));
 
-        let mut offset = 0;
+        let mut offset: u32 = 0;
         for chunk in &frame.chunks {
+            let start = to_usize(offset);
             let bytes = plain
-                .get(offset..offset + chunk.len as usize)
+                .get(start..start + to_usize(chunk.len))
                 .unwrap_or_default();
             if self.repo.keys().chunk_id(row.class, bytes) != chunk.id {
-                self.check.damage.chunks.insert((number, offset as u32));
+                self.check.damage.chunks.insert((number, offset));
                 wrong.push(chunk.id.short());
             }
-            offset += chunk.len as usize;
+            // The largest offset is after the end of every frame.
+            offset = offset.saturating_add(chunk.len);
         }
         Ok(Ok(()))
     }
@@ -316,7 +319,7 @@ impl PackPass<'_> {
     fn hash_until(&mut self, end: u64) -> Result<(), Error> {
         while self.at < end {
             self.task.check()?;
-            self.read((end - self.at).min(PIECE) as usize)?;
+            self.read(at_most(end - self.at, PIECE))?;
         }
         Ok(())
     }
@@ -325,10 +328,10 @@ impl PackPass<'_> {
         let mut bytes = vec![0; len];
         self.repo.read_at(&self.key, self.at, &mut bytes)?;
         self.hasher.update(&bytes);
-        self.at += len as u64;
-        self.check.bytes += len as u64;
-        self.task.observer.add(Counter::BytesFetched, len as u64);
-        self.task.observer.add(Counter::Done, len as u64);
+        self.at += to_u64(len);
+        self.check.bytes += to_u64(len);
+        self.task.observer.add(Counter::BytesFetched, to_u64(len));
+        self.task.observer.add(Counter::Done, to_u64(len));
         Ok(bytes)
     }
 }
@@ -341,7 +344,8 @@ fn from_directory(info: PackInfo) -> Vec<FrameCheck> {
             offset: frame.offset,
             stored: frame.stored,
             plain: frame.plain,
-            chunks: frame.chunks.len() as u32,
+            // A frame that was read has at most 4 MiB, and each chunk at least one byte.
+            chunks: u32::try_from(frame.chunks.len()).unwrap_or(u32::MAX),
         },
         chunks: frame.chunks,
     };

@@ -7,15 +7,15 @@ pub struct ChunkBits(Vec<u64>);
 impl ChunkBits {
     /// Returns an empty set with room for numbers below `end`.
     pub fn with_room(end: u64) -> Self {
-        Self(vec![0; (end / 64 + 1) as usize])
+        Self(vec![0; word_of(end).saturating_add(1)])
     }
 
     /// Adds a number. Returns true if it was not in the set.
     pub fn insert(&mut self, number: u64) -> bool {
-        let word = (number / 64) as usize;
+        let word = word_of(number);
         if word >= self.0.len() {
             // A segment of another client was loaded in the meantime.
-            self.0.resize(word + 1, 0);
+            self.0.resize(word.saturating_add(1), 0);
         }
         let bit = 1 << (number % 64);
         let is_new = self.0[word] & bit == 0;
@@ -25,16 +25,22 @@ impl ChunkBits {
 
     /// Removes a number.
     pub fn remove(&mut self, number: u64) {
-        if let Some(word) = self.0.get_mut((number / 64) as usize) {
+        if let Some(word) = self.0.get_mut(word_of(number)) {
             *word &= !(1 << (number % 64));
         }
     }
 
     pub fn contains(&self, number: u64) -> bool {
         self.0
-            .get((number / 64) as usize)
+            .get(word_of(number))
             .is_some_and(|word| word & 1 << (number % 64) != 0)
     }
+}
+
+/// Returns the place of a number's word. A place outside the address space becomes the last one,
+/// which no set has: adding such a number fails for lack of memory, and looking it up finds nothing.
+fn word_of(number: u64) -> usize {
+    usize::try_from(number / 64).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

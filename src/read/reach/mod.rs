@@ -15,7 +15,7 @@ use crate::format::{
 use crate::index::{ChunkLocation, Index};
 use crate::repo::{ChunkReader, RepoError};
 use crate::task::Cancel;
-use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue, to_u64};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.
 const BATCH: usize = 64 << 10;
@@ -207,7 +207,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
         let fits = entries
             .first()
             .is_some_and(|first| first.path == page.first)
-            && entries.len() as u64 == page.entries
+            && to_u64(entries.len()) == page.entries
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
             self.damaged(
