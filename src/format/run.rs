@@ -1,7 +1,7 @@
 //! A run's root and index nodes, which locate its pages (docs/format.md, "Run").
 
 use super::wire::{WireError, WireReader, put_bytes, put_number, put_record};
-use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath, to_u64};
+use crate::types::{ChunkId, Entry, PATH_BYTES_MAX, RelPath, to_u64};
 
 /// Nodes are closed once they reach this many bytes.
 pub const NODE_BYTES_TARGET: usize = 64 << 10;
@@ -23,6 +23,18 @@ pub struct PageRef {
     pub entries: u64,
     /// Plain bytes of all pages in it or below it.
     pub bytes: u64,
+}
+
+impl PageRef {
+    /// Returns true if these can be the page's entries: they begin with its first path, are as many
+    /// as it records, and end before `until`.
+    pub fn fits(&self, entries: &[Entry], until: Option<&RelPath>) -> bool {
+        entries
+            .first()
+            .is_some_and(|first| first.path == self.first)
+            && to_u64(entries.len()) == self.entries
+            && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until))
+    }
 }
 
 /// References in path order: at level 0 to pages, at level n to nodes of level n − 1.

@@ -2,7 +2,7 @@
 
 use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
-use crate::types::{ChunkClass, ChunkId, Entry, RelPath, to_u64};
+use crate::types::{ChunkClass, ChunkId, Entry, RelPath};
 
 /// A range of paths whose entries are unknown because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,12 +111,7 @@ impl RunCursor {
         let bad = |what: String| RepoError::damaged(format!("run page {}", page.id.short()), what);
         let bytes = reader.chunk(ChunkClass::Metadata, &page.id)?;
         let mut entries = decode_page(&bytes).map_err(|err| bad(err.to_string()))?;
-        let fits = entries
-            .first()
-            .is_some_and(|first| first.path == page.first)
-            && to_u64(entries.len()) == page.entries
-            && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
-        if !fits {
+        if !page.fits(&entries, until) {
             return Err(bad("it holds other paths than its run says".into()));
         }
         if let Some(target) = self.target.take() {

@@ -15,7 +15,7 @@ use crate::format::{
 use crate::index::{ChunkLocation, Index};
 use crate::repo::{ChunkReader, RepoError};
 use crate::task::Cancel;
-use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue, to_u64};
+use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.
 const BATCH: usize = 64 << 10;
@@ -204,12 +204,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 return Ok(());
             }
         };
-        let fits = entries
-            .first()
-            .is_some_and(|first| first.path == page.first)
-            && to_u64(entries.len()) == page.entries
-            && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
-        if !fits {
+        if !page.fits(&entries, until) {
             self.damaged(
                 ReachedPiece::Page,
                 &page.id,
