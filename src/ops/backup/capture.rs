@@ -312,33 +312,6 @@ impl TreeShared<'_> {
             || self.keeps_old.load(Ordering::Relaxed)
     }
 
-    /// Refuses a source of which only directories were captured although the last snapshot has
-    /// more: filter rules may leave out everything, or each directory may have lost its files.
-    /// `committed`: the files of the last commit, if the source builds on a checkpoint.
-    pub fn refuse_nothing_left(
-        &self,
-        previous_unreadable: bool,
-        committed: u64,
-    ) -> Result<(), Error> {
-        const LEFT: &str = "only directories are left of it, or its rules exclude everything else";
-        let gone = committed.max(self.counts.gone.load(Ordering::Relaxed));
-        if previous_unreadable {
-            return self.refuse_emptiness(&format!(
-                "{LEFT}; its content in the last snapshot cannot be read"
-            ));
-        }
-        if gone == 0 {
-            return Ok(());
-        }
-
-        let files = if gone == 1 {
-            "1 file".to_owned()
-        } else {
-            format!("{gone} files")
-        };
-        self.refuse_emptiness(&format!("{LEFT}; the last snapshot has {files} of it"))
-    }
-
     /// Reports an entry that is captured without some attributes. The caller sets its flag *stale*,
     /// so that the next backup looks at it again.
     pub fn lacks_attributes(&self, path: &RelPath, why: &str) {

@@ -24,7 +24,7 @@ use super::scan::Scan;
 use super::sink::EntrySink;
 use super::suspect::suspect_problem;
 use super::tree_shared::TreeShared;
-use super::walk_error::WalkError;
+use super::walk_error::{WalkError, previous_error};
 use super::watch::ImmutableWatch;
 use super::windows::RacyWindows;
 use crate::Error;
@@ -424,7 +424,8 @@ impl<'e> CaptureContext<'e> {
         Ok((record, report))
     }
 
-    /// Refuses a source of which only directories are left.
+    /// Refuses a source of which only directories were captured although the last snapshot has
+    /// more: filter rules may leave out everything, or each directory may have lost its files.
     fn refuse_nothing_left(
         &self,
         shared: &TreeShared<'_>,
@@ -444,8 +445,19 @@ impl<'e> CaptureContext<'e> {
         {
             return Ok(());
         }
-        let committed = rules.committed.files()?;
-        Ok(shared.refuse_nothing_left(rules.previous_unreadable, committed)?)
+
+        let lost = match gone.max(rules.committed.files()?) {
+            _ if rules.previous_unreadable => {
+                "its content in the last snapshot cannot be read".to_owned()
+            }
+            0 => return Ok(()),
+            1 => "the last snapshot has 1 file of it".to_owned(),
+            files => format!("the last snapshot has {files} files of it"),
+        };
+        let why = format!(
+            "only directories are left of it, or its rules exclude everything else; {lost}"
+        );
+        Ok(shared.refuse_emptiness(&why)?)
     }
 
     /// Walks the tree on this thread while reader threads read its files.
@@ -459,10 +471,7 @@ impl<'e> CaptureContext<'e> {
     ) -> Result<(), WalkError> {
         let cursor = |which| {
             let runs = MergedRuns::open(self.reader, old_runs, which, false);
-            runs.map(PreviousEntries::new).map_err(|err| match err {
-                err if err.is_unavailable() => WalkError::Previous(err),
-                err => WalkError::Other(err.into()),
-            })
+            runs.map(PreviousEntries::new).map_err(previous_error)
         };
 
         let has_previous = !old_runs.is_empty();
