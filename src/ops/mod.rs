@@ -28,8 +28,8 @@ pub mod verify;
 pub use choose::choose;
 pub(crate) use choose::newest;
 pub use index_sync::{sync, sync_until};
-pub(crate) use notices::report_times;
 pub use notices::report_vanished;
+pub(crate) use notices::{readable_snapshots, report_times};
 
 /// Returns an error if `/proc` is not mounted: paths that are only reachable through it would be
 /// missing.

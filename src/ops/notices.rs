@@ -1,9 +1,24 @@
-//! Reports about a listing of snapshots: those that are missing in it, and those whose times a copy
-//! has lost.
+//! A listing of snapshots and reports about it: snapshots that cannot be read, those that are
+//! missing, and those whose times a copy has lost.
 
 use crate::advice::Advice;
 use crate::observe::{Observer, Problem, Severity};
-use crate::repo::{Repository, StoredSnapshot};
+use crate::repo::{RepoError, Repository, StoredSnapshot};
+use crate::store::ObjectKey;
+
+/// Returns all snapshots that can be read. Reports the others as damage.
+pub(crate) fn readable_snapshots(
+    repo: &Repository,
+    observer: &dyn Observer,
+) -> Result<Vec<StoredSnapshot>, RepoError> {
+    repo.snapshots(&mut |id, err| {
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Snapshot(id),
+            err,
+        ));
+    })
+}
 
 /// Reports the snapshots that this machine remembers and the last listing lacked, each once. Must
 /// be called after each listing of snapshots; [`sync`](super::sync) does so.

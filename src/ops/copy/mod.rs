@@ -131,13 +131,7 @@ impl Copier<'_> {
         wanted: &BTreeSet<SnapshotId>,
     ) -> Result<(), Error> {
         let observer = self.task.observer;
-        let there = self.to.repo().snapshots(&mut |id, err| {
-            observer.problem(&Problem::new(
-                Severity::Damage,
-                ObjectKey::Snapshot(id),
-                err,
-            ));
-        })?;
+        let there = crate::ops::readable_snapshots(self.to.repo(), observer)?;
 
         self.seen = there.iter().map(|found| found.id).collect();
         self.there = without_replaced(there)

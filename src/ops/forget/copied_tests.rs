@@ -12,6 +12,7 @@ use crate::ops::choose;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::status::{StatusOptions, status};
 use crate::ops::testing::{Lab, noise, write};
+use crate::store::ObjectKey;
 use crate::task::Cancel;
 use crate::types::Content;
 

@@ -42,7 +42,6 @@ use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
 use crate::read::reading_lease;
 use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
-use crate::store::ObjectKey;
 use crate::sys;
 use crate::task::Task;
 use crate::types::{SnapshotId, Timestamp, to_u64};
@@ -81,13 +80,7 @@ pub fn forget_by_policy(
     };
 
     task.observer.phase(&Phase::Plan);
-    let all = repo.snapshots(&mut |id, err| {
-        task.observer.problem(&Problem::new(
-            Severity::Damage,
-            ObjectKey::Snapshot(id),
-            err,
-        ));
-    })?;
+    let all = crate::ops::readable_snapshots(repo, task.observer)?;
     crate::ops::report_vanished(repo, task.observer);
     crate::ops::report_times(repo, &all, task.observer);
 

@@ -15,8 +15,8 @@ use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
-    FaultyStore, HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectMeta, PutMode, SharedStore,
-    Store, StoreError, StoreOperation, list_all,
+    FaultyStore, HookedStore, KeyKind, ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode,
+    SharedStore, Store, StoreError, StoreOperation, list_all,
 };
 use crate::task::Cancel;
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};

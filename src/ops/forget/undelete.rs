@@ -183,13 +183,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
 }
 
 fn listed(repo: &Repository, observer: &dyn Observer) -> Result<Vec<StoredSnapshot>, Error> {
-    let found = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(
-            Severity::Damage,
-            ObjectKey::Snapshot(id),
-            err,
-        ));
-    })?;
+    let found = crate::ops::readable_snapshots(repo, observer)?;
     crate::ops::report_vanished(repo, observer);
     Ok(found)
 }

@@ -1,9 +1,8 @@
 //! Lists the snapshots of a repository.
 
 use crate::Error;
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::Observer;
 use crate::repo::{Repository, StoredSnapshot, without_replaced};
-use crate::store::ObjectKey;
 
 /// Selects snapshots. All given conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,13 +35,7 @@ pub fn snapshots(
     filter: &SnapshotFilter,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
-    let all = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(
-            Severity::Damage,
-            ObjectKey::Snapshot(id),
-            err,
-        ));
-    })?;
+    let all = crate::ops::readable_snapshots(repo, observer)?;
     crate::ops::report_vanished(repo, observer);
     crate::ops::report_times(repo, &all, observer);
     let mut all = without_replaced(all);
