@@ -57,7 +57,7 @@
 //! | [`sys`] | durable writes, sorting outside memory, clocks |
 //! | [`store`] | whole objects by key: a local directory, and stores for tests |
 //! | [`index`] | the SQLite database that finds a chunk |
-//! | [`source`], [`target`] | reading trees and commands; writing trees |
+//! | [`source`], [`dest`] | reading trees and commands; writing trees |
 //! | [`repo`] | formats, store and index under one set of rules |
 //! | [`read`] | trees, contents, and what a snapshot reaches |
 //! | [`ops`] | backup, restore, verify, forget, prune, repair, copy |
@@ -77,6 +77,7 @@
 
 pub mod advice;
 pub mod chunk;
+pub mod dest;
 mod error;
 pub mod format;
 pub mod index;
@@ -88,7 +89,6 @@ pub mod repo;
 pub mod source;
 pub mod store;
 pub mod sys;
-pub mod target;
 pub mod task;
 pub mod types;
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use icecore::Error;
+use icecore::dest::{OwnerPolicy, SyncMethod};
 use icecore::format::SnapshotState;
 use icecore::observe::{Recording, Severity};
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::FilesFrom;
-use icecore::target::{OwnerPolicy, SyncMethod};
 use icecore::task::{Cancel, Task};
 use icecore::types::{Node, RelPath, SnapshotId};
 

@@ -9,12 +9,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use icecore::dest::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::{FilesFrom, SourceDir};
-use icecore::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, RelPath, SnapshotId};
 

@@ -36,7 +36,7 @@ const FILES_OF_OTHER_OPTIONS: &[&str] = &[
     "src/node/restore/psql.rs",
     "src/node/template.rs",
     "src/sys/shown.rs",
-    "src/target/command.rs",
+    "src/dest/command.rs",
 ];
 
 /// Sentences about options of other programs.

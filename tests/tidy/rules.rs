@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["types", "observe", "sys"]),
     ("index", &["types", "observe", "sys"]),
     ("source", &["types", "advice", "observe", "sys"]),
-    ("target", &["types", "observe", "sys"]),
+    ("dest", &["types", "observe", "sys"]),
     (
         "repo",
         &[
@@ -36,21 +36,21 @@ const LAYERS: &[(&str, &[&str])] = &[
         "ops",
         &[
             "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
-            "source", "target", "repo", "read", "error",
+            "source", "dest", "repo", "read", "error",
         ],
     ),
     (
         "error",
         &[
             "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
-            "source", "target", "repo", "ops",
+            "source", "dest", "repo", "ops",
         ],
     ),
     (
         "node",
         &[
             "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
-            "source", "target", "repo", "read", "ops", "error",
+            "source", "dest", "repo", "read", "ops", "error",
         ],
     ),
 ];

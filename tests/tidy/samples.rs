@@ -88,7 +88,7 @@ fn layers_are_kept() {
     );
     refused(
         "src/source/walk.rs",
-        "use crate::target;",
+        "use crate::dest;",
         2,
         "`source` may use",
     );

@@ -4,12 +4,12 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use icecore::dest::ProtectedDirs;
 use icecore::ops::list::ListedPath;
 use icecore::repo::{HostChoice, Repository};
 use icecore::store::StoreLocation;
 use icecore::sys::StateDir;
 use icecore::sys::host_name;
-use icecore::target::ProtectedDirs;
 use icecore::task::Cancel;
 
 use crate::config::Config;

@@ -14,13 +14,13 @@ use super::restored::remember;
 use super::select::CaptureChooser;
 use crate::Error;
 use crate::advice::Advice;
+use crate::dest::OwnerPolicy;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::restore::{
     OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore,
 };
 use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
-use crate::target::OwnerPolicy;
 use crate::task::{Cancel, Task};
 use crate::types::{RelPath, to_u64};
 

@@ -7,10 +7,10 @@ use super::database::DatabaseRestore;
 use super::preview::RestorePreview;
 use super::psql::{last_error, query};
 use crate::advice::Advice;
+use crate::dest::FedCommand;
 use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
-use crate::target::FedCommand;
 use crate::task::Task;
 use crate::{Error, ErrorKind};
 

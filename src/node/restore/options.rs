@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plan::RestoreScope;
+use crate::dest::ProtectedDirs;
 use crate::repo::HostChoice;
 use crate::sys::StateDir;
-use crate::target::ProtectedDirs;
 use crate::types::ByteSize;
 
 /// Options of a node's restore.

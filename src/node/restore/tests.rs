@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::dest::ProtectedDirs;
 use crate::format::ServiceImage;
 use crate::node::profile::{DatabaseServer, NodeDatabase, NodeSource};
 use crate::observe::Recording;
@@ -13,7 +14,6 @@ use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;
 use crate::ops::testing::{Lab, lease, write};
 use crate::repo::HostChoice;
-use crate::target::ProtectedDirs;
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);

@@ -1,12 +1,12 @@
 //! The rules of a walk: which paths of a tree are captured, and which are looked at again.
 
 use super::committed::CommittedCapture;
+use crate::dest::is_temporary_name;
 use crate::source::{
     CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, ListedName, SourceDir, SourceStat, StatKind,
     WantedPath,
 };
 use crate::store::is_foreign;
-use crate::target::is_temporary_name;
 use crate::types::{MissingNames, RelPath, Timestamp, to_u64};
 
 /// The options that decide how a tree is walked.

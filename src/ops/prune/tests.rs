@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
+use crate::dest::OwnerPolicy;
 use crate::observe::{Counters, Recording};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{Lab, noise, write};
@@ -15,7 +16,6 @@ use crate::store::{
     Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ObjectBody, ObjectDir, ObjectKey,
     PutMode, SharedStore, Store, StoreOperation, list_all,
 };
-use crate::target::OwnerPolicy;
 use crate::task::Cancel;
 use crate::types::{ByteSize, RelPath, SnapshotId};
 

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::target::{DestDir, FoundEntry};
+use crate::dest::{DestDir, FoundEntry};
 use crate::types::{EntryKind, RelPath, at_most, to_u64};
 
 /// Bits of the filter: 8 MiB, allocated only if directories existed before. With two million names,

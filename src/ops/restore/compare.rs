@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use super::job::RestoreJob;
 use super::walk::RestoreWalk;
+use crate::dest::FoundEntry;
 use crate::error::Error;
 use crate::observe::{Counter, Severity};
 use crate::read::content::ContentReader;
 use crate::read::fetch::{is_of_one_object, with_sources};
 use crate::source::HashName;
-use crate::target::FoundEntry;
 use crate::types::{
     ChunkClass, Content, EntryKind, Extent, Node, RelPath, at_most, to_u64, to_usize,
 };

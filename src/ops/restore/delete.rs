@@ -12,10 +12,10 @@ use std::io;
 
 use super::kept::{KeptDirectories, KeptReason, read_found};
 use super::walk::RestoreWalk;
+use crate::dest::{InUse, KeptNames, RemovedCounts};
 use crate::error::Error;
 use crate::observe::{PlannedVerb, Problem, Severity, Subject};
 use crate::sys::Sorter;
-use crate::target::{InUse, KeptNames, RemovedCounts};
 use crate::types::{EntryFlags, EntryKind, RelPath};
 
 impl RestoreWalk<'_> {

@@ -5,11 +5,11 @@ use std::fs;
 use super::super::kept::blindness;
 use super::super::tests::{World, options, what};
 use super::*;
+use crate::dest::ProtectedDirs;
 use crate::format::{Snapshot, SnapshotState};
 use crate::observe::Recording;
 use crate::ops::restore::{RestoreOptions, RestoreReport, RestoreTarget};
 use crate::ops::testing::lease;
-use crate::target::ProtectedDirs;
 use crate::task::Task;
 
 /// Restores over a target that has a file which the snapshot lacks. Returns true if the file still

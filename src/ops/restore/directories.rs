@@ -6,12 +6,12 @@ use super::claimed::NAME_TAKEN;
 use super::kept::{KeptReason, found_value};
 use super::options::OverwriteRule;
 use super::walk::{LevelState, RestoreLevel, RestoreWalk};
+use crate::dest::InUse;
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::observe::Severity;
 use crate::repo::RepoError;
 use crate::sys::Sorter;
-use crate::target::InUse;
 use crate::types::{Entry, EntryFlags, EntryKind, Metadata, Node, RelPath};
 
 /// Anything else at the place of a directory is left alone.

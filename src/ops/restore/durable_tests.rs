@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use super::tests::{World, clean, listing, noise, options, what};
 use super::*;
+use crate::dest::SyncMethod;
 use crate::observe::{Counter, Observer, Problem, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-use crate::target::SyncMethod;
 use crate::task::Cancel;
 
 /// Stops the restore when it begins to sync, like a crash: written files exist, and none has its

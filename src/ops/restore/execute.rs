@@ -15,11 +15,11 @@ use super::node_parts::kind_and_meta;
 use super::waiting::NamelessFile;
 use super::window::{HardLink, ItemAction, RestoreWindow, WindowItem};
 use super::writer::{LastDir, WindowWriter};
+use crate::dest::{DestDir, DestTempFile, MetaReport, MetaToSet};
 use crate::error::Error;
 use crate::observe::{Counter, Problem, Severity};
 use crate::read::fetch::{ChunkRequest, OpenedFrame};
 use crate::sys::PathError;
-use crate::target::{DestDir, DestTempFile, MetaReport, MetaToSet};
 use crate::types::{Node, RelPath, to_u64};
 
 /// Items without chunks that a thread takes at once.

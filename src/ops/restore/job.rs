@@ -8,12 +8,12 @@ use super::claimed::ClaimedNames;
 use super::options::RestoreOptions;
 use super::report::RestoreTally;
 use super::window::WindowLimits;
+use crate::dest::ProtectedDirs;
 use crate::error::Error;
 use crate::format::RunRef;
 use crate::read::fetch::Fetcher;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::source::UnmatchedPatterns;
-use crate::target::ProtectedDirs;
 use crate::task::Task;
 
 /// State that all parts of one restore share.

@@ -3,9 +3,9 @@
 use std::io;
 
 use super::writer::WindowWriter;
+use crate::dest::{MetaPart, MetaReport, MetaToSet};
 use crate::error::Error;
 use crate::read::fetch::{is_of_one_object, with_sources};
-use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{ChunkClass, Metadata, RelPath, XattrValue};
 
 impl WindowWriter<'_> {

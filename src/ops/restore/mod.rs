@@ -56,6 +56,7 @@ use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::memory;
 use crate::advice::Advice;
+use crate::dest::{OwnerPolicy, ProtectedDirs};
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::Phase;
@@ -64,7 +65,6 @@ use crate::read::lost::report_lost;
 use crate::repo::{MergedRuns, RepoError, Repository, StoredSnapshot};
 use crate::source::UnmatchedPatterns;
 use crate::sys::StateDir;
-use crate::target::{OwnerPolicy, ProtectedDirs};
 use crate::task::Task;
 use crate::types::{Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 

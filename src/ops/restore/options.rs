@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::dest::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use crate::error::Error;
 use crate::ops::memory;
 use crate::repo::HostChoice;
-use crate::target::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use crate::types::{ByteSize, Entry, RelPath};
 
 /// Treatment of paths that already exist.

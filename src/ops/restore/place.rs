@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::job::RestoreJob;
 use crate::advice::Advice;
+use crate::dest::{DestTree, InUse, MetaPolicy, OwnerPolicy};
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::sys::{PathError, is_special};
-use crate::target::{DestTree, InUse, MetaPolicy, OwnerPolicy};
 use crate::types::{PathProblem, RelPath};
 
 /// An open target, and the path in it of the restored root.

@@ -13,12 +13,12 @@ use super::waiting::WaitingFiles;
 use super::walk::{LevelState, RestoreWalk};
 use super::window::{HardLink, ItemAction, ItemRule, WindowItem};
 use super::writer::WindowWriter;
+use crate::dest::{FoundEntry, InUse, KeptNames, ReplaceRule};
 use crate::error::Error;
 use crate::observe::{PlannedVerb, Severity};
 use crate::read::content::ContentReader;
 use crate::read::fetch::{ChunkRequest, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
-use crate::target::{FoundEntry, InUse, KeptNames, ReplaceRule};
 use crate::types::{
     Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath, to_u64,
 };

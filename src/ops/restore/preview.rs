@@ -5,9 +5,9 @@ use super::compare::ComparedFile;
 use super::node_parts::{kind_and_meta, size_of};
 use super::walk::RestoreWalk;
 use super::window::ItemAction;
+use crate::dest::FoundEntry;
 use crate::error::Error;
 use crate::observe::{PlannedChange, PlannedVerb};
-use crate::target::FoundEntry;
 use crate::types::{EntryKind, Node, RelPath, Timestamp};
 
 impl RestoreWalk<'_> {

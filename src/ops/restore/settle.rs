@@ -16,11 +16,11 @@ use std::sync::PoisonError;
 use super::waiting::{NamelessFile, decode};
 use super::walk::RestoreWalk;
 use super::writer::{LastDir, WindowWriter};
+use crate::dest::UnsettledFile;
 use crate::error::Error;
 use crate::observe::{Phase, Severity};
 use crate::repo::RepoError;
 use crate::sys::{PathError, Sorter};
-use crate::target::UnsettledFile;
 use crate::types::RelPath;
 
 /// Files that get their times in one batch.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::node_parts::kind_and_meta;
-use crate::target::FoundEntry;
+use crate::dest::FoundEntry;
 use crate::types::{Metadata, Node};
 
 /// Inodes that are remembered at once.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
+use crate::dest::SyncMethod;
 use crate::observe::{Counter, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{ChunkReader, HostChoice, RepoError, Secret};
 use crate::store::{MemoryStore, ObjectDir, SharedStore, list_all};
-use crate::target::SyncMethod;
 use crate::task::Cancel;
 use crate::types::Extent;
 

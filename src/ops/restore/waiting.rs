@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::link_group::LinkLeader;
 use super::window::WindowItem;
+use crate::dest::{UnsettledFile, WholeFile};
 use crate::sys::{PathError, Sorter};
-use crate::target::{UnsettledFile, WholeFile};
 use crate::types::{RelPath, Timestamp};
 
 /// Written files that wait for a sync.

@@ -12,13 +12,13 @@ use super::place::TargetRoot;
 use super::shared::SharedInodes;
 use super::window::{HardLink, RestoreWindow, WindowItem};
 use super::writer::WindowWriter;
+use crate::dest::DestDir;
 use crate::error::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Severity, Subject};
 use crate::repo::MergedRuns;
 use crate::source::{Filter, FilterOptions, GivenAs, UnmatchedPatterns};
 use crate::sys::{PathError, Sorter};
-use crate::target::DestDir;
 use crate::types::{Metadata, RelPath};
 
 /// A directory above the walk's position.

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::link_group::LinkLeader;
+use crate::dest::{DestTempFile, ReplaceRule};
 use crate::observe::Severity;
 use crate::read::fetch::ChunkRequest;
-use crate::target::{DestTempFile, ReplaceRule};
 use crate::types::{ByteSize, Metadata, Node, RelPath, at_most};
 
 /// Limits of a window and of a restore's open work.

@@ -7,9 +7,9 @@ use super::job::RestoreJob;
 use super::place::TargetRoot;
 use super::waiting::WaitingFiles;
 use super::window::WindowItem;
+use crate::dest::{DestDir, DestTree};
 use crate::observe::Subject;
 use crate::read::fetch::Fetcher;
-use crate::target::{DestDir, DestTree};
 use crate::types::RelPath;
 
 /// Writes the windows of one source to its target.

@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use icecore::dest::{OwnerPolicy, ProtectedDirs};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::restore::{
     OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, UnmatchedInclude,
     restore,
 };
 use icecore::repo::HostChoice;
-use icecore::target::{OwnerPolicy, ProtectedDirs};
 use icecore::task::Task;
 use serde::Serialize;
 

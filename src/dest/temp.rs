@@ -344,7 +344,7 @@ impl DestDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::testing::{errno, fixture, found, names, own_meta, plain, root_of};
+    use crate::dest::testing::{errno, fixture, found, names, own_meta, plain, root_of};
 
     #[test]
     fn an_unfinished_file_is_removed_and_its_name_is_known() {

@@ -305,10 +305,10 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::target::testing::{
+    use crate::dest::testing::{
         as_ordinary_user, errno, fixture, names, open, path, removed, root_of,
     };
-    use crate::target::{DestTree, OwnerPolicy, SyncMethod};
+    use crate::dest::{DestTree, OwnerPolicy, SyncMethod};
 
     #[test]
     fn a_whole_tree_is_removed_and_links_are_not_followed() {
@@ -441,11 +441,11 @@ mod tests {
             std::fs::write(at(name), b"x").expect("a file");
         }
 
-        let mut protection = crate::target::ProtectedDirs::default();
+        let mut protection = crate::dest::ProtectedDirs::default();
         protection.add(&at("a/b/repo"), "the repository");
         protection.add(&at("a/c/icecore.toml"), "the settings");
 
-        let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
+        let policy = crate::dest::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
         let tree = DestTree::open_with(
             directory.path(),
             false,
@@ -475,18 +475,18 @@ mod tests {
             is_in_use(below.remove(b"icecore.toml", false)),
             "not removed"
         );
-        let meta = crate::target::testing::own_meta(0o600);
+        let meta = crate::dest::testing::own_meta(0o600);
         let written = below.write_file(
             b"icecore.toml",
             b"other",
-            &crate::target::testing::plain(&meta),
+            &crate::dest::testing::plain(&meta),
         );
         assert!(is_in_use(written.map(drop)), "not replaced");
         assert_eq!(std::fs::read(at("a/c/icecore.toml")).expect("read"), b"x");
         let written = root.write_file(
             b"icecore.toml",
             b"other",
-            &crate::target::testing::plain(&meta),
+            &crate::dest::testing::plain(&meta),
         );
         assert!(
             written.is_ok(),

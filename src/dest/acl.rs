@@ -30,7 +30,7 @@ pub(super) fn owning_group_rights(value: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::testing::acl_value;
+    use crate::dest::testing::acl_value;
 
     #[test]
     fn the_owning_groups_rights_are_found() {

@@ -148,7 +148,7 @@ impl DestDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::testing::{
+    use crate::dest::testing::{
         errno, fixture, found, is_root, names, own_meta, path, plain, root_of,
     };
     use crate::types::Timestamp;

@@ -122,8 +122,8 @@ fn lock(fd: &OwnedFd) -> rustix::io::Result<()> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use crate::target::OwnerPolicy;
-    use crate::target::testing::{
+    use crate::dest::OwnerPolicy;
+    use crate::dest::testing::{
         as_ordinary_user, fixture, is_root, names, open, own_meta, plain, root_of,
     };
 

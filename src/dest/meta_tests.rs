@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::fs::OFlags;
 
 use super::*;
-use crate::target::testing::{
+use crate::dest::testing::{
     acl_value, as_ordinary_user, fixture, found, is_root, open, own_meta, path, plain, root_of,
 };
-use crate::target::{DestDir, OwnerPolicy};
+use crate::dest::{DestDir, OwnerPolicy};
 
 fn xattrs_of(dir: &DestDir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let fd = rustix::fs::openat(
@@ -127,7 +127,7 @@ fn an_acl_inherited_from_a_default_acl_is_removed() {
             .is_clean()
     );
     assert_eq!(found(&directory, b"p").mode, 0o644);
-    let fd = crate::target::dir::open_path(directory.fd(), b"p").expect("a handle");
+    let fd = crate::dest::dir::open_path(directory.fd(), b"p").expect("a handle");
     assert_eq!(
         MetadataHandle::path(fd.as_fd())
             .xattr_names()

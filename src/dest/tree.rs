@@ -310,8 +310,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
-    use crate::target::OwnerPolicy;
-    use crate::target::testing::{errno, fixture, names, own_meta, path, plain, removed, root_of};
+    use crate::dest::OwnerPolicy;
+    use crate::dest::testing::{errno, fixture, names, own_meta, path, plain, removed, root_of};
 
     /// A hostile repository holds the link `a -> /etc` and then `a/passwd`.
     #[test]
@@ -403,7 +403,7 @@ mod tests {
             .expect("a file");
         assert!(directory.path().join("moved/b/f").exists());
         // A directory that is not open is refused.
-        let fresh = crate::target::testing::open(directory.path(), OwnerPolicy::Numeric);
+        let fresh = crate::dest::testing::open(directory.path(), OwnerPolicy::Numeric);
         assert_eq!(errno(fresh.directory(&path("a/b"))), Some(Errno::LOOP));
         assert_eq!(
             outside
@@ -422,7 +422,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("real")).expect("a directory");
         symlink("real", directory.path().join("link")).expect("a link");
         let tree =
-            crate::target::testing::open(&directory.path().join("link/new/er"), OwnerPolicy::Keep);
+            crate::dest::testing::open(&directory.path().join("link/new/er"), OwnerPolicy::Keep);
         tree.make_directory(&path("x")).expect("a directory");
         let made = std::fs::metadata(directory.path().join("real/new")).expect("made on the way");
         assert_eq!(made.permissions().mode() & 0o7777, 0o700);
