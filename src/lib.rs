@@ -61,7 +61,7 @@
 //! | [`repo`] | formats, store and index under one set of rules |
 //! | [`read`] | trees, contents, and what a snapshot reaches |
 //! | [`ops`] | backup, restore, verify, forget, prune, repair, copy |
-//! | [`node`] | nodes of aleph.im: compose files, Docker, PostgreSQL |
+//! | [`ccn`] | nodes of aleph.im: compose files, Docker, PostgreSQL |
 //!
 //! # Invariants
 //!
@@ -76,12 +76,12 @@
 //! `docs/format.md` has the bytes.
 
 pub mod advice;
+pub mod ccn;
 pub mod chunk;
 pub mod dest;
 mod error;
 pub mod format;
 pub mod index;
-pub mod node;
 pub mod observe;
 pub mod ops;
 pub mod read;

@@ -3,12 +3,12 @@
 //! function returns true if the bytes were accepted.
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 
+use icecore::ccn::compose::read_text;
+use icecore::ccn::discover::discover;
+use icecore::ccn::dump::{CopyReader, DumpLexer, LineContext, RowError, WantedTable};
+use icecore::ccn::template::{TemplateSettings, render};
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
-use icecore::node::compose::read_text;
-use icecore::node::discover::discover;
-use icecore::node::dump::{CopyReader, DumpLexer, LineContext, RowError, WantedTable};
-use icecore::node::template::{TemplateSettings, render};
 use icecore::types::FrameCodec;
 
 pub type Judge = fn(&[u8]) -> bool;

@@ -28,13 +28,13 @@ const COMMANDS: &[&str] = &[
 
 /// Files that pass options to other programs, or know them, and the template of `icecore.toml`.
 const FILES_OF_OTHER_OPTIONS: &[&str] = &[
-    "src/node/compose/",
-    "src/node/discover.rs",
-    "src/node/docker.rs",
-    "src/node/dump/",
-    "src/node/postgres.rs",
-    "src/node/restore/psql.rs",
-    "src/node/template.rs",
+    "src/ccn/compose/",
+    "src/ccn/discover.rs",
+    "src/ccn/docker.rs",
+    "src/ccn/dump/",
+    "src/ccn/postgres.rs",
+    "src/ccn/restore/psql.rs",
+    "src/ccn/template.rs",
     "src/sys/shown.rs",
     "src/dest/command.rs",
 ];

@@ -47,7 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "node",
+        "ccn",
         &[
             "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
             "source", "dest", "repo", "read", "ops", "error",

@@ -64,9 +64,9 @@ fn layers_are_kept() {
     );
     refused(
         "src/repo/mod.rs",
-        "use crate::{types::{Id, Len}, node};",
+        "use crate::{types::{Id, Len}, ccn};",
         2,
-        "crate::node",
+        "crate::ccn",
     );
     refused(
         "src/store/mod.rs",
@@ -94,7 +94,7 @@ fn layers_are_kept() {
     );
     refused(
         "src/ops/list.rs",
-        "use crate::node::check;",
+        "use crate::ccn::check;",
         2,
         "`ops` may use",
     );
@@ -120,7 +120,7 @@ fn layers_are_kept() {
         "use super::Store;\n// crate::format::Pack\nconst A: &str = \"crate::format\";",
     );
     accepted(
-        "src/node/mod.rs",
+        "src/ccn/mod.rs",
         "use crate::ops;\nuse crate::error::Error;",
     );
     accepted("src/lib.rs", "pub mod types;\npub use crate::error::Error;");

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use icecore::Error;
+use icecore::ccn::NodeError;
+use icecore::ccn::docker::{Docker, DockerError};
+use icecore::ccn::images::images_in_use;
+use icecore::ccn::kubo::BlockStore;
+use icecore::ccn::postgres::PostgresPrograms;
+use icecore::ccn::profile::{DatabaseServer, SourceLocation};
+use icecore::ccn::restore::NodePart;
 use icecore::format::{ServiceImage, SnapshotState};
-use icecore::node::NodeError;
-use icecore::node::docker::{Docker, DockerError};
-use icecore::node::images::images_in_use;
-use icecore::node::kubo::BlockStore;
-use icecore::node::postgres::PostgresPrograms;
-use icecore::node::profile::{DatabaseServer, SourceLocation};
-use icecore::node::restore::NodePart;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, DumpCommand,

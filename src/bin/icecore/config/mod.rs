@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use icecore::node::profile::NodeLayout;
+use icecore::ccn::profile::NodeLayout;
 use icecore::ops::forget::{Period, PeriodSlots, Policy};
 use icecore::source::StreamCommand;
 use icecore::types::{ByteSize, RepoId};

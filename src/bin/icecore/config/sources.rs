@@ -1,6 +1,6 @@
 //! `[[source]]` and `[node]`: the sources to capture, and their roles in a node.
 
-use icecore::node::profile::{
+use icecore::ccn::profile::{
     DatabaseServer, NodeDatabase, NodeLayout, NodeSource, ServerAccess, SourceLocation,
 };
 use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};

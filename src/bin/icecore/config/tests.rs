@@ -1,6 +1,6 @@
 //! Tests of configurations that are accepted, and of the messages for mistakes.
 
-use icecore::node::profile::SourceLocation;
+use icecore::ccn::profile::SourceLocation;
 
 use super::*;
 

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use icecore::node::check::{
+use icecore::ccn::check::{
     CheckReport, CheckTarget, FileFinding, FileFindingKind, LiveDirectories, PlaceReport, check,
 };
-use icecore::node::docker::Docker;
-use icecore::node::dump::PinKind;
+use icecore::ccn::docker::Docker;
+use icecore::ccn::dump::PinKind;
 use icecore::read::ReadSession;
 use icecore::task::Task;
 use serde::Serialize;
@@ -380,7 +380,7 @@ impl NodeCheckSummary {
 
 #[cfg(test)]
 mod tests {
-    use icecore::node::dump::PinRows;
+    use icecore::ccn::dump::PinRows;
 
     use super::*;
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use icecore::node::compose::{self, ComposeRequest};
-use icecore::node::discover::{DiscoveryNote, FoundFiles, FoundTree, NodeDiscovery, discover};
-use icecore::node::docker::Docker;
-use icecore::node::profile::SourceLocation;
-use icecore::node::template::{TemplateComments, TemplateSettings, render};
+use icecore::ccn::compose::{self, ComposeRequest};
+use icecore::ccn::discover::{DiscoveryNote, FoundFiles, FoundTree, NodeDiscovery, discover};
+use icecore::ccn::docker::Docker;
+use icecore::ccn::profile::SourceLocation;
+use icecore::ccn::template::{TemplateComments, TemplateSettings, render};
 use icecore::store::StoreLocation;
 use icecore::sys::host_name;
 use icecore::sys::{Dir, ExistingFile, write_file};
@@ -432,7 +432,7 @@ fn files(found: &FoundFiles) -> InitFiles<'_> {
 #[cfg(test)]
 mod tests {
     use icecore::advice::Advice;
-    use icecore::node::discover::FoundDatabase;
+    use icecore::ccn::discover::FoundDatabase;
 
     use super::*;
     use crate::config::Config;

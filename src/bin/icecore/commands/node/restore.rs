@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use icecore::node::docker::Docker;
-use icecore::node::restore::{
+use icecore::ccn::docker::Docker;
+use icecore::ccn::restore::{
     ImageCheck, ImageVerdict, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport,
     PlaceWriter, PlacedPart, PreparedRestore, ResolvedLocation, RestorePreview, RestoreScope,
     prepare,

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::node::docker::Docker;
-use crate::node::profile::{
-    DatabaseServer, NodeDatabase, NodeSource, ServerAccess, SourceLocation,
-};
+use crate::ccn::docker::Docker;
+use crate::ccn::profile::{DatabaseServer, NodeDatabase, NodeSource, ServerAccess, SourceLocation};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};

@@ -3,10 +3,10 @@
 use super::context::CheckContext;
 use super::target::CheckTarget;
 use crate::Error;
+use crate::ccn::NodeError;
+use crate::ccn::kubo::{BlockStore, FILE_BYTES_MAX, SHARDING, SPEC};
+use crate::ccn::profile::NodeSource;
 use crate::format::{RunRef, SourceKind, SourceRecord};
-use crate::node::NodeError;
-use crate::node::kubo::{BlockStore, FILE_BYTES_MAX, SHARDING, SPEC};
-use crate::node::profile::NodeSource;
 use crate::observe::Counters;
 use crate::read::content::write_content;
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::node::docker::{Docker, DockerError};
-use crate::node::profile::{NodeLayout, NodeSource, SourceLocation};
+use crate::ccn::docker::{Docker, DockerError};
+use crate::ccn::profile::{NodeLayout, NodeSource, SourceLocation};
 
 /// The storage in which the files are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
-use crate::node::NodeError;
+use crate::ccn::NodeError;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathContext, PathError, now};

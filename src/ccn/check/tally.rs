@@ -2,8 +2,8 @@
 
 use super::report::{EachFinding, FileFinding, FileFindingKind, PlaceReport};
 use super::stored::{FileFault, HeldFile, StoredFile};
-use crate::node::NodeError;
-use crate::node::dump::PinRows;
+use crate::ccn::NodeError;
+use crate::ccn::dump::PinRows;
 use crate::types::RelPath;
 
 /// The file of a finding.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::advice::Advice;
-use crate::node::dump::DumpSection;
+use crate::ccn::dump::DumpSection;
 
 /// A server with exactly the listed properties.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,7 @@
 //! Stored files in the order of their paths: one side of the join, either a snapshot or a
 //! directory.
 
-use crate::node::NodeError;
+use crate::ccn::NodeError;
 
 /// The reason why a stored file does not match its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

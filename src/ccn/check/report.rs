@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Error;
-use crate::node::dump::{PinKind, PinRows, RowCounts};
+use crate::ccn::dump::{PinKind, PinRows, RowCounts};
 
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

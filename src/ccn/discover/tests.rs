@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::node::compose::{ComposeRequest, load};
-use crate::node::docker::ContainerMount;
+use crate::ccn::compose::{ComposeRequest, load};
+use crate::ccn::docker::ContainerMount;
 
 const NODE: &str = "
 services:

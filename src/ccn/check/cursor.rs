@@ -2,8 +2,8 @@
 
 use super::stored::{FileSide, HeldFile, StoredFile};
 use super::tally::{BlamedPlace, CheckTally};
-use crate::node::NodeError;
-use crate::node::dump::PinRows;
+use crate::ccn::NodeError;
+use crate::ccn::dump::PinRows;
 
 /// A position in the stored files, which only moves forward.
 pub(super) struct FileCursor<'a> {

@@ -363,7 +363,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::node::discover::FoundDatabase;
+    use crate::ccn::discover::FoundDatabase;
 
     fn node() -> NodeDiscovery {
         let volume = |name: &str| {

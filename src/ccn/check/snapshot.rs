@@ -1,8 +1,8 @@
 //! A snapshot's tree as a side of the join.
 
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
+use crate::ccn::NodeError;
 use crate::format::RunRef;
-use crate::node::NodeError;
 use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
 use crate::source::HashName;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
-use crate::node::NodeError;
+use crate::ccn::NodeError;
 use crate::observe::Phase;
 use crate::read::content::write_content;
 use crate::repo::ChunkReader;
@@ -59,7 +59,7 @@ impl PinKind {
     ];
 
     /// Returns the kind's place in [`Self::ALL`].
-    pub(in crate::node) const fn number(self) -> u8 {
+    pub(in crate::ccn) const fn number(self) -> u8 {
         // The numbers of a `repr(u8)` are a `u8`, and count from 0.
         self as u8
     }
@@ -109,11 +109,11 @@ impl PinRows {
         PinKind::ALL.into_iter().filter(move |&kind| self.has(kind))
     }
 
-    pub(in crate::node) fn to_byte(self) -> u8 {
+    pub(in crate::ccn) fn to_byte(self) -> u8 {
         self.0
     }
 
-    pub(in crate::node) fn from_byte(byte: u8) -> Self {
+    pub(in crate::ccn) fn from_byte(byte: u8) -> Self {
         Self(byte)
     }
 }

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::ccn::profile::{DatabaseServer, NodeDatabase, NodeSource};
 use crate::dest::ProtectedDirs;
 use crate::format::ServiceImage;
-use crate::node::profile::{DatabaseServer, NodeDatabase, NodeSource};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::lexer::{DumpLexer, LineContext};
 use super::name::SqlName;
 use crate::advice::DumpReader;
-use crate::node::postgres::PostgresVersion;
+use crate::ccn::postgres::PostgresVersion;
 use crate::types::to_u64;
 
 /// Upper limit of the bytes to search for the end of the first part.
