@@ -62,6 +62,7 @@
 //! | [`read`] | trees, contents, and what a snapshot reaches |
 //! | [`ops`] | backup, restore, verify, forget, prune, repair, copy |
 //! | [`ccn`] | nodes of aleph.im: compose files, Docker, PostgreSQL |
+//! | [`jobs`] | operations as the configuration describes them |
 //!
 //! # Invariants
 //!
@@ -82,6 +83,7 @@ pub mod dest;
 mod error;
 pub mod format;
 pub mod index;
+pub mod jobs;
 pub mod observe;
 pub mod ops;
 pub mod read;

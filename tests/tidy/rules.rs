@@ -53,6 +53,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "source", "dest", "repo", "read", "ops", "error",
         ],
     ),
+    (
+        "jobs",
+        &[
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "source", "dest", "repo", "read", "ops", "ccn", "error",
+        ],
+    ),
 ];
 
 /// Crates that talk to people: the command line's alone.
