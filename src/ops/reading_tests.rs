@@ -90,7 +90,6 @@ fn a_prune_in_the_middle_deletes_nothing_that_a_reader_needs() {
         ("copy", &|repo, seen| {
             let task = Task::new(seen, &cancel);
             let options = CopyOptions {
-                host: "host".into(),
                 names: Vec::new(),
                 hosts: HostChoice::Any,
                 filter: SnapshotFilter::default(),
@@ -117,7 +116,7 @@ fn a_prune_in_the_middle_deletes_nothing_that_a_reader_needs() {
         lab.store.clock().advance(7 * 86_400);
 
         let cache = tempfile::tempdir().expect("a directory");
-        let other = open_at(&lab, cache.path().to_owned());
+        let other = open_at(&lab, cache.path().to_owned()).with_client("elsewhere");
         let held = Arc::new(std::sync::Mutex::new(None));
         let in_hook = Arc::clone(&held);
         let hook = Box::new(move |_: &dyn Store| {
@@ -172,10 +171,10 @@ fn forget_and_prune(repo: &Repository) {
         .into_iter()
         .map(|found| found.id.to_string())
         .collect();
-    forget_named(repo, &ids, &HostChoice::Any, "elsewhere", false, &seen).expect("forgotten");
+    forget_named(repo, &ids, &HostChoice::Any, false, &seen).expect("forgotten");
     let options = PruneOptions {
         now: true,
-        ..PruneOptions::new("elsewhere")
+        ..PruneOptions::default()
     };
     prune(repo, &options, Task::new(&seen, &Cancel::new())).expect("pruned");
 }

@@ -31,7 +31,7 @@ pub fn status(
 ) -> Result<RepoStatus, Error> {
     observer.phase(&Phase::Index);
     // Ages are measured with the store's clock, which only a write returns.
-    let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+    let lease = reading_lease(repo, LeaseKind::Verify)?;
 
     let found = snapshots(repo, &options.filter, observer)?;
     crate::ops::sync(repo, observer)?;
@@ -56,7 +56,7 @@ pub fn status(
         stored_bytes: 0,
         condemned_packs: 0,
         condemned_bytes: 0,
-        leases: leases(repo, lease.as_ref(), &options.host, now)?,
+        leases: leases(repo, lease.as_ref(), now)?,
     };
 
     status.look_at_packs(repo)?;
@@ -86,13 +86,12 @@ fn list_missing(repo: &Repository, found: &[StoredSnapshot], sources: &mut [Sour
 fn leases(
     repo: &Repository,
     own: Option<&Lease>,
-    host: &str,
     now: Timestamp,
 ) -> Result<Vec<FoundLease>, Error> {
     let mut leases = repo.leases()?;
     leases.retain(|found| {
         let is_own = own.is_some_and(|own| own.id() == found.id);
-        !is_own && found.is_alive(now, &repo.lease_times()) && !found.is_dead_here(host)
+        !is_own && found.is_alive(now, &repo.lease_times()) && !found.is_dead_here(repo.client())
     });
     Ok(leases)
 }
@@ -236,7 +235,6 @@ mod tests {
         let observer = Recording::default();
         let max_age = hours.map(|hours| Duration::from_secs(hours * 3600));
         let options = StatusOptions {
-            host: "host".into(),
             max_age,
             ..StatusOptions::default()
         };

@@ -54,7 +54,6 @@ pub fn retag(
     names: &[String],
     hosts: &HostChoice,
     change: &TagChange,
-    host: &str,
     task: Task<'_>,
 ) -> Result<Vec<RetaggedSnapshot>, Error> {
     repo.check_writable()?;
@@ -73,7 +72,7 @@ pub fn retag(
     let mut out = Vec::new();
     for id in ids {
         task.check()?;
-        let done = retag_one(repo, &id, change, host, task.cancel)?;
+        let done = retag_one(repo, &id, change, task.cancel)?;
         task.observer
             .detail("tagged", &Subject::from(done.id.unwrap_or(id)));
         out.push(done);
@@ -87,10 +86,9 @@ fn retag_one(
     repo: &Repository,
     id: &SnapshotId,
     change: &TagChange,
-    host: &str,
     cancel: &Cancel,
 ) -> Result<RetaggedSnapshot, Error> {
-    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+    let lease = Lease::take(repo, LeaseKind::Repair)?;
     lease.set_parents(&[*id])?;
     // Listed and read after the lease began, as for any parent.
     let mut damage = None;
@@ -127,7 +125,7 @@ fn retag_one(
     next.tags = tags;
     next.protected = protected;
     done.id = Some(repo.commit(lease, next)?.id);
-    forget_replaced(repo, id, host)?;
+    forget_replaced(repo, id)?;
     Ok(done)
 }
 

@@ -224,7 +224,7 @@ pub fn write_runs(
 }
 
 pub fn lease(repo: &Repository) -> Lease {
-    Lease::take(repo, LeaseKind::Backup, "host", repo.lease_times()).expect("a lease")
+    Lease::take(repo, LeaseKind::Backup).expect("a lease")
 }
 
 /// Commits a snapshot of these sources.

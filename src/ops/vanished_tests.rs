@@ -56,7 +56,9 @@ fn history(lab: &Lab, repo: &Repository, count: u64) -> Vec<SnapshotId> {
 
 /// Opens the repository as another machine, with its own cache in `dir`.
 fn machine(lab: &Lab, dir: &tempfile::TempDir, name: &str) -> Repository {
-    Repository::open(lab.store.clone(), &Secret::empty(), &dir.path().join(name)).expect("opens")
+    Repository::open(lab.store.clone(), &Secret::empty(), &dir.path().join(name))
+        .expect("opens")
+        .with_client(name)
 }
 
 fn listed_warnings(repo: &Repository) -> Vec<String> {
@@ -119,7 +121,6 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             let found = status(
                 repo,
                 &StatusOptions {
-                    host: "host".into(),
                     ..Default::default()
                 },
                 observer,
@@ -128,7 +129,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             Ok(())
         }),
         run("undelete", &|repo, observer| {
-            let refused = undelete(repo, "abcdef", "host", Task::new(observer, &cancel));
+            let refused = undelete(repo, "abcdef", Task::new(observer, &cancel));
             assert!(refused.is_err(), "there is none of this name");
             Ok(())
         }),
@@ -142,18 +143,12 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
                 &["latest".into()],
                 &HostChoice::Any,
                 &change,
-                "host",
                 Task::new(observer, &cancel),
             )
             .map(drop)
         }),
         run("prune", &|repo, observer| {
-            prune(
-                repo,
-                &PruneOptions::new("host"),
-                Task::new(observer, &cancel),
-            )
-            .map(drop)
+            prune(repo, &PruneOptions::default(), Task::new(observer, &cancel)).map(drop)
         }),
         run("backup", &|repo, observer| {
             let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
@@ -212,7 +207,6 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
             &lab.open(),
             &names,
             &HostChoice::Any,
-            "host",
             dry_run,
             &Recording::default(),
         );
@@ -226,7 +220,6 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         &lab.open(),
         &names,
         &HostChoice::Any,
-        "host",
         false,
         &Recording::default(),
     )
@@ -244,7 +237,7 @@ fn a_prune_keeps_data_that_a_vanished_snapshot_may_need() {
     let now = || {
         let options = PruneOptions {
             now: true,
-            ..PruneOptions::new("host")
+            ..PruneOptions::default()
         };
         prune(
             &lab.open(),
@@ -283,7 +276,6 @@ fn a_prune_keeps_data_that_a_vanished_snapshot_may_need() {
         &lab.open(),
         &names,
         &HostChoice::Any,
-        "host",
         false,
         &Recording::default(),
     )
@@ -320,7 +312,6 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
         &lab.open(),
         &names,
         &HostChoice::Any,
-        "host",
         false,
         &Recording::default(),
     );
@@ -469,7 +460,6 @@ fn a_snapshot_that_another_machine_swept_is_not_missed() {
         &admin,
         &[made[2].to_string()],
         &HostChoice::Any,
-        "admin",
         false,
         &Recording::default(),
     )
@@ -490,7 +480,7 @@ fn a_snapshot_that_another_machine_swept_is_not_missed() {
         lab.store.clock().advance(DAY + 3600);
         prune(
             &admin,
-            &PruneOptions::new("admin"),
+            &PruneOptions::default(),
             Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("pruned");

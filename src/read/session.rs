@@ -5,7 +5,6 @@ use crate::Error;
 use crate::format::{LeaseKind, decode_list_node};
 use crate::repo::{ChunkReader, Lease, RepoError, Repository};
 use crate::store::StoreError;
-use crate::sys::host_name;
 use crate::task::Task;
 use crate::types::{ChunkClass, Content, Extent, at_most, to_usize};
 
@@ -42,7 +41,7 @@ impl<'a> ReadSession<'a> {
         cache_bytes: usize,
         task: Task<'a>,
     ) -> Result<Self, Error> {
-        let lease = reading_lease(repo, LeaseKind::Restore, &host_name())?;
+        let lease = reading_lease(repo, LeaseKind::Restore)?;
         Ok(Self {
             repo,
             task,
@@ -158,16 +157,12 @@ impl ContentRange<'_, '_> {
 }
 
 /// Takes a lease for an operation that reads packs, so that no prune deletes a pack in the
-/// meantime. Returns `None` if the store cannot be written. `host`: this machine's name.
-pub fn reading_lease(
-    repo: &Repository,
-    kind: LeaseKind,
-    host: &str,
-) -> Result<Option<Lease>, Error> {
+/// meantime. Returns `None` if the store cannot be written.
+pub fn reading_lease(repo: &Repository, kind: LeaseKind) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
     }
-    match Lease::take(repo, kind, host, repo.lease_times()) {
+    match Lease::take(repo, kind) {
         Ok(lease) => Ok(Some(lease)),
         Err(RepoError::Store(
             StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },

@@ -71,16 +71,20 @@ impl Lease {
     ///
     /// On a store that is nearly full, a lease of [`LeaseKind::Repair`] releases the reserve until
     /// it ends. Its holder writes little, and forgetting is the way to make space.
-    pub fn take(
+    pub fn take(repo: &Repository, kind: LeaseKind) -> Result<Self, RepoError> {
+        Self::take_with(repo, kind, repo.lease_times())
+    }
+
+    /// Like [`Lease::take`], with other times than the repository's.
+    pub(super) fn take_with(
         repo: &Repository,
         kind: LeaseKind,
-        host: &str,
         times: LeaseTimes,
     ) -> Result<Self, RepoError> {
         let body = LeaseBody {
             id: LeaseId::new(random()?),
             kind,
-            host: host.to_owned(),
+            host: repo.client().to_owned(),
             boot: boot_id(),
             pid: std::process::id(),
             started: None,

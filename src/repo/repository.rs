@@ -13,7 +13,7 @@ use crate::chunk::{Keys, MasterKey};
 use crate::format::RepoConfig;
 use crate::index::{Index, LocalState};
 use crate::store::{Replica, SharedStore, Store};
-use crate::sys::StateDir;
+use crate::sys::{StateDir, host_name};
 use crate::types::{RepoId, SegmentId, SnapshotId};
 
 /// An open repository, with known keys and a format that this version understands.
@@ -41,6 +41,7 @@ pub struct Repository {
     state: Option<StateDir>,
     pub(super) heads: PackHeads,
     lease_times: LeaseTimes,
+    client: String,
     config_damage: Option<String>,
     /// The bytes of the copy of `config` in use.
     pub(super) config_bytes: Vec<u8>,
@@ -93,6 +94,7 @@ impl Repository {
             state: None,
             heads: PackHeads::default(),
             lease_times: LeaseTimes::default(),
+            client: host_name(),
             config_damage,
             config_bytes,
         }
@@ -103,6 +105,19 @@ impl Repository {
     pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
         self.lease_times = times;
         self
+    }
+
+    /// Replaces the name under which this process takes leases, which is this machine's host name
+    /// by default. A holder that died is recognised on its machine only under the same name.
+    #[must_use]
+    pub fn with_client(mut self, name: impl Into<String>) -> Self {
+        self.client = name.into();
+        self
+    }
+
+    /// Returns the name under which this process takes leases.
+    pub fn client(&self) -> &str {
+        &self.client
     }
 
     /// Sets the directory for the state that this machine keeps across runs.

@@ -51,7 +51,8 @@ impl Job {
     pub fn run(self) -> Result<Outcome, Error> {
         let observer = Recording::default();
         let cancel = Cancel::new();
-        let repo = Repository::open(self.store, &Secret::empty(), &self.cache)?;
+        let repo =
+            Repository::open(self.store, &Secret::empty(), &self.cache)?.with_client(self.host);
 
         let done = match self.work {
             Work::Backup(options) => {
@@ -63,29 +64,17 @@ impl Job {
                     now,
                     threads: 1,
                     level: 1,
-                    ..PruneOptions::new(self.host)
+                    ..PruneOptions::default()
                 };
                 let report = prune(&repo, &options, Task::new(&observer, &cancel))?;
                 format!("{report:?}")
             }
             Work::Forget(id) => {
-                forget_named(
-                    &repo,
-                    &[id.to_string()],
-                    &HostChoice::Any,
-                    self.host,
-                    false,
-                    &observer,
-                )?;
+                forget_named(&repo, &[id.to_string()], &HostChoice::Any, false, &observer)?;
                 String::new()
             }
             Work::Undelete(id) => {
-                let back = undelete(
-                    &repo,
-                    &id.to_string(),
-                    self.host,
-                    Task::new(&observer, &cancel),
-                )?;
+                let back = undelete(&repo, &id.to_string(), Task::new(&observer, &cancel))?;
                 return Ok(Outcome::Replaced {
                     from: back.from,
                     by: back.id,
@@ -102,7 +91,6 @@ impl Job {
                     &name,
                     &HostChoice::Any,
                     &change,
-                    self.host,
                     Task::new(&observer, &cancel),
                 )?;
                 match done.first().and_then(|one| one.id) {
@@ -111,14 +99,10 @@ impl Job {
                 }
             }
             Work::RepairIndex => {
-                format!(
-                    "{:?}",
-                    repair_index(&repo, self.host, Task::new(&observer, &cancel))?
-                )
+                format!("{:?}", repair_index(&repo, Task::new(&observer, &cancel))?)
             }
             Work::RepairPacks => {
                 let options = RepairPacksOptions {
-                    host: self.host.into(),
                     threads: 1,
                     ..Default::default()
                 };

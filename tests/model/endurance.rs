@@ -141,7 +141,6 @@ impl Year {
             ..Policy::default()
         };
         let options = ForgetOptions {
-            host: self.host.name.into(),
             policy,
             filter: Default::default(),
             group_by: GroupBy::default(),

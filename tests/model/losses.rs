@@ -211,7 +211,6 @@ impl Losses {
                 &self.open(host),
                 &names,
                 &HostChoice::Any,
-                "host",
                 false,
                 &Recording::default(),
             );
@@ -239,7 +238,6 @@ impl Losses {
             &self.open(host),
             &names,
             &HostChoice::Any,
-            "host",
             false,
             &Recording::default(),
         );
@@ -254,7 +252,7 @@ impl Losses {
         let options = PruneOptions {
             threads: 1,
             level: 1,
-            ..PruneOptions::new(self.scene.hosts[host].name)
+            ..PruneOptions::default()
         };
         let observer = Recording::default();
         let done = prune(

@@ -72,7 +72,8 @@ impl Host {
     }
 
     pub fn open(&self, store: &SharedStore) -> Result<Repository, RepoError> {
-        Repository::open(SharedStore::clone(store), &Secret::empty(), &self.cache())
+        let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), &self.cache())?;
+        Ok(repo.with_client(self.name))
     }
 
     /// Returns the contents that a backup made now must have.
@@ -210,7 +211,6 @@ pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
     let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), dir.path());
     let repo = repo.map_err(|err| format!("does not open: {err}"))?;
     let options = VerifyOptions {
-        host: "verifier".into(),
         read_data: true,
         threads: 1,
         ..VerifyOptions::default()

@@ -67,7 +67,7 @@ pub fn prepare<'a>(
 ) -> Result<PreparedRestore<'a>, NodeError> {
     task.observer.phase(&Phase::Index);
     // The lease comes first, so that the objects found after it are not deleted.
-    let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
+    let lease = reading_lease(repo, LeaseKind::Restore)?;
 
     let mut picks = Vec::new();
     for &(snapshot, source) in asked {

@@ -19,8 +19,6 @@ pub struct NodeRestoreOptions {
     pub wait: Duration,
     /// The hosts whose snapshots `latest` refers to.
     pub hosts: HostChoice,
-    /// This machine's name, for the lease.
-    pub host: String,
     /// Look for all obstacles, even if one was found already.
     pub is_dry_run: bool,
     /// Environment variables to hide from every program.

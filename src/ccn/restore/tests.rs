@@ -167,7 +167,6 @@ fn options(scope: RestoreScope) -> NodeRestoreOptions {
         replace: false,
         wait: Duration::ZERO,
         hosts: HostChoice::Any,
-        host: "here".into(),
         env_remove: Vec::new(),
         is_dry_run: false,
         environment: BTreeMap::new(),

@@ -366,7 +366,7 @@ impl OvertakenCheckpoint<'_> {
         }
         let times = repo.lease_times();
         let mut alive = repo.leases()?;
-        alive.retain(|lease| lease.is_alive(now, &times) && !lease.is_dead_here(self.host));
+        alive.retain(|lease| lease.is_alive(now, &times) && !lease.is_dead_here(repo.client()));
         let is_dead =
             |found: &&StoredSnapshot| alive.iter().all(|lease| lease.id != found.snapshot.lease);
         Ok(candidates

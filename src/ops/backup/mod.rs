@@ -113,12 +113,7 @@ pub fn backup(
     let lease = if options.dry_run {
         None
     } else {
-        Some(Lease::take(
-            repo,
-            LeaseKind::Backup,
-            &options.host,
-            repo.lease_times(),
-        )?)
+        Some(Lease::take(repo, LeaseKind::Backup)?)
     };
     let mut damaged = |id: SnapshotId, err: RepoError| {
         task.observer.problem(&Problem::new(

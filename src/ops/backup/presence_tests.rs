@@ -150,7 +150,6 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     assert_eq!(again.packs, 0);
 
     let options = RepairPacksOptions {
-        host: "host".into(),
         threads: 1,
         ..Default::default()
     };

@@ -65,7 +65,7 @@ pub fn copy(
     }
     to.check_writable()?;
     task.observer.phase(&Phase::Index);
-    let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
+    let reading = reading_lease(from, LeaseKind::Restore)?;
 
     let all = snapshots(from, &SnapshotFilter::default(), task.observer)?;
     let wanted = wanted(from, &all, options, task.observer)?;
@@ -190,7 +190,7 @@ impl Copier<'_> {
         self.task.observer.phase(&Phase::Copy {
             name: found.id.short(),
         });
-        let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
+        let lease = Lease::take(to, LeaseKind::Backup)?;
 
         let listed: BTreeSet<SnapshotId> = to
             .listed_snapshots()?
@@ -248,7 +248,7 @@ impl Copier<'_> {
         self.report.stored_bytes += committed.bytes;
 
         if let Some(old) = replaces {
-            forget_replaced(to, &old, &self.options.host)?;
+            forget_replaced(to, &old)?;
         }
         Ok(CopyOutcome::Copied(committed.id))
     }

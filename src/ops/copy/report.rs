@@ -7,8 +7,6 @@ use crate::types::{ByteSize, SnapshotId};
 /// Options of [`copy`](super::copy).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyOptions {
-    /// This machine's name, for the leases.
-    pub host: String,
     /// Ids, prefixes or `latest`; empty: all that the filter accepts.
     pub names: Vec<String>,
     /// The hosts whose snapshots count for `latest`.

@@ -16,7 +16,6 @@ use crate::types::{ByteSize, ChunkId, MissingNames, PackId, RelPath};
 
 fn options() -> CopyOptions {
     CopyOptions {
-        host: "host".into(),
         names: Vec::new(),
         hosts: HostChoice::Any,
         filter: SnapshotFilter::default(),

@@ -177,7 +177,6 @@ fn collect_reports(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     }
 
     let status_options = StatusOptions {
-        host: "host".into(),
         max_age: Some(Duration::from_secs(3600)),
         ..Default::default()
     };

@@ -68,15 +68,10 @@ pub fn forget_by_policy(
     }
 
     let lease = if options.dry_run {
-        reading_lease(repo, LeaseKind::Repair, &options.host)?
+        reading_lease(repo, LeaseKind::Repair)?
     } else {
         repo.check_writable()?;
-        Some(Lease::take(
-            repo,
-            LeaseKind::Repair,
-            &options.host,
-            repo.lease_times(),
-        )?)
+        Some(Lease::take(repo, LeaseKind::Repair)?)
     };
 
     task.observer.phase(&Phase::Plan);
@@ -235,7 +230,6 @@ pub fn forget_named(
     repo: &Repository,
     names: &[String],
     hosts: &HostChoice,
-    host: &str,
     dry_run: bool,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
@@ -243,12 +237,7 @@ pub fn forget_named(
         None
     } else {
         repo.check_writable()?;
-        Some(Lease::take(
-            repo,
-            LeaseKind::Repair,
-            host,
-            repo.lease_times(),
-        )?)
+        Some(Lease::take(repo, LeaseKind::Repair)?)
     };
 
     // Find all of them before the first one is forgotten.
@@ -302,8 +291,8 @@ fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer:
 }
 
 /// Forgets a snapshot whose successor is committed.
-pub(super) fn forget_replaced(repo: &Repository, id: &SnapshotId, host: &str) -> Result<(), Error> {
-    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+pub(super) fn forget_replaced(repo: &Repository, id: &SnapshotId) -> Result<(), Error> {
+    let lease = Lease::take(repo, LeaseKind::Repair)?;
     repo.forget_snapshot(&lease, id)?;
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();

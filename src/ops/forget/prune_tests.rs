@@ -16,7 +16,7 @@ const DAY: i64 = 86_400;
 fn run_prune(repo: &Repository) -> PruneReport {
     let options = PruneOptions {
         threads: 1,
-        ..PruneOptions::new("host")
+        ..PruneOptions::default()
     };
     prune(
         repo,
@@ -90,7 +90,6 @@ fn a_swept_snapshot_cannot_return_and_a_re_tag_survives() {
             &names,
             &HostChoice::Any,
             &change,
-            "host",
             Task::new(&Counters::default(), &Cancel::new()),
         );
         done.expect("tagged")[0].id.expect("changed")

@@ -13,8 +13,6 @@ use crate::ops::list::SnapshotFilter;
 /// Options of forgetting by policy.
 #[derive(Debug, Clone)]
 pub struct ForgetOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     pub policy: Policy,
     /// Snapshots that it does not accept are neither counted nor changed.
     pub filter: SnapshotFilter,

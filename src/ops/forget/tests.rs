@@ -61,7 +61,6 @@ fn empty(now: Timestamp) -> Snapshot {
 
 pub(super) fn options(policy: Policy) -> ForgetOptions {
     ForgetOptions {
-        host: "host".into(),
         policy,
         filter: SnapshotFilter::default(),
         group_by: GroupBy::default(),
@@ -93,7 +92,6 @@ pub(super) fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnap
         repo,
         &[id.to_string()],
         &HostChoice::Any,
-        "host",
         false,
         &Counters::default(),
     )
@@ -103,7 +101,6 @@ pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<UndeletedS
     undelete(
         repo,
         &id.to_string(),
-        "host",
         Task::new(&Counters::default(), &Cancel::new()),
     )
 }
@@ -115,7 +112,6 @@ fn tag(repo: &Repository, id: SnapshotId, change: &TagChange) -> Result<Snapshot
         &names,
         &HostChoice::Any,
         change,
-        "host",
         Task::new(&Counters::default(), &Cancel::new()),
     )?;
     Ok(done[0].id.unwrap_or(id))
@@ -346,14 +342,7 @@ fn protected_ones_are_not_forgotten_by_name() {
     let two = add(&lab, &repo, |_| {});
     let held = tag(&repo, one, &protect(true)).expect("protected");
     let names = [two.to_string(), held.to_string()];
-    let refused = forget_named(
-        &repo,
-        &names,
-        &HostChoice::Any,
-        "host",
-        false,
-        &Counters::default(),
-    );
+    let refused = forget_named(&repo, &names, &HostChoice::Any, false, &Counters::default());
     assert!(matches!(refused, Err(Error::Refused { .. })));
     assert_eq!(
         ids(repo.store(), ObjectDir::Snapshots),
@@ -507,9 +496,8 @@ fn nothing_is_brought_back_while_a_prune_is_running() {
     let id = lab.backup(&repo, &noise(1, 5000));
     forget(&repo, id).expect("forgotten");
 
-    let other = lab.open();
-    let prune =
-        Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
+    let other = lab.open().with_client("other");
+    let prune = Lease::take(&other, LeaseKind::Prune).expect("a lease");
     let refused = bring_back(&repo, id).expect_err("refused").to_string();
     assert!(
         refused.contains("prune is running (from other)"),

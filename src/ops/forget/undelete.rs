@@ -70,12 +70,7 @@ pub fn restorable(
 /// # Errors
 /// [`Error::Refused`] or [`RepoError::Refused`] if its data is gone, if a prune is running, or if
 /// it is not forgotten: nothing has changed then.
-pub fn undelete(
-    repo: &Repository,
-    name: &str,
-    host: &str,
-    task: Task<'_>,
-) -> Result<UndeletedSnapshot, Error> {
+pub fn undelete(repo: &Repository, name: &str, task: Task<'_>) -> Result<UndeletedSnapshot, Error> {
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
         let why = "this store lists objects with delay: a running prune could go unnoticed";
@@ -89,7 +84,7 @@ pub fn undelete(
 
     task.observer.phase(&Phase::Index);
 
-    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+    let lease = Lease::take(repo, LeaseKind::Repair)?;
     let wanted = find(repo, name, task.observer)?;
     lease.set_parents(&[wanted.id])?;
     lease.refresh(std::time::Duration::ZERO)?;
@@ -102,15 +97,13 @@ pub fn undelete(
 
     let mut stop = None;
     let committed = repo.commit_if(lease, wanted.successor(), &mut |lease| {
-        let checked = no_prune(repo, lease, host)
-            .map_err(Error::from)
-            .and_then(|()| {
-                repo.sync()?;
-                match missing(repo, &wanted, task.cancel)? {
-                    Some(what) => Err(gone(&wanted, &what)),
-                    None => Ok(()),
-                }
-            });
+        let checked = no_prune(repo, lease).map_err(Error::from).and_then(|()| {
+            repo.sync()?;
+            match missing(repo, &wanted, task.cancel)? {
+                Some(what) => Err(gone(&wanted, &what)),
+                None => Ok(()),
+            }
+        });
         checked.map_err(|err| match err {
             Error::Repo(err) => err,
             other => {
@@ -206,7 +199,7 @@ fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
 }
 
 /// Returns an error if a prune may be running. A lease that cannot be read may be a prune's.
-fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoError> {
+fn no_prune(repo: &Repository, lease: &Lease) -> Result<(), RepoError> {
     let now = lease.last_heartbeat();
     let times = repo.lease_times();
     let found = repo.leases()?;
@@ -218,7 +211,7 @@ fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoErro
         found.id != lease.id()
             && is_prune
             && found.is_alive(now, &times)
-            && !found.is_dead_here(host)
+            && !found.is_dead_here(repo.client())
     });
     match prune {
         None => Ok(()),

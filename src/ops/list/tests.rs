@@ -646,7 +646,6 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
             &repo,
             &[name],
             &HostChoice::Any,
-            "host",
             false,
             &Recording::default(),
         )

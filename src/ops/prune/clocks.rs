@@ -16,24 +16,15 @@ use crate::store::{
 use crate::task::Cancel;
 use crate::types::SnapshotId;
 
-fn forget_as(repo: &Repository, id: SnapshotId, host: &str) {
+fn forget_one(repo: &Repository, id: SnapshotId) {
     let names = [id.to_string()];
-    forget_named(
-        repo,
-        &names,
-        &HostChoice::Any,
-        host,
-        false,
-        &Counters::default(),
-    )
-    .expect("forgotten");
+    forget_named(repo, &names, &HostChoice::Any, false, &Counters::default()).expect("forgotten");
 }
 
 fn undelete_now(lab: &Lab, id: SnapshotId) -> Result<SnapshotId, Error> {
     let back = undelete(
         &lab.open(),
         &id.to_string(),
-        "host",
         Task::new(&Counters::default(), &Cancel::new()),
     )?;
     Ok(back.id)
@@ -73,8 +64,8 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
         leave_a_copy(&lab, first);
         lab.store.clock().advance(3 * DAY);
 
-        let other = lab.open();
-        let hook = Box::new(move |_: &dyn Store| forget_as(&other, first, "other"));
+        let other = lab.open().with_client("other");
+        let hook = Box::new(move |_: &dyn Store| forget_one(&other, first));
         let store = HookedStore::after_nth(lab.store.clone(), operation, kind, nth, hook);
         let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
         run(&hooked, &options());
@@ -85,7 +76,7 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
             "behind {operation:?} {nth} of {kind:?}: forgotten a second ago, and in neither directory"
         );
         if is_there(ObjectKey::Snapshot(first)) {
-            forget_as(&lab.open(), first, "host");
+            forget_one(&lab.open(), first);
         }
         undelete_now(&lab, first).expect("brought back");
     }
@@ -247,7 +238,7 @@ fn a_clock_far_ahead_ends_no_grace() {
         let (first, second) = two_backups(&lab, &repo);
         lab.store.clock().advance(2 * DAY);
         run(&repo, &options());
-        forget_as(&repo, first, "host");
+        forget_one(&repo, first);
         if is_marked {
             lab.store.clock().advance(DAY + HOUR);
             assert!(run(&repo, &options()).condemned.packs > 0);
@@ -298,7 +289,7 @@ fn after_a_long_rest_one_more_grace_passes() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
-    forget_as(&repo, first, "host");
+    forget_one(&repo, first);
     lab.store.clock().advance(90 * DAY);
     let report = run(&repo, &options());
     assert_eq!(

@@ -88,9 +88,7 @@ fn i1_two_prunes_merge_the_same_segments() {
 
     let cancel = Cancel::new();
     let observer = Counters::default();
-    let leases = [&a, &b].map(|repo| {
-        Lease::take(repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease")
-    });
+    let leases = [&a, &b].map(|repo| Lease::take(repo, LeaseKind::Prune).expect("a lease"));
     // Both list, then both merge: neither client knows of the other's merge.
     for (repo, lease) in [&a, &b].into_iter().zip(&leases) {
         let options = options();

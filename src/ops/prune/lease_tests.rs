@@ -1,13 +1,17 @@
 //! Tests of prune beside other leases: of active clients, of clients that died, and of none.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::tests::{DAY, HOUR, assert_sound, forget, options, run, two_backups};
 use super::*;
 use crate::format::LeaseKind;
+use crate::observe::Recording;
+use crate::ops::backup::{BackupOptions, SourceSpec, backup};
 use crate::ops::testing::Lab;
-use crate::repo::Lease;
-use crate::store::{ObjectBody, ObjectKey, PutMode, Store};
+use crate::repo::{HostChoice, Lease};
+use crate::store::{HookedStore, KeyKind, ObjectBody, ObjectKey, PutMode, Store, StoreOperation};
+use crate::task::Cancel;
 use crate::types::LeaseId;
 
 #[test]
@@ -16,7 +20,7 @@ fn a_prune_yields_to_a_running_one() {
     let repo = lab.open();
     two_backups(&lab, &repo);
     let other =
-        Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
+        Lease::take(&lab.open().with_client("elsewhere"), LeaseKind::Prune).expect("a lease");
     let before = lab.store.objects();
     assert!(run(&repo, &options()).other_prune);
     assert_eq!(lab.store.objects(), before);
@@ -62,7 +66,8 @@ fn junk_among_the_leases_does_not_stop_a_prune_for_ever() {
     let (first, _) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
     let left_by = |lab: &Lab, kind| {
-        let lease = Lease::take(&lab.open(), kind, "elsewhere", repo.lease_times()).expect("taken");
+        let elsewhere = lab.open().with_client("elsewhere");
+        let lease = Lease::take(&elsewhere, kind).expect("taken");
         let key = ObjectKey::Lease(lease.id());
         let bytes = lab.store.get(&key, 1 << 20).expect("there");
         lease.release().expect("released");
@@ -139,4 +144,41 @@ fn now_waits_for_other_leases_and_reports_them() {
     drop(other);
     assert!(run(&repo, &now).dropped.packs > 0);
     assert_sound(&repo);
+}
+
+/// A machine recognises its own dead holders by the name in their leases. `backup --host` names
+/// the host of the snapshot, and a lease under that name would never be recognised.
+#[test]
+fn a_backup_for_another_host_holds_its_lease_under_the_name_of_its_own_machine() {
+    let lab = Lab::new();
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let in_hook = Arc::clone(&names);
+    let listing = lab.open();
+    let hook = Box::new(move |_: &dyn Store| {
+        let leases = listing.leases().expect("listed");
+        let hosts = leases
+            .into_iter()
+            .filter_map(|lease| Some(lease.body?.host));
+        in_hook.lock().expect("no panic").extend(hosts);
+    });
+    let store = HookedStore::after(
+        lab.store.clone(),
+        StoreOperation::List,
+        KeyKind::Segment,
+        hook,
+    );
+    let repo = lab.try_open_on(Arc::new(store)).expect("opens");
+
+    let input = Box::new(std::io::Cursor::new(b"a dump".to_vec()));
+    let name = "db".into();
+    let options = BackupOptions::new("elsewhere", vec![SourceSpec::Stream { name, input }]);
+    let observer = Recording::default();
+    let cancel = Cancel::new();
+    backup(&repo, options, Task::new(&observer, &cancel)).expect("backed up");
+
+    assert_eq!(*names.lock().expect("no panic"), [repo.client()]);
+    let found = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("found");
+    assert_eq!(found.snapshot.host, "elsewhere");
 }

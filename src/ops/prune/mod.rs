@@ -93,7 +93,7 @@ pub fn prune(
     let mut run = Pruner::new(repo, options, times, task);
 
     if options.dry_run {
-        let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+        let lease = reading_lease(repo, LeaseKind::Verify)?;
         run.lease = lease.as_ref();
         run.dry_run()?;
         let report = run.report;
@@ -118,7 +118,7 @@ pub fn prune(
 }
 
 fn with_lease(run: Pruner<'_>) -> Result<PruneReport, Error> {
-    let lease = Lease::take(run.repo, LeaseKind::Prune, &run.options.host, run.times)?;
+    let lease = Lease::take(run.repo, LeaseKind::Prune)?;
     let mut run = Pruner {
         lease: Some(&lease),
         ..run

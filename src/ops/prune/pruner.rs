@@ -71,7 +71,7 @@ impl<'a> Pruner<'a> {
         leases.retain(|lease| {
             Some(lease.id) != own
                 && lease.is_alive(now, &self.times)
-                && !(self.options.now && lease.is_dead_here(&self.options.host))
+                && !(self.options.now && lease.is_dead_here(self.repo.client()))
         });
         Ok(leases)
     }
@@ -86,7 +86,7 @@ impl<'a> Pruner<'a> {
                     .as_ref()
                     .is_some_and(|body| body.kind == LeaseKind::Prune)
                 && other.is_alive(now, &self.times)
-                && !other.is_dead_here(&self.options.host)
+                && !other.is_dead_here(self.repo.client())
                 && (other.started(&self.times), other.id) < own
         }))
     }

@@ -9,8 +9,6 @@ use crate::types::{ByteSize, LeaseId, Timestamp};
 /// Options of a prune.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     /// Skip the grace period if no other client is active.
     pub now: bool,
     /// How long a condemned pack and a forgotten snapshot stay: 24 h. Less than 2 h 30 min is
@@ -34,11 +32,9 @@ pub struct PruneOptions {
 /// Default grace period.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
-impl PruneOptions {
-    /// Returns the default options.
-    pub fn new(host: impl Into<String>) -> Self {
+impl Default for PruneOptions {
+    fn default() -> Self {
         Self {
-            host: host.into(),
             now: false,
             grace: GRACE_DEFAULT,
             max_repack: None,

@@ -23,7 +23,7 @@ pub(super) const HOUR: i64 = 3600;
 pub(super) const DAY: i64 = 24 * HOUR;
 
 pub(super) fn options() -> PruneOptions {
-    PruneOptions::new("host")
+    PruneOptions::default()
 }
 
 pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
@@ -51,7 +51,6 @@ pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
 /// Asserts that nothing is missing and that every byte is right.
 pub(super) fn assert_sound(repo: &Repository) {
     let options = VerifyOptions {
-        host: "host".into(),
         read_data: true,
         ..VerifyOptions::default()
     };

@@ -18,9 +18,9 @@ use crate::types::SegmentId;
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled.
-pub fn repair_index(repo: &Repository, host: &str, task: Task<'_>) -> Result<RebuiltIndex, Error> {
+pub fn repair_index(repo: &Repository, task: Task<'_>) -> Result<RebuiltIndex, Error> {
     repo.check_writable()?;
-    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+    let lease = Lease::take(repo, LeaseKind::Repair)?;
 
     task.observer.phase(&Phase::Index);
     let mut go_on = || {

@@ -61,15 +61,10 @@ pub fn repair_packs(
         None
     } else {
         repo.check_writable()?;
-        Some(Lease::take(
-            repo,
-            LeaseKind::Repair,
-            &options.host,
-            repo.lease_times(),
-        )?)
+        Some(Lease::take(repo, LeaseKind::Repair)?)
     };
     let reading = if options.dry_run {
-        reading_lease(repo, LeaseKind::Repair, &options.host)?
+        reading_lease(repo, LeaseKind::Repair)?
     } else {
         None
     };

@@ -6,8 +6,6 @@ use crate::types::{ByteSize, PackId};
 /// Options of [`repair_packs`](super::repair_packs).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepairPacksOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     /// Ids or unambiguous prefixes of the packs to read; empty: read every pack.
     pub packs: Vec<String>,
     /// Read no packs; find only packs that are missing or have the wrong size.
@@ -26,7 +24,6 @@ pub struct RepairPacksOptions {
 impl Default for RepairPacksOptions {
     fn default() -> Self {
         Self {
-            host: String::new(),
             packs: Vec::new(),
             quick: false,
             set_aside_unreadable: false,

@@ -36,8 +36,6 @@ use crate::types::{ByteSize, ChunkClass, PrefixMatch, RelPath, SnapshotId, to_u6
 /// Options of [`repair_snapshots`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepairSnapshotsOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     /// Ids or unambiguous prefixes of the snapshots to repair; empty: all.
     pub snapshots: Vec<String>,
     /// Treat snapshots that cannot be read now as damaged and move them to quarantine. For
@@ -52,7 +50,6 @@ pub struct RepairSnapshotsOptions {
 impl Default for RepairSnapshotsOptions {
     fn default() -> Self {
         Self {
-            host: String::new(),
             snapshots: Vec::new(),
             set_aside_unreadable: false,
             dry_run: false,
@@ -114,15 +111,10 @@ pub fn repair_snapshots(
     task: Task<'_>,
 ) -> Result<SnapshotsReport, Error> {
     let lease = if options.dry_run {
-        reading_lease(repo, LeaseKind::Repair, &options.host)?
+        reading_lease(repo, LeaseKind::Repair)?
     } else {
         repo.check_writable()?;
-        Some(Lease::take(
-            repo,
-            LeaseKind::Repair,
-            &options.host,
-            repo.lease_times(),
-        )?)
+        Some(Lease::take(repo, LeaseKind::Repair)?)
     };
     task.observer.phase(&Phase::Index);
 
@@ -425,12 +417,7 @@ impl SnapshotRepair<'_> {
     }
 
     pub(super) fn lease(&self, parent: &StoredSnapshot) -> Result<Lease, Error> {
-        let lease = Lease::take(
-            self.repo,
-            LeaseKind::Repair,
-            &self.options.host,
-            self.repo.lease_times(),
-        )?;
+        let lease = Lease::take(self.repo, LeaseKind::Repair)?;
         lease.set_parents(&[parent.id])?;
         Ok(lease)
     }

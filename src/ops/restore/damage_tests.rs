@@ -106,7 +106,7 @@ fn commit(
 ) {
     let repo = world.repo();
     repo.sync().expect("sync");
-    let lease = Lease::take(&repo, LeaseKind::Backup, "host", repo.lease_times()).expect("a lease");
+    let lease = Lease::take(&repo, LeaseKind::Backup).expect("a lease");
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
 

@@ -10,8 +10,6 @@ use crate::types::{PackId, SnapshotId, Timestamp};
 /// Options of a status report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatusOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     /// The snapshots that count, and which of their sources.
     pub filter: SnapshotFilter,
     /// Report a source as a problem if its last good backup is older than this.

@@ -49,7 +49,6 @@ impl World {
         let observer = Recording::default();
         let max_age = Some(Duration::from_secs(2 * 3600));
         let options = StatusOptions {
-            host: "host".into(),
             max_age,
             ..StatusOptions::default()
         };

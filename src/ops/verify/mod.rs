@@ -75,7 +75,7 @@ pub fn verify(
         threads => threads,
     };
     let plan = memory::plan(options.memory, threads);
-    let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+    let lease = reading_lease(repo, LeaseKind::Verify)?;
 
     task.observer.phase(&Phase::Structure);
     let mut objects = ListedObjects::check(repo, task)?;

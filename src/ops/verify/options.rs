@@ -8,8 +8,6 @@ use crate::types::ByteSize;
 /// Scope and limits of a verify.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifyOptions {
-    /// This machine's name, for the lease.
-    pub host: String,
     /// Read packs to the end and check every chunk.
     pub read_data: bool,
     /// Read this share of the held packs' stored bytes, above 0 and at most 1, least recently read
@@ -28,7 +26,6 @@ pub struct VerifyOptions {
 impl Default for VerifyOptions {
     fn default() -> Self {
         Self {
-            host: String::new(),
             read_data: false,
             sample: None,
             max_time: None,

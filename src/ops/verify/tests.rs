@@ -273,12 +273,8 @@ fn deleted_objects_are_reported_by_name() {
                     "{report:#?}"
                 );
                 let repo = fork.open();
-                let rebuilt = repair_index(
-                    &repo,
-                    "host",
-                    Task::new(&Recording::default(), &Cancel::new()),
-                )
-                .expect("repaired");
+                let rebuilt = repair_index(&repo, Task::new(&Recording::default(), &Cancel::new()))
+                    .expect("repaired");
                 assert_eq!(rebuilt.packs, report.orphan_packs);
                 drop(repo);
                 clean(&fork);
@@ -307,12 +303,7 @@ fn deleted_objects_are_reported_by_name() {
         .iter()
         .for_each(|key| fork.store.delete(key).expect("deleted"));
     let repo = fork.open();
-    repair_index(
-        &repo,
-        "host",
-        Task::new(&Recording::default(), &Cancel::new()),
-    )
-    .expect("repaired");
+    repair_index(&repo, Task::new(&Recording::default(), &Cancel::new())).expect("repaired");
 
     let mut out = Vec::new();
     let what = ListedPath {

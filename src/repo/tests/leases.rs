@@ -154,7 +154,7 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
         let caches = tempfile::tempdir().expect("a directory");
         let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
         let reader =
-            Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
+            Lease::take_with(&repo, LeaseKind::Restore, LeaseTimes::default()).expect("a lease");
         reader.release().expect("released");
         repo.commit(lease(&repo), snapshot(&[])).expect("commits");
         drop(take_lease(&repo, LeaseTimes::default()).expect("a lease"));
@@ -349,7 +349,7 @@ fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
         let faulty = Arc::new(FaultyStore::new(fixture.store()));
         let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
         faulty.plan(full);
-        let lease = Lease::take(&repo, kind, "host", repo.lease_times());
+        let lease = Lease::take(&repo, kind);
         faulty.assert_all_fired();
         assert_eq!(lease.is_ok(), is_taken, "{kind:?}");
         drop(lease);

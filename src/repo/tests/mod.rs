@@ -53,7 +53,7 @@ fn lease(repo: &Repository) -> Lease {
 }
 
 fn take_lease(repo: &Repository, times: LeaseTimes) -> Result<Lease, RepoError> {
-    Lease::take(repo, LeaseKind::Backup, "host", times)
+    Lease::take_with(repo, LeaseKind::Backup, times)
 }
 
 const OPTIONS: PackerOptions = PackerOptions {

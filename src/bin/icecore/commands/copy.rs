@@ -7,7 +7,6 @@ use icecore::ErrorKind;
 use icecore::observe::Severity;
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
-use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
@@ -158,7 +157,6 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> 
     let (to, _) = other.open(&meter).map_err(no_other)?;
 
     let options = CopyOptions {
-        host: host_name(),
         names: args.snaps.clone(),
         hosts: HostArgs {
             host: args.host.clone(),

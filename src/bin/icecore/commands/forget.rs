@@ -12,7 +12,6 @@ use icecore::ops::forget::{
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
 use icecore::repo::{Repository, StoredSnapshot};
-use icecore::sys::host_name;
 use icecore::task::{Cancel, Task};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -349,7 +348,6 @@ pub fn run(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError
         context,
         args,
         ForgetOptions {
-            host: host_name(),
             policy,
             filter,
             group_by: args.group_by.unwrap_or_default(),
@@ -369,14 +367,7 @@ fn named(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError> 
     }
     .choice(context)?;
 
-    let found = forget_named(
-        &repository,
-        &args.snaps,
-        &hosts,
-        &host_name(),
-        args.dry_run,
-        &meter,
-    )?;
+    let found = forget_named(&repository, &args.snaps, &hosts, args.dry_run, &meter)?;
 
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
-use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
@@ -125,7 +124,7 @@ pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError>
 
 /// Returns the options that the configuration sets.
 pub fn options(config: &Config) -> PruneOptions {
-    let mut options = PruneOptions::new(host_name());
+    let mut options = PruneOptions::default();
     let settings = &config.prune;
     options.grace = settings.grace.unwrap_or(options.grace);
     options.max_repack = settings.max_repack;

@@ -6,7 +6,6 @@ use icecore::ops::repair::{
     PackFate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, ReplacedSnapshot,
     repair_config, repair_index, repair_packs, repair_snapshots,
 };
-use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -181,7 +180,7 @@ pub fn run(context: &Context<'_>, args: &RepairArgs) -> Result<Outcome, CliError
 
 fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
-    let rebuilt = repair_index(&repository, &host_name(), Task::new(&meter, &cancel))?;
+    let rebuilt = repair_index(&repository, Task::new(&meter, &cancel))?;
     let summary = IndexSummary {
         packs_added: rebuilt.packs,
         chunks_added: rebuilt.chunks,
@@ -237,7 +236,6 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
 fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let options = RepairPacksOptions {
-        host: host_name(),
         packs: args.packs.clone(),
         quick: args.quick,
         set_aside_unreadable: args.set_aside_unreadable,
@@ -365,7 +363,6 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
 fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let options = RepairSnapshotsOptions {
-        host: host_name(),
         snapshots: args.snapshots.clone(),
         set_aside_unreadable: args.set_aside_unreadable,
         dry_run: args.dry_run,

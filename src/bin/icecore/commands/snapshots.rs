@@ -7,7 +7,6 @@ use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLac
 use icecore::ops::sync_until;
 use icecore::read::reading_lease;
 use icecore::repo::{Repository, StoredSnapshot};
-use icecore::sys::host_name;
 use icecore::task::{Cancel, Task};
 use icecore::types::Timestamp;
 use serde::Serialize;
@@ -255,7 +254,7 @@ fn list_missing(
     }
 
     // No pack was read before: if nothing is missing, neither a lease nor the index is needed.
-    let lease = reading_lease(repository, LeaseKind::Restore, &host_name())?;
+    let lease = reading_lease(repository, LeaseKind::Restore)?;
     sync_until(repository, Task::new(meter, cancel))?;
     let lister = MissingLister::new(repository);
     for number in listed {

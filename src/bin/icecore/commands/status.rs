@@ -6,7 +6,6 @@ use std::time::Duration;
 use icecore::observe::Severity;
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::status::{CaptureStatus, RepoStatus, SourceStatus, StatusOptions, status};
-use icecore::sys::host_name;
 use serde::Serialize;
 
 use super::nothing::report_nothing;
@@ -122,7 +121,6 @@ struct StatusSummary {
 pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
     let options = StatusOptions {
-        host: host_name(),
         filter: SnapshotFilter {
             host: args.host.clone(),
             tags: Vec::new(),

@@ -1,7 +1,6 @@
 //! `icecore tag`
 
 use icecore::ops::tag::{RetaggedSnapshot, TagChange, retag};
-use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -88,7 +87,6 @@ pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
         &args.snaps,
         &hosts,
         &change,
-        &host_name(),
         Task::new(&meter, &cancel),
     )?;
 

@@ -1,7 +1,6 @@
 //! `icecore undelete`
 
 use icecore::ops::forget::undelete;
-use icecore::sys::host_name;
 use icecore::task::Task;
 use serde::Serialize;
 
@@ -39,12 +38,7 @@ struct UndeleteSummary {
 
 pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
-    let done = undelete(
-        &repository,
-        &args.snap,
-        &host_name(),
-        Task::new(&meter, &cancel),
-    )?;
+    let done = undelete(&repository, &args.snap, Task::new(&meter, &cancel))?;
     let summary = UndeleteSummary {
         snapshot: done.id.to_string(),
         forgotten: done.from.to_string(),

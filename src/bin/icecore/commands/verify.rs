@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use icecore::ops::verify::{DamageHit, FindingKind, VerifyOptions, VerifyReport, verify};
-use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
@@ -102,7 +101,6 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
     // A limit implies that data is read.
     let limited = sample.is_some() || max_time.is_some() || max_bytes.is_some();
     let options = VerifyOptions {
-        host: host_name(),
         read_data: read_data || limited,
         sample,
         max_time,

@@ -28,7 +28,7 @@ fn merge_into(to: &Lab, from: &Lab) {
 fn try_prune(lab: &Lab) -> Result<PruneReport, crate::Error> {
     let options = PruneOptions {
         now: true,
-        ..PruneOptions::new("host")
+        ..PruneOptions::default()
     };
     prune(
         &lab.open(),
@@ -50,7 +50,7 @@ fn mend(lab: &Lab) -> Result<SnapshotsReport, crate::Error> {
 fn let_go(lab: &Lab, id: SnapshotId) {
     let repo = lab.open();
     repo.sync().expect("synced");
-    let lease = Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease");
+    let lease = Lease::take(&repo, LeaseKind::Prune).expect("a lease");
     repo.forget_snapshot(&lease, &id).expect("forgotten");
     lease.release().expect("released");
     let report = try_prune(lab).expect("pruned");
@@ -166,7 +166,7 @@ fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
     repo.sync().expect("synced");
     let dropped = dropped_and_there(lab);
 
-    let lease = Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease");
+    let lease = Lease::take(&repo, LeaseKind::Prune).expect("a lease");
     let mut body = crate::types::SegmentBody::empty(lease.id());
     let segments = repo.listed_segments().expect("listed");
     for id in &segments {
@@ -269,7 +269,7 @@ fn packs_that_return_after_a_repair_heal_partial_snapshots() {
         let observer = Recording::default();
         let options = PruneOptions {
             now: true,
-            ..PruneOptions::new("host")
+            ..PruneOptions::default()
         };
         prune(&lab.open(), &options, Task::new(&observer, &Cancel::new())).expect("pruned");
         assert!(
@@ -411,7 +411,7 @@ fn dropped_packs_that_no_snapshot_needs_are_deleted_unread() {
 
     let options = PruneOptions {
         now: true,
-        ..PruneOptions::new("host")
+        ..PruneOptions::default()
     };
     prune(
         &repo,
@@ -456,8 +456,7 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
             let held = listed(&lab.open());
             if random(3) == 0 && held.len() > 1 {
                 let repo = lab.open();
-                let lease = Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times())
-                    .expect("a lease");
+                let lease = Lease::take(&repo, LeaseKind::Prune).expect("a lease");
                 let id = held[random(held.len() as u64) as usize].id;
                 repo.forget_snapshot(&lease, &id).expect("forgotten");
                 lease.release().expect("released");

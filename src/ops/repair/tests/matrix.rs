@@ -402,7 +402,7 @@ fn prunes(fork: &Lab, cell: &str) -> bool {
         fork.store.clock().advance(30 * 3600);
         match prune(
             &repo,
-            &PruneOptions::new("host"),
+            &PruneOptions::default(),
             Task::new(&Recording::default(), &Cancel::new()),
         ) {
             Ok(_) => {}

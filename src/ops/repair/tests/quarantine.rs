@@ -28,7 +28,7 @@ fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
     }
     prune(
         &lab.open(),
-        &PruneOptions::new("host"),
+        &PruneOptions::default(),
         Task::new(&Recording::default(), &Cancel::new()),
     )
 }
@@ -188,7 +188,6 @@ fn junk_under_any_name_is_set_aside_and_then_deleted() {
     for round in 0..2 {
         repair_index(
             &lab.open(),
-            "host",
             Task::new(&Recording::default(), &Cancel::new()),
         )
         .expect("repaired");
@@ -291,7 +290,6 @@ fn data_that_lost_lists_may_have_named_is_kept_thirty_days() {
             &lab.open(),
             &names,
             &HostChoice::Any,
-            "host",
             false,
             &Recording::default(),
         )
@@ -315,7 +313,7 @@ fn data_that_lost_lists_may_have_named_is_kept_thirty_days() {
         prune_later(&lab, days * DAY).expect("pruned");
         let options = PruneOptions {
             now: true,
-            ..PruneOptions::new("host")
+            ..PruneOptions::default()
         };
         let report = prune(
             &lab.open(),

@@ -50,7 +50,7 @@ fn all_repairs(repo: &Repository, what: &str) {
         ("config", repair_config(repo, &cancel).map(drop)),
         (
             "index",
-            repair_index(repo, "host", Task::new(&observer, &cancel)).map(drop),
+            repair_index(repo, Task::new(&observer, &cancel)).map(drop),
         ),
         ("packs", repair(repo).map(drop)),
         (
@@ -78,7 +78,7 @@ fn prunes(lab: &Lab, what: &str) {
         lab.store.clock().advance(30 * 3600);
         prune(
             &lab.open(),
-            &PruneOptions::new("host"),
+            &PruneOptions::default(),
             Task::new(&Recording::default(), &Cancel::new()),
         )
         .unwrap_or_else(|err| panic!("{what}: prune: {err}"));
@@ -252,7 +252,7 @@ fn metadata_that_cannot_be_read_now_is_not_reported_as_damage() {
         assert_eq!(found.kind, FindingKind::UnreadableNow, "{found:?}");
     }
 
-    let options = PruneOptions::new("host");
+    let options = PruneOptions::default();
     let err = prune(
         &repo,
         &options,

@@ -112,7 +112,6 @@ pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, Cli
         replace: args.replace,
         wait: if args.no_wait { Duration::ZERO } else { WAIT },
         hosts: args.hosts.choice(context)?,
-        host: context.host()?,
         is_dry_run: args.dry_run,
         env_remove: env_remove.clone(),
         environment: Env::variables(),
