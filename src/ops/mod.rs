@@ -2,14 +2,11 @@
 
 mod absent;
 pub mod backup;
-mod choose;
 pub mod copy;
 pub mod diff;
 pub mod forget;
-mod index_sync;
 pub mod list;
 pub mod memory;
-mod notices;
 mod packs;
 pub mod prune;
 #[cfg(test)]
@@ -24,12 +21,6 @@ mod things;
 #[cfg(test)]
 mod vanished_tests;
 pub mod verify;
-
-pub use choose::choose;
-pub(crate) use choose::newest;
-pub use index_sync::{sync, sync_until};
-pub use notices::report_vanished;
-pub(crate) use notices::{readable_snapshots, report_times};
 
 /// Returns an error if `/proc` is not mounted: paths that are only reachable through it would be
 /// missing.

@@ -34,7 +34,7 @@ pub fn status(
     let lease = reading_lease(repo, LeaseKind::Verify)?;
 
     let found = snapshots(repo, &options.filter, observer)?;
-    crate::ops::sync(repo, observer)?;
+    crate::read::sync(repo, observer)?;
     let newest = found.iter().map(StoredSnapshot::committed).max();
     let now = lease.as_ref().map_or_else(
         || newest.map_or_else(now, |at| at.max(now())),

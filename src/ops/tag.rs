@@ -64,7 +64,7 @@ pub fn retag(
         .iter()
         .map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
     let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
-    crate::ops::report_vanished(repo, task.observer);
+    crate::read::report_vanished(repo, task.observer);
 
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));

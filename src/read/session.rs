@@ -1,10 +1,10 @@
 //! A session that reads what snapshots contain. It owns the lease that keeps their packs, so nothing
 //! can read packs without one.
 
+use super::lease::reading_lease;
 use crate::Error;
 use crate::format::{LeaseKind, decode_list_node};
 use crate::repo::{ChunkReader, Lease, RepoError, Repository};
-use crate::store::StoreError;
 use crate::task::Task;
 use crate::types::{ChunkClass, Content, Extent, at_most, to_usize};
 
@@ -153,20 +153,5 @@ impl ContentRange<'_, '_> {
         let (next, left) = std::mem::take(&mut self.left).split_at_mut(len);
         self.left = left;
         next
-    }
-}
-
-/// Takes a lease for an operation that reads packs, so that no prune deletes a pack in the
-/// meantime. Returns `None` if the store cannot be written.
-pub fn reading_lease(repo: &Repository, kind: LeaseKind) -> Result<Option<Lease>, Error> {
-    if repo.store().properties().read_only {
-        return Ok(None);
-    }
-    match Lease::take(repo, kind) {
-        Ok(lease) => Ok(Some(lease)),
-        Err(RepoError::Store(
-            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
-        )) => Ok(None),
-        Err(err) => Err(err.into()),
     }
 }

@@ -29,7 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "read",
         &[
-            "types", "observe", "task", "chunk", "format", "sys", "store", "index", "repo", "error",
+            "types", "advice", "observe", "task", "chunk", "format", "sys", "store", "index",
+            "repo", "error",
         ],
     ),
     (

@@ -45,7 +45,7 @@ use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
 use crate::format::LeaseKind;
 use crate::observe::{Counters, Phase, Problem, Severity};
-use crate::ops::newest;
+use crate::read::newest;
 use crate::read::reading_lease;
 use crate::repo::{ChunkReader, Repository, without_replaced};
 use crate::task::{Cancel, Task};
@@ -91,7 +91,7 @@ pub fn prepare<'a>(
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
 
-    crate::ops::sync_until(repo, task)?;
+    crate::read::sync_until(repo, task)?;
     let refill = if plan.lacks_files {
         refill(repo, profile, &plan, task.cancel)?
     } else {

@@ -552,7 +552,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
         is_latest: false,
     };
     let plan = plan(&profile, &[pick], RestoreScope::Minimal, &[]).expect("a plan");
-    crate::ops::sync(&repo, &observer).expect("synced");
+    crate::read::sync(&repo, &observer).expect("synced");
 
     let placed = |step: RestoreStep| {
         let spot = step
@@ -632,7 +632,7 @@ fn files_to_refill_from_the_network_are_counted() {
     let found = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
-    crate::ops::sync(&repo, &Counters::default()).expect("synced");
+    crate::read::sync(&repo, &Counters::default()).expect("synced");
     // Local storage has another name in the profile.
     let profile = NodeLayout {
         local_storage: Some(NodeSource {

@@ -124,8 +124,8 @@ pub fn backup(
     };
 
     let mut snapshots = repo.snapshots(&mut damaged)?;
-    super::report_times(repo, &snapshots, task.observer);
-    super::sync_until(repo, task)?;
+    crate::read::report_times(repo, &snapshots, task.observer);
+    crate::read::sync_until(repo, task)?;
     let absent = presence::look(repo, lease.as_ref(), task)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -32,9 +32,9 @@ use crate::Error;
 use crate::format::{LeaseKind, Snapshot, SnapshotState, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::backup::presence;
-use crate::ops::choose::choose;
 use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::read::choose;
 use crate::read::reading_lease;
 use crate::repo::{
     Claims, Lease, PackedSource, Packer, RepoError, Repository, StoredSnapshot, without_replaced,
@@ -70,8 +70,8 @@ pub fn copy(
     let all = snapshots(from, &SnapshotFilter::default(), task.observer)?;
     let wanted = wanted(from, &all, options, task.observer)?;
 
-    crate::ops::sync_until(from, task)?;
-    crate::ops::sync_until(to, task)?;
+    crate::read::sync_until(from, task)?;
+    crate::read::sync_until(to, task)?;
     let absent = presence::look(to, None, task)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +131,7 @@ impl Copier<'_> {
         wanted: &BTreeSet<SnapshotId>,
     ) -> Result<(), Error> {
         let observer = self.task.observer;
-        let there = crate::ops::readable_snapshots(self.to.repo(), observer)?;
+        let there = crate::read::readable_snapshots(self.to.repo(), observer)?;
 
         self.seen = there.iter().map(|found| found.id).collect();
         self.there = without_replaced(there)

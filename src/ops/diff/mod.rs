@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
-use crate::ops::choose::choose;
 use crate::read::ReadSession;
+use crate::read::choose;
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, HostChoice};
 use crate::task::Cancel;
@@ -69,7 +69,7 @@ pub fn diff(
     let task = session.task();
     let old = choose(repo, old, hosts, None, task.observer)?.snapshot;
     let new = choose(repo, new, hosts, None, task.observer)?.snapshot;
-    crate::ops::sync_until(repo, task)?;
+    crate::read::sync_until(repo, task)?;
 
     let names: BTreeSet<&str> = old
         .sources

@@ -75,9 +75,9 @@ pub fn forget_by_policy(
     };
 
     task.observer.phase(&Phase::Plan);
-    let all = crate::ops::readable_snapshots(repo, task.observer)?;
-    crate::ops::report_vanished(repo, task.observer);
-    crate::ops::report_times(repo, &all, task.observer);
+    let all = crate::read::readable_snapshots(repo, task.observer)?;
+    crate::read::report_vanished(repo, task.observer);
+    crate::read::report_times(repo, &all, task.observer);
 
     // The store's time. Without write access, this machine's time or the newest heartbeat in the
     // repository, whichever is later.
@@ -262,7 +262,7 @@ pub fn forget_named(
         }
     }
 
-    crate::ops::report_vanished(repo, observer);
+    crate::read::report_vanished(repo, observer);
 
     if let Some(lease) = lease {
         observer.phase(&Phase::Forget);

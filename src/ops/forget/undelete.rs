@@ -90,7 +90,7 @@ pub fn undelete(repo: &Repository, name: &str, task: Task<'_>) -> Result<Undelet
     lease.refresh(std::time::Duration::ZERO)?;
 
     task.observer.phase(&Phase::Structure);
-    crate::ops::sync(repo, task.observer)?;
+    crate::read::sync(repo, task.observer)?;
     if let Some(what) = missing(repo, &wanted, task.cancel)? {
         return Err(gone(&wanted, &what));
     }
@@ -176,8 +176,8 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
 }
 
 fn listed(repo: &Repository, observer: &dyn Observer) -> Result<Vec<StoredSnapshot>, Error> {
-    let found = crate::ops::readable_snapshots(repo, observer)?;
-    crate::ops::report_vanished(repo, observer);
+    let found = crate::read::readable_snapshots(repo, observer)?;
+    crate::read::report_vanished(repo, observer);
     Ok(found)
 }
 

@@ -8,10 +8,10 @@ use crate::Error;
 use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::ops::absent::no_path;
-use crate::ops::choose::source_of;
 use crate::read::ReadSession;
 use crate::read::content::write_content;
 use crate::read::lost::report_lost;
+use crate::read::source_of;
 use crate::read::tree::TreeReader;
 use crate::types::Node;
 
@@ -36,7 +36,7 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
     let task = session.task();
     let reader = session.reader();
     let found = what.find(session.repo(), task.observer)?;
-    crate::ops::sync_until(session.repo(), task)?;
+    crate::read::sync_until(session.repo(), task)?;
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
 
     report_lost(&found.snapshot, name, &what.path, task.observer);

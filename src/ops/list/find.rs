@@ -77,7 +77,7 @@ pub fn find(
     let task = session.task();
     let reader = session.reader();
     let all = snapshots(session.repo(), filter, task.observer)?;
-    crate::ops::sync_until(session.repo(), task)?;
+    crate::read::sync_until(session.repo(), task)?;
 
     let mut finder = PathFinder {
         reader,

@@ -29,7 +29,7 @@ fn back_up(lab: &Lab, excludes: &[&str]) -> SnapshotId {
 
 fn list(lab: &Lab, id: SnapshotId) -> (SourceLacks, Option<LackingReport>) {
     let repo = lab.open();
-    crate::ops::sync(&repo, &Recording::default()).expect("synced");
+    crate::read::sync(&repo, &Recording::default()).expect("synced");
     let all = repo.snapshots(&mut |_, _| {}).expect("listed");
     let found = all.iter().find(|one| one.id == id).expect("there");
     let source = &found.snapshot.sources[0];

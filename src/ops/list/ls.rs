@@ -6,8 +6,8 @@ use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::absent::no_path;
-use crate::ops::choose::source_of;
 use crate::read::ReadSession;
+use crate::read::source_of;
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, StoredSnapshot, UncertainPaths};
 use crate::types::{Entry, RelPath, Timestamp};
@@ -44,7 +44,7 @@ pub fn ls(
     let observer = session.task().observer;
     let reader = session.reader();
     let found = what.find(session.repo(), observer)?;
-    crate::ops::sync_until(session.repo(), session.task())?;
+    crate::read::sync_until(session.repo(), session.task())?;
 
     if let Some(lost) = &found.snapshot.lost {
         let snapshot = format!("snapshot {}", found.id.short());

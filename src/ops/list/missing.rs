@@ -6,8 +6,8 @@ use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::absent::no_path;
-use crate::ops::choose::source_of;
 use crate::read::ReadSession;
+use crate::read::source_of;
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, StoredSnapshot};
 use crate::types::{Entry, RelPath};
@@ -27,7 +27,7 @@ pub fn missing(
     let observer = session.task().observer;
     let reader = session.reader();
     let found = what.find(session.repo(), observer)?;
-    crate::ops::sync_until(session.repo(), session.task())?;
+    crate::read::sync_until(session.repo(), session.task())?;
     match &what.source {
         Some(name) => {
             let source = source_of(&found, &what.snapshot, name, &what.path)?;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::observe::Observer;
-use crate::ops::choose::choose;
+use crate::read::choose;
 use crate::repo::{HostChoice, Repository, StoredSnapshot};
 use crate::types::RelPath;
 

@@ -35,9 +35,9 @@ pub fn snapshots(
     filter: &SnapshotFilter,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
-    let all = crate::ops::readable_snapshots(repo, observer)?;
-    crate::ops::report_vanished(repo, observer);
-    crate::ops::report_times(repo, &all, observer);
+    let all = crate::read::readable_snapshots(repo, observer)?;
+    crate::read::report_vanished(repo, observer);
+    crate::read::report_times(repo, &all, observer);
     let mut all = without_replaced(all);
     all.retain(|found| filter.accepts(found));
     Ok(all)

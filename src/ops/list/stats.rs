@@ -44,7 +44,7 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
     let repo = session.repo();
     let task = session.task();
     let all = snapshots(repo, &SnapshotFilter::default(), task.observer)?;
-    crate::ops::sync_until(repo, task)?;
+    crate::read::sync_until(repo, task)?;
     let totals = repo.with_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 

@@ -120,7 +120,7 @@ impl PackRepair<'_> {
     /// Updates the index, orphan packs included.
     fn adopt(&mut self) -> Result<(), Error> {
         let Some(lease) = self.lease else {
-            return crate::ops::sync(self.repo, self.task.observer);
+            return crate::read::sync(self.repo, self.task.observer);
         };
         let go_on = || {
             if self.task.cancel.is_cancelled() {

@@ -157,7 +157,7 @@ impl SnapshotRepair<'_> {
         self.set_unreadable_aside()?;
         let mut listed = self.list()?;
 
-        crate::ops::sync_until(self.repo, self.task)?;
+        crate::read::sync_until(self.repo, self.task)?;
         self.task.observer.phase(&Phase::Structure);
         self.end_what_was_begun(&mut listed)?;
         self.heal(&mut listed)?;

@@ -53,7 +53,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::absent::no_path;
-use super::choose::{choose, source_of};
 use super::memory;
 use crate::advice::Advice;
 use crate::dest::{OwnerPolicy, ProtectedDirs};
@@ -62,6 +61,7 @@ use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::Phase;
 use crate::read::content::{StreamLimits, write_content_with};
 use crate::read::lost::report_lost;
+use crate::read::{choose, source_of, sync_until};
 use crate::repo::{MergedRuns, RepoError, Repository, StoredSnapshot};
 use crate::source::UnmatchedPatterns;
 use crate::sys::StateDir;
@@ -122,7 +122,7 @@ fn restore_with(
     let named = what.source.as_deref().filter(|name| !name.is_empty());
     let found = choose(repo, &what.snapshot, &options.host, named, task.observer)?;
     let tally = RestoreTally::new(task.observer, found.id);
-    super::sync_until(repo, task)?;
+    sync_until(repo, task)?;
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(plan.workers)

@@ -177,7 +177,7 @@ impl ListedObjects {
         suspects: &[(SnapshotId, usize)],
         observer: &dyn Observer,
     ) {
-        crate::ops::report_times(repo, &self.snapshots, observer);
+        crate::read::report_times(repo, &self.snapshots, observer);
         let times = repo.lease_times();
         for found in self
             .snapshots

@@ -129,14 +129,14 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
     let (repository, meter, cancel) = context.begin()?;
     // Its lease keeps the packs until the check is done.
     let _session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
-    let found = icecore::ops::choose(
+    let found = icecore::read::choose(
         &repository,
         &args.snap,
         &args.hosts.choice(context)?,
         None,
         &meter,
     )?;
-    icecore::ops::sync_until(&repository, Task::new(&meter, &cancel))?;
+    icecore::read::sync_until(&repository, Task::new(&meter, &cancel))?;
 
     let mut list = FileList::open(context, args)?;
     let mut relay = CallbackError::default();

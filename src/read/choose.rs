@@ -109,7 +109,7 @@ fn report_suspect(
 }
 
 /// Returns the newest committed snapshot of the host in which the source is not suspect.
-pub(super) fn last_good<'s>(
+fn last_good<'s>(
     all: &'s [StoredSnapshot],
     host: &str,
     source: &str,
@@ -129,7 +129,7 @@ pub(super) fn last_good<'s>(
 ///
 /// # Errors
 /// The error lists the existing sources.
-pub(super) fn source_of<'a>(
+pub(crate) fn source_of<'a>(
     found: &'a StoredSnapshot,
     text: &str,
     name: &str,
