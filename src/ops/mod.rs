@@ -11,6 +11,8 @@ mod packs;
 pub mod prune;
 #[cfg(test)]
 mod reading_tests;
+#[cfg(test)]
+mod renewal_tests;
 pub mod repair;
 pub mod restore;
 pub mod status;

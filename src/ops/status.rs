@@ -15,10 +15,13 @@ use crate::index::{Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::list::{MissingLister, SnapshotFilter, snapshots};
 use crate::read::reading_lease;
-use crate::repo::{FoundLease, Lease, Repository, StoredSnapshot};
+use crate::repo::{ChunkReader, FoundLease, Lease, Repository, StoredSnapshot};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::sys::now;
 use crate::types::{PackId, SnapshotId, Timestamp};
+
+/// Memory for frames of the lists of files.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Reads snapshots, segments and leases. Packs are only read to list missing paths.
 ///
@@ -75,7 +78,8 @@ pub fn status(
 
 /// Lists the first missing paths of the newest capture of each source.
 fn list_missing(repo: &Repository, found: &[StoredSnapshot], sources: &mut [SourceStatus]) {
-    let lister = MissingLister::new(repo);
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let lister = MissingLister::new(&reader);
     for one in sources.iter_mut().filter(|one| !one.lacks.is_nothing()) {
         let newest = found.iter().find(|found| found.id == one.newest.snapshot);
         one.lacking =

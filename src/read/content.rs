@@ -77,42 +77,50 @@ impl Default for StreamLimits {
     }
 }
 
-/// Writes a content's bytes to `out` in order, with holes as zeros. Every chunk is checked against
-/// its name.
-///
-/// Each frame is opened once per window of 64 MiB of output, on all cores, and kept if the next
-/// window needs it: about 100 MiB of memory. Bytes that were written before an error stay written.
+/// Writes a content's bytes like [`ReadSession::write_content`](super::ReadSession), for a caller
+/// that holds a lease which it does not renew.
 pub fn write_content(
     reader: &ChunkReader<'_>,
     content: &Content,
     out: &mut dyn Write,
     task: Task<'_>,
 ) -> Result<(), Error> {
-    write_content_with(reader, None, content, out, task, StreamLimits::default())
+    let limits = StreamLimits::default();
+    write_windows(reader, None, content, out, task, limits, &mut || Ok(false))
 }
 
-pub(crate) fn write_content_with(
+/// Writes a content's bytes window by window. `keep` is called before each mebibyte of output. If
+/// it returns true, the reader's lease was renewed, and the places of chunks are looked up again.
+pub(crate) fn write_windows(
     reader: &ChunkReader<'_>,
     pool: Option<&ThreadPool>,
     content: &Content,
     out: &mut dyn Write,
     task: Task<'_>,
     limits: StreamLimits,
+    keep: &mut dyn FnMut() -> Result<bool, Error>,
 ) -> Result<(), Error> {
     let fetcher = Fetcher::new(reader, pool, limits.kept_bytes, task);
     let mut extents = ContentReader::new(reader, content);
     let mut buffer = Vec::new();
+
     let mut current = OutputWindow::plan(&mut extents, &fetcher, limits)?;
     while let Some(window) = current {
         task.check()?;
         // The next window is planned before this one is read, because it decides which frames are
         // kept.
-        let next = OutputWindow::plan(&mut extents, &fetcher, limits)?;
-        let keep = next.as_ref().map_or_else(HashSet::new, |next| {
+        let mut next = OutputWindow::plan(&mut extents, &fetcher, limits)?;
+        let kept = next.as_ref().map_or_else(HashSet::new, |next| {
             Fetcher::frames(&next.wants, &next.packs)
         });
-        window.assemble(&fetcher, &keep, &mut buffer)?;
-        window.write(&buffer, out, task)?;
+        window.assemble(&fetcher, &kept, &mut buffer)?;
+
+        // A slow reader of the output can take long for one window.
+        let was_renewed = window.write(&buffer, out, task, keep)?;
+        if let (true, Some(next)) = (was_renewed, &mut next) {
+            fetcher.index_was_updated();
+            next.packs = fetcher.locate(&mut next.wants)?;
+        }
         current = next;
     }
     out.flush().map_err(output_error)
@@ -216,12 +224,21 @@ impl OutputWindow {
         })
     }
 
-    fn write(&self, buffer: &[u8], out: &mut dyn Write, task: Task<'_>) -> Result<(), Error> {
+    /// Writes the window, and returns true if `keep` did for any part.
+    fn write(
+        &self,
+        buffer: &[u8],
+        out: &mut dyn Write,
+        task: Task<'_>,
+        keep: &mut dyn FnMut() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         const STEP: usize = 1 << 20;
         let mut rest = buffer;
+        let mut was_renewed = false;
         let mut put = |bytes: &[u8]| -> Result<(), Error> {
             for part in bytes.chunks(STEP) {
                 task.check()?;
+                was_renewed |= keep()?;
                 out.write_all(part).map_err(output_error)?;
                 task.observer.add(Counter::BytesRead, to_u64(part.len()));
                 task.observer.add(Counter::Done, to_u64(part.len()));
@@ -248,7 +265,7 @@ impl OutputWindow {
                 }
             }
         }
-        Ok(())
+        Ok(was_renewed)
     }
 }
 

@@ -165,6 +165,11 @@ impl<'a> Fetcher<'a> {
         self.reader.repo()
     }
 
+    /// Records that the index was brought up to date, so that the next miss is made sure of again.
+    pub fn index_was_updated(&self) {
+        self.made_sure.store(false, Ordering::Relaxed);
+    }
+
     /// Finds the places of the wants, and sorts them by pack, frame, owner and place. Packs are
     /// ordered by the first owner that needs them, so that owners are served roughly one after
     /// another.
@@ -180,6 +185,7 @@ impl<'a> Fetcher<'a> {
             ids.extend(batch.iter().map(|want| want.id));
             self.look_up(&ids, &mut found)?;
             for (want, place) in batch.iter_mut().zip(&found) {
+                want.pack = NOWHERE;
                 let Some(place) = place.filter(|place| place.len == want.len) else {
                     continue;
                 };

@@ -14,7 +14,7 @@ pub(crate) mod tree;
 pub use choose::choose;
 pub(crate) use choose::{newest, source_of};
 pub use index_sync::{sync, sync_until};
-pub use lease::reading_lease;
+pub use lease::{ReadLease, reading_lease};
 pub use notices::report_vanished;
 pub(crate) use notices::{readable_snapshots, report_times};
 pub use session::ReadSession;

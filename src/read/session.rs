@@ -1,19 +1,24 @@
 //! A session that reads what snapshots contain. It owns the lease that keeps their packs, so nothing
 //! can read packs without one.
 
-use super::lease::reading_lease;
+use std::io::Write;
+
+use super::content::{StreamLimits, write_windows};
+use super::lease::ReadLease;
+use super::{choose, sync_until};
 use crate::Error;
-use crate::format::{LeaseKind, decode_list_node};
-use crate::repo::{ChunkReader, Lease, RepoError, Repository};
+use crate::format::decode_list_node;
+use crate::repo::{ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot};
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent, at_most, to_usize};
+use crate::types::{ChunkClass, Content, Extent, SnapshotId, at_most, to_usize};
 
 /// Memory for frames of metadata. A comparison reads two states and their mentions at different
 /// positions.
 const CACHE_BYTES: usize = 24 << 20;
 
-/// An open session. The caller lists the snapshots that it reads after the session was opened, and
-/// brings the index up to date after that.
+/// An open session. The caller first chooses or lists the snapshots that it reads, and records the
+/// listed ones with [`ReadSession::add_snapshots`]; then it brings the index up to date with
+/// [`ReadSession::sync`]; then it reads, and calls [`ReadSession::keep`] again and again.
 ///
 /// Dropping the session ends the lease. A lease that cannot be deleted expires by itself.
 #[derive(Debug)]
@@ -21,8 +26,7 @@ pub struct ReadSession<'a> {
     repo: &'a Repository,
     task: Task<'a>,
     reader: ChunkReader<'a>,
-    /// `None` where the store cannot be written: a full or read-only repository can still be read.
-    _lease: Option<Lease>,
+    lease: ReadLease<'a>,
 }
 
 impl<'a> ReadSession<'a> {
@@ -41,12 +45,11 @@ impl<'a> ReadSession<'a> {
         cache_bytes: usize,
         task: Task<'a>,
     ) -> Result<Self, Error> {
-        let lease = reading_lease(repo, LeaseKind::Restore)?;
         Ok(Self {
             repo,
             task,
             reader: ChunkReader::new(repo, cache_bytes),
-            _lease: lease,
+            lease: ReadLease::take(repo)?,
         })
     }
 
@@ -62,6 +65,61 @@ impl<'a> ReadSession<'a> {
     /// Returns the reader of the session's chunks.
     pub fn reader(&self) -> &ChunkReader<'a> {
         &self.reader
+    }
+
+    /// Finds a snapshot to read, as [`choose`] does, and records that this session reads it.
+    pub fn choose(
+        &self,
+        text: &str,
+        hosts: &HostChoice,
+        source: Option<&str>,
+    ) -> Result<StoredSnapshot, Error> {
+        let found = choose(self.repo, text, hosts, source, self.task.observer)?;
+        self.add_snapshots([found.id]);
+        Ok(found)
+    }
+
+    /// Records snapshots that this session reads. They were listed after it was opened.
+    pub fn add_snapshots(&self, ids: impl IntoIterator<Item = SnapshotId>) {
+        self.lease.add_snapshots(ids);
+    }
+
+    /// Brings the index up to date, after the snapshots were chosen. See [`sync_until`].
+    pub fn sync(&self) -> Result<(), Error> {
+        sync_until(self.repo, self.task)
+    }
+
+    /// Returns an error if the task was cancelled, and renews the session's lease if that is due:
+    /// see [`ReadLease::renew_if_due`]. Returns true if it was renewed; packs must then not be read
+    /// at places that were looked up before.
+    ///
+    /// A reader that takes long calls it from one thread, between the parts of its work. It costs
+    /// no request unless a renewal is due.
+    pub fn keep(&self) -> Result<bool, Error> {
+        self.task.check()?;
+        self.lease.renew_if_due(self.task, &mut || {
+            self.sync()?;
+            self.reader.index_was_updated();
+            Ok(())
+        })
+    }
+
+    /// Writes a content's bytes to `out` in order, with holes as zeros. Every chunk is checked
+    /// against its name. The session is kept while it writes.
+    ///
+    /// Each frame is opened once per window of 64 MiB of output, on all cores, and kept if the next
+    /// window needs it: about 100 MiB of memory. Bytes that were written before an error stay
+    /// written.
+    pub fn write_content(
+        &self,
+        content: &Content,
+        out: &mut dyn Write,
+        task: Task<'_>,
+    ) -> Result<(), Error> {
+        let limits = StreamLimits::default();
+        write_windows(&self.reader, None, content, out, task, limits, &mut || {
+            self.keep()
+        })
     }
 
     /// Reads a content from byte `at` into `buffer`, with holes as zeros. Returns the number of

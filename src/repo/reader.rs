@@ -215,6 +215,15 @@ impl<'a> ChunkReader<'a> {
         self.repo
     }
 
+    /// Records that the index was brought up to date after this reader had made sure of misses, so
+    /// that it makes sure of the next miss again.
+    pub fn index_was_updated(&self) {
+        *self
+            .made_sure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
     /// Reads a chunk and checks it against its name. If the best copy cannot be read, tries the
     /// others.
     pub fn chunk(&self, class: ChunkClass, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
@@ -237,7 +246,7 @@ impl<'a> ChunkReader<'a> {
         }
     }
 
-    /// Lists the segments again and checks the database, once in this reader's life.
+    /// Lists the segments again and checks the database, once until the next update.
     fn make_sure(&self) -> Result<(), RepoError> {
         let mut made_sure = self
             .made_sure

@@ -28,7 +28,11 @@ impl CheckContext<'_> {
                 Some(SourceRecord {
                     kind: SourceKind::Tree { runs, .. },
                     ..
-                }) => Ok(stored_blocks(self.reader, runs, self.task.cancel)?),
+                }) => Ok(stored_blocks(
+                    self.session.reader(),
+                    runs,
+                    self.task.cancel,
+                )?),
                 _ => Ok(BlockStore::default()),
             },
         }

@@ -10,14 +10,15 @@ use crate::ccn::NodeError;
 use crate::ccn::profile::NodeSource;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Phase, Problem, Severity};
-use crate::repo::{ChunkReader, StoredSnapshot};
+use crate::read::ReadSession;
+use crate::repo::StoredSnapshot;
 use crate::source::SourceDir;
 use crate::sys::PathError;
 use crate::task::Task;
 
 /// The context of a check, for both parts of the file storage.
 pub(super) struct CheckContext<'a> {
-    pub(super) reader: &'a ChunkReader<'a>,
+    pub(super) session: &'a ReadSession<'a>,
     pub(super) found: &'a StoredSnapshot,
     pub(super) against: &'a CheckTarget,
     pub(super) task: Task<'a>,
@@ -80,7 +81,7 @@ impl<'a> CheckContext<'a> {
                     }
 
                     let id = self.found.id.short();
-                    let side = SnapshotSide::open(self.reader, &id, name, runs, self.task)?;
+                    let side = SnapshotSide::open(self.session, &id, name, runs, self.task)?;
                     Ok(Box::new(side))
                 }
                 Some(_) => missing(name, "it is not a tree in this snapshot".into()),

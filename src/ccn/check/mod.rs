@@ -32,14 +32,13 @@ use super::profile::NodeLayout;
 use crate::Error;
 use crate::format::SourceKind;
 use crate::observe::{Problem, Severity};
-use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::read::ReadSession;
+use crate::repo::StoredSnapshot;
 use crate::source::FlatfsSharding;
 use crate::sys::{PathError, Sorter};
 use crate::task::{Cancel, Task};
 use crate::types::Content;
 
-/// Cache for frames of metadata, in bytes.
-const CACHE_BYTES: usize = 16 << 20;
 /// Memory for sorting the files that must be in kubo, in bytes.
 const SORT_BYTES: usize = 32 << 20;
 
@@ -47,7 +46,7 @@ const SORT_BYTES: usize = 32 << 20;
 /// matches its name.
 ///
 /// A file must exist if it has a pin other than a grace period. A file that vanishes while live
-/// directories are read is not an error. The caller holds a lease and has updated the index. The
+/// directories are read is not an error. The session has chosen the snapshot and updated the index. The
 /// report's `missing` counts the files that the network must refill after a restore.
 ///
 /// # Errors
@@ -55,21 +54,20 @@ const SORT_BYTES: usize = 32 << 20;
 /// not of pyaleph's database. A part of the file storage that the profile or the snapshot lacks is
 /// reported as a problem.
 pub fn check(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     found: &StoredSnapshot,
     profile: &NodeLayout,
     against: &CheckTarget,
     task: Task<'_>,
     each: &mut EachFinding<'_>,
 ) -> Result<CheckReport, NodeError> {
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let files = read_files(&reader, found, profile, task)?;
+    let files = read_files(session, found, profile, task)?;
     let at = CheckContext {
-        reader: &reader,
+        session,
         found,
         against,
         task,
-        scratch: repo.scratch_dir(),
+        scratch: session.repo().scratch_dir(),
     };
 
     let mut report = CheckReport {
@@ -139,19 +137,18 @@ pub struct PinnedNames {
 }
 
 /// Reads from a snapshot's dump which files of local storage have a pin other than a grace period.
-/// The caller holds a lease and has updated the index.
+/// The session has chosen the snapshot and updated the index.
 ///
 /// # Errors
 /// The errors are those of [`check`].
 pub fn pinned_local_names(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     found: &StoredSnapshot,
     profile: &NodeLayout,
     task: Task<'_>,
 ) -> Result<PinnedNames, NodeError> {
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
     Ok(PinnedNames {
-        files: read_files(&reader, found, profile, task)?,
+        files: read_files(session, found, profile, task)?,
     })
 }
 
@@ -174,7 +171,7 @@ impl PinnedNames {
 
 /// Reads the dump of the profile's database in the snapshot.
 fn read_files(
-    reader: &ChunkReader<'_>,
+    session: &ReadSession<'_>,
     found: &StoredSnapshot,
     profile: &NodeLayout,
     task: Task<'_>,
@@ -194,7 +191,7 @@ fn read_files(
             format!("suspect: {why}"),
         ));
     }
-    FileRows::read(reader, &database.source, content, task)
+    FileRows::read(session, &database.source, content, task)
 }
 
 fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Error> {

@@ -4,13 +4,15 @@ use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::ccn::NodeError;
 use crate::format::RunRef;
 use crate::observe::{Counter, Problem, Severity};
-use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
+use crate::read::ReadSession;
+use crate::repo::{MergedRuns, RepoError, RunStreams};
 use crate::source::HashName;
 use crate::task::Task;
 use crate::types::{Entry, EntryFlags, Node};
 
 /// All paths of a tree source. Unreadable pages are reported as damage and skipped.
 pub(super) struct SnapshotSide<'a> {
+    session: &'a ReadSession<'a>,
     runs: MergedRuns<'a>,
     /// Snapshot and source, for messages.
     subject: String,
@@ -19,14 +21,15 @@ pub(super) struct SnapshotSide<'a> {
 
 impl<'a> SnapshotSide<'a> {
     pub fn open(
-        reader: &'a ChunkReader<'a>,
+        session: &'a ReadSession<'a>,
         snapshot: &impl std::fmt::Display,
         source: &str,
         runs: &[RunRef],
         task: Task<'a>,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(reader, runs, RunStreams::All, true)?;
+        let runs = MergedRuns::open(session.reader(), runs, RunStreams::All, true)?;
         Ok(Self {
+            session,
             runs,
             subject: format!("{snapshot}:{source}"),
             task,
@@ -37,7 +40,7 @@ impl<'a> SnapshotSide<'a> {
 impl FileSide for SnapshotSide<'_> {
     fn next(&mut self) -> Result<Option<StoredFile>, NodeError> {
         loop {
-            self.task.check()?;
+            self.session.keep()?;
             let mention = self.runs.next_mention()?;
             for unread in self.runs.take_uncertain() {
                 let until = unread

@@ -10,7 +10,7 @@ use crate::ccn::profile::{DatabaseServer, NodeDatabase, NodeSource, ServerAccess
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
-use crate::repo::HostChoice;
+use crate::repo::{HostChoice, Repository};
 use crate::source::{Cid, FlatfsSharding};
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
@@ -191,17 +191,13 @@ impl Checked {
     ) -> Self {
         let observer = Recording::default();
         let mut lines = Vec::new();
-        let report = check(
-            repo,
-            found,
-            profile,
-            against,
-            Task::new(&observer, &Cancel::new()),
-            &mut |finding| {
-                lines.push(finding.to_string().replace('\t', " "));
-                Ok(())
-            },
-        );
+        let cancel = Cancel::new();
+        let task = Task::new(&observer, &cancel);
+        let session = ReadSession::open(repo, task).expect("a session");
+        let report = check(&session, found, profile, against, task, &mut |finding| {
+            lines.push(finding.to_string().replace('\t', " "));
+            Ok(())
+        });
 
         let problems = observer
             .problems()
@@ -503,14 +499,11 @@ fn a_check_needs_a_dump() {
     let (repo, found) = node.capture(true);
     let error_of = |profile: &NodeLayout, found: &StoredSnapshot| {
         let observer = Recording::default();
-        let result = check(
-            &repo,
-            found,
-            profile,
-            &CheckTarget::Snapshot,
-            Task::new(&observer, &Cancel::new()),
-            &mut |_| Ok(()),
-        );
+        let cancel = Cancel::new();
+        let task = Task::new(&observer, &cancel);
+        let session = ReadSession::open(&repo, task).expect("a session");
+        let against = CheckTarget::Snapshot;
+        let result = check(&session, found, profile, &against, task, &mut |_| Ok(()));
         result.expect_err("no dump").to_string()
     };
 
@@ -527,14 +520,18 @@ fn a_check_needs_a_dump() {
     assert!(error_of(&named("postgres"), &found).contains("has no source 'postgres'"));
     assert!(error_of(&named("ipfs"), &found).contains("is a tree, not a dump"));
 
+    let observer = Recording::default();
     let cancel = Cancel::new();
+    let task = Task::new(&observer, &cancel);
+    let session = ReadSession::open(&repo, task).expect("a session");
     cancel.cancel();
+    let against = CheckTarget::Snapshot;
     let stopped = check(
-        &repo,
+        &session,
         &found,
         &profile(),
-        &CheckTarget::Snapshot,
-        Task::new(&Recording::default(), &cancel),
+        &against,
+        task,
         &mut |_| Ok(()),
     );
 
@@ -549,13 +546,11 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
     let mut node = whole_node();
     node.row(OTHER, 5 * MIB, "file", &["content"]);
     let (repo, found) = node.capture(true);
-    let mut names = pinned_local_names(
-        &repo,
-        &found,
-        &profile(),
-        Task::new(&Recording::default(), &Cancel::new()),
-    )
-    .expect("read");
+    let observer = Recording::default();
+    let cancel = Cancel::new();
+    let task = Task::new(&observer, &cancel);
+    let session = ReadSession::open(&repo, task).expect("a session");
+    let mut names = pinned_local_names(&session, &found, &profile(), task).expect("read");
     let names: Vec<Vec<u8>> = std::iter::from_fn(|| names.next().expect("read")).collect();
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
     let has = |name: &str| names.iter().any(|found| found == name.as_bytes());

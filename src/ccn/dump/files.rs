@@ -8,8 +8,7 @@ use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::ccn::NodeError;
 use crate::observe::Phase;
-use crate::read::content::write_content;
-use crate::repo::ChunkReader;
+use crate::read::ReadSession;
 use crate::source::{Cid, FlatfsSharding};
 use crate::sys::{PathError, SortedRecords, Sorter};
 use crate::task::Task;
@@ -261,7 +260,7 @@ impl FileRows {
     /// # Errors
     /// Returns [`NodeError::Dump`] if the content is not a dump of pyaleph's database.
     pub fn read(
-        reader: &ChunkReader<'_>,
+        session: &ReadSession<'_>,
         source: &str,
         content: &Content,
         task: Task<'_>,
@@ -270,8 +269,8 @@ impl FileRows {
             name: source.to_owned(),
         });
         task.observer.expect(content.size, true);
-        Self::collect(&reader.repo().scratch_dir(), source, |out| {
-            write_content(reader, content, out, task)
+        Self::collect(&session.repo().scratch_dir(), source, |out| {
+            session.write_content(content, out, task)
         })
     }
 

@@ -17,8 +17,7 @@ use super::psql::{last_error, query};
 use super::settings;
 use crate::advice::Advice;
 use crate::observe::Phase;
-use crate::read::content::write_content;
-use crate::repo::ChunkReader;
+use crate::read::ReadSession;
 use crate::source::CommandError;
 use crate::task::Task;
 use crate::types::Content;
@@ -45,7 +44,7 @@ pub(super) struct DatabaseRestore<'a> {
     /// The dump's name, with its snapshot: `4f1c9a02:db`.
     pub name: String,
     pub content: &'a Content,
-    pub reader: &'a ChunkReader<'a>,
+    pub session: &'a ReadSession<'a>,
     pub task: Task<'a>,
 }
 
@@ -53,8 +52,7 @@ impl DatabaseRestore<'_> {
     /// Reads the first part of the dump.
     pub fn head(&self) -> Result<DumpHead, NodeError> {
         let mut head = HeadReader::new();
-        let read = write_content(
-            self.reader,
+        let read = self.session.write_content(
             self.content,
             &mut head,
             Task::new(&crate::observe::Counters::default(), self.task.cancel),
@@ -172,7 +170,9 @@ impl DatabaseRestore<'_> {
             needs: NeedsReader::new(),
             refused: None,
         };
-        let written = write_content(self.reader, self.content, &mut both, self.task);
+        let written = self
+            .session
+            .write_content(self.content, &mut both, self.task);
         let TeeWriter {
             filter,
             needs,

@@ -8,7 +8,7 @@ use super::super::NodeError;
 use super::super::check::{pinned_local_names, stored_blocks};
 use super::super::kubo::{BlockStore, PASSING};
 use super::plan::{NodePart, RestoreScope, RestoreStep};
-use super::prepared::{CACHE_BYTES, PlacedPart, PreparedRestore};
+use super::prepared::{PlacedPart, PreparedRestore};
 use super::report::{NodeRestoreReport, PartReport};
 use super::restored::remember;
 use super::select::CaptureChooser;
@@ -18,7 +18,7 @@ use crate::dest::OwnerPolicy;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::restore::{
-    OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore,
+    OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore_in,
 };
 use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
 use crate::task::{Cancel, Task};
@@ -185,11 +185,6 @@ impl PreparedRestore<'_> {
             }
         }
 
-        if let Some(lease) = self.lease.take() {
-            // A lease that cannot be deleted expires by itself.
-            let _ = lease.release();
-        }
-
         task.observer.phase(&Phase::End);
         Ok(report)
     }
@@ -211,7 +206,7 @@ impl PreparedRestore<'_> {
 
         let databases = match &step.record().kind {
             SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
-                databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, task.cancel)?
+                databases(self.session.reader(), runs, task.cancel)?
             }
             _ => Vec::new(),
         };
@@ -239,12 +234,11 @@ impl PreparedRestore<'_> {
                 path: RelPath::root(),
             };
 
-            report.add(&restore(
-                self.repo,
+            report.add(&restore_in(
+                &self.session,
                 &what,
                 RestoreTarget::Directory(directory.clone()),
                 &options,
-                task,
             )?);
         }
 
@@ -262,10 +256,9 @@ impl PreparedRestore<'_> {
         if step.part == NodePart::Ipfs && self.options.scope == RestoreScope::Files {
             report_of_kubo(&report.source, &directory, task.observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
-                let reader = ChunkReader::new(self.repo, CACHE_BYTES);
                 report_of_blocks(
                     &report.source,
-                    &stored_blocks(&reader, runs, task.cancel)?,
+                    &stored_blocks(self.session.reader(), runs, task.cancel)?,
                     task.observer,
                 );
             }
@@ -291,7 +284,7 @@ impl PreparedRestore<'_> {
 
         let pinned = match database {
             Some(PlacedPart { step, .. }) => Some(pinned_local_names(
-                self.repo,
+                &self.session,
                 &step.snapshot,
                 self.profile,
                 task,
@@ -322,11 +315,8 @@ impl PreparedRestore<'_> {
         placed: &PlacedPart,
         task: Task<'_>,
     ) -> Result<PartReport, NodeError> {
-        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let mut report = PartReport::new(placed);
-        if let (Some(database), Some(preview)) =
-            (self.database(&reader, task), self.database.as_ref())
-        {
+        if let (Some(database), Some(preview)) = (self.database(task), self.database.as_ref()) {
             self.remember(&placed.step, task.observer);
             for view in database.restore(preview)? {
                 report.failed += 1;

@@ -9,7 +9,6 @@ use super::psql::{last_error, query};
 use crate::advice::Advice;
 use crate::dest::FedCommand;
 use crate::observe::Phase;
-use crate::read::content::write_content;
 use crate::source::{ChildEnding, CommandError, watched};
 use crate::task::Task;
 use crate::{Error, ErrorKind};
@@ -98,8 +97,7 @@ impl DatabaseRestore<'_> {
     fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
         let last_word = rules.last_word.clone();
         let mut filter = RestoreFilter::new(&mut command, rules);
-        let written = write_content(
-            self.reader,
+        let written = self.session.write_content(
             self.content,
             &mut filter,
             Task::new(self.task.observer, self.task.cancel),

@@ -8,13 +8,13 @@ use std::path::Path;
 use super::super::NodeError;
 use super::places::ResolvedLocation;
 use super::plan::{NodePart, RestoreScope, RestoreStep};
-use super::prepared::{CACHE_BYTES, PlacedPart};
+use super::prepared::PlacedPart;
 use crate::Error;
 use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, RunStreams};
 use crate::sys::read_bounded;
 use crate::task::{Cancel, Task};
 use crate::types::{Entry, Node, to_u64};
@@ -29,7 +29,7 @@ const NAMED_MAX: usize = 3;
 /// Returns the reason to refuse a step without `--replace`: it would overwrite existing secrets
 /// with others.
 pub(super) fn obstacle(
-    repo: &Repository,
+    reader: &ChunkReader<'_>,
     placed: &PlacedPart,
     scope: RestoreScope,
     cancel: &Cancel,
@@ -53,7 +53,7 @@ pub(super) fn obstacle(
         _ => return Ok(None),
     };
 
-    let others = others(repo, step, directory, only, cancel)?;
+    let others = others(reader, step, directory, only, cancel)?;
     if others.is_empty() {
         return Ok(None);
     }
@@ -88,7 +88,7 @@ pub(super) fn obstacle(
 /// Returns the paths of existing files whose content differs from the snapshot's. `only`: compare
 /// only this path.
 fn others(
-    repo: &Repository,
+    reader: &ChunkReader<'_>,
     step: &RestoreStep,
     directory: &Path,
     only: Option<&[u8]>,
@@ -97,8 +97,7 @@ fn others(
     let SourceKind::Tree { runs, .. } = &step.record().kind else {
         return Ok(Vec::new());
     };
-    let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false)?;
+    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, false)?;
     if let Some(path) = only {
         merged.seek(path);
     }
@@ -110,7 +109,7 @@ fn others(
             break;
         }
         let there = directory.join(std::ffi::OsStr::from_bytes(&path));
-        if is_other(&reader, &entry, &there, only.is_some(), cancel)? {
+        if is_other(reader, &entry, &there, only.is_some(), cancel)? {
             others.push(String::from_utf8_lossy(&path).into_owned());
         }
     }

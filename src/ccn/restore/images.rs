@@ -18,10 +18,9 @@ use super::super::profile::NodeLayout;
 use super::image_check::{ImageCheck, ImageRole, role};
 use super::places::ResolvedLocation;
 use super::plan::{NodePart, RestoreScope, RestoreStep};
-use super::prepared::{CACHE_BYTES, PlacedPart, PreparedRestore};
+use super::prepared::{PlacedPart, PreparedRestore};
 use crate::Error;
 use crate::format::{ServiceImage, SourceKind};
-use crate::repo::ChunkReader;
 use crate::task::Cancel;
 use crate::types::SnapshotId;
 
@@ -116,7 +115,6 @@ impl PreparedRestore<'_> {
     /// known. The compose file is beside the configuration, or else where compose created the
     /// present containers.
     fn project(&self, cancel: &Cancel) -> Result<ComposeProject, String> {
-        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let restored = self
             .step(NodePart::Config)
             .and_then(|placed| Some((placed, directory(placed)?)));
@@ -129,7 +127,7 @@ impl PreparedRestore<'_> {
                 return None;
             };
             stored_file(
-                &reader,
+                self.session.reader(),
                 runs,
                 below.as_os_str().as_bytes(),
                 FILE_BYTES_MAX,

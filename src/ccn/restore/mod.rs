@@ -43,14 +43,10 @@ use super::check::{CheckTarget, check};
 use super::docker::{Docker, DockerError};
 use super::profile::{NodeLayout, ServerAccess, SourceLocation};
 use crate::Error;
-use crate::format::LeaseKind;
 use crate::observe::{Counters, Phase, Problem, Severity};
-use crate::read::newest;
-use crate::read::reading_lease;
-use crate::repo::{ChunkReader, Repository, without_replaced};
+use crate::read::{ReadSession, newest};
+use crate::repo::{Repository, without_replaced};
 use crate::task::{Cancel, Task};
-
-use prepared::CACHE_BYTES;
 
 /// Decides where each part goes, and checks everything that the restore depends on. Writes nothing.
 ///
@@ -63,11 +59,11 @@ pub fn prepare<'a>(
     docker: &'a Docker,
     asked: &Asked<'_>,
     options: &'a NodeRestoreOptions,
-    task: Task<'_>,
+    task: Task<'a>,
 ) -> Result<PreparedRestore<'a>, NodeError> {
     task.observer.phase(&Phase::Index);
-    // The lease comes first, so that the objects found after it are not deleted.
-    let lease = reading_lease(repo, LeaseKind::Restore)?;
+    // The session comes first, so that the objects found after it are not deleted.
+    let session = ReadSession::open(repo, task)?;
 
     let mut picks = Vec::new();
     for &(snapshot, source) in asked {
@@ -91,9 +87,10 @@ pub fn prepare<'a>(
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
 
-    crate::read::sync_until(repo, task)?;
+    session.add_snapshots(plan.steps.iter().map(|step| step.snapshot.id));
+    session.sync()?;
     let refill = if plan.lacks_files {
-        refill(repo, profile, &plan, task.cancel)?
+        refill(&session, profile, &plan, task.cancel)?
     } else {
         None
     };
@@ -104,11 +101,10 @@ pub fn prepare<'a>(
     };
 
     let mut prepared = PreparedRestore {
-        repo,
+        session,
         profile,
         docker,
         options,
-        lease,
         steps: Vec::new(),
         writers,
         database: None,
@@ -135,7 +131,7 @@ pub fn prepare<'a>(
     if !options.replace {
         for placed in &prepared.steps {
             prepared.obstacles.extend(identity::obstacle(
-                repo,
+                prepared.session.reader(),
                 placed,
                 options.scope,
                 task.cancel,
@@ -151,7 +147,7 @@ pub fn prepare<'a>(
 /// Reports how many files the network must refill, if the database and all file storage are of the
 /// same snapshot.
 fn refill(
-    repo: &Repository,
+    session: &ReadSession<'_>,
     profile: &NodeLayout,
     plan: &RestorePlan,
     cancel: &Cancel,
@@ -170,7 +166,7 @@ fn refill(
     let against = CheckTarget::Snapshot;
 
     match check(
-        repo,
+        session,
         &database.snapshot,
         profile,
         &against,
@@ -259,8 +255,7 @@ impl PreparedRestore<'_> {
             Duration::ZERO
         };
 
-        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-        let Some(database) = self.database(&reader, task) else {
+        let Some(database) = self.database(task) else {
             return Ok(());
         };
 

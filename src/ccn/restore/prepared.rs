@@ -11,12 +11,9 @@ use super::plan::{NodePart, RestoreStep};
 use super::preview::RestorePreview;
 use crate::format::SourceKind;
 use crate::observe::Problem;
-use crate::repo::{ChunkReader, Lease, Repository};
+use crate::read::ReadSession;
 use crate::task::Task;
 use crate::types::Content;
-
-/// Cache for frames of metadata, in bytes.
-pub(super) const CACHE_BYTES: usize = 16 << 20;
 
 /// A step and its destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +26,10 @@ pub struct PlacedPart {
 /// A restore that was decided on, with everything that was looked up for it. Nothing is written
 /// yet.
 pub struct PreparedRestore<'a> {
-    pub(super) repo: &'a Repository,
+    pub(super) session: ReadSession<'a>,
     pub(super) profile: &'a NodeLayout,
     pub(super) docker: &'a Docker,
     pub(super) options: &'a NodeRestoreOptions,
-    pub(super) lease: Option<Lease>,
     pub steps: Vec<PlacedPart>,
     /// Containers that must not run during the restore; empty if the node may run.
     pub writers: Vec<PlaceWriter>,
@@ -55,11 +51,7 @@ impl PreparedRestore<'_> {
     }
 
     /// Returns the dump and its server, if the database is to be restored.
-    pub(super) fn database<'s>(
-        &'s self,
-        reader: &'s ChunkReader<'s>,
-        task: Task<'s>,
-    ) -> Option<DatabaseRestore<'s>> {
+    pub(super) fn database<'s>(&'s self, task: Task<'s>) -> Option<DatabaseRestore<'s>> {
         let step = &self.step(NodePart::Database)?.step;
         let record = step.record();
         Some(DatabaseRestore {
@@ -70,7 +62,7 @@ impl PreparedRestore<'_> {
             source: &record.name,
             name: step.name(),
             content: stream_of(&record.kind)?,
-            reader,
+            session: &self.session,
             task,
         })
     }

@@ -561,12 +561,12 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
             .map(|place| ResolvedLocation::find(place, &docker).expect("a path"));
         PlacedPart { step, spot }
     };
+    let session = ReadSession::open(&repo, Task::new(&observer, &cancel)).expect("a session");
     let prepared = PreparedRestore {
-        repo: &repo,
+        session,
         profile: &profile,
         docker: &docker,
         options: &options,
-        lease: None,
         steps: plan.steps.into_iter().map(placed).collect(),
         writers: Vec::new(),
         database: None,
@@ -648,7 +648,10 @@ fn files_to_refill_from_the_network_are_counted() {
     };
     let plan = plan(&profile, &[pick], RestoreScope::All, &[]).expect("a plan");
     assert!(plan.lacks_files);
-    let problem = refill(&repo, &profile, &plan, &Cancel::new())
+    let counters = Counters::default();
+    let cancel = Cancel::new();
+    let session = ReadSession::open(&repo, Task::new(&counters, &cancel)).expect("a session");
+    let problem = refill(&session, &profile, &plan, &cancel)
         .expect("counted")
         .expect("some");
     assert!(problem.message.starts_with("2 pinned files"), "{problem:?}");

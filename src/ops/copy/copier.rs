@@ -8,12 +8,14 @@ use crate::Error;
 use crate::format::RunRef;
 use crate::index::Index;
 use crate::ops::memory::MemoryPlan;
+use crate::read::ReadSession;
 use crate::repo::{ChunkReader, PackerOptions, Repository, StoredSnapshot, landed_late};
 use crate::task::Task;
 use crate::types::{ChunkId, PackId, SnapshotId};
 
 pub(super) struct Copier<'a> {
-    pub from: ChunkReader<'a>,
+    /// Reads the source repository.
+    pub from: &'a ReadSession<'a>,
     pub to: ChunkReader<'a>,
     pub options: &'a CopyOptions,
     pub packing: PackerOptions,
@@ -35,16 +37,14 @@ pub(super) struct Copier<'a> {
 impl<'a> Copier<'a> {
     /// Starts with nothing known about the destination but the packs that it lacks.
     pub fn new(
-        (from, to): (&'a Repository, &'a Repository),
+        from: &'a ReadSession<'a>,
+        to: &'a Repository,
         options: &'a CopyOptions,
         plan: MemoryPlan,
         absent: HashSet<PackId>,
-        task: Task<'a>,
     ) -> Self {
         Self {
-            // Contents are read in path order, but several threads packed their frames. So the
-            // reader leaves a frame and returns to it later.
-            from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
+            from,
             to: ChunkReader::new(to, plan.frame_cache_bytes),
             options,
             packing: PackerOptions {
@@ -52,7 +52,7 @@ impl<'a> Copier<'a> {
                 level: options.level,
                 dry_run: false,
             },
-            task,
+            task: from.task(),
             runs: HashMap::new(),
             absent,
             seen: BTreeSet::new(),

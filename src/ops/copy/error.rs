@@ -2,7 +2,6 @@
 
 use crate::Error;
 use crate::repo::RepoError;
-use crate::task::Cancelled;
 
 /// Reason why a snapshot was not copied.
 pub(super) enum CopyError {
@@ -12,12 +11,6 @@ pub(super) enum CopyError {
     Skip(String),
     /// An error that ends the whole operation.
     Other(Error),
-}
-
-impl From<Cancelled> for CopyError {
-    fn from(cancelled: Cancelled) -> Self {
-        Self::Other(cancelled.into())
-    }
 }
 
 impl From<RepoError> for CopyError {

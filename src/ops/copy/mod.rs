@@ -34,8 +34,8 @@ use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::backup::presence;
 use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::read::ReadSession;
 use crate::read::choose;
-use crate::read::reading_lease;
 use crate::repo::{
     Claims, Lease, PackedSource, Packer, RepoError, Repository, StoredSnapshot, without_replaced,
 };
@@ -65,15 +65,6 @@ pub fn copy(
     }
     to.check_writable()?;
     task.observer.phase(&Phase::Index);
-    let reading = reading_lease(from, LeaseKind::Restore)?;
-
-    let all = snapshots(from, &SnapshotFilter::default(), task.observer)?;
-    let wanted = wanted(from, &all, options, task.observer)?;
-
-    crate::read::sync_until(from, task)?;
-    crate::read::sync_until(to, task)?;
-    let absent = presence::look(to, None, task)?;
-
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 {
         cores
@@ -81,13 +72,21 @@ pub fn copy(
         options.threads.min(64)
     };
     let plan = memory::plan(options.memory, threads);
+    // Contents are read in path order, but several threads packed their frames. So the reader
+    // leaves a frame and returns to it later.
+    let session = ReadSession::with_cache(from, 2 * plan.frame_cache_bytes, task)?;
 
-    let mut copier = Copier::new((from, to), options, plan, absent, task);
+    let all = snapshots(from, &SnapshotFilter::default(), task.observer)?;
+    let wanted = wanted(from, &all, options, task.observer)?;
+    // Earlier snapshots serve as bases.
+    session.add_snapshots(all.iter().map(|found| found.id));
+
+    session.sync()?;
+    crate::read::sync_until(to, task)?;
+    let absent = presence::look(to, None, task)?;
+
+    let mut copier = Copier::new(&session, to, options, plan, absent);
     copier.run(all, &wanted)?;
-    if let Some(reading) = reading {
-        // A lease that cannot be deleted expires by itself.
-        let _ = reading.release();
-    }
     task.observer.phase(&Phase::End);
     Ok(copier.report)
 }
@@ -150,7 +149,7 @@ impl Copier<'_> {
             if found.snapshot.state == SnapshotState::Checkpoint {
                 continue;
             }
-            self.task.check()?;
+            self.from.keep()?;
             let twin = self.there.get(&found.first()).cloned();
             if let Some(twin) = &twin {
                 self.learn(&found, twin);

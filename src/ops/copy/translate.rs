@@ -100,7 +100,7 @@ impl Copier<'_> {
         writers: &mut ChunkWriters<'_>,
     ) -> Result<RunRef, CopyError> {
         let mut mentions = MergedRuns::open(
-            &self.from,
+            self.from.reader(),
             std::slice::from_ref(run),
             RunStreams::All,
             false,
@@ -111,7 +111,7 @@ impl Copier<'_> {
         let mut writer = RunWriter::new(&mut put);
 
         while let Some(mention) = mentions.next_mention().map_err(CopyError::Source)? {
-            self.task.check()?;
+            self.from.keep()?;
             let entry = self.entry(mention.entry, &mut join, writers)?;
             writer.push(&entry, mention.in_directories)?;
             self.task.observer.add(Counter::Entries, 1);
@@ -186,6 +186,7 @@ impl Copier<'_> {
             if let XattrValue::Chunk { id, len } = &mut xattr.value {
                 let bytes = self
                     .from
+                    .reader()
                     .chunk(ChunkClass::Metadata, id)
                     .map_err(CopyError::Source)?;
                 if bytes.len() != to_usize(*len) {
@@ -216,12 +217,13 @@ impl Copier<'_> {
             return Ok(new.clone());
         }
 
-        let mut pairs = known.map(|(old, new)| EntryPairs::new((&self.from, old), (&self.to, new)));
-        let mut extents = ContentReader::new(&self.from, content);
+        let mut pairs =
+            known.map(|(old, new)| EntryPairs::new((self.from.reader(), old), (&self.to, new)));
+        let mut extents = ContentReader::new(self.from.reader(), content);
         let mut builder = ContentBuilder::default();
 
         while let Some(extent) = extents.next_extent().map_err(CopyError::Source)? {
-            self.task.check()?;
+            self.from.keep()?;
             let extent = match extent {
                 Extent::Chunk { id, len } => {
                     let known = pairs
@@ -260,6 +262,7 @@ impl Copier<'_> {
     ) -> Result<crate::types::ChunkId, CopyError> {
         let bytes = self
             .from
+            .reader()
             .chunk(ChunkClass::Data, id)
             .map_err(CopyError::Source)?;
         if bytes.len() != to_usize(len) {
@@ -311,7 +314,7 @@ impl<'a> JoinedRuns<'a> {
     /// Returns `None` if the base is not a tree or cannot be read.
     fn open(copier: &'a Copier<'_>, base: &CopyBase) -> Option<Self> {
         let (old, new) = base.runs()?;
-        let old = TreeReader::open(&copier.from, old, false).ok()?;
+        let old = TreeReader::open(copier.from.reader(), old, false).ok()?;
         Some(Self {
             old,
             new: TreeReader::open(&copier.to, new, false).ok()?,

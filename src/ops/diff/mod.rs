@@ -14,10 +14,8 @@ use std::collections::BTreeSet;
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::read::ReadSession;
-use crate::read::choose;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, HostChoice};
-use crate::task::Cancel;
+use crate::repo::HostChoice;
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
 /// The difference at a path that both snapshots have.
@@ -65,11 +63,9 @@ pub fn diff(
     hosts: &HostChoice,
     each: &mut EachDiff<'_>,
 ) -> Result<(), Error> {
-    let repo = session.repo();
-    let task = session.task();
-    let old = choose(repo, old, hosts, None, task.observer)?.snapshot;
-    let new = choose(repo, new, hosts, None, task.observer)?.snapshot;
-    crate::read::sync_until(repo, task)?;
+    let old = session.choose(old, hosts, None)?.snapshot;
+    let new = session.choose(new, hosts, None)?.snapshot;
+    session.sync()?;
 
     let names: BTreeSet<&str> = old
         .sources
@@ -85,8 +81,7 @@ pub fn diff(
                 .map_or_else(DiffSide::default, |source| DiffSide::new(&source.kind))
         };
         let mut differ = TreeDiffer {
-            reader: session.reader(),
-            cancel: task.cancel,
+            session,
             source: name,
             each,
         };
@@ -118,8 +113,7 @@ impl DiffSide {
 }
 
 struct TreeDiffer<'a, 'b> {
-    reader: &'a ChunkReader<'a>,
-    cancel: &'a Cancel,
+    session: &'a ReadSession<'a>,
     source: &'a str,
     each: &'a mut EachDiff<'b>,
 }
@@ -128,8 +122,8 @@ impl TreeDiffer<'_, '_> {
     fn source(&mut self, old: &DiffSide, new: &DiffSide) -> Result<(), Error> {
         self.stream(old.stream.as_ref(), new.stream.as_ref())?;
         let shared = shared(&old.runs, &new.runs);
-        let mut before = TreeReader::open(self.reader, &old.runs, false)?;
-        let mut after = TreeReader::open(self.reader, &new.runs, false)?;
+        let mut before = TreeReader::open(self.session.reader(), &old.runs, false)?;
+        let mut after = TreeReader::open(self.session.reader(), &new.runs, false)?;
         if shared.is_empty() {
             let first = before.next()?;
             let second = after.next()?;
@@ -144,10 +138,10 @@ impl TreeDiffer<'_, '_> {
                 .collect()
         };
         let mentions = [only(&old.runs), only(&new.runs)].concat();
-        let mut mentions = TreeReader::open(self.reader, &mentions, false)?;
+        let mut mentions = TreeReader::open(self.session.reader(), &mentions, false)?;
         let mut compared: Option<RelPath> = None;
         while let Some(mention) = mentions.next_mention()? {
-            self.cancel.check()?;
+            self.session.keep()?;
             let path = &mention.entry.path;
             if compared
                 .as_ref()
@@ -205,7 +199,7 @@ impl TreeDiffer<'_, '_> {
         let mut old = first;
         let mut new = second;
         loop {
-            self.cancel.check()?;
+            self.session.keep()?;
             let order = match (&old, &new) {
                 (None, None) => return Ok(()),
                 (Some(_), None) => Ordering::Less,

@@ -9,7 +9,6 @@ use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::ops::absent::no_path;
 use crate::read::ReadSession;
-use crate::read::content::write_content;
 use crate::read::lost::report_lost;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
@@ -35,15 +34,14 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
 
     let task = session.task();
     let reader = session.reader();
-    let found = what.find(session.repo(), task.observer)?;
-    crate::read::sync_until(session.repo(), task)?;
+    let found = what.find(session)?;
     let source = source_of(&found, &what.snapshot, name, &what.path)?;
 
     report_lost(&found.snapshot, name, &what.path, task.observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
             task.observer.expect(content.size, true);
-            write_content(reader, content, out, task)?;
+            session.write_content(content, out, task)?;
         }
         SourceKind::Stream { .. } => return Err(no_path(reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
@@ -55,10 +53,10 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
             match &entry.node {
                 Node::File { content, .. } => {
                     task.observer.expect(content.size, true);
-                    write_content(reader, content, out, task)?;
+                    session.write_content(content, out, task)?;
                 }
                 Node::Directory { .. } => {
-                    write_tar(reader, &mut walk, &entry, out, task)?;
+                    write_tar(session, &mut walk, &entry, out)?;
                 }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);

@@ -16,9 +16,8 @@ use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::ops::restore::meant;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, StoredSnapshot};
+use crate::repo::StoredSnapshot;
 use crate::source::{Filter, FilterOptions, GivenAs};
-use crate::task::Cancel;
 use crate::types::{ChunkId, Entry, RelPath};
 
 /// Matching paths of one run that are remembered.
@@ -77,12 +76,12 @@ pub fn find(
     let task = session.task();
     let reader = session.reader();
     let all = snapshots(session.repo(), filter, task.observer)?;
-    crate::read::sync_until(session.repo(), task)?;
+    session.add_snapshots(all.iter().map(|found| found.id));
+    session.sync()?;
 
     let mut finder = PathFinder {
-        reader,
+        session,
         patterns: &patterns,
-        cancel: task.cancel,
         runs: HashMap::new(),
         remembered: 0,
     };
@@ -114,6 +113,7 @@ pub fn find(
             match finder.candidates(runs)? {
                 Some(paths) => {
                     for path in &paths {
+                        session.keep()?;
                         if let Some(entry) = walk.entry_at(path)?
                             && finder.matches(&entry)
                         {
@@ -123,7 +123,7 @@ pub fn find(
                 }
                 None => {
                     while let Some(entry) = walk.next()? {
-                        task.check()?;
+                        session.keep()?;
                         if finder.matches(&entry) {
                             give(&entry)?;
                         }
@@ -158,9 +158,8 @@ fn runs_of(source: &SourceRecord) -> &[RunRef] {
 type Matches = Option<Arc<Vec<RelPath>>>;
 
 struct PathFinder<'a> {
-    reader: &'a ChunkReader<'a>,
+    session: &'a ReadSession<'a>,
     patterns: &'a Filter,
-    cancel: &'a Cancel,
     runs: HashMap<ChunkId, Matches>,
     remembered: usize,
 }
@@ -187,11 +186,11 @@ impl PathFinder<'_> {
         if let Some(known) = self.runs.get(&run.root) {
             return Ok(known.clone());
         }
-        let mut walk = TreeReader::open(self.reader, std::slice::from_ref(run), true)?;
+        let mut walk = TreeReader::open(self.session.reader(), std::slice::from_ref(run), true)?;
         let mut found = Vec::new();
         let mut is_short = true;
         while let Some(mention) = walk.next_mention()? {
-            self.cancel.check()?;
+            self.session.keep()?;
             if self.matches(&mention.entry) {
                 is_short =
                     found.len() < PATHS_MAX && self.remembered + found.len() < PATHS_IN_ALL_MAX;

@@ -2,11 +2,9 @@
 //! list many snapshots.
 
 use crate::format::{SourceKind, SourceRecord};
-use crate::repo::{ChunkReader, MergedRuns, RepoError, Repository, RunStreams, StoredSnapshot};
+use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams, StoredSnapshot};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, to_u64};
 
-/// Metadata frames kept while listing.
-const CACHE_BYTES: usize = 16 << 20;
 /// Most paths that are listed of a source.
 pub const LACKING_PATHS_MAX: usize = 20;
 
@@ -105,14 +103,13 @@ impl WhyLacking {
 
 /// Lists the paths that snapshots lack. The index must be in sync.
 pub struct MissingLister<'a> {
-    reader: ChunkReader<'a>,
+    reader: &'a ChunkReader<'a>,
 }
 
 impl<'a> MissingLister<'a> {
-    pub fn new(repo: &'a Repository) -> Self {
-        Self {
-            reader: ChunkReader::new(repo, CACHE_BYTES),
-        }
+    /// The reader's owner holds a lease.
+    pub fn new(reader: &'a ChunkReader<'a>) -> Self {
+        Self { reader }
     }
 
     /// Returns the first paths that a snapshot lacks of a source, or `None` if its counts are zero.
@@ -171,7 +168,7 @@ impl<'a> MissingLister<'a> {
             RunStreams::All
         };
 
-        let mut runs = MergedRuns::open(&self.reader, runs, streams, true)?;
+        let mut runs = MergedRuns::open(self.reader, runs, streams, true)?;
 
         while (incomplete > 0 || partial > 0) && !out.is_cut {
             let Some(entry) = runs.next_entry()? else {

@@ -35,7 +35,7 @@ fn list(lab: &Lab, id: SnapshotId) -> (SourceLacks, Option<LackingReport>) {
     let source = &found.snapshot.sources[0];
     (
         SourceLacks::of(found, source),
-        MissingLister::new(&repo).list(found, source),
+        MissingLister::new(&ChunkReader::new(&repo, 1 << 20)).list(found, source),
     )
 }
 

@@ -9,7 +9,7 @@ use crate::ops::absent::no_path;
 use crate::read::ReadSession;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, StoredSnapshot, UncertainPaths};
+use crate::repo::{StoredSnapshot, UncertainPaths};
 use crate::types::{Entry, RelPath, Timestamp};
 
 /// One line of a listing.
@@ -42,9 +42,7 @@ pub fn ls(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let observer = session.task().observer;
-    let reader = session.reader();
-    let found = what.find(session.repo(), observer)?;
-    crate::read::sync_until(session.repo(), session.task())?;
+    let found = what.find(session)?;
 
     if let Some(lost) = &found.snapshot.lost {
         let snapshot = format!("snapshot {}", found.id.short());
@@ -55,9 +53,7 @@ pub fn ls(
 
     if let Some(name) = &what.source {
         let source = source_of(&found, &what.snapshot, name, &what.path)?;
-        return ls_source(
-            reader, &found, source, &what.path, recursive, observer, each,
-        );
+        return ls_source(session, &found, source, &what.path, recursive, each);
     }
 
     for source in &found.snapshot.sources {
@@ -66,29 +62,21 @@ pub fn ls(
             time: found.time_of(source),
         })?;
         if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
-            ls_source(
-                reader,
-                &found,
-                source,
-                &RelPath::root(),
-                true,
-                observer,
-                each,
-            )?;
+            ls_source(session, &found, source, &RelPath::root(), true, each)?;
         }
     }
     Ok(())
 }
 
 fn ls_source(
-    reader: &ChunkReader<'_>,
+    session: &ReadSession<'_>,
     found: &StoredSnapshot,
     source: &SourceRecord,
     path: &RelPath,
     recursive: bool,
-    observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
+    let reader = session.reader();
     let SourceKind::Tree { runs, .. } = &source.kind else {
         return if path.is_root() {
             each(LsItem::Source {
@@ -104,21 +92,24 @@ fn ls_source(
     let top = walk.entry_at(path)?;
 
     let result = match &top {
-        Some(entry) if entry.is_directory() => ls_below(&mut walk, source, path, recursive, each),
+        Some(entry) if entry.is_directory() => {
+            ls_below(session, &mut walk, source, path, recursive, each)
+        }
         Some(entry) => each(LsItem::Entry {
             source: &source.name,
             entry,
         }),
         // A tree without a root entry is empty.
-        None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
+        None if path.is_root() => ls_below(session, &mut walk, source, path, recursive, each),
         None => Err(no_path(reader, found.id, source, path)),
     };
 
-    report_uncertain(&mut walk, found, source, observer);
+    report_uncertain(&mut walk, found, source, session.task().observer);
     result
 }
 
 fn ls_below(
+    session: &ReadSession<'_>,
     walk: &mut TreeReader<'_>,
     source: &SourceRecord,
     directory: &RelPath,
@@ -126,6 +117,7 @@ fn ls_below(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     while let Some(entry) = walk.next_below(directory)? {
+        session.keep()?;
         each(LsItem::Entry {
             source: &source.name,
             entry: &entry,

@@ -4,12 +4,11 @@ use super::ls::{EachLs, LsItem, report_uncertain};
 use super::path::ListedPath;
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::observe::Observer;
 use crate::ops::absent::no_path;
 use crate::read::ReadSession;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, StoredSnapshot};
+use crate::repo::StoredSnapshot;
 use crate::types::{Entry, RelPath};
 
 /// Lists, in path order and at any depth, the entries of a snapshot that are not a full capture
@@ -24,38 +23,36 @@ pub fn missing(
     what: &ListedPath,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    let observer = session.task().observer;
-    let reader = session.reader();
-    let found = what.find(session.repo(), observer)?;
-    crate::read::sync_until(session.repo(), session.task())?;
+    let found = what.find(session)?;
     match &what.source {
         Some(name) => {
             let source = source_of(&found, &what.snapshot, name, &what.path)?;
-            missing_of(reader, &found, source, &what.path, observer, each)
+            missing_of(session, &found, source, &what.path, each)
         }
-        None => found.snapshot.sources.iter().try_for_each(|source| {
-            missing_of(reader, &found, source, &RelPath::root(), observer, each)
-        }),
+        None => found
+            .snapshot
+            .sources
+            .iter()
+            .try_for_each(|source| missing_of(session, &found, source, &RelPath::root(), each)),
     }
 }
 
 fn missing_of(
-    reader: &ChunkReader<'_>,
+    session: &ReadSession<'_>,
     found: &StoredSnapshot,
     source: &SourceRecord,
     path: &RelPath,
-    observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let SourceKind::Tree { runs, .. } = &source.kind else {
         return if path.is_root() {
             Ok(())
         } else {
-            Err(no_path(reader, found.id, source, path))
+            Err(no_path(session.reader(), found.id, source, path))
         };
     };
 
-    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(session.reader(), runs, true)?;
     let mut give = |entry: &Entry| {
         if entry.is_incomplete() || entry.missing_names().is_some() {
             each(LsItem::Entry {
@@ -69,16 +66,17 @@ fn missing_of(
 
     let top = walk.entry_at(path)?;
     let result = match &top {
-        None if !path.is_root() => Err(no_path(reader, found.id, source, path)),
+        None if !path.is_root() => Err(no_path(session.reader(), found.id, source, path)),
         Some(entry) if !entry.is_directory() => give(entry),
         top => top.iter().try_for_each(&mut give).and_then(|()| {
             while let Some(entry) = walk.next_below(path)? {
+                session.keep()?;
                 give(&entry)?;
             }
             Ok(())
         }),
     };
 
-    report_uncertain(&mut walk, found, source, observer);
+    report_uncertain(&mut walk, found, source, session.task().observer);
     result
 }

@@ -1,9 +1,8 @@
 //! The path of a snapshot that a user names.
 
 use crate::Error;
-use crate::observe::Observer;
-use crate::read::choose;
-use crate::repo::{HostChoice, Repository, StoredSnapshot};
+use crate::read::ReadSession;
+use crate::repo::{HostChoice, StoredSnapshot};
 use crate::types::RelPath;
 
 /// `SNAP[:SOURCE[/PATH]]`
@@ -20,13 +19,11 @@ pub struct ListedPath {
 }
 
 impl ListedPath {
-    /// Returns the snapshot that this refers to.
-    pub(super) fn find(
-        &self,
-        repo: &Repository,
-        observer: &dyn Observer,
-    ) -> Result<StoredSnapshot, Error> {
+    /// Returns the snapshot that this refers to, and brings the index up to date.
+    pub(super) fn find(&self, session: &ReadSession<'_>) -> Result<StoredSnapshot, Error> {
         let source = self.source.as_deref().filter(|name| !name.is_empty());
-        choose(repo, &self.snapshot, &self.hosts, source, observer)
+        let found = session.choose(&self.snapshot, &self.hosts, source)?;
+        session.sync()?;
+        Ok(found)
     }
 }

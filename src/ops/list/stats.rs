@@ -9,8 +9,7 @@ use crate::index::Index;
 use crate::observe::{Problem, Severity};
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, Repository};
-use crate::task::Cancel;
+use crate::repo::Repository;
 use crate::types::to_u64;
 
 /// The totals of a repository.
@@ -44,7 +43,8 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
     let repo = session.repo();
     let task = session.task();
     let all = snapshots(repo, &SnapshotFilter::default(), task.observer)?;
-    crate::read::sync_until(repo, task)?;
+    session.add_snapshots(all.iter().map(|found| found.id));
+    session.sync()?;
     let totals = repo.with_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
 
@@ -83,9 +83,9 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
     }
 
     for source in latest.values() {
-        task.check()?;
+        session.keep()?;
         let (files, bytes) = match &source.kind {
-            SourceKind::Tree { runs, .. } => tree_size(session.reader(), runs, task.cancel)?,
+            SourceKind::Tree { runs, .. } => tree_size(session, runs)?,
             SourceKind::Stream { content, .. } => (1, content.size),
         };
         out.latest_sources += 1;
@@ -97,16 +97,12 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
 }
 
 /// Returns the number and total bytes of a tree's files.
-fn tree_size(
-    reader: &ChunkReader<'_>,
-    runs: &[RunRef],
-    cancel: &Cancel,
-) -> Result<(u64, u64), Error> {
-    let mut walk = TreeReader::open(reader, runs, true)?;
+fn tree_size(session: &ReadSession<'_>, runs: &[RunRef]) -> Result<(u64, u64), Error> {
+    let mut walk = TreeReader::open(session.reader(), runs, true)?;
     let mut files = 0;
     let mut bytes = 0u64;
     while let Some(entry) = walk.next()? {
-        cancel.check()?;
+        session.keep()?;
         if let Some(content) = entry.content() {
             files += 1;
             bytes = bytes.saturating_add(content.size);

@@ -9,9 +9,9 @@ use tar::{Builder, EntryType, Header};
 use super::tar_links::TarLinks;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
-use crate::read::content::write_content;
+use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, RepoError};
+use crate::repo::RepoError;
 use crate::sys::PathError;
 use crate::task::Task;
 use crate::types::{
@@ -30,22 +30,21 @@ const LONG_NAME: &[u8] = b"././@LongLink";
 /// Writes a directory and everything below it. `walk` is positioned directly after the directory's
 /// own entry, `top`.
 pub(super) fn write_tar(
-    reader: &ChunkReader<'_>,
+    session: &ReadSession<'_>,
     walk: &mut TreeReader<'_>,
     top: &Entry,
     out: &mut dyn Write,
-    task: Task<'_>,
 ) -> Result<(), Error> {
     let mut archive = TarArchive {
-        reader,
-        task,
+        session,
+        task: session.task(),
         top: &top.path,
         links: TarLinks::default(),
         builder: Builder::new(out),
     };
     archive.add(top)?;
     while let Some(entry) = walk.next_below(&top.path)? {
-        task.check()?;
+        session.keep()?;
         archive.add(&entry)?;
     }
     archive
@@ -56,7 +55,7 @@ pub(super) fn write_tar(
 }
 
 struct TarArchive<'a, 'o> {
-    reader: &'a ChunkReader<'a>,
+    session: &'a ReadSession<'a>,
     task: Task<'a>,
     top: &'a RelPath,
     links: TarLinks,
@@ -233,7 +232,9 @@ impl TarArchive<'_, '_> {
             };
             let value = match &xattr.value {
                 XattrValue::Inline(bytes) => bytes.clone(),
-                XattrValue::Chunk { id, .. } => self.reader.chunk(ChunkClass::Metadata, id)?,
+                XattrValue::Chunk { id, .. } => {
+                    self.session.reader().chunk(ChunkClass::Metadata, id)?
+                }
             };
             records.push((format!("SCHILY.xattr.{name}"), value));
         }
@@ -259,7 +260,9 @@ impl TarArchive<'_, '_> {
         if content.size <= SMALL_BYTES && is_flat {
             for extent in &content.extents {
                 let bytes = match extent {
-                    Extent::Chunk { id, .. } => self.reader.chunk(ChunkClass::Data, id)?,
+                    Extent::Chunk { id, .. } => {
+                        self.session.reader().chunk(ChunkClass::Data, id)?
+                    }
                     Extent::Hole { len } => {
                         let what = "a hole is longer than its file";
                         let len = usize::try_from(*len)
@@ -275,7 +278,7 @@ impl TarArchive<'_, '_> {
                     .add(Counter::BytesRead, to_u64(bytes.len()));
             }
         } else {
-            write_content(self.reader, content, &mut out, self.task)?;
+            self.session.write_content(content, &mut out, self.task)?;
         }
 
         if out.written != content.size {

@@ -11,6 +11,7 @@ use super::window::WindowLimits;
 use crate::dest::ProtectedDirs;
 use crate::error::Error;
 use crate::format::RunRef;
+use crate::read::ReadSession;
 use crate::read::fetch::Fetcher;
 use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
 use crate::source::UnmatchedPatterns;
@@ -19,6 +20,7 @@ use crate::task::Task;
 /// State that all parts of one restore share.
 pub(super) struct RestoreJob<'a> {
     pub(super) repo: &'a Repository,
+    pub(super) session: &'a ReadSession<'a>,
     pub(super) reader: &'a ChunkReader<'a>,
     pub(super) pool: &'a ThreadPool,
     pub(super) options: &'a RestoreOptions,

@@ -59,9 +59,9 @@ use crate::dest::{OwnerPolicy, ProtectedDirs};
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::Phase;
-use crate::read::content::{StreamLimits, write_content_with};
+use crate::read::content::{StreamLimits, write_windows};
 use crate::read::lost::report_lost;
-use crate::read::{choose, source_of, sync_until};
+use crate::read::source_of;
 use crate::repo::{MergedRuns, RepoError, Repository, StoredSnapshot};
 use crate::source::UnmatchedPatterns;
 use crate::sys::StateDir;
@@ -100,6 +100,21 @@ pub fn restore(
     )
 }
 
+/// Restores like [`restore`], in a session that is open already and whose task it is.
+pub(crate) fn restore_in(
+    session: &ReadSession<'_>,
+    what: &SnapshotPath,
+    target: RestoreTarget<'_>,
+    options: &RestoreOptions,
+) -> Result<RestoreReport, Error> {
+    if matches!(target, RestoreTarget::Directory(_)) {
+        super::check_proc("restore a tree")?;
+    }
+    session.task().observer.phase(&Phase::Index);
+    let limits = WindowLimits::for_memory(options.memory);
+    restore_parts(session, what, target, options, limits)
+}
+
 /// Restores like [`restore`] with windows of a given size, for tests.
 fn restore_with(
     repo: &Repository,
@@ -112,17 +127,33 @@ fn restore_with(
     if matches!(target, RestoreTarget::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
-    // The memory budget limits the threads.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
-
     // A reader takes its lease, lists snapshots, and updates its index, in this order.
     task.observer.phase(&Phase::Index);
+    let plan = memory::plan(options.memory, threads(options));
     let session = ReadSession::with_cache(repo, plan.frame_cache_bytes, task)?;
+    restore_parts(&session, what, target, options, limits)
+}
+
+/// Returns the number of threads that the options ask for. The memory budget limits them.
+fn threads(options: &RestoreOptions) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    options.threads.unwrap_or(cores)
+}
+
+fn restore_parts(
+    session: &ReadSession<'_>,
+    what: &SnapshotPath,
+    target: RestoreTarget<'_>,
+    options: &RestoreOptions,
+    limits: WindowLimits,
+) -> Result<RestoreReport, Error> {
+    let task = session.task();
+    let repo = session.repo();
+    let plan = memory::plan(options.memory, threads(options));
     let named = what.source.as_deref().filter(|name| !name.is_empty());
-    let found = choose(repo, &what.snapshot, &options.host, named, task.observer)?;
+    let found = session.choose(&what.snapshot, &options.host, named)?;
     let tally = RestoreTally::new(task.observer, found.id);
-    sync_until(repo, task)?;
+    session.sync()?;
 
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(plan.workers)
@@ -133,6 +164,7 @@ fn restore_with(
 
     let job = RestoreJob {
         repo,
+        session,
         reader,
         pool: &pool,
         options,
@@ -302,13 +334,14 @@ impl RestoreJob<'_> {
 
         self.task.observer.expect(content.size, true);
         let limits = StreamLimits::default();
-        write_content_with(
+        write_windows(
             self.reader,
             Some(self.pool),
             content,
             out,
             self.task,
             limits,
+            &mut || self.session.keep(),
         )?;
 
         self.tally.add_entry();

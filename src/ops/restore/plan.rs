@@ -52,7 +52,7 @@ impl RestoreWalk<'_> {
 
         let mut next = first;
         loop {
-            self.job.task.check()?;
+            self.keep_session()?;
             if next.is_none() {
                 let Some(runs) = &mut self.runs else { break };
                 next = runs.next_entry()?;
@@ -481,8 +481,7 @@ impl RestoreWalk<'_> {
                         number = 0;
                     }
                     self.window
-                        .wants
-                        .push(ChunkRequest::new(id, len, number, at));
+                        .push_want(ChunkRequest::new(id, len, number, at));
                     let item = &mut self.window.items[number];
                     item.progress().left += 1;
                     item.data_end = at + u64::from(len);
@@ -502,7 +501,19 @@ impl RestoreWalk<'_> {
         Ok(())
     }
 
+    /// Renews the session's lease if that is due. The chunks of the current window are looked up
+    /// when it is written.
+    fn keep_session(&self) -> Result<(), Error> {
+        if self.job.session.keep()?
+            && let Some(execution) = &self.execution
+        {
+            execution.fetcher.index_was_updated();
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), Error> {
+        self.keep_session()?;
         let Some(execution) = &self.execution else {
             return Ok(());
         };

@@ -120,6 +120,7 @@ fn tiny() -> WindowLimits {
     WindowLimits {
         window_bytes: 1 << 20,
         window_wants: 3,
+        window_content: 1 << 30,
         open_files: 2,
         link_groups: 1,
         link_bytes: 1 << 20,
@@ -482,13 +483,14 @@ fn a_stream_comes_out_through_windows_of_any_size() {
             kept_bytes,
         };
         let counters = Recording::default();
-        write_content_with(
+        write_windows(
             &reader,
             None,
             &content,
             &mut out,
             Task::new(&counters, &Cancel::new()),
             limits,
+            &mut || Ok(false),
         )
         .expect("written");
         assert!(out == expected);

@@ -15,6 +15,9 @@ pub(super) struct WindowLimits {
     pub window_bytes: usize,
     /// Wants; a file with more of them continues in the next window.
     pub window_wants: usize,
+    /// Bytes of their chunks, so that the lease can be renewed between windows even if reading is
+    /// slow.
+    pub window_content: u64,
     /// Files that span several frames and are open at once, over all threads.
     pub open_files: usize,
     /// Groups of hard links that are remembered, and the bytes of their paths.
@@ -35,6 +38,7 @@ impl WindowLimits {
         Self {
             window_bytes,
             window_wants: 1 << 20,
+            window_content: 4 << 30,
             open_files: 256,
             link_groups: 64 << 10,
             link_bytes: 8 << 20,
@@ -187,6 +191,7 @@ pub(super) struct RestoreWindow {
     pub wants: Vec<ChunkRequest>,
     pub links: Vec<HardLink>,
     item_bytes: usize,
+    content_bytes: u64,
 }
 
 impl RestoreWindow {
@@ -194,6 +199,11 @@ impl RestoreWindow {
         self.item_bytes += item.bytes();
         self.items.push(item);
         self.items.len() - 1
+    }
+
+    pub fn push_want(&mut self, want: ChunkRequest) {
+        self.content_bytes += u64::from(want.len);
+        self.wants.push(want);
     }
 
     pub fn push_link(&mut self, link: HardLink) {
@@ -207,6 +217,7 @@ impl RestoreWindow {
 
     pub fn is_full(&self, limits: &WindowLimits) -> bool {
         self.wants.len() >= limits.window_wants
+            || self.content_bytes >= limits.window_content
             || self.item_bytes + self.wants.len() * size_of::<ChunkRequest>() >= limits.window_bytes
     }
 

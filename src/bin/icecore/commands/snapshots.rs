@@ -1,11 +1,10 @@
 //! `icecore snapshots`
 
-use icecore::format::{self, LeaseKind, SourceKind};
+use icecore::format::{self, SourceKind};
 use icecore::observe::Severity;
 use icecore::ops::forget::restorable;
 use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
-use icecore::read::reading_lease;
-use icecore::read::sync_until;
+use icecore::read::ReadSession;
 use icecore::repo::{Repository, StoredSnapshot};
 use icecore::task::{Cancel, Task};
 use icecore::types::Timestamp;
@@ -254,13 +253,12 @@ fn list_missing(
     }
 
     // No pack was read before: if nothing is missing, neither a lease nor the index is needed.
-    let lease = reading_lease(repository, LeaseKind::Restore)?;
-    sync_until(repository, Task::new(meter, cancel))?;
-    let lister = MissingLister::new(repository);
+    let session = ReadSession::open(repository, Task::new(meter, cancel))?;
+    session.add_snapshots(listed.iter().map(|&number| list[number].0.id));
+    session.sync()?;
+    let lister = MissingLister::new(session.reader());
     for number in listed {
-        if cancel.is_cancelled() {
-            return Err(icecore::Error::Interrupted.into());
-        }
+        session.keep()?;
         let found = &list[number].0;
         out[number] = found
             .snapshot
@@ -268,10 +266,6 @@ fn list_missing(
             .iter()
             .map(|source| lister.list(found, source))
             .collect();
-    }
-    if let Some(lease) = lease {
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
     }
 
     Ok(out)

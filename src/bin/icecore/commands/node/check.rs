@@ -127,21 +127,14 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
     };
 
     let (repository, meter, cancel) = context.begin()?;
-    // Its lease keeps the packs until the check is done.
-    let _session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
-    let found = icecore::read::choose(
-        &repository,
-        &args.snap,
-        &args.hosts.choice(context)?,
-        None,
-        &meter,
-    )?;
-    icecore::read::sync_until(&repository, Task::new(&meter, &cancel))?;
+    let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
+    let found = session.choose(&args.snap, &args.hosts.choice(context)?, None)?;
+    session.sync()?;
 
     let mut list = FileList::open(context, args)?;
     let mut relay = CallbackError::default();
     let checked = check(
-        &repository,
+        &session,
         &found,
         profile,
         &against,
