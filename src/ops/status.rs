@@ -63,10 +63,7 @@ pub fn status(
     };
 
     status.look_at_packs(repo)?;
-    if let Some(lease) = lease {
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-    }
+    drop(lease);
 
     report_suspects(&status, options.max_age.is_some(), observer);
     if let Some(max_age) = options.max_age {

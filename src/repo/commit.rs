@@ -27,8 +27,7 @@ impl Repository {
     /// ([R18](docs/protocol.md#r18)).
     pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
-        // The snapshot is committed: a lease that cannot be deleted expires by itself.
-        let _ = lease.release();
+        drop(lease);
         Ok(committed)
     }
 
@@ -41,7 +40,7 @@ impl Repository {
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
     ) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, check)?;
-        let _ = lease.release();
+        drop(lease);
         Ok(committed)
     }
 
@@ -54,7 +53,7 @@ impl Repository {
     ) -> Result<CommittedSnapshot, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
         then(&lease, &committed);
-        let _ = lease.release();
+        drop(lease);
         Ok(committed)
     }
 

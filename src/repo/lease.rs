@@ -227,7 +227,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // On the way out of an error: a lease that cannot be deleted expires by itself.
+        // A lease that cannot be deleted expires by itself.
         let _ = self.end();
     }
 }

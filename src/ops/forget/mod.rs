@@ -106,8 +106,7 @@ pub fn forget_by_policy(
         if !options.dry_run {
             carry_out(repo, &lease, &report, task)?;
         }
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
+        drop(lease);
     }
 
     Ok(report)
@@ -270,8 +269,7 @@ pub fn forget_named(
             repo.forget_snapshot(&lease, &one.id)?;
             observer.detail("forgotten", &Subject::from(one.id));
         }
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
+        drop(lease);
     }
 
     Ok(found)
@@ -294,7 +292,6 @@ fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer:
 pub(super) fn forget_replaced(repo: &Repository, id: &SnapshotId) -> Result<(), Error> {
     let lease = Lease::take(repo, LeaseKind::Repair)?;
     repo.forget_snapshot(&lease, id)?;
-    // A lease that cannot be deleted expires by itself.
-    let _ = lease.release();
+    drop(lease);
     Ok(())
 }

@@ -97,9 +97,7 @@ pub fn prune(
         run.lease = lease.as_ref();
         run.dry_run()?;
         let report = run.report;
-        if let Some(lease) = lease {
-            let _ = lease.release();
-        }
+        drop(lease);
         return Ok(report);
     }
 
@@ -126,8 +124,7 @@ fn with_lease(run: Pruner<'_>) -> Result<PruneReport, Error> {
     run.run_all(&lease)?;
 
     let report = run.report;
-    // A lease that cannot be deleted expires by itself.
-    let _ = lease.release();
+    drop(lease);
     Ok(report)
 }
 

@@ -36,8 +36,7 @@ pub fn repair_index(repo: &Repository, task: Task<'_>) -> Result<RebuiltIndex, E
     };
     report_unreadable(&rebuilt, task.observer);
     set_segments_aside(repo, &lease, &rebuilt, task)?;
-    // A lease that cannot be deleted expires by itself.
-    let _ = lease.release();
+    drop(lease);
     Ok(rebuilt)
 }
 

@@ -73,10 +73,7 @@ pub fn repair_packs(
     repair.run(options)?;
 
     let report = repair.report;
-    for lease in lease.into_iter().chain(reading) {
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-    }
+    drop((lease, reading));
     Ok(report)
 }
 

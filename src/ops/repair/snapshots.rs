@@ -135,10 +135,7 @@ pub fn repair_snapshots(
     repair.run()?;
 
     let report = repair.report;
-    if let Some(lease) = lease {
-        // A lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-    }
+    drop(lease);
     Ok(report)
 }
 
