@@ -1,6 +1,7 @@
 //! The lease of a reader, and its renewal (docs/protocol.md, "The reader").
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub fn reading_lease(repo: &Repository, kind: LeaseKind) -> Result<Option<Lease>
     }
 }
 
+/// How often a reader that asks all the time really looks at its lease.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The lease of a reader that may take long, and the snapshots that it reads.
 ///
 /// A sweep waits for every lease that is older than the mark before it. A reader that held one
@@ -38,6 +42,9 @@ pub fn reading_lease(repo: &Repository, kind: LeaseKind) -> Result<Option<Lease>
 #[derive(Debug)]
 pub struct ReadLease<'a> {
     repo: &'a Repository,
+    /// The boot clock in milliseconds before which the lease is not looked at: readers ask for each
+    /// entry.
+    next_look: AtomicU64,
     state: Mutex<ReadLeaseState>,
 }
 
@@ -47,8 +54,6 @@ struct ReadLeaseState {
     lease: Option<Lease>,
     /// The boot clock at which the lease is to be renewed.
     due: Duration,
-    /// No renewal is tried before this time of the boot clock.
-    not_before: Duration,
     snapshots: BTreeSet<SnapshotId>,
 }
 
@@ -61,12 +66,12 @@ impl<'a> ReadLease<'a> {
     pub fn take(repo: &'a Repository) -> Result<Self, Error> {
         let state = ReadLeaseState {
             due: boottime() + repo.lease_times().renewal,
-            not_before: Duration::ZERO,
             lease: reading_lease(repo, LeaseKind::Restore)?,
             snapshots: BTreeSet::new(),
         };
         Ok(Self {
             repo,
+            next_look: AtomicU64::new(0),
             state: Mutex::new(state),
         })
     }
@@ -95,19 +100,22 @@ impl<'a> ReadLease<'a> {
         task: Task<'_>,
         update: &mut dyn FnMut() -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        let now = boottime();
+        if milliseconds(now) < self.next_look.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        self.look_again_at(now + LOOK_INTERVAL);
+
         let mut state = self.state();
         let Some(lease) = &state.lease else {
             return Ok(false);
         };
-
-        let now = boottime();
         let is_lost = lease.check().is_err();
-        if now < state.not_before || (now < state.due && !is_lost) {
+        if now < state.due && !is_lost {
             return Ok(false);
         }
 
         let times = self.repo.lease_times();
-        state.not_before = now + times.heartbeat;
         match self.successor(&state.snapshots, is_lost, task, update) {
             Ok(Some(lease)) => {
                 state.due = now + times.renewal;
@@ -117,7 +125,10 @@ impl<'a> ReadLease<'a> {
             }
             Err(Error::Interrupted) => Err(Error::Interrupted),
             // After an error of the store, the old lease protects as much as before.
-            Ok(None) | Err(_) => Ok(false),
+            Ok(None) | Err(_) => {
+                self.look_again_at(now + times.heartbeat);
+                Ok(false)
+            }
         }
     }
 
@@ -154,7 +165,15 @@ impl<'a> ReadLease<'a> {
         Ok(Some(lease))
     }
 
+    fn look_again_at(&self, time: Duration) {
+        self.next_look.store(milliseconds(time), Ordering::Relaxed);
+    }
+
     fn state(&self) -> MutexGuard<'_, ReadLeaseState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
