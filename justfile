@@ -32,6 +32,10 @@ bench *ARGS:
 ci:
     .ci/run
 
+# The dependencies' licences, versions and sources
+deny *CHECKS="licenses bans sources":
+    .ci/deny {{CHECKS}}
+
 # The crate's documentation
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
