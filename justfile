@@ -20,6 +20,20 @@ test-all *ARGS:
 script NAME:
     tests/run --only {{NAME}}
 
+# The release binary without this machine's paths; PROFILE release-debug adds symbols and line tables
+release PROFILE="release":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Stable cargo cannot trim paths. Panic messages contain the paths of the dependencies' sources, and
+    # line tables also those of this directory and of the standard library.
+    flags=(
+        "--remap-path-prefix=$PWD=."
+        "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+        "--remap-path-prefix=$(rustc --print sysroot)=/rust"
+    )
+    export CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
+    cargo build --locked --profile {{PROFILE}} --bin icecore
+
 # Each fuzz target for some seconds
 fuzz SECONDS="60":
     SECONDS_EACH={{SECONDS}} fuzz/run
@@ -31,6 +45,10 @@ bench *ARGS:
 # What must pass before a change lands
 ci:
     .ci/run
+
+# The dependencies' licences, versions and sources
+deny *CHECKS="licenses bans sources":
+    .ci/deny {{CHECKS}}
 
 # The crate's documentation
 doc:

@@ -20,7 +20,7 @@ use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
 use icecore::task::{Cancel, Task};
-use icecore::types::{Entry, EntryFlags, Node};
+use icecore::types::{Entry, EntryFlags, Node, hex};
 
 struct World {
     tree: tempfile::TempDir,
@@ -223,13 +223,7 @@ fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
 #[test]
 fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_found() {
     let world = World::new();
-    let name = |n: u8| {
-        let digest = sha256(&[n; 400]);
-        digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let name = |n: u8| hex::encode(&sha256(&[n; 400]));
     for n in 0..40 {
         world.write(&format!("blocks/{:02}/{}", n % 4, name(n)), &[n; 400]);
     }
@@ -329,10 +323,7 @@ fn directories_above_a_moved_directory_are_listed_again() {
     let directory = |depth| vec!["-"; depth].join("/");
     for depth in 1..=DEPTH {
         let content = [depth as u8; 400];
-        let name: String = sha256(&content)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let name = hex::encode(&sha256(&content));
         world.write(&format!("{}/{name}", directory(depth)), &content);
     }
 
@@ -394,10 +385,7 @@ fn directories_above_a_moved_directory_are_listed_again() {
 #[test]
 fn a_wrong_hash_name_is_provisional_and_read_again() {
     let world = World::new();
-    let digest: String = sha256(b"whole")
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = hex::encode(&sha256(b"whole"));
     world.write(&digest, b"half");
     world.settle();
     let (first, _) = world.run(world.tree_options(true));

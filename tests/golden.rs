@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use icecore::types::hex;
 use serde_json::Value;
 
 /// Each repository of version 1, and its purpose.
@@ -169,24 +170,22 @@ fn list(top: &Path, at: &Path, found: &mut BTreeMap<String, Value>) {
                 .to_string();
         } else if info.is_symlink() {
             mode = 0;
-            content = hex(fs::read_link(&full)
-                .expect("a target")
-                .as_os_str()
-                .as_bytes());
+            content = hex::encode(
+                fs::read_link(&full)
+                    .expect("a target")
+                    .as_os_str()
+                    .as_bytes(),
+            );
         }
         let time = info.mtime() * 1_000_000_000 + info.mtime_nsec();
         found.insert(
-            hex(path.as_os_str().as_bytes()),
+            hex::encode(path.as_os_str().as_bytes()),
             serde_json::json!([info.mode() >> 12, mode, time, content]),
         );
         if info.is_dir() {
             list(top, &path, found);
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_and_go_on(name: &str) {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
-use super::text::{JsonError, as_hex, as_text, as_time, from_json, to_json};
-use crate::types::{ChunkProfile, RepoId, Timestamp};
+use super::text::{JsonError, as_text, as_time, from_json, to_json};
+use crate::types::{ChunkProfile, RepoId, Timestamp, hex};
 
 const MAGIC: &str = "icecore repository";
 const BYTES_MAX: usize = 64 << 10;
@@ -88,7 +88,7 @@ impl RepoConfig {
 pub fn encode_config(config: &RepoConfig, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Vec<u8> {
     let mut out = to_json(config);
     out.pop(); // the closing brace follows the MAC
-    let mac = as_hex::encode(&mac(&out));
+    let mac = hex::encode(&mac(&out));
     out.extend_from_slice(MAC_FIELD);
     out.extend_from_slice(mac.as_bytes());
     out.extend_from_slice(END);
@@ -128,9 +128,7 @@ pub fn decode_config(bytes: &[u8]) -> Result<(RepoConfig, &[u8], [u8; 32]), Json
     let mac = rest
         .strip_prefix(MAC_FIELD)
         .and_then(|rest| rest.strip_suffix(END))
-        .and_then(|hex| std::str::from_utf8(hex).ok())
-        .and_then(as_hex::decode)
-        .and_then(|mac| <[u8; 32]>::try_from(mac).ok())
+        .and_then(hex::decode_array)
         .ok_or_else(|| JsonError("the last field is not the MAC".into()))?;
 
     let config: RepoConfig = from_json(bytes)?;

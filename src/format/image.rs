@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::text::JsonError;
+use crate::types::hex;
 
 /// Maximal number of images in a snapshot.
 pub const IMAGES_MAX: usize = 256;
@@ -84,16 +85,20 @@ fn is_word(text: &str) -> bool {
 
 /// Returns true for `sha256:…`, or a digest of another algorithm.
 fn is_digest(text: &str) -> bool {
-    let Some((algorithm, hex)) = text.split_once(':') else {
+    let Some((algorithm, digits)) = text.split_once(':') else {
         return false;
     };
-    let is_hex = hex
+    let is_hex = digits
         .bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        .all(|digit| hex::digit_value(digit).is_some());
     let is_name = algorithm
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    !algorithm.is_empty() && is_name && is_hex && (32..=128).contains(&hex.len()) && is_word(text)
+    !algorithm.is_empty()
+        && is_name
+        && is_hex
+        && (32..=128).contains(&digits.len())
+        && is_word(text)
 }
 
 /// Returns true for `NAME@sha256:…`.

@@ -8,7 +8,7 @@ use super::wire::{
 };
 use crate::types::{
     ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, ExtendedAttribute, Metadata, Node, Owner,
-    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue, to_u64, to_usize,
+    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue, hex, to_u64, to_usize,
 };
 
 /// Maximal bytes of a page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
@@ -187,7 +187,7 @@ fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
     let suffix = &key[shared..];
     if is_hex(suffix) {
         put_number(out, to_u64(suffix.len()) << 2 | AS_HEX);
-        put_bits(out, suffix.iter().filter_map(|&c| hex_value(c)), 4);
+        put_bits(out, suffix.iter().filter_map(|&c| hex::digit_value(c)), 4);
     } else if let Some(block) = block_name(suffix) {
         put_number(out, to_u64(block.len()) << 2 | AS_BLOCK);
         put_bits(out, block.iter().filter_map(|&c| base32_value(c)), 5);
@@ -199,7 +199,7 @@ fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
 
 /// Returns true for a suffix that is stored as the bytes of its hex digits.
 fn is_hex(suffix: &[u8]) -> bool {
-    suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex_value(c).is_some())
+    suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex::digit_value(c).is_some())
 }
 
 /// Returns the base32 part of a suffix that is stored as a block's name, or `None` for any other.
@@ -240,7 +240,7 @@ fn read_path(
         AS_HEX | AS_BLOCK if chars < PACKED_CHARS_MIN => {
             return Err(reader.error("a packed name that is too short to be packed"));
         }
-        AS_HEX => read_bits(reader, key, chars, 4, b"0123456789abcdef")?,
+        AS_HEX => read_bits(reader, key, chars, 4, hex::DIGITS)?,
         AS_BLOCK => {
             read_bits(reader, key, chars, 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?;
             key.extend_from_slice(BLOCK_SUFFIX);
@@ -254,14 +254,6 @@ fn read_path(
         return Err(reader.error("paths out of order, or a shared prefix that is too short"));
     }
     Ok(())
-}
-
-fn hex_value(c: u8) -> Option<u8> {
-    match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    }
 }
 
 fn base32_value(c: u8) -> Option<u8> {

@@ -4,7 +4,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::str::FromStr;
 
-use crate::types::Timestamp;
+use crate::types::{Timestamp, hex};
 
 /// Encodes with sorted keys and without white space, so each value has one encoding.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -195,27 +195,8 @@ pub(super) mod as_bytes_list {
 pub(super) mod as_hex {
     use super::*;
 
-    pub fn encode(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    pub fn decode(text: &str) -> Option<Vec<u8>> {
-        let text = text.as_bytes();
-        let digit = |c: u8| match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
-            _ => None,
-        };
-        if text.len() % 2 == 1 {
-            return None;
-        }
-        text.chunks_exact(2)
-            .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-            .collect()
-    }
-
     pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&encode(bytes))
+        to.serialize_str(&hex::encode(bytes))
     }
 
     pub fn deserialize<'de, T, D: Deserializer<'de>>(from: D) -> Result<T, D::Error>
@@ -223,7 +204,7 @@ pub(super) mod as_hex {
         T: TryFrom<Vec<u8>>,
     {
         let bytes =
-            decode(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("not hex"))?;
+            hex::decode(String::deserialize(from)?).ok_or_else(|| D::Error::custom("not hex"))?;
         T::try_from(bytes).map_err(|_| D::Error::custom("hex of the wrong length"))
     }
 }
@@ -247,7 +228,7 @@ mod tests {
         }
         assert_eq!(as_bytes::decode("%f"), None);
         assert_eq!(as_bytes::decode("%zz"), None);
-        assert_eq!(as_hex::decode("0g"), None);
-        assert_eq!(as_hex::decode("00ff"), Some(vec![0, 255]));
+        assert_eq!(hex::decode("0g"), None);
+        assert_eq!(hex::decode("00ff"), Some(vec![0, 255]));
     }
 }

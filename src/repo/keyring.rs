@@ -10,7 +10,7 @@ use crate::store::{
     ObjectBody, ObjectDir, ObjectKey, PutMode, Replica, Store, StoreError, list_all,
 };
 use crate::sys::now;
-use crate::types::RepoId;
+use crate::types::{RepoId, hex};
 
 /// The largest `config` or key slot that is read: 64 KiB.
 pub(super) const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -131,10 +131,7 @@ fn refuse(err: KeyError) -> RepoError {
 
 /// Stores both copies of a slot under a new random name and reads them back. Returns the name.
 pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
-    let name: String = random::<8>()?
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let name = hex::encode(&random::<8>()?);
     let bytes = encode_key_slot(slot);
     for copy in [Replica::Second, Replica::First] {
         let key = ObjectKey::KeySlot(name.clone(), copy);

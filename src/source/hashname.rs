@@ -12,7 +12,7 @@
 
 use aws_lc_rs::digest;
 
-use crate::types::to_u64;
+use crate::types::{hex, to_u64};
 
 /// Multihash code of SHA-256.
 const SHA2_256: u64 = 0x12;
@@ -61,9 +61,7 @@ impl HashName {
             });
         }
 
-        if name.len() == 64
-            && let Some(sha256) = hex(name)
-        {
+        if let Some(sha256) = hex::decode_array(name) {
             return Some(Self {
                 form: HashForm::Sha256Hex,
                 sha256: Some(sha256),
@@ -119,19 +117,6 @@ impl HashChecker {
     pub fn finish(self) -> bool {
         self.context.finish().as_ref() == self.expected
     }
-}
-
-fn hex(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut out = [0; 32];
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(out)
 }
 
 fn cid_v1(text: &[u8]) -> Option<HashName> {

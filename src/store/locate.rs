@@ -3,12 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use crate::store::{LocalStore, SharedStore, StoreError};
 
 /// The location of a store. Displays in one canonical spelling that [`StoreLocation::parse`] accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,34 +147,6 @@ impl StoreLocation {
             _ => Err(LocateError::Scheme {
                 scheme: "…".to_owned(),
             }),
-        }
-    }
-
-    /// Opens an existing store. Remote stores are not supported yet: they return an error of kind
-    /// `Unsupported`.
-    pub fn open(&self) -> Result<SharedStore, StoreError> {
-        match self {
-            Self::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),
-            Self::Sftp { .. } | Self::S3 { .. } => Err(self.unsupported()),
-        }
-    }
-
-    /// Creates the store if it does not exist, and opens it. Remote stores fail as in
-    /// [`StoreLocation::open`].
-    pub fn create(&self) -> Result<SharedStore, StoreError> {
-        match self {
-            Self::Local(path) => Ok(Arc::new(LocalStore::create(path)?)),
-            Self::Sftp { .. } | Self::S3 { .. } => Err(self.unsupported()),
-        }
-    }
-
-    fn unsupported(&self) -> StoreError {
-        let text = "remote repositories are not supported yet; use a local path";
-        let source = io::Error::new(io::ErrorKind::Unsupported, text);
-        StoreError::Io {
-            action: "open",
-            subject: self.to_string(),
-            source,
         }
     }
 }
@@ -411,32 +379,5 @@ mod tests {
             Ok("sftp://rest/srv".to_owned()),
             "a host"
         );
-    }
-
-    #[test]
-    fn remote_stores_are_reported_as_unsupported() {
-        for text in ["me@host:/srv", "s3://bucket/x"] {
-            for result in [
-                parse(text).expect("good").open(),
-                parse(text).expect("good").create(),
-            ] {
-                let StoreError::Io { source, .. } = result.expect_err("unsupported") else {
-                    panic!("another error")
-                };
-                assert_eq!(source.kind(), io::ErrorKind::Unsupported);
-            }
-        }
-    }
-
-    #[test]
-    fn a_local_store_is_opened_only_if_it_exists() {
-        let root = tempfile::tempdir().expect("a directory");
-        let location = StoreLocation::parse(root.path().join("repo")).expect("a path");
-        assert!(matches!(
-            location.open(),
-            Err(StoreError::Unreachable { .. })
-        ));
-        let made = location.create().expect("create");
-        assert_eq!(location.open().expect("open").address(), made.address());
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod key;
 mod local;
 mod locate;
+mod open;
 mod readonly;
 mod spool;
 
@@ -32,6 +33,7 @@ pub use error::StoreError;
 pub use key::{ObjectDir, ObjectKey, Replica};
 pub use local::{LocalStore, is_foreign};
 pub use locate::{LocateError, StoreLocation};
+pub use open::{StoreAccess, StoreOptions, open};
 pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::hex::{self, HexBytes};
+
 /// Reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdError {
@@ -25,27 +27,21 @@ impl fmt::Display for IdError {
 
 impl std::error::Error for IdError {}
 
-fn hex_digit(byte: u8, index: usize) -> Result<u8, IdError> {
-    match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        _ => Err(IdError::Digit { index }),
+impl IdError {
+    /// Returns the reason why a text is not the id of `len` bytes.
+    fn of(text: &str, len: usize) -> Self {
+        let digits = text.as_bytes();
+        let odd = digits
+            .iter()
+            .position(|&digit| hex::digit_value(digit).is_none());
+        match odd {
+            Some(index) if digits.len() == 2 * len => Self::Digit { index },
+            _ => Self::Length {
+                expected: 2 * len,
+                found: digits.len(),
+            },
+        }
     }
-}
-
-fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 2 * N {
-        return Err(IdError::Length {
-            expected: 2 * N,
-            found: bytes.len(),
-        });
-    }
-    let mut out = [0; N];
-    for (i, pair) in bytes.chunks_exact(2).enumerate() {
-        out[i] = hex_digit(pair[0], 2 * i)? << 4 | hex_digit(pair[1], 2 * i + 1)?;
-    }
-    Ok(out)
 }
 
 macro_rules! id {
@@ -81,7 +77,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                HexBytes(&self.0).fmt(f)
             }
         }
 
@@ -94,7 +90,9 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                parse_hex(text).map(Self)
+                hex::decode_array(text)
+                    .map(Self)
+                    .ok_or_else(|| IdError::of(text, $len))
             }
         }
     };

@@ -3,6 +3,7 @@
 //! Values are checked when they are built, so the layers above need not check them again.
 
 mod entry;
+pub mod hex;
 mod id;
 mod number;
 mod pack;

@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use icecore::types::hex;
+
 /// The object at a path.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Thing {
@@ -189,11 +191,7 @@ impl Tree {
             } else {
                 let bytes = noise(rng.below(40), 500);
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-                let name: String = hash
-                    .as_ref()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+                let name = hex::encode(hash.as_ref());
                 let path = format!("{}/{name}", &name[..1]);
                 if !self.things.contains_key(&path) {
                     self.put(&path, Thing::File(bytes));

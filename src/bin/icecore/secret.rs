@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use icecore::sys::{Dir, shell_syntax};
-use icecore::types::RepoId;
+use icecore::types::{RepoId, hex};
 use zeroize::Zeroizing;
 
 use crate::env::{Env, SECRET_VARIABLES};
@@ -252,12 +252,8 @@ pub fn random_key() -> Result<Bytes, CliError> {
     let mut raw = Zeroizing::new([0_u8; KEY_BYTES]);
     getrandom::fill(&mut raw[..])
         .map_err(|e| CliError::failed("cannot get random bytes from the system", e))?;
-    let digits = b"0123456789abcdef";
-    let hex = raw
-        .iter()
-        .flat_map(|&b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]);
     let mut text = Bytes::new(Vec::with_capacity(2 * KEY_BYTES));
-    text.extend(hex);
+    text.extend(hex::digits(&raw[..]));
     Ok(text)
 }
 

@@ -12,6 +12,7 @@ use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
 use crate::repo::{HostChoice, Repository};
 use crate::source::{Cid, FlatfsSharding};
+use crate::types::hex;
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
@@ -26,11 +27,7 @@ const MIB: i64 = 1 << 20;
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(digest.as_ref())
 }
 
 /// Builds a node.

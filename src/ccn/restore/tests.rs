@@ -14,14 +14,11 @@ use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;
 use crate::ops::testing::{Lab, lease, write};
 use crate::repo::HostChoice;
+use crate::types::hex;
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(digest.as_ref())
 }
 
 /// A node that was backed up, and another place to restore it to.

@@ -106,8 +106,7 @@ mod tests {
     }
 
     fn hex(text: &str) -> Vec<u8> {
-        let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
-        (0..text.len()).step_by(2).map(digits).collect()
+        crate::types::hex::decode(text).expect("hex")
     }
 
     /// The output of the programs for empty input.

@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 
 use crate::format::SnapshotState;
@@ -57,7 +57,7 @@ impl Period {
     pub const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
     /// Returns a value that differs between two periods of this kind.
-    fn of(self, at: &Zoned) -> (i32, i32, i32) {
+    fn of(self, at: &ZonedDateTime) -> (i32, i32, i32) {
         let (year, month, day) = (
             i32::from(at.year()),
             i32::from(at.month()),
@@ -301,7 +301,7 @@ pub fn judge(
 
 /// Returns the time in the zone. A time outside the calendar's range becomes the nearest one inside
 /// it.
-fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
+fn local(at: Timestamp, zone: &TimeZone) -> ZonedDateTime {
     let nanos = i32::try_from(at.nanos()).unwrap_or_default();
     let limit = if at.seconds() < 0 {
         jiff::Timestamp::MIN
@@ -310,14 +310,14 @@ fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
     };
     jiff::Timestamp::new(at.seconds(), nanos)
         .unwrap_or(limit)
-        .to_zoned(zone.clone())
+        .to_zoned_datetime(zone.clone())
 }
 
 struct PolicyRow {
     /// Index among the candidates.
     at: usize,
     time: Timestamp,
-    local: Zoned,
+    local: ZonedDateTime,
 }
 
 /// Snapshots, newest first, without checkpoints and those dated in the future.

@@ -451,7 +451,7 @@ fn name(period: Period, at: i64, zone: &TimeZone) -> String {
     };
     let time = jiff::Timestamp::from_second(START + at)
         .expect("in range")
-        .to_zoned(zone.clone());
+        .to_zoned_datetime(zone.clone());
     time.strftime(format).to_string()
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use icecore::advice::Advice;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::repo::{RepoError, Repository, Secret};
-use icecore::store::{SharedStore, StoreLocation};
+use icecore::store::{self, SharedStore, StoreAccess, StoreLocation, StoreOptions};
 use icecore::sys::host_name;
 use icecore::task::Cancel;
 use icecore::types::RepoId;
@@ -109,7 +109,8 @@ impl Context<'_> {
         observer: &dyn Observer,
     ) -> Result<(Repository, Cancel), CliError> {
         let place = self.place()?;
-        let store = place.location.open().map_err(|e| place.absent(e))?;
+        let store =
+            store::open(&place.location, &StoreOptions::default()).map_err(|e| place.absent(e))?;
         self.open_at(&place, store, need, observer)
     }
 
@@ -121,9 +122,7 @@ impl Context<'_> {
         observer: &dyn Observer,
     ) -> Result<(Repository, Cancel), CliError> {
         let place = self.place()?;
-        let found = place
-            .location
-            .open()
+        let found = store::open(&place.location, &StoreOptions::default())
             .map_err(Error::from)
             .and_then(|store| {
                 Repository::identities(&store)?;
@@ -398,7 +397,10 @@ impl Context<'_> {
         otherwise: NewSecret,
         parity: Option<u8>,
     ) -> Result<(SharedStore, RepoId), CliError> {
-        let store = place.location.create().map_err(Error::from)?;
+        let options = StoreOptions {
+            access: StoreAccess::Create,
+        };
+        let store = store::open(&place.location, &options).map_err(Error::from)?;
         // Check before asking for a passphrase; `init_with` checks again.
         match Repository::identify(&store) {
             Err(RepoError::NotFound { .. }) => {}

@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use icecore::store::StoreLocation;
 use icecore::sys::{ExistingFile, PathError, StateDir};
-use icecore::types::RepoId;
+use icecore::types::{RepoId, hex};
 use serde::{Deserialize, Serialize};
 
 /// Name of the directory of pins in the state directory.
@@ -178,7 +178,7 @@ impl Pin {
         let text = std::str::from_utf8(&address.0);
         let record = PinRecord {
             address: address.to_string(),
-            address_hex: text.is_err().then(|| hex(&address.0)),
+            address_hex: text.is_err().then(|| hex::encode(&address.0)),
             check: Some(self.check(address)),
             passphrase: self.sealed,
             repository: self.repository.to_string(),
@@ -191,7 +191,7 @@ impl Pin {
     fn decode(bytes: &[u8], address: &PinAddress) -> Result<Self, String> {
         let record: PinRecord = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let same = match &record.address_hex {
-            Some(digits) => *digits == hex(&address.0),
+            Some(digits) => *digits == hex::encode(&address.0),
             None => record.address.as_bytes() == address.0,
         };
         if !same {
@@ -234,10 +234,6 @@ fn existing(state: &StateDir) -> Result<Option<StateDir>, PathError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the absolute path without `.`, `..` and links. Components that do not exist are kept as

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use icecore::observe::{PlannedChange, PlannedVerb};
-use icecore::types::{RelPath, Timestamp};
+use icecore::types::{RelPath, Timestamp, hex};
 use serde::Serialize;
 
 use crate::exit::ErrorReport;
@@ -174,7 +174,7 @@ impl PathField {
             },
             Err(_) => Self {
                 path: String::from_utf8_lossy(bytes).into_owned(),
-                path_hex: Some(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+                path_hex: Some(hex::encode(bytes)),
             },
         }
     }

@@ -79,7 +79,7 @@ fn when_in(at: Timestamp, zone: TimeZone) -> String {
         .and_then(|n| jiff::Timestamp::new(at.seconds(), n).ok());
     match time {
         Some(time) => time
-            .to_zoned(zone)
+            .to_zoned_datetime(zone)
             .strftime("%Y-%m-%d %H:%M:%S %:z")
             .to_string(),
         // Outside the range of the calendar.
