@@ -19,7 +19,9 @@ use crate::source::SourceDir;
 use crate::store::{MemoryStore, ObjectBody, PutMode, SharedStore, Store};
 use crate::sys::now;
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId, to_u64};
+use crate::types::{
+    ChunkClass, Content, Entry, Extent, MissingNames, PlainLen, SnapshotId, to_u64,
+};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -199,7 +201,7 @@ pub fn write_runs(
                 size: to_u64(bytes.len()),
                 extents: vec![Extent::Chunk {
                     id,
-                    len: u32::try_from(bytes.len()).expect("small"),
+                    len: PlainLen::of(bytes).expect("small"),
                 }],
             }
         });

@@ -7,7 +7,7 @@ use crate::repo::{ChunkReader, Lease, RepoError, Repository};
 use crate::store::StoreError;
 use crate::sys::host_name;
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent, at_most, to_usize};
+use crate::types::{ChunkClass, Content, Extent, at_most};
 
 /// Memory for frames of metadata. A comparison reads two states and their mentions at different
 /// positions.
@@ -121,7 +121,7 @@ impl ContentRange<'_, '_> {
         match extent {
             Extent::Chunk { id, len } => {
                 let bytes = self.reader.chunk(ChunkClass::Data, id)?;
-                if bytes.len() != to_usize(*len) {
+                if bytes.len() != len.to_usize() {
                     let what = "it has a different length than the file records";
                     return Err(RepoError::damaged(format!("chunk {}", id.short()), what).into());
                 }

@@ -22,5 +22,5 @@ pub use number::{at_most, to_u64, to_usize};
 pub use pack::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PackInfo, SegmentBody};
 pub use params::{ChunkProfile, ChunkSizes, ParamsError, WHOLE_FILE_BYTES_MAX};
 pub use path::{NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
-pub use size::{ByteSize, PackOffset, PlainLen, StoredLen};
+pub use size::{ByteSize, FrameOffset, PackOffset, PlainLen, StoredLen};
 pub use time::Timestamp;

@@ -15,8 +15,8 @@ use crate::repo::{
     FrameWriter, MergedRuns, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
 };
 use crate::types::{
-    ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, SnapshotId, XattrValue,
-    to_usize,
+    ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, PlainLen, SnapshotId,
+    XattrValue,
 };
 
 /// The translated sources of a snapshot, and the destination's snapshots that they build on.
@@ -188,7 +188,7 @@ impl Copier<'_> {
                     .from
                     .chunk(ChunkClass::Metadata, id)
                     .map_err(CopyError::Source)?;
-                if bytes.len() != to_usize(*len) {
+                if bytes.len() != len.to_usize() {
                     let what = "an attribute has a different length than its entry records";
                     return Err(CopyError::Source(RepoError::damaged(
                         format!("chunk {}", id.short()),
@@ -255,14 +255,14 @@ impl Copier<'_> {
     fn chunk(
         &self,
         id: &crate::types::ChunkId,
-        len: u32,
+        len: PlainLen,
         writers: &mut ChunkWriters<'_>,
     ) -> Result<crate::types::ChunkId, CopyError> {
         let bytes = self
             .from
             .chunk(ChunkClass::Data, id)
             .map_err(CopyError::Source)?;
-        if bytes.len() != to_usize(len) {
+        if bytes.len() != len.to_usize() {
             let what = format!("it has {} bytes, {len} expected", bytes.len());
             return Err(CopyError::Source(RepoError::damaged(
                 format!("chunk {}", id.short()),

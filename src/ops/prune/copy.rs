@@ -20,7 +20,7 @@ use crate::index::PackState;
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, to_u64};
+use crate::types::{ChunkId, FrameOffset, PackId, PackInfo, SegmentBody, to_u64};
 
 /// Result of the copying.
 #[derive(Debug, Default)]
@@ -189,8 +189,8 @@ impl Pruner<'_> {
             // Find the chunks of this frame whose copy here is the one that counts.
             let ids: Vec<ChunkId> = frame.chunks.iter().map(|chunk| chunk.id).collect();
             let mut is_live = vec![false; ids.len()];
-            let mut offset = 0_u32;
-            let offsets: Vec<u32> = frame
+            let mut offset = FrameOffset::default();
+            let offsets: Vec<FrameOffset> = frame
                 .chunks
                 .iter()
                 .map(|chunk| {

@@ -13,7 +13,7 @@ use crate::read::reach::{ChunkBits, UnreadableReason};
 use crate::read::tree::TreeReader;
 use crate::repo::ChunkReader;
 use crate::task::Cancel;
-use crate::types::{ChunkClass, ChunkId, Entry, Extent, RelPath, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Entry, Extent, PlainLen, RelPath, XattrValue};
 
 /// Reason why a piece of content cannot be read.
 pub(in crate::ops) enum AffectedReason {
@@ -139,7 +139,7 @@ impl<'a> AffectedVisitor<'a> {
     }
 
     /// Returns the problem with a chunk of this length, if any.
-    pub fn chunk(&self, id: &ChunkId, len: u32) -> Result<Option<AffectedReason>, Error> {
+    pub fn chunk(&self, id: &ChunkId, len: PlainLen) -> Result<Option<AffectedReason>, Error> {
         let repo = self.reader.repo();
         let best = repo.locate(id)?;
         Ok(match self.damage.good_copy(repo, id, best)? {

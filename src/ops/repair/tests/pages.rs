@@ -208,7 +208,7 @@ fn lose_each(paged: &Paged, comes_back: bool) {
             .expect("asked")
             .expect("there");
         fork.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
-            bytes[frame.offset as usize + 3] ^= 1;
+            bytes[frame.offset.get() as usize + 3] ^= 1;
         });
         assert_eq!(repair(&repo).expect("repaired").lost_chunks, 1, "chunk {n}");
 

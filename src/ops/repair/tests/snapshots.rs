@@ -36,7 +36,7 @@ fn frames(lab: &Lab) -> Vec<(PackId, u64, ChunkClass)> {
                 .frame(&row.id, number)
                 .expect("asked")
                 .expect("there");
-            out.push((row.id, frame.offset, frame.class));
+            out.push((row.id, frame.offset.get(), frame.class));
         }
     }
     out
@@ -219,7 +219,7 @@ fn directories_above_lost_data_are_marked_for_a_revisit() {
         .expect("asked")
         .expect("there");
     lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
-        bytes[frame.offset as usize + 3] ^= 1;
+        bytes[frame.offset.get() as usize + 3] ^= 1;
     });
 
     repair(&repo).expect("repaired");
