@@ -15,7 +15,7 @@ use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, ba
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::read::content::write_content;
 use icecore::repo::{
-    ChunkReader, EntryMention, HostChoice, MergedRuns, Repository, RunStreams, Secret,
+    ChunkReader, EntryMention, HostChoice, MergedRuns, OnDamage, Repository, RunStreams, Secret,
     StoredSnapshot, seal_object,
 };
 use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, SharedStore, Store};
@@ -143,7 +143,8 @@ impl World {
             panic!("not a tree")
         };
         let reader = ChunkReader::new(repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
         let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
         while let Some(EntryMention { entry, .. }) = merged.next_mention().expect("reads") {
             let bytes = match &entry.node {
@@ -578,7 +579,8 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         panic!("not a tree")
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut lost = Vec::new();
 
     while let Some(entry) = merged.next_entry().expect("reads") {

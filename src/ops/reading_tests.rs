@@ -16,7 +16,7 @@ use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{Lab, noise, reading, write};
 use crate::read::tree::TreeReader;
-use crate::repo::{HostChoice, Repository};
+use crate::repo::{HostChoice, OnDamage, Repository};
 use crate::store::{HookedStore, KeyKind, Store, StoreOperation};
 use crate::task::{Cancel, Task};
 use crate::types::{Content, RelPath};
@@ -248,7 +248,7 @@ fn content_of(repo: &Repository, name: &str) -> Content {
         panic!("not a tree")
     };
     let reader = crate::repo::ChunkReader::new(repo, 1 << 20);
-    let mut walk = TreeReader::open(&reader, runs, false).expect("opens");
+    let mut walk = TreeReader::open(&reader, runs, OnDamage::Fail).expect("opens");
     let path = RelPath::from_slashed(name.as_bytes()).expect("a path");
     let entry = walk.entry_at(&path).expect("read").expect("there");
     entry.content().expect("a file").clone()

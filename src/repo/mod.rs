@@ -59,7 +59,7 @@ pub use parity::ParityState;
 pub use reader::ChunkReader;
 pub use rebuild::RebuiltIndex;
 pub use repository::Repository;
-pub use run_cursor::UncertainPaths;
+pub use run_cursor::{OnDamage, UncertainPaths};
 pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{
     HostChoice, LatestSnapshot, StoredSnapshot, landed_late, last_built_on, trusted_time,

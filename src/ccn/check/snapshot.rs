@@ -4,7 +4,7 @@ use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::ccn::NodeError;
 use crate::format::RunRef;
 use crate::observe::{Counter, Problem, Severity};
-use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, RepoError, RunStreams};
 use crate::source::HashName;
 use crate::task::Task;
 use crate::types::{Entry, EntryFlags, Node};
@@ -25,7 +25,7 @@ impl<'a> SnapshotSide<'a> {
         runs: &[RunRef],
         task: Task<'a>,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(reader, runs, RunStreams::All, true)?;
+        let runs = MergedRuns::open(reader, runs, RunStreams::All, OnDamage::Skip)?;
         Ok(Self {
             runs,
             subject: format!("{snapshot}:{source}"),

@@ -14,7 +14,7 @@ use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams};
 use crate::sys::read_bounded;
 use crate::task::{Cancel, Task};
 use crate::types::{Entry, Node, to_u64};
@@ -98,7 +98,7 @@ fn others(
         return Ok(Vec::new());
     };
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false)?;
+    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail)?;
     if let Some(path) = only {
         merged.seek(path);
     }

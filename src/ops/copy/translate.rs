@@ -12,7 +12,7 @@ use crate::ops::backup::{ChunkWriters, ContentBuilder};
 use crate::read::content::ContentReader;
 use crate::read::tree::TreeReader;
 use crate::repo::{
-    FrameWriter, MergedRuns, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
+    FrameWriter, MergedRuns, OnDamage, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
 };
 use crate::types::{
     ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, PlainLen, SnapshotId,
@@ -103,7 +103,7 @@ impl Copier<'_> {
             &self.from,
             std::slice::from_ref(run),
             RunStreams::All,
-            false,
+            OnDamage::Fail,
         )
         .map_err(CopyError::Source)?;
         let mut join = base.and_then(|base| JoinedRuns::open(self, base));
@@ -311,10 +311,10 @@ impl<'a> JoinedRuns<'a> {
     /// Returns `None` if the base is not a tree or cannot be read.
     fn open(copier: &'a Copier<'_>, base: &CopyBase) -> Option<Self> {
         let (old, new) = base.runs()?;
-        let old = TreeReader::open(&copier.from, old, false).ok()?;
+        let old = TreeReader::open(&copier.from, old, OnDamage::Fail).ok()?;
         Some(Self {
             old,
-            new: TreeReader::open(&copier.to, new, false).ok()?,
+            new: TreeReader::open(&copier.to, new, OnDamage::Fail).ok()?,
         })
     }
 

@@ -16,7 +16,7 @@ use crate::format::{RunRef, SourceKind};
 use crate::ops::choose::choose;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, HostChoice};
+use crate::repo::{ChunkReader, HostChoice, OnDamage};
 use crate::task::Cancel;
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
@@ -128,8 +128,8 @@ impl TreeDiffer<'_, '_> {
     fn source(&mut self, old: &DiffSide, new: &DiffSide) -> Result<(), Error> {
         self.stream(old.stream.as_ref(), new.stream.as_ref())?;
         let shared = shared(&old.runs, &new.runs);
-        let mut before = TreeReader::open(self.reader, &old.runs, false)?;
-        let mut after = TreeReader::open(self.reader, &new.runs, false)?;
+        let mut before = TreeReader::open(self.reader, &old.runs, OnDamage::Fail)?;
+        let mut after = TreeReader::open(self.reader, &new.runs, OnDamage::Fail)?;
         if shared.is_empty() {
             let first = before.next()?;
             let second = after.next()?;
@@ -144,7 +144,7 @@ impl TreeDiffer<'_, '_> {
                 .collect()
         };
         let mentions = [only(&old.runs), only(&new.runs)].concat();
-        let mut mentions = TreeReader::open(self.reader, &mentions, false)?;
+        let mut mentions = TreeReader::open(self.reader, &mentions, OnDamage::Fail)?;
         let mut compared: Option<RelPath> = None;
         while let Some(mention) = mentions.next_mention()? {
             self.cancel.check()?;

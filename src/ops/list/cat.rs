@@ -13,6 +13,7 @@ use crate::read::ReadSession;
 use crate::read::content::write_content;
 use crate::read::lost::report_lost;
 use crate::read::tree::TreeReader;
+use crate::repo::OnDamage;
 use crate::types::Node;
 
 /// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
@@ -47,7 +48,7 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
         }
         SourceKind::Stream { .. } => return Err(no_path(reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
-            let mut walk = TreeReader::open(reader, runs, false)?;
+            let mut walk = TreeReader::open(reader, runs, OnDamage::Fail)?;
             let entry = walk
                 .entry_at(&what.path)?
                 .ok_or_else(|| no_path(reader, found.id, source, &what.path))?;

@@ -9,7 +9,7 @@ use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, StoredSnapshot, UncertainPaths};
+use crate::repo::{ChunkReader, OnDamage, StoredSnapshot, UncertainPaths};
 use crate::types::{Entry, RelPath, Timestamp};
 
 /// One line of a listing.
@@ -100,7 +100,7 @@ fn ls_source(
         };
     };
 
-    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
     let top = walk.entry_at(path)?;
 
     let result = match &top {

@@ -9,7 +9,7 @@ use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, StoredSnapshot};
+use crate::repo::{ChunkReader, OnDamage, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
 /// Lists, in path order and at any depth, the entries of a snapshot that are not a full capture
@@ -55,7 +55,7 @@ fn missing_of(
         };
     };
 
-    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
     let mut give = |entry: &Entry| {
         if entry.is_incomplete() || entry.missing_names().is_some() {
             each(LsItem::Entry {

@@ -9,7 +9,7 @@ use crate::index::Index;
 use crate::observe::{Problem, Severity};
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::{ChunkReader, Repository};
+use crate::repo::{ChunkReader, OnDamage, Repository};
 use crate::task::Cancel;
 use crate::types::to_u64;
 
@@ -102,7 +102,7 @@ fn tree_size(
     runs: &[RunRef],
     cancel: &Cancel,
 ) -> Result<(u64, u64), Error> {
-    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
     let mut files = 0;
     let mut bytes = 0u64;
     while let Some(entry) = walk.next()? {

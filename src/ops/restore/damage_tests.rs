@@ -9,7 +9,7 @@ use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCo
 use crate::observe::{Problem, Recording, Severity};
 use crate::read::content::ContentReader;
 use crate::repo::{
-    ChunkReader, Claims, HostChoice, Lease, Packer, PackerOptions, RunStreams, RunWriter,
+    ChunkReader, Claims, HostChoice, Lease, OnDamage, Packer, PackerOptions, RunStreams, RunWriter,
 };
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
@@ -34,7 +34,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     };
 
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut runs = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut runs = MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     runs.seek(b"f3");
     let entry = runs.next_entry().expect("reads").expect("there");
     let extent = ContentReader::new(&reader, entry.content().expect("a file")).next_extent();

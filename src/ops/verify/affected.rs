@@ -11,7 +11,7 @@ use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
 use crate::read::reach::{ChunkBits, UnreadableReason};
 use crate::read::tree::TreeReader;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, OnDamage};
 use crate::task::Cancel;
 use crate::types::{ChunkClass, ChunkId, Entry, Extent, PlainLen, RelPath, XattrValue};
 
@@ -58,7 +58,7 @@ pub(super) fn name(
                 }
             }
             SourceKind::Tree { runs, .. } => {
-                let mut walk = TreeReader::open(reader, runs, true)?;
+                let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
                 while let Some(entry) = walk.next()? {
                     cancel.check()?;
                     if let Some((why, how)) = judge.entry(&entry)? {

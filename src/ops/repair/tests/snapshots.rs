@@ -5,6 +5,7 @@ use crate::advice::Advice;
 use crate::format::SnapshotState;
 use crate::ops::repair::{RepairSnapshotsOptions, SnapshotsReport, repair_snapshots};
 use crate::ops::testing::{commit, lease, marks, tree_kind, write_runs};
+use crate::repo::OnDamage;
 use crate::store::Store;
 use crate::types::{
     ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath,
@@ -239,7 +240,8 @@ fn directories_above_lost_data_are_marked_for_a_revisit() {
         panic!()
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut marks = Vec::new();
     while let Some(entry) = merged.next_entry().expect("read") {
         marks.push((entry.path.to_string(), entry.flags));
