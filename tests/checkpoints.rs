@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use icecore::Error;
 use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
-use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
+use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::read::content::write_content;
@@ -284,7 +284,7 @@ impl Observer for Stopper {
     fn phase(&self, phase: &Phase) {
         self.recording.phase(phase);
     }
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, problem: &Problem) {
         panic!("{problem}");
     }
@@ -472,7 +472,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
                     .for_each(|key| self.store.delete(key).expect("deleted"));
             }
         }
-        fn expect(&self, _: u64, _: bool) {}
+        fn expect(&self, _: u64, _: ProgressUnit) {}
         fn problem(&self, problem: &Problem) {
             panic!("{problem}");
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::ccn::NodeError;
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::read::content::write_content;
 use crate::repo::ChunkReader;
 use crate::source::{Cid, FlatfsSharding};
@@ -269,7 +269,7 @@ impl FileRows {
         task.observer.phase(&Phase::Dump {
             name: source.to_owned(),
         });
-        task.observer.expect(content.size, true);
+        task.observer.expect(content.size, ProgressUnit::Bytes);
         Self::collect(&reader.repo().scratch_dir(), source, |out| {
             write_content(reader, content, out, task)
         })

@@ -7,6 +7,7 @@ use super::tar::write_tar;
 use crate::Error;
 use crate::advice::Advice;
 use crate::format::SourceKind;
+use crate::observe::ProgressUnit;
 use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::read::ReadSession;
@@ -43,7 +44,7 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
     report_lost(&found.snapshot, name, &what.path, task.observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
-            task.observer.expect(content.size, true);
+            task.observer.expect(content.size, ProgressUnit::Bytes);
             write_content(reader, content, out, task)?;
         }
         SourceKind::Stream { .. } => return Err(no_path(reader, found.id, source, &what.path)),
@@ -55,7 +56,7 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
 
             match &entry.node {
                 Node::File { content, .. } => {
-                    task.observer.expect(content.size, true);
+                    task.observer.expect(content.size, ProgressUnit::Bytes);
                     write_content(reader, content, out, task)?;
                 }
                 Node::Directory { .. } => {

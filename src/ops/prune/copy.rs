@@ -17,7 +17,7 @@ use super::survey::RepoSurvey;
 use crate::Error;
 use crate::advice::Advice;
 use crate::index::PackState;
-use crate::observe::{Counter, Phase, Problem, Severity};
+use crate::observe::{Counter, Phase, Problem, ProgressUnit, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkId, FrameOffset, PackId, PackInfo, SegmentBody, to_u64};
@@ -112,9 +112,10 @@ impl Pruner<'_> {
             .iter()
             .filter_map(|id| survey.live.packs.get(id))
             .collect();
-        self.task
-            .observer
-            .expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
+        self.task.observer.expect(
+            packs.iter().map(|pack| pack.live_bytes()).sum(),
+            ProgressUnit::Bytes,
+        );
         let begun = Instant::now();
         let mut taken = 0_u64;
         let mut chunks = 0;

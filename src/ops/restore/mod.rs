@@ -59,7 +59,7 @@ use crate::advice::Advice;
 use crate::dest::{OwnerPolicy, ProtectedDirs};
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::read::content::{StreamLimits, write_content_with};
 use crate::read::lost::report_lost;
 use crate::repo::{MergedRuns, RepoError, Repository, StoredSnapshot};
@@ -300,7 +300,7 @@ impl RestoreJob<'_> {
             return Ok(());
         }
 
-        self.task.observer.expect(content.size, true);
+        self.task.observer.expect(content.size, ProgressUnit::Bytes);
         let limits = StreamLimits::default();
         write_content_with(
             self.reader,
@@ -368,7 +368,7 @@ impl RestoreJob<'_> {
                 &what.path,
             )),
             SourceKind::Stream { content, .. } => {
-                self.task.observer.expect(content.size, true);
+                self.task.observer.expect(content.size, ProgressUnit::Bytes);
                 let meta = Metadata {
                     mode: 0o600,
                     owner: Owner::default(),
