@@ -10,7 +10,7 @@ use crate::observe::{Recording, Severity};
 use crate::ops::copy::{CopyOptions, copy};
 use crate::ops::diff::diff;
 use crate::ops::forget::forget_named;
-use crate::ops::list::{ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
+use crate::ops::list::{ListDepth, ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
 use crate::ops::memory::BUDGET_DEFAULT;
 use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
@@ -43,7 +43,9 @@ fn a_prune_in_the_middle_deletes_nothing_that_a_reader_needs() {
     let operations: [(&str, Reading<'_>); 8] = [
         ("ls", &|repo, seen| {
             reading(repo, seen, |session| {
-                ls(session, &whole("tree"), true, &mut |_| Ok(()))
+                ls(session, &whole("tree"), ListDepth::Everything, &mut |_| {
+                    Ok(())
+                })
             })
         }),
         ("missing", &|repo, seen| {
