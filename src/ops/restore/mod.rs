@@ -49,7 +49,6 @@ mod window;
 mod writer;
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::absent::no_path;
@@ -192,8 +191,7 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> ProtectedDirs {
         held.add_directory((store.device, store.inode), what);
     }
 
-    let store = Path::new(repo.store().address());
-    if store.is_absolute() {
+    if let Some(store) = repo.store().local_path() {
         // One of its directories may be mounted from elsewhere.
         for part in [
             "packs",
