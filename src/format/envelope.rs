@@ -14,8 +14,6 @@ const KEY_MODE_DERIVED: u8 = 0;
 
 /// Bytes of the header that this version writes.
 pub const HEADER_BYTES: usize = 61;
-/// The same for the length field. The cast of this constant loses nothing.
-const HEADER_LEN: u16 = HEADER_BYTES as u16;
 /// Maximal bytes of a header that is read; later versions may write longer headers.
 const HEADER_BYTES_MAX: usize = 4096;
 /// Bytes before a sealed body: codec (1) and plain length (8).
@@ -56,7 +54,8 @@ pub fn encode_header(header: &ObjectHeader) -> Vec<u8> {
     out.extend_from_slice(&MAGIC);
     out.push(header.kind.number());
     out.push(ENVELOPE_VERSION);
-    out.extend_from_slice(&HEADER_LEN.to_le_bytes());
+    // The length field has two bytes.
+    out.extend_from_slice(&to_u64(HEADER_BYTES).to_le_bytes()[..2]);
     out.push(KEY_MODE_DERIVED);
     out.extend_from_slice(&header.random);
     out.extend_from_slice(header.writer.as_bytes());

@@ -1,5 +1,10 @@
 //! A repository: formats, store and index under one set of rules.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::cast_possible_truncation, clippy::cast_lossless)
+)]
+
 mod baseline;
 mod claims;
 mod commit;

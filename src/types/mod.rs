@@ -1,6 +1,7 @@
 //! Domain values: ids, lengths, paths, entries, packs. No I/O, and no dependencies except `std`.
 //!
-//! Values are checked when they are built, so the layers above need not check them again.
+//! A value that `index`, `store` or `source` needs too is defined here; the stored objects are in
+//! `format`. Values are checked when they are built, so the layers above need not check them again.
 
 mod entry;
 mod id;
