@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use icecore::index::Index;
 use icecore::types::{
-    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, SegmentBody,
-    SegmentId,
+    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, PackOffset,
+    PlainLen, SegmentBody, SegmentId, StoredLen,
 };
 
 fn id(kind: u8, number: u64) -> [u8; 32] {
@@ -27,13 +27,13 @@ fn segment(number: u64) -> SegmentBody {
             .map(|frame| FrameInfo {
                 class: ChunkClass::Data,
                 codec: FrameCodec::Zstd,
-                offset: frame << 20,
-                stored: 1 << 19,
-                plain: 256 * 4096,
+                offset: PackOffset::new(frame << 20),
+                stored: StoredLen::new(1 << 19),
+                plain: PlainLen::new(256 * 4096),
                 chunks: (0..256)
                     .map(|n| ChunkInfo {
                         id: ChunkId::new(id(1, first + frame * 256 + n)),
-                        len: 4096,
+                        len: PlainLen::new(4096),
                     })
                     .collect(),
             })

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use icecore::observe::Counters;
-use icecore::ops::list::{ListedPath, LsItem, ls};
+use icecore::ops::list::{ListDepth, ListedPath, LsItem, ls};
 use icecore::read::ReadSession;
 use icecore::repo::{HostChoice, Repository, Secret};
 use icecore::store::{LocalStore, SharedStore};
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let mut buffer = [0; SHOWN_BYTES];
-    ls(&session, &newest, true, &mut |item| {
+    ls(&session, &newest, ListDepth::Everything, &mut |item| {
         if let LsItem::Entry { entry, .. } = item
             && let Node::File { content, .. } = &entry.node
         {

@@ -252,6 +252,13 @@ pub struct PlannedChange<'a> {
     pub is_newer: bool,
 }
 
+/// The unit of [`Counter::Done`] in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressUnit {
+    Bytes,
+    Items,
+}
+
 /// Receives an operation's events, from several threads at once. Implementations must not block for
 /// long.
 pub trait Observer: Send + Sync {
@@ -259,9 +266,8 @@ pub trait Observer: Send + Sync {
     fn add(&self, counter: Counter, amount: u64);
     /// Begins a phase.
     fn phase(&self, phase: &Phase);
-    /// Sets the total that [`Counter::Done`] will reach in this phase, if it is known. `bytes` is
-    /// true if the unit is bytes, false if items are counted.
-    fn expect(&self, total: u64, bytes: bool);
+    /// Sets the total that [`Counter::Done`] will reach in this phase, if it is known.
+    fn expect(&self, total: u64, unit: ProgressUnit);
     /// Reports a problem that does not end the operation.
     fn problem(&self, problem: &Problem);
     /// Reports the path that was just handled, for verbose output (`-v`).
@@ -291,7 +297,7 @@ impl Observer for Counters {
         self.0[counter.index()].fetch_add(amount, Ordering::Relaxed);
     }
     fn phase(&self, _: &Phase) {}
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, _: &Problem) {}
     fn detail(&self, _: &'static str, _: &Subject) {}
 }
@@ -343,7 +349,7 @@ impl Observer for Recording {
     fn phase(&self, phase: &Phase) {
         self.lock().0.push(phase.clone());
     }
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, problem: &Problem) {
         self.lock().1.push(problem.clone());
     }

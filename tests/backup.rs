@@ -16,7 +16,7 @@ use icecore::observe::{Counter, Recording};
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
-use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
+use icecore::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
 use icecore::task::{Cancel, Task};
@@ -96,7 +96,8 @@ impl World {
         };
 
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
         let mut out = Vec::new();
         while let Some(entry) = merged.next_entry().expect("reads") {
             out.push(entry);

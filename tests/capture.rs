@@ -21,7 +21,7 @@ use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
 };
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
-use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
+use icecore::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{LocalStore, MemoryStore, SharedStore};
 use icecore::task::{Cancel, Task};
@@ -125,7 +125,8 @@ impl World {
             panic!("not a tree");
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
         let mut out = Vec::new();
         while let Some(entry) = merged.next_entry().expect("reads") {
             out.push(entry);

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use icecore::Error;
 use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
-use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
+use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::read::content::write_content;
 use icecore::repo::{
-    ChunkReader, EntryMention, HostChoice, MergedRuns, Repository, RunStreams, Secret,
+    ChunkReader, EntryMention, HostChoice, MergedRuns, OnDamage, Repository, RunStreams, Secret,
     StoredSnapshot, seal_object,
 };
 use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, SharedStore, Store};
@@ -143,7 +143,8 @@ impl World {
             panic!("not a tree")
         };
         let reader = ChunkReader::new(repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
         let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
         while let Some(EntryMention { entry, .. }) = merged.next_mention().expect("reads") {
             let bytes = match &entry.node {
@@ -283,7 +284,7 @@ impl Observer for Stopper {
     fn phase(&self, phase: &Phase) {
         self.recording.phase(phase);
     }
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, problem: &Problem) {
         panic!("{problem}");
     }
@@ -471,7 +472,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
                     .for_each(|key| self.store.delete(key).expect("deleted"));
             }
         }
-        fn expect(&self, _: u64, _: bool) {}
+        fn expect(&self, _: u64, _: ProgressUnit) {}
         fn problem(&self, problem: &Problem) {
             panic!("{problem}");
         }
@@ -578,7 +579,8 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         panic!("not a tree")
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut lost = Vec::new();
 
     while let Some(entry) = merged.next_entry().expect("reads") {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use icecore::Error;
 use icecore::format::SnapshotState;
-use icecore::observe::{Counter, Observer, Phase, Problem, Recording, Subject};
+use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording, Subject};
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
 use icecore::repo::{Repository, Secret, StoredSnapshot};
 use icecore::source::FilesFrom;
@@ -158,7 +158,7 @@ impl Observer for Stopper<'_> {
         }
     }
     fn phase(&self, _: &Phase) {}
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, _: &Problem) {}
     fn detail(&self, _: &'static str, _: &Subject) {}
 }

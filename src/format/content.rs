@@ -1,9 +1,9 @@
 //! Content of files and streams: extents and list nodes (docs/format.md, "Content").
 
 use super::wire::{WireError, WireReader, put_bytes, put_number};
-use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, to_u64};
+use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, PlainLen, to_u64};
 
-const CHUNK_MAX: u32 = 2 << 20;
+const CHUNK_MAX: PlainLen = PlainLen::new(2 << 20);
 const DEPTH_MAX: u8 = 8;
 /// A list node can end after this many entries, if its content decides so.
 pub const LIST_ENTRIES_MIN: usize = 4;
@@ -43,7 +43,7 @@ fn read_extent(reader: &mut WireReader<'_>) -> Result<Extent, WireError> {
     let extent = match reader.byte()? {
         TAG_CHUNK => {
             let id = ChunkId::new(reader.array()?);
-            let len = reader.u32()?;
+            let len = PlainLen::new(reader.u32()?);
             if len > CHUNK_MAX {
                 return Err(reader.error("a chunk of invalid length"));
             }
@@ -150,7 +150,7 @@ mod tests {
         let extents = vec![
             Extent::Chunk {
                 id: ChunkId::new([1; 32]),
-                len: 70_000,
+                len: PlainLen::new(70_000),
             },
             Extent::Hole { len: 1 << 40 },
             Extent::Literal(b"end".to_vec()),
@@ -186,11 +186,11 @@ mod tests {
     fn nodes_end_by_content_within_bounds() {
         let cut = Extent::Chunk {
             id: ChunkId::new([0x30; 32]),
-            len: 1,
+            len: PlainLen::new(1),
         };
         let plain = Extent::Chunk {
             id: ChunkId::new([0x31; 32]),
-            len: 1,
+            len: PlainLen::new(1),
         };
         assert!(!ends_list_node(3, &cut) && ends_list_node(4, &cut));
         assert!(!ends_list_node(63, &plain) && ends_list_node(64, &plain));

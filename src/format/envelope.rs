@@ -1,7 +1,7 @@
 //! The envelope of packs, segments, snapshots and leases (docs/format.md, "Envelope").
 
 use super::wire::{WireError, WireReader};
-use crate::types::{FrameCodec, LeaseId, to_u64};
+use crate::types::{FrameCodec, LeaseId, PackOffset, to_u64};
 
 /// First bytes of every object with an envelope.
 const MAGIC: [u8; 8] = *b"icecore\n";
@@ -14,8 +14,6 @@ const KEY_MODE_DERIVED: u8 = 0;
 
 /// Bytes of the header that this version writes.
 pub const HEADER_BYTES: usize = 61;
-/// The same for the length field. The cast of this constant loses nothing.
-const HEADER_LEN: u16 = HEADER_BYTES as u16;
 /// Maximal bytes of a header that is read; later versions may write longer headers.
 const HEADER_BYTES_MAX: usize = 4096;
 /// Bytes before a sealed body: codec (1) and plain length (8).
@@ -56,7 +54,8 @@ pub fn encode_header(header: &ObjectHeader) -> Vec<u8> {
     out.extend_from_slice(&MAGIC);
     out.push(header.kind.number());
     out.push(ENVELOPE_VERSION);
-    out.extend_from_slice(&HEADER_LEN.to_le_bytes());
+    // The length field has two bytes.
+    out.extend_from_slice(&to_u64(HEADER_BYTES).to_le_bytes()[..2]);
     out.push(KEY_MODE_DERIVED);
     out.extend_from_slice(&header.random);
     out.extend_from_slice(header.writer.as_bytes());
@@ -146,7 +145,7 @@ pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireErr
 /// The end of a pack, with the position of its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackTrailer {
-    pub directory_offset: u64,
+    pub directory_offset: PackOffset,
     /// Bytes of prefix, sealed directory and tag.
     pub directory_len: u64,
 }
@@ -154,7 +153,7 @@ pub struct PackTrailer {
 /// Encodes a trailer: [`TRAILER_BYTES`] bytes.
 pub fn encode_trailer(trailer: PackTrailer) -> [u8; TRAILER_BYTES] {
     let mut out = [0; TRAILER_BYTES];
-    out[..8].copy_from_slice(&trailer.directory_offset.to_le_bytes());
+    out[..8].copy_from_slice(&trailer.directory_offset.get().to_le_bytes());
     out[8..16].copy_from_slice(&trailer.directory_len.to_le_bytes());
     out[16..].copy_from_slice(&TRAILER_MAGIC);
     out
@@ -168,17 +167,17 @@ pub fn decode_trailer(
     directory_max: u64,
 ) -> Result<PackTrailer, WireError> {
     let mut reader = WireReader::new(bytes);
-    let directory_offset = u64::from_le_bytes(reader.array()?);
+    let directory_offset = PackOffset::new(u64::from_le_bytes(reader.array()?));
     let directory_len = u64::from_le_bytes(reader.array()?);
     if reader.array()? != TRAILER_MAGIC {
         return Err(reader.error("the pack's end is missing"));
     }
     reader.end()?;
     let end = directory_offset
-        .checked_add(directory_len)
-        .and_then(|sum| sum.checked_add(to_u64(TRAILER_BYTES)));
-    if end != Some(pack_size)
-        || directory_offset < to_u64(HEADER_BYTES)
+        .checked_skip(directory_len)
+        .and_then(|sum| sum.checked_skip(to_u64(TRAILER_BYTES)));
+    if end != Some(PackOffset::new(pack_size))
+        || directory_offset < PackOffset::new(to_u64(HEADER_BYTES))
         || directory_len > directory_max
     {
         return Err(reader.error("a directory that does not match its pack"));
@@ -218,7 +217,7 @@ mod tests {
     #[test]
     fn a_trailer_must_fit_its_pack() {
         let trailer = PackTrailer {
-            directory_offset: 61,
+            directory_offset: PackOffset::new(61),
             directory_len: 39,
         };
         let bytes = encode_trailer(trailer);
@@ -226,7 +225,7 @@ mod tests {
         assert!(decode_trailer(&bytes, 125, 1000).is_err());
         assert!(decode_trailer(&bytes, 124, 38).is_err());
         let wild = encode_trailer(PackTrailer {
-            directory_offset: u64::MAX,
+            directory_offset: PackOffset::new(u64::MAX),
             directory_len: 2,
         });
         assert!(decode_trailer(&wild, 124, 1000).is_err());

@@ -2,10 +2,12 @@
 
 use super::envelope::read_codec;
 use super::wire::{WireError, WireReader, put_number};
-use crate::types::{ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, to_u64};
+use crate::types::{
+    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, PackOffset, PlainLen, StoredLen, to_u64,
+};
 
 const FRAME_PLAIN_MAX: u64 = 4 << 20;
-const CHUNK_MAX: u32 = 2 << 20;
+const CHUNK_MAX: PlainLen = PlainLen::new(2 << 20);
 /// Bytes that sealing adds to a frame.
 const TAG_BYTES: u32 = 16;
 /// Minimal encoded size of a frame: class, codec, gap, stored, plain, count and one chunk.
@@ -14,11 +16,13 @@ const CHUNK_LEAST: usize = 33;
 
 pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
     put_number(out, to_u64(frames.len()));
-    let mut end = 0;
+    let mut end = PackOffset::default();
     for frame in frames {
         out.push(frame.class.number());
         out.push(frame.codec.number());
-        put_number(out, frame.offset - end);
+        // A frame before the end of the last one gets a gap that every reader refuses.
+        let gap = frame.offset.checked_since(end).unwrap_or(u64::MAX);
+        put_number(out, gap);
         put_number(out, u64::from(frame.stored));
         put_number(out, u64::from(frame.plain));
         put_number(out, to_u64(frame.chunks.len()));
@@ -26,18 +30,18 @@ pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
             out.extend_from_slice(chunk.id.as_bytes());
             put_number(out, u64::from(chunk.len));
         }
-        end = frame.offset + u64::from(frame.stored);
+        end = frame.end().unwrap_or(end);
     }
 }
 
 /// Reads frames in ascending, non-overlapping order, all before `limit`.
 pub(super) fn read_frames(
     reader: &mut WireReader<'_>,
-    limit: u64,
+    limit: PackOffset,
 ) -> Result<Vec<FrameInfo>, WireError> {
     let count = reader.count(FRAME_LEAST)?;
     let mut frames = Vec::with_capacity(count);
-    let mut end = 0u64;
+    let mut end = PackOffset::default();
     for _ in 0..count {
         let class = match reader.byte()? {
             1 => ChunkClass::Data,
@@ -47,24 +51,25 @@ pub(super) fn read_frames(
         let codec = read_codec(reader)?;
 
         let gap = reader.number()?;
-        let stored = reader.u32()?;
+        let stored = StoredLen::new(reader.u32()?);
         let offset = end
-            .checked_add(gap)
+            .checked_skip(gap)
             .ok_or_else(|| reader.error("a frame outside its pack"))?;
         end = offset
-            .checked_add(u64::from(stored))
+            .checked_add(stored)
             .ok_or_else(|| reader.error("a frame outside its pack"))?;
         if end > limit {
             return Err(reader.error("a frame outside its pack"));
         }
 
-        let plain = reader.u32()?;
+        let plain = PlainLen::new(reader.u32()?);
         // Data that zstd cannot shrink is stored plain, so no frame is longer than its plain bytes
         // and the tag. Readers allocate by this bound.
         let packed = stored
+            .get()
             .checked_sub(TAG_BYTES)
             .ok_or_else(|| reader.error("a frame shorter than its tag"))?;
-        if packed > plain || (codec == FrameCodec::Plain) != (packed == plain) {
+        if packed > plain.get() || (codec == FrameCodec::Plain) != (packed == plain.get()) {
             return Err(reader.error("a frame of invalid length"));
         }
 
@@ -81,14 +86,14 @@ pub(super) fn read_frames(
     Ok(frames)
 }
 
-fn read_chunks(reader: &mut WireReader<'_>, plain: u32) -> Result<Vec<ChunkInfo>, WireError> {
+fn read_chunks(reader: &mut WireReader<'_>, plain: PlainLen) -> Result<Vec<ChunkInfo>, WireError> {
     let count = reader.count(CHUNK_LEAST)?;
     let mut chunks = Vec::with_capacity(count);
     let mut sum = 0u64;
     for _ in 0..count {
         let id = ChunkId::new(reader.array()?);
-        let len = reader.u32()?;
-        if len == 0 || len > CHUNK_MAX {
+        let len = PlainLen::new(reader.u32()?);
+        if len == PlainLen::default() || len > CHUNK_MAX {
             return Err(reader.error("a chunk of invalid length"));
         }
         sum += u64::from(len);
@@ -108,7 +113,10 @@ pub fn encode_directory(frames: &[FrameInfo]) -> Vec<u8> {
 }
 
 /// Decodes a pack's directory. All frames must end before `directory_offset`.
-pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<FrameInfo>, WireError> {
+pub fn decode_directory(
+    bytes: &[u8],
+    directory_offset: PackOffset,
+) -> Result<Vec<FrameInfo>, WireError> {
     let mut reader = WireReader::new(bytes);
     let frames = read_frames(&mut reader, directory_offset)?;
     reader.end()?;
@@ -126,15 +134,16 @@ mod tests {
         let frame = |codec, stored| FrameInfo {
             class: ChunkClass::Data,
             codec,
-            offset: 61,
-            stored,
-            plain: 100,
+            offset: PackOffset::new(61),
+            stored: StoredLen::new(stored),
+            plain: PlainLen::new(100),
             chunks: vec![ChunkInfo {
                 id: ChunkId::new([1; 32]),
-                len: 100,
+                len: PlainLen::new(100),
             }],
         };
-        let legal = |frame| decode_directory(&encode_directory(&[frame]), 1 << 40).is_ok();
+        let legal =
+            |frame| decode_directory(&encode_directory(&[frame]), PackOffset::new(1 << 40)).is_ok();
         assert!(
             legal(frame(FrameCodec::Plain, 116))
                 && legal(frame(FrameCodec::Zstd, 115))

@@ -1,8 +1,14 @@
 //! Conversion between bytes and values, as specified in `docs/format.md`. There is no I/O and there
-//! are no keys here: `repo` opens sealed data.
+//! are no keys here: `repo` opens sealed data. The stored objects are defined here; values that
+//! `index`, `store` or `source` needs too are in `types`.
 //!
 //! Every decoder is bounded: it allocates memory only in proportion to its input, and refuses input
 //! that an encoder of this version would not have written.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::cast_possible_truncation, clippy::cast_lossless)
+)]
 
 mod config;
 mod content;

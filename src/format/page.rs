@@ -8,7 +8,7 @@ use super::wire::{
 };
 use crate::types::{
     ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, ExtendedAttribute, Metadata, Node, Owner,
-    PATH_BYTES_MAX, RelPath, Timestamp, XattrValue, hex, to_u64, to_usize,
+    PATH_BYTES_MAX, PlainLen, RelPath, Timestamp, XattrValue, hex, to_u64, to_usize,
 };
 
 /// Maximal bytes of a page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
@@ -420,7 +420,10 @@ fn read_xattrs(reader: &mut WireReader<'_>) -> Result<Vec<ExtendedAttribute>, Wi
                 if len == 0 || len > 1 << 16 {
                     return Err(reader.error("an attribute of invalid length"));
                 }
-                XattrValue::Chunk { id, len }
+                XattrValue::Chunk {
+                    id,
+                    len: PlainLen::new(len),
+                }
             }
             _ => {
                 return Err(reader.error("an unknown encoding of an attribute"));

@@ -2,7 +2,9 @@
 
 use super::frames::{put_frames, read_frames};
 use super::wire::{WireError, WireReader, put_number, put_record};
-use crate::types::{ChunkId, LeaseId, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
+use crate::types::{
+    ChunkId, LeaseId, PackId, PackInfo, PackOffset, SegmentBody, SegmentId, to_u64,
+};
 
 /// Maximal plain bytes of a segment that is read: 64 MiB.
 pub const SEGMENT_BYTES_MAX: usize = 64 << 20;
@@ -62,7 +64,7 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
         if size > PACK_SIZE_MAX {
             return Err(record.error("a pack of invalid size"));
         }
-        let frames = read_frames(&mut record, size)?;
+        let frames = read_frames(&mut record, PackOffset::new(size))?;
         record.tail()?;
         packs.push(PackInfo { id, size, frames });
     }
@@ -86,19 +88,19 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo};
+    use crate::types::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PlainLen, StoredLen};
 
     fn sample() -> SegmentBody {
         let chunk = |n: u8| ChunkInfo {
             id: ChunkId::new([n; 32]),
-            len: u32::from(n) * 100,
+            len: PlainLen::new(u32::from(n) * 100),
         };
         let frame = |offset, n| FrameInfo {
             class: ChunkClass::Data,
             codec: FrameCodec::Zstd,
-            offset,
-            stored: 50,
-            plain: u32::from(n) * 100 + 700,
+            offset: PackOffset::new(offset),
+            stored: StoredLen::new(50),
+            plain: PlainLen::new(u32::from(n) * 100 + 700),
             chunks: vec![chunk(n), chunk(7)],
         };
         SegmentBody {
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn inconsistent_segments_are_refused() {
         let mut body = sample();
-        body.packs[0].frames[0].plain += 1;
+        body.packs[0].frames[0].plain = PlainLen::new(1001);
         assert!(decode_segment(&encode_segment(&body)).is_err());
         let mut body = sample();
         body.packs[0].size = 100;

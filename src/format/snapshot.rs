@@ -11,7 +11,9 @@ use super::text::{
     JsonError, as_bytes, as_bytes_list, as_hex, as_text, as_text_option, as_texts, as_time,
     as_time_option, from_json, to_json,
 };
-use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
+use crate::types::{
+    ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, PlainLen, SnapshotId, Timestamp,
+};
 
 /// Maximal plain bytes of a snapshot that is read: 16 MiB.
 pub const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
@@ -319,7 +321,10 @@ mod stream_content {
 
     pub fn serialize<S: Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(content.extents.iter().map(|extent| match extent {
-            Extent::Chunk { id, len } => LostPiece::Chunk { id: *id, len: *len },
+            Extent::Chunk { id, len } => LostPiece::Chunk {
+                id: *id,
+                len: len.get(),
+            },
             Extent::Hole { len } => LostPiece::Hole { len: *len },
             Extent::Literal(bytes) => LostPiece::Literal {
                 bytes: bytes.clone(),
@@ -336,7 +341,10 @@ mod stream_content {
         let mut content = Content::default();
         for piece in Vec::<LostPiece>::deserialize(from)? {
             let extent = match piece {
-                LostPiece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk { id, len },
+                LostPiece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk {
+                    id,
+                    len: PlainLen::new(len),
+                },
                 LostPiece::Hole { len } => Extent::Hole { len },
                 LostPiece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => {
                     Extent::Literal(bytes)

@@ -10,7 +10,10 @@ use super::error::IndexError;
 use super::packs::PackView;
 use super::rows::{ChunkLocation, FrameRow};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use crate::types::{ChunkClass, ChunkId, FrameCodec, FrameInfo, PackId, to_usize};
+use crate::types::{
+    ChunkClass, ChunkId, FrameCodec, FrameInfo, FrameOffset, PackId, PackOffset, PlainLen,
+    StoredLen, to_usize,
+};
 
 /// A row of `chunks` to be inserted.
 #[derive(Debug, Clone, Copy)]
@@ -25,19 +28,27 @@ pub(super) struct ChunkRow {
     /// Number of the chunk in the pack, from 0.
     pub(super) position: u32,
     /// Offset of the chunk in the frame's plain bytes.
-    pub(super) offset: u32,
-    pub(super) len: u32,
+    pub(super) offset: FrameOffset,
+    pub(super) len: PlainLen,
 }
 
 /// Returns the mark of a chunk's row.
-fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, len: u32) -> u32 {
+fn chunk_mark(
+    id: &[u8],
+    pack: &PackId,
+    frame: u32,
+    position: u32,
+    offset: FrameOffset,
+    len: PlainLen,
+) -> u32 {
     let mut bytes = [0; 81];
     bytes[0] = SmallTable::Chunks.number();
     bytes[1..33].copy_from_slice(id);
     bytes[33..65].copy_from_slice(pack.as_bytes());
-    for (place, number) in bytes[65..]
-        .chunks_exact_mut(4)
-        .zip([frame, position, offset, len])
+    for (place, number) in
+        bytes[65..]
+            .chunks_exact_mut(4)
+            .zip([frame, position, offset.get(), len.get()])
     {
         place.copy_from_slice(&number.to_le_bytes());
     }
@@ -75,8 +86,8 @@ pub(super) fn insert_chunks(
             row.pack,
             row.frame,
             row.position,
-            row.offset,
-            row.len,
+            row.offset.get(),
+            row.len.get(),
             mark
         ])?;
 
@@ -117,8 +128,8 @@ pub(super) fn find(
         let field = |i| row.get::<_, u32>(i).map_err(fail);
         let frame = field(1)?;
         let position = field(2)?;
-        let offset = field(3)?;
-        let len = field(4)?;
+        let offset = FrameOffset::new(field(3)?);
+        let len = PlainLen::new(field(4)?);
         let mark = chunk_mark(id.as_bytes(), &pack.row.id, frame, position, offset, len);
         if mark != field(5)? || position >= pack.content_chunks {
             return Err(IndexError::damaged(
@@ -156,23 +167,15 @@ pub(super) fn insert_frames(
     let mut statement =
         conn.prepare_cached("insert into frames values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     for (frame, info) in (0_u32..).zip(frames) {
-        let row = FrameRow {
-            class: info.class,
-            codec: info.codec,
-            offset: info.offset,
-            stored: info.stored,
-            plain: info.plain,
-            chunks: u32::try_from(info.chunks.len()).unwrap_or(u32::MAX),
-        };
-
+        let row = FrameRow::from(info);
         statement.execute(params![
             number,
             frame,
             row.class.number(),
             row.codec.number(),
-            row.offset.cast_signed(),
-            row.stored,
-            row.plain,
+            row.offset.get().cast_signed(),
+            row.stored.get(),
+            row.plain.get(),
             row.chunks,
             frame_mark(pack, frame, &row)
         ])?;
@@ -187,13 +190,13 @@ fn frame_mark(pack: &PackId, frame: u32, row: &FrameRow) -> i64 {
         frame,
         u32::from(row.class.number()),
         u32::from(row.codec.number()),
-        row.stored,
-        row.plain,
+        row.stored.get(),
+        row.plain.get(),
         row.chunks,
     ] {
         hash.number(u64::from(number));
     }
-    hash.number(row.offset);
+    hash.number(row.offset.get());
     hash.finish().cast_signed()
 }
 
@@ -215,9 +218,9 @@ pub(super) fn read_frame(
                 let found = FrameRow {
                     class: ChunkClass::Data,
                     codec: FrameCodec::Plain,
-                    offset: row.get::<_, i64>(2)?.cast_unsigned(),
-                    stored: row.get(3)?,
-                    plain: row.get(4)?,
+                    offset: PackOffset::new(row.get::<_, i64>(2)?.cast_unsigned()),
+                    stored: StoredLen::new(row.get(3)?),
+                    plain: PlainLen::new(row.get(4)?),
                     chunks: row.get(5)?,
                 };
                 Ok((row.get::<_, u8>(0)?, row.get::<_, u8>(1)?, found, row.get::<_, i64>(6)?))
@@ -268,8 +271,8 @@ pub(super) fn check_all(conn: &Connection, view: &PackView, path: &Path) -> Resu
                     &pack.row.id,
                     field(2)?,
                     field(3)?,
-                    field(4)?,
-                    field(5)?,
+                    FrameOffset::new(field(4)?),
+                    PlainLen::new(field(5)?),
                 )
             }
             None => false,

@@ -294,8 +294,8 @@ impl LocalState {
         });
     }
 
-    /// Stores that a snapshot is gone, or that it has appeared again.
-    pub fn set_vanished(&self, last: &LastSnapshot, is_gone: bool) {
+    /// Stores that a snapshot is gone.
+    pub fn mark_vanished(&self, last: &LastSnapshot) {
         let LastSnapshot {
             host,
             source,
@@ -305,10 +305,7 @@ impl LocalState {
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
         let mark = self.time_mark(&key, time.seconds(), time.nanos());
         self.with(|conn| {
-            if is_gone {
-                conn.prepare_cached(
-                    "insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
+            conn.prepare_cached("insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute(params![
                     host,
                     source,
@@ -317,10 +314,14 @@ impl LocalState {
                     time.nanos(),
                     mark
                 ])
-            } else {
-                conn.prepare_cached("delete from vanished where snapshot = ?1")?
-                    .execute([snapshot.as_bytes().as_slice()])
-            }
+        });
+    }
+
+    /// Stores that a snapshot that was gone has appeared again.
+    pub fn clear_vanished(&self, snapshot: &SnapshotId) {
+        self.with(|conn| {
+            conn.prepare_cached("delete from vanished where snapshot = ?1")?
+                .execute([snapshot.as_bytes().as_slice()])
         });
     }
 

@@ -27,6 +27,11 @@
 //! index needs a local file system. The cache directory is local. The repository may be remote, so
 //! it holds no database.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::cast_possible_truncation, clippy::cast_lossless)
+)]
+
 mod chunks;
 mod database;
 mod error;

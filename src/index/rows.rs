@@ -1,6 +1,11 @@
 //! Answers of the index: copies of chunks, frames, packs and their sums.
 
-use crate::types::{ChunkClass, FrameCodec, LeaseId, PackId};
+use std::ops::Range;
+
+use crate::types::{
+    ChunkClass, FrameCodec, FrameInfo, FrameOffset, LeaseId, PackId, PackOffset, PlainLen,
+    StoredLen,
+};
 
 /// State of a pack according to the loaded segments. Dropped wins over condemned, condemned over
 /// known.
@@ -22,12 +27,19 @@ pub struct ChunkLocation {
     /// Number of the frame in the pack, from 0.
     pub frame: u32,
     /// Offset of the chunk in the frame's plain bytes.
-    pub offset: u32,
+    pub offset: FrameOffset,
     /// Plain bytes.
-    pub len: u32,
+    pub len: PlainLen,
     /// The pack's base plus the chunk's position in the pack; stable only within one generation of
     /// the database.
     pub number: u64,
+}
+
+impl ChunkLocation {
+    /// Returns the place of the chunk in the plain bytes of its frame.
+    pub fn range(&self) -> Range<usize> {
+        self.offset.range(self.len)
+    }
 }
 
 /// A frame in the index. See [`crate::types::FrameInfo`].
@@ -36,13 +48,34 @@ pub struct FrameRow {
     pub class: ChunkClass,
     pub codec: FrameCodec,
     /// Offset of the sealed bytes in the pack.
-    pub offset: u64,
+    pub offset: PackOffset,
     /// Sealed bytes, including the tag.
-    pub stored: u32,
+    pub stored: StoredLen,
     /// Plain bytes.
-    pub plain: u32,
+    pub plain: PlainLen,
     /// Number of chunks in the frame.
     pub chunks: u32,
+}
+
+impl FrameRow {
+    /// Returns the offset after the sealed bytes, or `None` beyond 2^64.
+    pub fn end(&self) -> Option<PackOffset> {
+        self.offset.checked_add(self.stored)
+    }
+}
+
+impl From<&FrameInfo> for FrameRow {
+    fn from(frame: &FrameInfo) -> Self {
+        Self {
+            class: frame.class,
+            codec: frame.codec,
+            offset: frame.offset,
+            stored: frame.stored,
+            plain: frame.plain,
+            // A frame that was read has at most 4 MiB, and each chunk at least one byte.
+            chunks: u32::try_from(frame.chunks.len()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// A pack in the index.

@@ -16,7 +16,7 @@ use super::chunks::{ChunkRow, insert_chunks, insert_frames};
 use super::error::IndexError;
 use super::packs::{PackClaim, StoredPack, claim_hash, each_id_row, id_row_hash};
 use super::schema::{MetaRow, RowHash, SmallTable};
-use crate::types::{ChunkClass, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
+use crate::types::{ChunkClass, FrameOffset, PackId, PackInfo, SegmentBody, SegmentId, to_u64};
 
 /// Chunks are sorted and inserted in batches of whole packs; a batch of this many rows takes 16
 /// MiB.
@@ -172,7 +172,7 @@ impl<'a> SegmentChange<'a> {
 
         let mut position = 0_u32;
         for (frame, frame_info) in (0_u32..).zip(&info.frames) {
-            let mut offset = 0_u32;
+            let mut offset = FrameOffset::default();
             for chunk in &frame_info.chunks {
                 let id = chunk.id;
                 let len = chunk.len;
@@ -498,7 +498,7 @@ fn content_digest(info: &PackInfo) -> u64 {
         let numbers = [
             u64::from(frame.class.number()),
             u64::from(frame.codec.number()),
-            frame.offset,
+            frame.offset.get(),
             u64::from(frame.stored),
             u64::from(frame.plain),
             to_u64(frame.chunks.len()),

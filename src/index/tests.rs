@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::types::{
-    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, SegmentBody,
-    SegmentId,
+    ChunkClass, ChunkId, ChunkInfo, FrameCodec, FrameInfo, FrameOffset, LeaseId, PackId, PackInfo,
+    PackOffset, PlainLen, SegmentBody, SegmentId, StoredLen,
 };
 
 fn raw(kind: u8, number: u64) -> [u8; 32] {
@@ -37,7 +37,7 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
         .into_iter()
         .map(|n| ChunkInfo {
             id: chunk(n),
-            len: 1 + (n % 100) as u32,
+            len: PlainLen::new(1 + (n % 100) as u32),
         })
         .collect();
 
@@ -55,9 +55,9 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
             } else {
                 FrameCodec::Zstd
             },
-            offset: n as u64 * 1000,
-            stored: 900 + n as u32,
-            plain: chunks.iter().map(|chunk| chunk.len).sum(),
+            offset: PackOffset::new(n as u64 * 1000),
+            stored: StoredLen::new(900 + n as u32),
+            plain: PlainLen::new(chunks.iter().map(|chunk| chunk.len.get()).sum()),
             chunks: chunks.to_vec(),
         })
         .collect();
@@ -215,19 +215,19 @@ impl Model {
     }
 
     /// Returns pack, state, frame, offset, length and position of all copies, best first.
-    fn copies(&self, id: u64) -> Vec<(PackState, PackId, u32, u32, u32, u64)> {
+    fn copies(&self, id: u64) -> Vec<(PackState, PackId, u32, FrameOffset, PlainLen, u64)> {
         let mut copies = Vec::new();
         for number in (0..PACKS).filter(|number| self.added(*number)) {
             let state = self.state(number).expect("added packs have a state");
             let mut position = 0;
             let mut first = None;
             for (frame, info) in (0_u32..).zip(&test_pack(number).frames) {
-                let mut offset = 0;
+                let mut offset = FrameOffset::default();
                 for found in &info.chunks {
                     if found.id == chunk(id) && first.is_none() {
                         first = Some((state, pack_id(number), frame, offset, found.len, position));
                     }
-                    offset += found.len;
+                    offset = offset.saturating_add(found.len);
                     position += 1;
                 }
             }
@@ -726,7 +726,7 @@ fn a_segment_that_cannot_be_true_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let index = open(dir.path());
     let mut bad = pack(1, 0..9);
-    bad.frames[1].chunks[0].len = u32::MAX;
+    bad.frames[1].chunks[0].len = PlainLen::MAX;
     let refused = index.load(segment(1), &adding(vec![pack(2, 0..9), bad]));
     assert!(
         matches!(refused, Err(IndexError::Refused { .. })),

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::read::tree::TreeReader;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, OnDamage};
 use crate::types::{Node, RelPath, SnapshotId};
 
 /// Returns the error for a path that the source does not have in this snapshot. It names the
@@ -48,7 +48,7 @@ fn existing(reader: &ChunkReader<'_>, source: &SourceRecord, above: RelPath) -> 
     let SourceKind::Tree { runs, .. } = &source.kind else {
         return None;
     };
-    let entry = TreeReader::open(reader, runs, true)
+    let entry = TreeReader::open(reader, runs, OnDamage::Skip)
         .ok()?
         .entry_at(&above)
         .ok()??;

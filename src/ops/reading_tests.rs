@@ -10,13 +10,13 @@ use crate::observe::{Recording, Severity};
 use crate::ops::copy::{CopyOptions, copy};
 use crate::ops::diff::diff;
 use crate::ops::forget::forget_named;
-use crate::ops::list::{ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
+use crate::ops::list::{ListDepth, ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
 use crate::ops::memory::BUDGET_DEFAULT;
 use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{Lab, noise, reading, write};
 use crate::read::tree::TreeReader;
-use crate::repo::{HostChoice, Repository};
+use crate::repo::{HostChoice, OnDamage, Repository};
 use crate::store::{HookedStore, KeyKind, Store, StoreOperation};
 use crate::task::{Cancel, Task};
 use crate::types::{Content, RelPath};
@@ -43,7 +43,9 @@ fn a_prune_in_the_middle_deletes_nothing_that_a_reader_needs() {
     let operations: [(&str, Reading<'_>); 8] = [
         ("ls", &|repo, seen| {
             reading(repo, seen, |session| {
-                ls(session, &whole("tree"), true, &mut |_| Ok(()))
+                ls(session, &whole("tree"), ListDepth::Everything, &mut |_| {
+                    Ok(())
+                })
             })
         }),
         ("missing", &|repo, seen| {
@@ -247,7 +249,7 @@ fn content_of(repo: &Repository, name: &str) -> Content {
         panic!("not a tree")
     };
     let reader = crate::repo::ChunkReader::new(repo, 1 << 20);
-    let mut walk = TreeReader::open(&reader, runs, false).expect("opens");
+    let mut walk = TreeReader::open(&reader, runs, OnDamage::Fail).expect("opens");
     let path = RelPath::from_slashed(name.as_bytes()).expect("a path");
     let entry = walk.entry_at(&path).expect("read").expect("there");
     entry.content().expect("a file").clone()

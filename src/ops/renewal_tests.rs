@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::copy::{CopyOptions, copy};
 use super::diff::diff;
 use super::forget::forget_named;
-use super::list::{ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
+use super::list::{ListDepth, ListedPath, SnapshotFilter, cat, find, ls, missing, stats};
 use super::memory::BUDGET_DEFAULT;
 use super::prune::{PruneOptions, PruneReport, prune};
 use super::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
@@ -246,7 +246,9 @@ fn reading_operations_renew_their_lease() {
     let operations: [(&str, Operation<'_>); 8] = [
         ("ls", &|repo, task| {
             let session = ReadSession::open(repo, task)?;
-            ls(&session, &place("tree"), true, &mut |_| Ok(()))
+            ls(&session, &place("tree"), ListDepth::Everything, &mut |_| {
+                Ok(())
+            })
         }),
         ("missing", &|repo, task| {
             let session = ReadSession::open(repo, task)?;

@@ -12,14 +12,16 @@ use crate::observe::{Counters, Observer};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::read::ReadSession;
 use crate::repo::{
-    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunStreams,
-    RunWriter, Secret,
+    ChunkReader, Claims, Lease, MergedRuns, OnDamage, Packer, PackerOptions, Repository,
+    RunStreams, RunWriter, Secret,
 };
 use crate::source::SourceDir;
 use crate::store::{MemoryStore, ObjectBody, PutMode, SharedStore, Store};
 use crate::sys::now;
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, Content, Entry, Extent, MissingNames, SnapshotId, to_u64};
+use crate::types::{
+    ChunkClass, Content, Entry, Extent, MissingNames, PlainLen, SnapshotId, to_u64,
+};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -149,7 +151,8 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let entries = std::iter::from_fn(|| merged.next_entry().expect("read"));
     let marked = entries.filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)));
     (marked.collect(), source.counts.partial)
@@ -199,7 +202,7 @@ pub fn write_runs(
                 size: to_u64(bytes.len()),
                 extents: vec![Extent::Chunk {
                     id,
-                    len: u32::try_from(bytes.len()).expect("small"),
+                    len: PlainLen::of(bytes).expect("small"),
                 }],
             }
         });

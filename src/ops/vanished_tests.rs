@@ -6,7 +6,7 @@ use crate::Error;
 use crate::observe::{Recording, Severity};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::forget::{forget_named, undelete};
-use crate::ops::list::{LsItem, SnapshotFilter, ls, snapshots};
+use crate::ops::list::{ListDepth, LsItem, SnapshotFilter, ls, snapshots};
 use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::status::{StatusOptions, status};
@@ -103,7 +103,12 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
         }),
         run("ls", &|repo, observer| {
             reading(repo, observer, |session| {
-                ls(session, &list_what(), false, &mut |_: LsItem<'_>| Ok(()))
+                ls(
+                    session,
+                    &list_what(),
+                    ListDepth::Children,
+                    &mut |_: LsItem<'_>| Ok(()),
+                )
             })
         }),
         run("restore", &|repo, observer| {

@@ -15,7 +15,7 @@ use crate::observe::Counter;
 use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent, PackId, at_most, to_u64, to_usize};
+use crate::types::{ChunkClass, Content, Extent, PackId, PlainLen, at_most, to_u64};
 
 /// Walks a content's extents in order, and replaces list nodes by their extents. A node is read
 /// when it is reached.
@@ -142,7 +142,7 @@ struct OutputWindow {
     wants: Vec<ChunkRequest>,
     packs: PackTable,
     /// Lengths of the chunks, in the order of output.
-    lens: Vec<u32>,
+    lens: Vec<PlainLen>,
 }
 
 impl OutputWindow {
@@ -164,7 +164,7 @@ impl OutputWindow {
                 Extent::Chunk { id, len } => {
                     wants.push(ChunkRequest::new(id, len, lens.len(), 0));
                     lens.push(len);
-                    let len = to_usize(len);
+                    let len = len.to_usize();
                     bytes += len;
                     match pieces.last_mut() {
                         Some(ContentPiece::Bytes(sum)) => *sum += len,
@@ -197,11 +197,11 @@ impl OutputWindow {
         keep: &HashSet<(PackId, u32)>,
         buffer: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        buffer.resize(self.lens.iter().map(|&len| to_usize(len)).sum(), 0);
+        buffer.resize(self.lens.iter().map(|len| len.to_usize()).sum(), 0);
         let mut rest = buffer.as_mut_slice();
         let mut slots = Vec::with_capacity(self.lens.len());
-        for &len in &self.lens {
-            let (slot, after) = rest.split_at_mut(to_usize(len));
+        for len in &self.lens {
+            let (slot, after) = rest.split_at_mut(len.to_usize());
             slots.push(Mutex::new(slot));
             rest = after;
         }

@@ -20,7 +20,7 @@ use crate::observe::Counter;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
 use crate::store::ObjectKey;
 use crate::task::Task;
-use crate::types::{ChunkClass, ChunkId, PackId, at_most, to_u64, to_usize};
+use crate::types::{ChunkClass, ChunkId, FrameOffset, PackId, PlainLen, at_most, to_u64, to_usize};
 
 /// Ids per lookup: the index answers a batch from one moment, and other queries run in between.
 const LOOKUP_BATCH: usize = 16 << 10;
@@ -40,14 +40,14 @@ pub(crate) struct ChunkRequest {
     /// The file or buffer that needs it, in the caller's terms.
     pub owner: usize,
     /// Plain bytes.
-    pub len: u32,
+    pub len: PlainLen,
     pack: u32,
     frame: u32,
-    offset: u32,
+    offset: FrameOffset,
 }
 
 impl ChunkRequest {
-    pub fn new(id: ChunkId, len: u32, owner: usize, at: u64) -> Self {
+    pub fn new(id: ChunkId, len: PlainLen, owner: usize, at: u64) -> Self {
         Self {
             id,
             at,
@@ -55,7 +55,7 @@ impl ChunkRequest {
             len,
             pack: NOWHERE,
             frame: 0,
-            offset: 0,
+            offset: FrameOffset::default(),
         }
     }
 
@@ -66,8 +66,7 @@ impl ChunkRequest {
 
     /// Returns its place in the frame's plain bytes.
     fn range(&self) -> Range<usize> {
-        let start = to_usize(self.offset);
-        start..start + to_usize(self.len)
+        self.offset.range(self.len)
     }
 
     /// Returns true if `next` directly follows this one in the same frame.
@@ -367,7 +366,7 @@ impl<'a> Fetcher<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let result = match self.reader.chunk(ChunkClass::Data, &want.id) {
-                Ok(bytes) if bytes.len() == to_usize(want.len) => Ok(bytes),
+                Ok(bytes) if bytes.len() == want.len.to_usize() => Ok(bytes),
                 Ok(_) => Err(format!(
                     "chunk {} has a different length than its file records",
                     want.id.short()
@@ -395,9 +394,7 @@ impl<'a> Fetcher<'a> {
             }
         }
 
-        let adjoin = |pair: &[(u32, FrameRow)]| {
-            pair[0].1.offset.checked_add(u64::from(pair[0].1.stored)) == Some(pair[1].1.offset)
-        };
+        let adjoin = |pair: &[(u32, FrameRow)]| pair[0].1.end() == Some(pair[1].1.offset);
         let total: u64 = rows.iter().map(|(_, row)| u64::from(row.stored)).sum();
         let is_short = total <= to_u64(RANGE_BYTES_MAX);
         if rows.len() < 2 || !is_short || !rows.windows(2).all(adjoin) {
@@ -405,11 +402,11 @@ impl<'a> Fetcher<'a> {
         }
 
         let mut bytes = vec![0; at_most(total, RANGE_BYTES_MAX)];
-        match self
-            .repo()
-            .store()
-            .read_at(&ObjectKey::Pack(*pack), rows[0].1.offset, &mut bytes)
-        {
+        match self.repo().store().read_at(
+            &ObjectKey::Pack(*pack),
+            rows[0].1.offset.get(),
+            &mut bytes,
+        ) {
             Ok(()) => {}
             // Reading them one by one shows which of them cannot be read.
             Err(_) => return Ok(SealedFrames::new()),
@@ -419,7 +416,7 @@ impl<'a> Fetcher<'a> {
         let mut rest = bytes.as_slice();
         let mut out = SealedFrames::new();
         for (number, row) in rows {
-            let (sealed, after) = rest.split_at(to_usize(row.stored));
+            let (sealed, after) = rest.split_at(row.stored.to_usize());
             out.insert(number, (row, sealed.to_vec()));
             rest = after;
         }

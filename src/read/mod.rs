@@ -1,5 +1,10 @@
 //! Reading a repository's content: trees, files and streams, and what a snapshot reaches.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::cast_possible_truncation, clippy::cast_lossless)
+)]
+
 mod choose;
 pub mod content;
 pub(crate) mod fetch;

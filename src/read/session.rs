@@ -10,7 +10,7 @@ use crate::Error;
 use crate::format::decode_list_node;
 use crate::repo::{ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot};
 use crate::task::Task;
-use crate::types::{ChunkClass, Content, Extent, SnapshotId, at_most, to_usize};
+use crate::types::{ChunkClass, Content, Extent, SnapshotId, at_most};
 
 /// Memory for frames of metadata. A comparison reads two states and their mentions at different
 /// positions.
@@ -178,7 +178,7 @@ impl ContentRange<'_, '_> {
         match extent {
             Extent::Chunk { id, len } => {
                 let bytes = self.reader.chunk(ChunkClass::Data, id)?;
-                if bytes.len() != to_usize(*len) {
+                if bytes.len() != len.to_usize() {
                     let what = "it has a different length than the file records";
                     return Err(RepoError::damaged(format!("chunk {}", id.short()), what).into());
                 }

@@ -2,7 +2,9 @@
 //! removed or replaced one of them, which hides the entries of older runs below it.
 
 use crate::format::RunRef;
-use crate::repo::{ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, UncertainPaths};
+use crate::repo::{
+    ChunkReader, EntryMention, MergedRuns, OnDamage, RepoError, RunStreams, UncertainPaths,
+};
 use crate::types::{Entry, Node, RelPath};
 
 /// The state that a source's runs describe, walked forward, with lookups of single paths.
@@ -16,13 +18,13 @@ pub(crate) struct TreeReader<'a> {
 }
 
 impl<'a> TreeReader<'a> {
-    /// Opens runs, newest first. `tolerant`: see [`MergedRuns::open`].
+    /// Opens runs, newest first. See [`MergedRuns::open`].
     pub fn open(
         reader: &'a ChunkReader<'a>,
         runs: &[RunRef],
-        tolerant: bool,
+        on_damage: OnDamage,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(reader, runs, RunStreams::All, tolerant)?;
+        let runs = MergedRuns::open(reader, runs, RunStreams::All, on_damage)?;
         Ok(Self {
             runs,
             pending: None,

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::RepoError;
 use super::claims::{ChunkClaim, Claims};
-use super::pack_writer::stored_len;
+use super::pack_writer::plain_len;
 use crate::chunk::{CHUNK_BYTES_MAX, FRAME_PLAIN_BYTES_MAX, Keys};
 use crate::observe::{Counter, Observer};
 use crate::types::{ChunkClass, ChunkId, ChunkInfo, to_u64};
@@ -165,7 +165,7 @@ impl FrameWriter<'_> {
             !bytes.is_empty() && bytes.len() <= CHUNK_BYTES_MAX,
             "a chunk is 1 B to 2 MiB"
         );
-        let len = stored_len(bytes)?;
+        let len = plain_len(bytes)?;
 
         // The lock is held from the claim until the chunk is in the frame: see `PackerHandle::send_open`.
         let id = self.feed.keys.chunk_id(self.class, bytes);

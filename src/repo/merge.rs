@@ -4,7 +4,7 @@
 //! older runs. Their cursors seek past the subtree at once, so hidden pages are not read and no
 //! stack of covers is needed.
 
-use super::run_cursor::{RunCursor, UncertainPaths};
+use super::run_cursor::{OnDamage, RunCursor, UncertainPaths};
 use super::{ChunkReader, RepoError};
 use crate::format::{RunRef, RunRoot, decode_root};
 use crate::types::{ChunkClass, Entry, EntryFlags, Node, RelPath};
@@ -47,19 +47,19 @@ pub struct MergedRuns<'a> {
 }
 
 impl<'a> MergedRuns<'a> {
-    /// Opens runs, newest first. If `tolerant` is set, unreadable pages are skipped and returned by
-    /// [`MergedRuns::take_uncertain`]; otherwise they are errors.
+    /// Opens runs, newest first. With [`OnDamage::Skip`], [`MergedRuns::take_uncertain`] returns the
+    /// ranges of paths that could not be read.
     pub fn open(
         reader: &'a ChunkReader<'a>,
         runs: &[RunRef],
         which: RunStreams,
-        tolerant: bool,
+        on_damage: OnDamage,
     ) -> Result<Self, RepoError> {
         let mut streams = Vec::new();
         for (run, at) in runs.iter().enumerate() {
             let root = match read_root(reader, at) {
-                Err(err) if tolerant && err.is_unavailable() => {
-                    let mut cursor = RunCursor::new(Default::default(), true);
+                Err(err) if on_damage == OnDamage::Skip && err.is_unavailable() => {
+                    let mut cursor = RunCursor::new(Default::default(), OnDamage::Skip);
                     let from = RelPath::root();
                     let why = err.to_string();
                     let now = err.is_unreadable_now();
@@ -84,13 +84,13 @@ impl<'a> MergedRuns<'a> {
             streams.push(RunStream {
                 run,
                 in_directories: true,
-                cursor: RunCursor::new(root.directories, tolerant),
+                cursor: RunCursor::new(root.directories, on_damage),
             });
             if which == RunStreams::All {
                 streams.push(RunStream {
                     run,
                     in_directories: false,
-                    cursor: RunCursor::new(root.others, tolerant),
+                    cursor: RunCursor::new(root.others, on_damage),
                 });
             }
         }

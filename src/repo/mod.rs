@@ -1,5 +1,10 @@
 //! A repository: formats, store and index under one set of rules.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::cast_possible_truncation, clippy::cast_lossless)
+)]
+
 mod baseline;
 mod claims;
 mod commit;
@@ -59,7 +64,7 @@ pub use parity::ParityState;
 pub use reader::ChunkReader;
 pub use rebuild::RebuiltIndex;
 pub use repository::Repository;
-pub use run_cursor::UncertainPaths;
+pub use run_cursor::{OnDamage, UncertainPaths};
 pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{
     HostChoice, LatestSnapshot, StoredSnapshot, landed_late, last_built_on, trusted_time,

@@ -8,11 +8,11 @@
 //! here.
 
 use super::frame_writer::{DATA_FRAME_BYTES, FRAME_CHUNKS_FULL, METADATA_FRAME_BYTES};
-use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, stored_len};
+use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, plain_len};
 use super::{ChunkReader, Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::index::FrameRow;
-use crate::types::{ChunkClass, ChunkInfo, FrameInfo, PackId, PackInfo, to_usize};
+use crate::types::{ChunkClass, ChunkInfo, FrameInfo, FrameOffset, PackId, PackInfo};
 
 /// Copies chunks into new packs. The copies are durable once [`PackCopier::finish`] has returned.
 pub struct PackCopier<'a> {
@@ -80,14 +80,7 @@ impl<'a> PackCopier<'a> {
             return Ok(());
         }
 
-        let row = FrameRow {
-            class: info.class,
-            codec: info.codec,
-            offset: info.offset,
-            stored: info.stored,
-            plain: info.plain,
-            chunks: u32::try_from(info.chunks.len()).unwrap_or(u32::MAX),
-        };
+        let row = FrameRow::from(info);
         let (mut packed, plain) = match self.repo.read_frame_twice(pack, number, &row) {
             Ok(both) => both,
             Err(err) if err.is_unavailable() => (Vec::new(), Vec::new()),
@@ -134,11 +127,10 @@ impl<'a> PackCopier<'a> {
     /// Returns the bytes of each chunk of an opened frame, or `None` for a chunk whose bytes do not
     /// hash to its name.
     fn pieces<'b>(&self, info: &FrameInfo, plain: &'b [u8]) -> Vec<Option<&'b [u8]>> {
-        let mut at = 0_usize;
+        let mut at = FrameOffset::default();
         let piece = |chunk: &ChunkInfo| {
-            let end = at.saturating_add(to_usize(chunk.len));
-            let piece = plain.get(at..end);
-            at = end;
+            let piece = plain.get(at.range(chunk.len));
+            at = at.saturating_add(chunk.len);
             piece.filter(|piece| self.repo.keys().chunk_id(info.class, piece) == chunk.id)
         };
         info.chunks.iter().map(piece).collect()
@@ -175,7 +167,7 @@ impl<'a> PackCopier<'a> {
         let chunks = std::mem::take(chunks);
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
-        let plain_len = stored_len(&plain)?;
+        let plain_len = plain_len(&plain)?;
         self.add(PackedFrame {
             number: 0,
             class,

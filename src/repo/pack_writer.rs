@@ -9,7 +9,8 @@ use crate::format::{
 };
 use crate::store::{Spool, Store};
 use crate::types::{
-    ChunkClass, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, to_u64,
+    ChunkClass, ChunkInfo, FrameCodec, FrameInfo, LeaseId, PackId, PackInfo, PackOffset, PlainLen,
+    StoredLen, to_u64,
 };
 
 /// Stored bytes at which a pack is full: 64 MiB.
@@ -25,7 +26,7 @@ pub(super) struct PackedFrame {
     pub number: u64,
     pub class: ChunkClass,
     pub codec: FrameCodec,
-    pub plain_len: u32,
+    pub plain_len: PlainLen,
     pub bytes: Vec<u8>,
     pub chunks: Vec<ChunkInfo>,
 }
@@ -40,7 +41,8 @@ pub(super) struct PackBuilder {
     index: ObjectSeal,
     frames: Vec<FrameInfo>,
     chunks: usize,
-    offset: u64,
+    /// Bytes written so far.
+    size: u64,
 }
 
 /// A pack with its directory, trailer and name, not yet in the store.
@@ -67,7 +69,7 @@ impl PackBuilder {
             index: seal(SealClass::Index),
             frames: Vec::new(),
             chunks: 0,
-            offset: 0,
+            size: 0,
         };
         builder.write(&bytes)?;
         Ok(builder)
@@ -75,7 +77,7 @@ impl PackBuilder {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
         self.hasher.update(bytes);
-        self.offset += to_u64(bytes.len());
+        self.size += to_u64(bytes.len());
         Ok(self.spool.append(bytes)?)
     }
 
@@ -98,8 +100,8 @@ impl PackBuilder {
         self.frames.push(FrameInfo {
             class: frame.class,
             codec: frame.codec,
-            offset: self.offset,
-            stored: stored_len(&frame.bytes)?,
+            offset: PackOffset::new(self.size),
+            stored: StoredLen::of(&frame.bytes).ok_or_else(too_long)?,
             plain: frame.plain_len,
             chunks: frame.chunks,
         });
@@ -107,7 +109,7 @@ impl PackBuilder {
     }
 
     pub fn is_full(&self) -> bool {
-        self.offset >= PACK_BYTES_FULL || self.chunks >= PACK_CHUNKS_FULL
+        self.size >= PACK_BYTES_FULL || self.chunks >= PACK_CHUNKS_FULL
     }
 
     /// Writes the directory and the trailer, and names the pack.
@@ -118,7 +120,7 @@ impl PackBuilder {
         self.index
             .seal(PartKind::Directory, 0, codec, plain_len, &mut sealed);
         let prefix = encode_body_prefix(codec, plain.len());
-        let directory_offset = self.offset;
+        let directory_offset = PackOffset::new(self.size);
         let directory_len = to_u64(prefix.len() + sealed.len());
         self.write(&prefix)?;
         self.write(&sealed)?;
@@ -130,7 +132,7 @@ impl PackBuilder {
         Ok(SealedPack {
             info: PackInfo {
                 id,
-                size: self.offset,
+                size: self.size,
                 frames: self.frames,
             },
             spool: self.spool,
@@ -138,10 +140,13 @@ impl PackBuilder {
     }
 }
 
-/// Returns the length of a chunk or a frame for its list of frames.
-pub(super) fn stored_len(bytes: &[u8]) -> Result<u32, RepoError> {
-    u32::try_from(bytes.len())
-        .map_err(|_| RepoError::refused("a chunk or a frame of 4 GiB or more cannot be stored"))
+/// Returns the length of a chunk, or of a frame before it is compressed.
+pub(super) fn plain_len(bytes: &[u8]) -> Result<PlainLen, RepoError> {
+    PlainLen::of(bytes).ok_or_else(too_long)
+}
+
+fn too_long() -> RepoError {
+    RepoError::refused("a chunk or a frame of 4 GiB or more cannot be stored")
 }
 
 /// Capacity that a compressed frame's buffer leaves for the tag.

@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 
 use super::claims::Claims;
 use super::frame_writer::{FrameWriter, PackerHandle, PlainFrame, PublishBarrier};
-use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack, stored_len};
+use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack, plain_len};
 use super::system::io_error;
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
@@ -265,7 +265,7 @@ fn compress(
         let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
         bytes.extend_from_slice(&scratch);
         let number = frame.number;
-        let plain_len = stored_len(&frame.bytes)?;
+        let plain_len = plain_len(&frame.bytes)?;
         let packed = PackedFrame {
             number,
             class: frame.class,

@@ -11,7 +11,7 @@ use crate::chunk::{FRAME_PLAIN_BYTES_MAX, FrameOpener, ObjectSeal, PartKind, Sea
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{ChunkLocation, FrameRow, Index};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkClass, ChunkId, PackId, to_usize};
+use crate::types::{ChunkClass, ChunkId, PackId};
 
 thread_local! {
     /// One opener per thread, because setting up zstd costs as much as opening a small frame.
@@ -81,8 +81,8 @@ impl Repository {
     ) -> Result<Vec<u8>, RepoError> {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
-        let mut sealed = vec![0; to_usize(row.stored)];
-        self.read_at(&key, row.offset, &mut sealed)?;
+        let mut sealed = vec![0; row.stored.to_usize()];
+        self.read_at(&key, row.offset.get(), &mut sealed)?;
         self.open_frame(&key, &head, number, row, sealed)
     }
 
@@ -108,8 +108,8 @@ impl Repository {
     ) -> Result<(Vec<u8>, Vec<u8>), RepoError> {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
-        let mut sealed = vec![0; to_usize(row.stored)];
-        self.read_at(&key, row.offset, &mut sealed)?;
+        let mut sealed = vec![0; row.stored.to_usize()];
+        self.read_at(&key, row.offset.get(), &mut sealed)?;
         self.unseal(&key, &head, number, row, &mut sealed)?;
         let plain = self.unpack(&key, number, row, sealed.clone())?;
         Ok((sealed, plain))
@@ -157,7 +157,7 @@ impl Repository {
             let plain = opener.open(
                 row.codec,
                 sealed,
-                to_usize(row.plain),
+                row.plain.to_usize(),
                 FRAME_PLAIN_BYTES_MAX,
             );
             *slot = Some(opener);
@@ -291,10 +291,7 @@ impl<'a> ChunkReader<'a> {
         place: &ChunkLocation,
     ) -> Result<Vec<u8>, RepoError> {
         let frame = self.frame(&place.pack, place.frame)?;
-        let start = to_usize(place.offset);
-        let bytes = frame
-            .get(start..start + to_usize(place.len))
-            .unwrap_or_default();
+        let bytes = frame.get(place.range()).unwrap_or_default();
         if self.repo.keys().chunk_id(class, bytes) != *id {
             let key = ObjectKey::Pack(place.pack);
             return Err(RepoError::bad_object(

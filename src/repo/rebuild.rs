@@ -51,7 +51,7 @@ impl Repository {
         let directory_len = usize::try_from(trailer.directory_len)
             .map_err(|_| bad(&"its directory is too long"))?;
         let mut bytes = vec![0; directory_len];
-        self.read_at(key, trailer.directory_offset, &mut bytes)?;
+        self.read_at(key, trailer.directory_offset.get(), &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
         let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
         let mut plain = body.sealed.to_vec();

@@ -4,6 +4,15 @@ use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
 use crate::types::{ChunkClass, ChunkId, Entry, RelPath};
 
+/// What a reader of runs does about a page that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDamage {
+    /// The page is an error.
+    Fail,
+    /// The page is skipped, and its range of paths is noted as uncertain.
+    Skip,
+}
+
 /// A range of paths whose entries are unknown because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncertainPaths {
@@ -40,17 +49,20 @@ pub(super) struct RunCursor {
     page: std::vec::IntoIter<Entry>,
     /// A pending seek for which no page was read yet.
     target: Option<Vec<u8>>,
-    /// If set, unreadable pages are noted here and skipped. Otherwise they are errors.
+    /// With [`OnDamage::Skip`], the ranges of the pages that were skipped.
     pub uncertain: Option<Vec<UncertainPaths>>,
 }
 
 impl RunCursor {
-    pub fn new(tree: RunTree, tolerant: bool) -> Self {
+    pub fn new(tree: RunTree, on_damage: OnDamage) -> Self {
         Self {
             levels: vec![CursorLevel { tree, next: 0 }],
             page: Vec::new().into_iter(),
             target: None,
-            uncertain: tolerant.then(Vec::new),
+            uncertain: match on_damage {
+                OnDamage::Fail => None,
+                OnDamage::Skip => Some(Vec::new()),
+            },
         }
     }
 

@@ -51,7 +51,7 @@ impl Repository {
         let ids: BTreeSet<SnapshotId> = listed.iter().map(|&(id, _)| id).collect();
         let vanished = self.vanished();
         for one in vanished.iter().filter(|one| ids.contains(&one.snapshot)) {
-            self.memory().set_vanished(one, false);
+            self.memory().clear_vanished(&one.snapshot);
         }
         for last in self.memory().last_snapshots().into_iter().chain(vanished) {
             if !ids.contains(&last.snapshot) {
@@ -79,8 +79,8 @@ impl Repository {
     fn look_for(&self, last: &LastSnapshot) -> Result<(), RepoError> {
         match self.fate(last)? {
             SnapshotFate::LetGo => self.memory().forget_snapshot(&last.snapshot),
-            SnapshotFate::Listed => self.memory().set_vanished(last, false),
-            SnapshotFate::Gone => self.memory().set_vanished(last, true),
+            SnapshotFate::Listed => self.memory().clear_vanished(&last.snapshot),
+            SnapshotFate::Gone => self.memory().mark_vanished(last),
             SnapshotFate::Unknown => {}
         }
         Ok(())

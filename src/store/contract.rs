@@ -1,6 +1,7 @@
 //! The contract of a store: its operations, and their arguments and results.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::{ObjectDir, ObjectKey, Spool, StoreError};
@@ -78,6 +79,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// regardless of its path. Returns `None` if the store is not a directory or its handle cannot
     /// be queried. Tree walks skip this directory.
     fn directory(&self) -> Option<FileId>;
+
+    /// Returns the path of the directory that holds the objects, absolute and without links, as it
+    /// was when the store was opened. Returns `None` if the store is not a directory of this
+    /// machine. The address is no substitute: it may be escaped.
+    fn local_path(&self) -> Option<&Path>;
 
     /// Returns the guarantees of this store.
     fn properties(&self) -> StoreProperties;

@@ -1,6 +1,7 @@
 //! A store with planned failures: errors, torn and damaged bytes, and death at a given write.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -299,6 +300,10 @@ impl Store for FaultyStore {
 
     fn directory(&self) -> Option<FileId> {
         self.inner.directory()
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
     }
 
     fn properties(&self) -> StoreProperties {

@@ -1,6 +1,7 @@
 //! A store that runs a test's hook after one of its calls, to simulate another host in between.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -80,6 +81,10 @@ impl Store for HookedStore {
 
     fn directory(&self) -> Option<FileId> {
         self.inner.directory()
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
     }
 
     fn properties(&self) -> StoreProperties {

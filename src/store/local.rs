@@ -407,6 +407,10 @@ impl Store for LocalStore {
         self.root.stat_self().ok().map(|stat| stat.id)
     }
 
+    fn local_path(&self) -> Option<&Path> {
+        Some(self.root.path())
+    }
+
     fn properties(&self) -> StoreProperties {
         self.properties
     }

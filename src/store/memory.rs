@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
@@ -146,6 +147,10 @@ impl Store for MemoryStore {
     }
 
     fn directory(&self) -> Option<FileId> {
+        None
+    }
+
+    fn local_path(&self) -> Option<&Path> {
         None
     }
 

@@ -6,6 +6,7 @@
 //! from a seed, so a run can be repeated.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
@@ -263,6 +264,10 @@ impl Store for ModelStore {
     }
 
     fn directory(&self) -> Option<FileId> {
+        None
+    }
+
+    fn local_path(&self) -> Option<&Path> {
         None
     }
 

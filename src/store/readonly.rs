@@ -1,5 +1,7 @@
 //! A store that refuses writes: for operations that guarantee not to write, and for dry runs.
 
+use std::path::Path;
+
 use crate::store::{
     ObjectBody, ObjectDir, ObjectKey, ObjectMeta, PutMode, SharedStore, Spool, Store, StoreError,
     StoreProperties,
@@ -35,6 +37,10 @@ impl Store for ReadOnlyStore {
 
     fn directory(&self) -> Option<FileId> {
         self.inner.directory()
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
     }
 
     fn properties(&self) -> StoreProperties {

@@ -1,6 +1,7 @@
 //! A store that records every call, so that tests can assert the amount of work of an operation
 //! instead of its duration.
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
@@ -105,6 +106,10 @@ impl Store for RecordingStore {
 
     fn directory(&self) -> Option<FileId> {
         self.inner.directory()
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
     }
 
     fn properties(&self) -> StoreProperties {

@@ -1,6 +1,6 @@
 //! Entries: one path of a tree source with its metadata and content.
 
-use crate::types::{ChunkId, RelPath, Timestamp, to_u64};
+use crate::types::{ChunkId, PlainLen, RelPath, Timestamp, to_u64};
 
 /// Content of at most this many bytes is stored in the entry itself.
 pub const LITERAL_BYTES_MAX: usize = 128;
@@ -156,7 +156,7 @@ pub enum XattrValue {
     /// Up to 4 KiB, in the entry.
     Inline(Vec<u8>),
     /// Longer: one metadata chunk of this many bytes (at most 64 KiB on Linux).
-    Chunk { id: ChunkId, len: u32 },
+    Chunk { id: ChunkId, len: PlainLen },
 }
 
 /// One extended attribute; POSIX ACLs and file capabilities are attributes too.
@@ -188,7 +188,7 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Extent {
     /// One chunk of `len` bytes (1 B – 2 MiB).
-    Chunk { id: ChunkId, len: u32 },
+    Chunk { id: ChunkId, len: PlainLen },
     /// `len` zero bytes (at least 1) that occupy no space.
     Hole { len: u64 },
     /// 1–128 bytes stored in place.

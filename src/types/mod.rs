@@ -1,6 +1,7 @@
 //! Domain values: ids, lengths, paths, entries, packs. No I/O, and no dependencies except `std`.
 //!
-//! Values are checked when they are built, so the layers above need not check them again.
+//! A value that `index`, `store` or `source` needs too is defined here; the stored objects are in
+//! `format`. Values are checked when they are built, so the layers above need not check them again.
 
 mod entry;
 pub mod hex;
@@ -22,6 +23,6 @@ pub use id::{
 pub use number::{at_most, to_u64, to_usize};
 pub use pack::{ChunkClass, ChunkInfo, FrameCodec, FrameInfo, PackInfo, SegmentBody};
 pub use params::{ChunkProfile, ChunkSizes, ParamsError, WHOLE_FILE_BYTES_MAX};
-pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
-pub use size::{ByteSize, PackOffset, PlainLen, StoredLen};
+pub use path::{NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
+pub use size::{ByteSize, FrameOffset, PackOffset, PlainLen, StoredLen};
 pub use time::Timestamp;

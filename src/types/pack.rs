@@ -1,6 +1,6 @@
 //! The content of packs, as described by pack directories and index segments.
 
-use crate::types::{ChunkId, LeaseId, PackId, SegmentId};
+use crate::types::{ChunkId, LeaseId, PackId, PackOffset, PlainLen, SegmentId, StoredLen};
 
 /// The class of a frame's chunks; each class has separate keys. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,7 @@ impl FrameCodec {
 pub struct ChunkInfo {
     pub id: ChunkId,
     /// Plain bytes, 1 B – 2 MiB.
-    pub len: u32,
+    pub len: PlainLen,
 }
 
 /// A frame in a pack. Its chunks follow one another in its plain bytes.
@@ -50,12 +50,19 @@ pub struct FrameInfo {
     pub class: ChunkClass,
     pub codec: FrameCodec,
     /// Offset of the sealed bytes in the pack.
-    pub offset: u64,
+    pub offset: PackOffset,
     /// Sealed bytes, including the tag of 16 bytes.
-    pub stored: u32,
+    pub stored: StoredLen,
     /// Plain bytes: the sum of the chunks' lengths, at most 4 MiB.
-    pub plain: u32,
+    pub plain: PlainLen,
     pub chunks: Vec<ChunkInfo>,
+}
+
+impl FrameInfo {
+    /// Returns the offset after the sealed bytes, or `None` beyond 2^64.
+    pub fn end(&self) -> Option<PackOffset> {
+        self.offset.checked_add(self.stored)
+    }
 }
 
 /// A pack: its name, its size in the store, and its content.

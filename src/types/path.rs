@@ -46,30 +46,6 @@ fn check_name(bytes: &[u8]) -> Result<(), PathProblem> {
     }
 }
 
-/// One component of a path: 1–4095 bytes, no NUL, no slash, not `.` or `..`; otherwise any bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryName(Vec<u8>);
-
-impl EntryName {
-    /// Checks and wraps a component.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PathProblem> {
-        let bytes = bytes.into();
-        check_name(&bytes)?;
-        Ok(Self(bytes))
-    }
-
-    /// Returns the bytes as in the file system.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for EntryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(f, &self.0)
-    }
-}
-
 /// Writes bytes for display: valid UTF-8 unchanged, except escaped control characters and
 /// backslashes; invalid bytes as `\xNN`.
 fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

@@ -1,12 +1,16 @@
 //! Lengths with separate types, and sizes in human-readable notation.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
+
+use super::number::to_usize;
 
 macro_rules! length {
     ($(#[$doc:meta])* $name:ident, $repr:ty) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
         pub struct $name($repr);
 
         impl $name {
@@ -30,17 +34,86 @@ macro_rules! length {
 }
 
 length!(
-    /// Bytes before compression and sealing.
+    /// Length of a chunk or a frame before compression and sealing.
     PlainLen, u32
 );
 length!(
-    /// Stored bytes, including the seal's tag.
+    /// Length of a frame in its pack: compressed, sealed, with the tag.
     StoredLen, u32
 );
 length!(
     /// Offset in a pack.
     PackOffset, u64
 );
+length!(
+    /// Offset of a chunk in the plain bytes of its frame.
+    FrameOffset, u32
+);
+
+macro_rules! length_of_bytes {
+    ($name:ident) => {
+        impl $name {
+            /// The largest length, 4 GiB − 1.
+            pub const MAX: Self = Self(u32::MAX);
+
+            /// Returns the length of `bytes`, or `None` for 4 GiB and more.
+            pub fn of(bytes: &[u8]) -> Option<Self> {
+                u32::try_from(bytes.len()).ok().map(Self)
+            }
+
+            /// Returns the length of a buffer for these bytes.
+            pub const fn to_usize(self) -> usize {
+                to_usize(self.0)
+            }
+        }
+
+        impl From<$name> for u64 {
+            fn from(len: $name) -> Self {
+                Self::from(len.0)
+            }
+        }
+    };
+}
+
+length_of_bytes!(PlainLen);
+length_of_bytes!(StoredLen);
+
+impl PackOffset {
+    /// Returns the offset after a frame of this length that begins here, or `None` beyond 2^64.
+    pub fn checked_add(self, len: StoredLen) -> Option<Self> {
+        self.checked_skip(u64::from(len))
+    }
+
+    /// Returns the offset after this many bytes of any kind, or `None` beyond 2^64.
+    pub fn checked_skip(self, bytes: u64) -> Option<Self> {
+        self.0.checked_add(bytes).map(Self)
+    }
+
+    /// Returns the number of bytes from `start` to this offset, or `None` if `start` is after it.
+    pub fn checked_since(self, start: Self) -> Option<u64> {
+        self.0.checked_sub(start.0)
+    }
+}
+
+impl FrameOffset {
+    /// Returns the offset after a chunk of this length that begins here, or `None` beyond 4 GiB.
+    pub fn checked_add(self, len: PlainLen) -> Option<Self> {
+        self.0.checked_add(len.0).map(Self)
+    }
+
+    /// Returns the offset after a chunk of this length that begins here. Beyond 4 GiB it is the
+    /// largest offset, which is after the end of every frame.
+    #[must_use]
+    pub fn saturating_add(self, len: PlainLen) -> Self {
+        Self(self.0.saturating_add(len.0))
+    }
+
+    /// Returns the place of a chunk of this length in the plain bytes of its frame.
+    pub fn range(self, len: PlainLen) -> Range<usize> {
+        let start = to_usize(self.0);
+        start..start.saturating_add(len.to_usize())
+    }
+}
 
 /// A size in bytes that is parsed and displayed in IEC units: `10GiB`, `512KiB`, `4096`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -101,6 +174,28 @@ impl FromStr for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_of_offsets_and_lengths_are_checked() {
+        let end = PackOffset::new(u64::MAX - 15);
+        assert_eq!(
+            end.checked_add(StoredLen::new(15)),
+            Some(PackOffset::new(u64::MAX))
+        );
+        assert_eq!(end.checked_add(StoredLen::new(16)), None);
+        assert_eq!(end.checked_skip(16), None);
+        assert_eq!(
+            PackOffset::new(70).checked_since(PackOffset::new(61)),
+            Some(9)
+        );
+        assert_eq!(PackOffset::new(60).checked_since(PackOffset::new(61)), None);
+
+        let last = FrameOffset::new(u32::MAX);
+        assert_eq!(last.checked_add(PlainLen::new(1)), None);
+        assert_eq!(last.saturating_add(PlainLen::new(1)), last);
+        assert_eq!(FrameOffset::new(7).range(PlainLen::new(3)), 7..10);
+        assert_eq!(PlainLen::of(b"ice"), Some(PlainLen::new(3)));
+    }
 
     #[test]
     fn sizes_read_and_print_in_iec_units() {

@@ -9,7 +9,7 @@ use icecore::ccn::dump::{CopyReader, DumpLexer, LineContext, RowError, WantedTab
 use icecore::ccn::template::{TemplateSettings, render};
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
-use icecore::types::FrameCodec;
+use icecore::types::{FrameCodec, PackOffset};
 
 pub type Judge = fn(&[u8]) -> bool;
 
@@ -81,7 +81,7 @@ fn stable<T: PartialEq + std::fmt::Debug, E>(
 pub fn pack_directory(bytes: &[u8]) -> bool {
     one_encoding(
         bytes,
-        |bytes| decode_directory(bytes, 1 << 30),
+        |bytes| decode_directory(bytes, PackOffset::new(1 << 30)),
         |frames| encode_directory(frames),
     )
 }
@@ -298,7 +298,10 @@ pub fn envelope(bytes: &[u8]) -> bool {
         && let Ok(trailer) = decode_trailer(&bytes[end..], bytes.len() as u64, 1 << 20)
     {
         assert_eq!(encode_trailer(trailer), bytes[end..]);
-        assert_eq!(trailer.directory_offset + trailer.directory_len, end as u64);
+        assert_eq!(
+            trailer.directory_offset.get() + trailer.directory_len,
+            end as u64
+        );
     }
 
     let Ok((header, len)) = decode_header(bytes, kind) else {

@@ -51,7 +51,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 
     let chunk = Extent::Chunk {
         id: ChunkId::new([1; 32]),
-        len: 70_000,
+        len: PlainLen::new(70_000),
     };
     let lists = [Extent::List {
         id: ChunkId::new([3; 32]),
@@ -166,7 +166,7 @@ fn pack_object() -> Vec<u8> {
     out.extend([9; 19]);
     let directory_len = out.len() as u64 - 1 - HEADER_BYTES as u64;
     out.extend(encode_trailer(PackTrailer {
-        directory_offset: HEADER_BYTES as u64,
+        directory_offset: PackOffset::new(HEADER_BYTES as u64),
         directory_len,
     }));
     out
@@ -205,14 +205,14 @@ fn list_node(extents: &[Extent], depth: u8) -> Vec<u8> {
 fn frames() -> Vec<FrameInfo> {
     let chunk = |n: u8, len| ChunkInfo {
         id: ChunkId::new([n; 32]),
-        len,
+        len: PlainLen::new(len),
     };
     let frame = |class, codec, offset, stored, chunks| FrameInfo {
         class,
         codec,
-        offset,
-        stored,
-        plain: 1000,
+        offset: PackOffset::new(offset),
+        stored: StoredLen::new(stored),
+        plain: PlainLen::new(1000),
         chunks,
     };
 
@@ -279,7 +279,7 @@ fn every_kind() -> Vec<Entry> {
     odd.mtime = Timestamp::new(-5, 999_999_999).expect("legal");
     let long = XattrValue::Chunk {
         id: ChunkId::new([3; 32]),
-        len: 9000,
+        len: PlainLen::new(9000),
     };
     odd.xattrs = vec![
         ExtendedAttribute {
@@ -356,7 +356,7 @@ fn hash_names() -> Vec<Entry> {
     let file = |(at, inode): (String, u64)| {
         let extents = vec![Extent::Chunk {
             id: ChunkId::new([inode as u8; 32]),
-            len: 400,
+            len: PlainLen::new(400),
         }];
         let node = Node::File {
             meta: meta(inode, 1000),

@@ -56,7 +56,10 @@ fn path() -> impl Strategy<Value = RelPath> {
 
 fn extents() -> impl Strategy<Value = Vec<Extent>> {
     let extent = prop_oneof![
-        4 => (hash(), 1u32..2 << 20).prop_map(|(id, len)| Extent::Chunk { id: ChunkId::new(id), len }),
+        4 => (hash(), 1u32..2 << 20).prop_map(|(id, len)| Extent::Chunk {
+            id: ChunkId::new(id),
+            len: PlainLen::new(len),
+        }),
         1 => (1u64..1 << 40).prop_map(|len| Extent::Hole { len }),
         1 => vec(any::<u8>(), 1..=128).prop_map(Extent::Literal),
         1 => (hash(), 1u64..1 << 40, 1u8..=8)
@@ -76,7 +79,7 @@ fn meta() -> impl Strategy<Value = Metadata> {
         vec(any::<u8>(), 0..40).prop_map(XattrValue::Inline),
         (hash(), 1u32..=1 << 16).prop_map(|(id, len)| XattrValue::Chunk {
             id: ChunkId::new(id),
-            len
+            len: PlainLen::new(len),
         }),
     ];
 
@@ -140,11 +143,11 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
                 .into_iter()
                 .map(|(id, len)| ChunkInfo {
                     id: ChunkId::new(id),
-                    len,
+                    len: PlainLen::new(len),
                 })
                 .collect();
 
-            let plain: u32 = chunks.iter().map(|chunk| chunk.len).sum();
+            let plain: u32 = chunks.iter().map(|chunk| chunk.len.get()).sum();
             let stored = if zstd {
                 plain - 1 - less % plain
             } else {
@@ -164,9 +167,9 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
                 } else {
                     FrameCodec::Plain
                 },
-                offset,
-                stored,
-                plain,
+                offset: PackOffset::new(offset),
+                stored: StoredLen::new(stored),
+                plain: PlainLen::new(plain),
                 chunks,
             }
         };
@@ -178,7 +181,7 @@ fn segments() -> impl Strategy<Value = SegmentBody> {
     let pack = (hash(), frames(), 0u64..1000).prop_map(|(id, frames, more)| {
         let end = frames
             .last()
-            .map_or(61, |frame| frame.offset + u64::from(frame.stored));
+            .map_or(61, |frame| frame.end().expect("a sum").get());
         PackInfo {
             id: PackId::new(id),
             size: end + more,
@@ -297,7 +300,7 @@ proptest! {
     #[test]
     fn directories_and_segments(frames in frames(), body in segments(), harms in harms()) {
         let bytes = encode_directory(&frames);
-        prop_assert_eq!(decode_directory(&bytes, 1 << 30), Ok(frames));
+        prop_assert_eq!(decode_directory(&bytes, PackOffset::new(1 << 30)), Ok(frames));
         judge::pack_directory(&harmed(bytes, &harms));
         let bytes = encode_segment(&body);
         prop_assert_eq!(decode_segment(&bytes), Ok(body));
@@ -370,7 +373,10 @@ fn absurd_counts_are_refused() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
     let after = |bytes: &[u8]| [bytes, &huge, &[1; 64]].concat();
     assert!(decode_page(&after(&[])).is_err(), "owners");
-    assert!(decode_directory(&after(&[]), 1 << 40).is_err(), "frames");
+    assert!(
+        decode_directory(&after(&[]), PackOffset::new(1 << 40)).is_err(),
+        "frames"
+    );
     assert!(
         decode_root(&after(&[0])).is_err() && decode_node(&after(&[1]), 1).is_err(),
         "references"

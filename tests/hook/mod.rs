@@ -1,6 +1,6 @@
 //! An observer with which a test acts at a certain moment of an operation.
 
-use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
+use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
 
 /// Calls `act` when a counter grows, and records everything else.
 pub struct Hook<F> {
@@ -25,7 +25,7 @@ impl<F: Fn(Counter, u64) + Send + Sync> Observer for Hook<F> {
     fn phase(&self, phase: &Phase) {
         self.recording.phase(phase);
     }
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, problem: &Problem) {
         self.recording.problem(problem);
     }

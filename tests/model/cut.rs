@@ -1,5 +1,6 @@
 //! A store that stops at a given write or call: it dies there, as in a crash, or runs a hook first.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use icecore::store::{
@@ -147,6 +148,10 @@ impl Store for CutStore {
 
     fn directory(&self) -> Option<FileId> {
         self.inner.directory()
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
     }
 
     fn properties(&self) -> StoreProperties {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use icecore::dest::{OwnerPolicy, ProtectedDirs, SyncMethod};
 use icecore::format::SnapshotState;
-use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
+use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use icecore::source::{FilesFrom, SourceDir};
@@ -314,8 +314,8 @@ impl Observer for Stopper {
     fn phase(&self, phase: &Phase) {
         self.recording.phase(phase);
     }
-    fn expect(&self, total: u64, bytes: bool) {
-        self.recording.expect(total, bytes);
+    fn expect(&self, total: u64, unit: ProgressUnit) {
+        self.recording.expect(total, unit);
     }
     fn problem(&self, problem: &Problem) {
         self.recording.problem(problem);

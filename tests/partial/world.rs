@@ -8,7 +8,7 @@ use std::sync::Arc;
 use icecore::format::{SourceKind, SourceRecord};
 use icecore::observe::Recording;
 use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
-use icecore::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret};
+use icecore::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret};
 use icecore::store::{MemoryStore, SharedStore};
 use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, MissingNames, SnapshotId};
@@ -85,7 +85,8 @@ impl World {
             panic!("not a tree")
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
         std::iter::from_fn(|| merged.next_entry().expect("reads")).collect()
     }
 

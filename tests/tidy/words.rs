@@ -95,7 +95,7 @@ const DOCUMENTS_MAX: usize = 0;
 /// Type names of one word, outside of tests.
 const ONE_WORD_TYPES_MAX: usize = 64;
 /// Casts to integers in the library, outside of tests.
-const CASTS_MAX: usize = 27;
+const CASTS_MAX: usize = 26;
 /// Functions of the library that take an observer and a flag for cancelling: the constructor of
 /// [`Task`](icecore::task::Task).
 const OBSERVER_AND_CANCEL_MAX: usize = 1;

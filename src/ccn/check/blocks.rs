@@ -9,7 +9,7 @@ use crate::ccn::profile::NodeSource;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::Counters;
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, RunStreams};
 use crate::task::{Cancel, Task};
 use crate::types::{Node, RelPath, to_u64};
 
@@ -63,7 +63,7 @@ pub(in super::super) fn stored_file(
         return Ok(None);
     };
     // Skip unreadable pages: the caller that reads the whole tree reports them.
-    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, true)?;
+    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, OnDamage::Skip)?;
     merged.seek(path.key());
     let Some(entry) = merged.next_entry()? else {
         return Ok(None);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::stored::{FileFault, FileSide, HeldFile, StoredFile};
 use crate::Error;
 use crate::ccn::NodeError;
-use crate::observe::{Counter, Problem, Severity, Subject};
+use crate::observe::{Counter, Problem, ProgressUnit, Severity, Subject};
 use crate::source::{HashChecker, HashName, ListedName, NameListing, SourceDir, StatKind};
 use crate::sys::{PathContext, PathError, now};
 use crate::task::Task;
@@ -48,7 +48,10 @@ pub(super) struct LiveDirectory<'a> {
 impl<'a> LiveDirectory<'a> {
     pub fn open(directory: SourceDir, looking: LiveCheck<'a>) -> Result<Self, PathError> {
         let batches = HashBatches::list(directory, Vec::new(), &looking)?;
-        looking.task.observer.expect(batches.listing.total(), false);
+        looking
+            .task
+            .observer
+            .expect(batches.listing.total(), ProgressUnit::Items);
         Ok(Self { looking, batches })
     }
 }

@@ -5,7 +5,7 @@ use crate::ccn::NodeError;
 use crate::format::RunRef;
 use crate::observe::{Counter, Problem, Severity};
 use crate::read::ReadSession;
-use crate::repo::{MergedRuns, RepoError, RunStreams};
+use crate::repo::{MergedRuns, OnDamage, RepoError, RunStreams};
 use crate::source::HashName;
 use crate::task::Task;
 use crate::types::{Entry, EntryFlags, Node};
@@ -27,7 +27,7 @@ impl<'a> SnapshotSide<'a> {
         runs: &[RunRef],
         task: Task<'a>,
     ) -> Result<Self, RepoError> {
-        let runs = MergedRuns::open(session.reader(), runs, RunStreams::All, true)?;
+        let runs = MergedRuns::open(session.reader(), runs, RunStreams::All, OnDamage::Skip)?;
         Ok(Self {
             session,
             runs,

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::copy::{CopyReader, DumpError, RowError, WantedTable};
 use crate::Error;
 use crate::ccn::NodeError;
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::read::ReadSession;
 use crate::source::{Cid, FlatfsSharding};
 use crate::sys::{PathError, SortedRecords, Sorter};
@@ -268,7 +268,7 @@ impl FileRows {
         task.observer.phase(&Phase::Dump {
             name: source.to_owned(),
         });
-        task.observer.expect(content.size, true);
+        task.observer.expect(content.size, ProgressUnit::Bytes);
         Self::collect(&session.repo().scratch_dir(), source, |out| {
             session.write_content(content, out, task)
         })

@@ -16,7 +16,7 @@ use super::preview::{ABOUT, ComparedServer, PreviewNote, RestorePreview, TABLES}
 use super::psql::{last_error, query};
 use super::settings;
 use crate::advice::Advice;
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::read::ReadSession;
 use crate::source::CommandError;
 use crate::task::Task;
@@ -164,7 +164,9 @@ impl DatabaseRestore<'_> {
         self.task.observer.phase(&Phase::Dump {
             name: self.source.to_owned(),
         });
-        self.task.observer.expect(self.content.size, true);
+        self.task
+            .observer
+            .expect(self.content.size, ProgressUnit::Bytes);
         let mut both = TeeWriter {
             filter: RestoreFilter::new(io::sink(), preview.rules(None)),
             needs: NeedsReader::new(),

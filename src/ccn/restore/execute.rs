@@ -20,7 +20,7 @@ use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::restore::{
     OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, restore_in,
 };
-use crate::repo::{ChunkReader, HostChoice, MergedRuns, RunStreams};
+use crate::repo::{ChunkReader, HostChoice, MergedRuns, OnDamage, RunStreams};
 use crate::task::{Cancel, Task};
 use crate::types::{RelPath, to_u64};
 
@@ -104,7 +104,7 @@ fn databases(
     cancel: &Cancel,
 ) -> Result<Vec<String>, Error> {
     let mut found: Vec<String> = KUBO_DATABASES.map(str::to_owned).to_vec();
-    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, true)?;
+    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, OnDamage::Skip)?;
     while let Some(entry) = merged.next_entry()? {
         cancel.check()?;
         let path = entry.path.to_slashed();

@@ -8,7 +8,7 @@ use super::preview::RestorePreview;
 use super::psql::{last_error, query};
 use crate::advice::Advice;
 use crate::dest::FedCommand;
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::source::{ChildEnding, CommandError, watched};
 use crate::task::Task;
 use crate::{Error, ErrorKind};
@@ -67,7 +67,9 @@ impl DatabaseRestore<'_> {
         );
         let command =
             FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
-        self.task.observer.expect(self.content.size, true);
+        self.task
+            .observer
+            .expect(self.content.size, ProgressUnit::Bytes);
         let last_word = (preview.psql.major >= WARN_SINCE)
             .then(last_word)
             .transpose()?;

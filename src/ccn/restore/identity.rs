@@ -14,7 +14,7 @@ use crate::advice::Advice;
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, RunStreams};
 use crate::sys::read_bounded;
 use crate::task::{Cancel, Task};
 use crate::types::{Entry, Node, to_u64};
@@ -97,7 +97,7 @@ fn others(
     let SourceKind::Tree { runs, .. } = &step.record().kind else {
         return Ok(Vec::new());
     };
-    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, false)?;
+    let mut merged = MergedRuns::open(reader, runs, RunStreams::All, OnDamage::Fail)?;
     if let Some(path) = only {
         merged.seek(path);
     }

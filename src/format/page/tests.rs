@@ -1,7 +1,7 @@
 //! Pages round-trip, have one encoding, and damaged, unordered or oversized pages are refused.
 
 use super::*;
-use crate::types::{Content, Extent};
+use crate::types::{Content, Extent, PlainLen};
 
 fn path(text: &str) -> RelPath {
     RelPath::from_slashed(text.as_bytes()).expect("a good path")
@@ -28,7 +28,7 @@ fn meta(inode: u64) -> Metadata {
 fn file(at: &str, inode: u64) -> Entry {
     let extents = vec![Extent::Chunk {
         id: ChunkId::new([inode as u8; 32]),
-        len: 400,
+        len: PlainLen::new(400),
     }];
     let node = Node::File {
         meta: meta(inode),
@@ -56,7 +56,7 @@ fn every_kind() -> Vec<Entry> {
             name: b"user.b".to_vec(),
             value: XattrValue::Chunk {
                 id: ChunkId::new([3; 32]),
-                len: 9000,
+                len: PlainLen::new(9000),
             },
         },
     ];

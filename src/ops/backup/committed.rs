@@ -8,7 +8,7 @@ use super::cursor::PreviousEntries;
 use super::walk_error::{WalkError, previous_error};
 use super::watch::was_captured;
 use crate::format::{RunRef, SourceKind, SourceRecord};
-use crate::repo::{ChunkReader, MergedRuns, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, RunStreams};
 
 /// Reads the last committed capture of a source.
 #[derive(Clone, Copy)]
@@ -78,7 +78,8 @@ fn open<'a>(
     if runs.is_empty() {
         return Ok(None);
     }
-    let runs = MergedRuns::open(reader, runs, RunStreams::All, false).map_err(previous_error)?;
+    let runs =
+        MergedRuns::open(reader, runs, RunStreams::All, OnDamage::Fail).map_err(previous_error)?;
     Ok(Some(PreviousEntries::new(runs)))
 }
 

@@ -8,7 +8,7 @@ use crate::chunk::next_cut;
 use crate::format::{encode_list_node, ends_list_node};
 use crate::repo::{FrameWriter, RepoError};
 use crate::sys::PathError;
-use crate::types::{ChunkId, ChunkProfile, Content, Extent, at_most, to_u64, to_usize};
+use crate::types::{ChunkId, ChunkProfile, Content, Extent, PlainLen, at_most, to_u64, to_usize};
 
 /// Up to this many extents are stored in the entry itself.
 const INLINE_EXTENTS: usize = 16;
@@ -33,9 +33,9 @@ impl ChunkWriters<'_> {
 pub(super) fn add_chunk(
     writer: &mut FrameWriter<'_>,
     bytes: &[u8],
-) -> Result<(ChunkId, u32), RepoError> {
-    let len = u32::try_from(bytes.len())
-        .map_err(|_| RepoError::refused("cannot store a chunk: it is too long"))?;
+) -> Result<(ChunkId, PlainLen), RepoError> {
+    let len = PlainLen::of(bytes)
+        .ok_or_else(|| RepoError::refused("cannot store a chunk: it is too long"))?;
     Ok((writer.add(bytes)?, len))
 }
 

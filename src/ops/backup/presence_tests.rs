@@ -8,7 +8,7 @@ use crate::ops::repair::{RepairPacksOptions, repair_packs};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::missing;
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams};
 use crate::store::{KeyKind, ObjectDir, ObjectKey, Store, StoreOperation, list_all};
 use crate::task::{Cancel, Task};
 use crate::types::{PackId, SnapshotId};
@@ -74,7 +74,8 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
         panic!("a tree")
     };
 
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     while let Some(entry) = merged.next_entry().expect("reads") {
         let Some(content) = entry.content() else {
             continue;

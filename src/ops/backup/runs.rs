@@ -3,8 +3,8 @@
 use super::sink::EntryBatch;
 use crate::format::RunRef;
 use crate::repo::{
-    ChunkReader, EntryMention, MergedRuns, PackerHandle, RepoError, RunStreams, RunWriter,
-    merged_into, tiers_to_merge,
+    ChunkReader, EntryMention, MergedRuns, OnDamage, PackerHandle, RepoError, RunStreams,
+    RunWriter, merged_into, tiers_to_merge,
 };
 use crate::types::ChunkClass;
 
@@ -125,7 +125,7 @@ impl RunStack {
         };
 
         let writer = RunWriter::new(&mut put);
-        let old = MergedRuns::open(reader, old, RunStreams::All, false)?;
+        let old = MergedRuns::open(reader, old, RunStreams::All, OnDamage::Fail)?;
         let next = || -> Result<Option<EntryMention>, RepoError> {
             match &mut sorted {
                 _ if is_stopped() => Err(RepoError::Stopped),

@@ -30,7 +30,7 @@ use super::windows::RacyWindows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
-use crate::repo::{FirstError, MergedRuns, Packer, RepoError, Repository, RunStreams};
+use crate::repo::{FirstError, MergedRuns, OnDamage, Packer, RepoError, Repository, RunStreams};
 use crate::source::{DirectoryId, FilesFrom, Filter, SourceDir, SourceStat, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
 use crate::types::{ChunkClass, ChunkProfile, RelPath, Timestamp, to_u64};
@@ -470,7 +470,7 @@ impl<'e> CaptureContext<'e> {
         old_runs: &[RunRef],
     ) -> Result<(), WalkError> {
         let cursor = |which| {
-            let runs = MergedRuns::open(self.reader, old_runs, which, false);
+            let runs = MergedRuns::open(self.reader, old_runs, which, OnDamage::Fail);
             runs.map(PreviousEntries::new).map_err(previous_error)
         };
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::read::content::ContentReader;
 use crate::repo::{ChunkReader, RepoError};
-use crate::types::{ChunkId, Content, Extent};
+use crate::types::{ChunkId, Content, Extent, PlainLen};
 
 /// Number of chunks that are read ahead of the chunk that is asked for. As many are kept before it.
 /// About 20 MiB in all.
@@ -17,7 +17,7 @@ pub(super) struct EntryPairs<'r, 'a> {
     to: ContentReader<'r, 'a>,
     /// The keys of `known` in content order, oldest first.
     order: VecDeque<ChunkId>,
-    known: HashMap<ChunkId, (ChunkId, u32)>,
+    known: HashMap<ChunkId, (ChunkId, PlainLen)>,
     /// Number of queries, and of chunks read.
     queries: usize,
     read: usize,
@@ -43,7 +43,7 @@ impl<'r, 'a> EntryPairs<'r, 'a> {
 
     /// Returns the chunk's name in the destination if the chunk is near the current position. If
     /// one of the old contents cannot be read, the pairs end there.
-    pub fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkId>, RepoError> {
+    pub fn find(&mut self, id: &ChunkId, len: PlainLen) -> Result<Option<ChunkId>, RepoError> {
         self.queries += 1;
         while !self.ended && self.read < self.queries + AHEAD {
             match self.step() {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
-use crate::observe::{Counter, Counters, Recording};
+use crate::observe::{Counter, Counters, ProgressUnit, Recording};
 use crate::ops::list::{ListedPath, cat};
 use crate::ops::testing::{Lab, marks, noise, reading, write};
 use crate::ops::verify::{VerifyOptions, verify};
@@ -335,7 +335,7 @@ fn two_copies_at_once_do_not_copy_all_twice() {
                 assert_eq!(run(self.labs.0, self.labs.1, &options()).0.items.len(), 3);
             }
         }
-        fn expect(&self, _: u64, _: bool) {}
+        fn expect(&self, _: u64, _: ProgressUnit) {}
         fn problem(&self, problem: &Problem) {
             panic!("{problem}");
         }

@@ -12,11 +12,11 @@ use crate::ops::backup::{ChunkWriters, ContentBuilder};
 use crate::read::content::ContentReader;
 use crate::read::tree::TreeReader;
 use crate::repo::{
-    FrameWriter, MergedRuns, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
+    FrameWriter, MergedRuns, OnDamage, Packer, RepoError, RunStreams, RunWriter, StoredSnapshot,
 };
 use crate::types::{
-    ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, SnapshotId, XattrValue,
-    to_usize,
+    ChunkClass, Content, Entry, ExtendedAttribute, Extent, Metadata, Node, PlainLen, SnapshotId,
+    XattrValue,
 };
 
 /// The translated sources of a snapshot, and the destination's snapshots that they build on.
@@ -103,7 +103,7 @@ impl Copier<'_> {
             self.from.reader(),
             std::slice::from_ref(run),
             RunStreams::All,
-            false,
+            OnDamage::Fail,
         )
         .map_err(CopyError::Source)?;
         let mut join = base.and_then(|base| JoinedRuns::open(self, base));
@@ -189,7 +189,7 @@ impl Copier<'_> {
                     .reader()
                     .chunk(ChunkClass::Metadata, id)
                     .map_err(CopyError::Source)?;
-                if bytes.len() != to_usize(*len) {
+                if bytes.len() != len.to_usize() {
                     let what = "an attribute has a different length than its entry records";
                     return Err(CopyError::Source(RepoError::damaged(
                         format!("chunk {}", id.short()),
@@ -257,7 +257,7 @@ impl Copier<'_> {
     fn chunk(
         &self,
         id: &crate::types::ChunkId,
-        len: u32,
+        len: PlainLen,
         writers: &mut ChunkWriters<'_>,
     ) -> Result<crate::types::ChunkId, CopyError> {
         let bytes = self
@@ -265,7 +265,7 @@ impl Copier<'_> {
             .reader()
             .chunk(ChunkClass::Data, id)
             .map_err(CopyError::Source)?;
-        if bytes.len() != to_usize(len) {
+        if bytes.len() != len.to_usize() {
             let what = format!("it has {} bytes, {len} expected", bytes.len());
             return Err(CopyError::Source(RepoError::damaged(
                 format!("chunk {}", id.short()),
@@ -314,10 +314,10 @@ impl<'a> JoinedRuns<'a> {
     /// Returns `None` if the base is not a tree or cannot be read.
     fn open(copier: &'a Copier<'_>, base: &CopyBase) -> Option<Self> {
         let (old, new) = base.runs()?;
-        let old = TreeReader::open(copier.from.reader(), old, false).ok()?;
+        let old = TreeReader::open(copier.from.reader(), old, OnDamage::Fail).ok()?;
         Some(Self {
             old,
-            new: TreeReader::open(&copier.to, new, false).ok()?,
+            new: TreeReader::open(&copier.to, new, OnDamage::Fail).ok()?,
         })
     }
 

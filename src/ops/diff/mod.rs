@@ -15,7 +15,7 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::HostChoice;
+use crate::repo::{HostChoice, OnDamage};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
 
 /// The difference at a path that both snapshots have.
@@ -122,8 +122,8 @@ impl TreeDiffer<'_, '_> {
     fn source(&mut self, old: &DiffSide, new: &DiffSide) -> Result<(), Error> {
         self.stream(old.stream.as_ref(), new.stream.as_ref())?;
         let shared = shared(&old.runs, &new.runs);
-        let mut before = TreeReader::open(self.session.reader(), &old.runs, false)?;
-        let mut after = TreeReader::open(self.session.reader(), &new.runs, false)?;
+        let mut before = TreeReader::open(self.session.reader(), &old.runs, OnDamage::Fail)?;
+        let mut after = TreeReader::open(self.session.reader(), &new.runs, OnDamage::Fail)?;
         if shared.is_empty() {
             let first = before.next()?;
             let second = after.next()?;
@@ -138,7 +138,7 @@ impl TreeDiffer<'_, '_> {
                 .collect()
         };
         let mentions = [only(&old.runs), only(&new.runs)].concat();
-        let mut mentions = TreeReader::open(self.session.reader(), &mentions, false)?;
+        let mut mentions = TreeReader::open(self.session.reader(), &mentions, OnDamage::Fail)?;
         let mut compared: Option<RelPath> = None;
         while let Some(mention) = mentions.next_mention()? {
             self.session.keep()?;

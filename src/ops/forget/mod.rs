@@ -39,7 +39,7 @@ pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 use crate::Error;
 use crate::advice::Advice;
 use crate::format::LeaseKind;
-use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
+use crate::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Severity, Subject};
 use crate::read::reading_lease;
 use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::sys;
@@ -208,7 +208,7 @@ fn carry_out(
     task: Task<'_>,
 ) -> Result<(), Error> {
     task.observer.phase(&Phase::Forget);
-    task.observer.expect(report.dropped, false);
+    task.observer.expect(report.dropped, ProgressUnit::Items);
     for one in to_forget(report) {
         task.check()?;
         repo.forget_snapshot(lease, &one.found.id)?;

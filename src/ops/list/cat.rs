@@ -7,11 +7,13 @@ use super::tar::write_tar;
 use crate::Error;
 use crate::advice::Advice;
 use crate::format::SourceKind;
+use crate::observe::ProgressUnit;
 use crate::ops::absent::no_path;
 use crate::read::ReadSession;
 use crate::read::lost::report_lost;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
+use crate::repo::OnDamage;
 use crate::types::Node;
 
 /// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
@@ -40,19 +42,19 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
     report_lost(&found.snapshot, name, &what.path, task.observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
-            task.observer.expect(content.size, true);
+            task.observer.expect(content.size, ProgressUnit::Bytes);
             session.write_content(content, out, task)?;
         }
         SourceKind::Stream { .. } => return Err(no_path(reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
-            let mut walk = TreeReader::open(reader, runs, false)?;
+            let mut walk = TreeReader::open(reader, runs, OnDamage::Fail)?;
             let entry = walk
                 .entry_at(&what.path)?
                 .ok_or_else(|| no_path(reader, found.id, source, &what.path))?;
 
             match &entry.node {
                 Node::File { content, .. } => {
-                    task.observer.expect(content.size, true);
+                    task.observer.expect(content.size, ProgressUnit::Bytes);
                     session.write_content(content, out, task)?;
                 }
                 Node::Directory { .. } => {

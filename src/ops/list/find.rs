@@ -16,7 +16,7 @@ use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::ops::restore::meant;
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::StoredSnapshot;
+use crate::repo::{OnDamage, StoredSnapshot};
 use crate::source::{Filter, FilterOptions, GivenAs};
 use crate::types::{ChunkId, Entry, RelPath};
 
@@ -99,7 +99,7 @@ pub fn find(
                 .is_none_or(|name| source.name == *name)
         }) {
             let runs = runs_of(source);
-            let mut walk = TreeReader::open(reader, runs, true)?;
+            let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
 
             let mut give = |entry: &Entry| {
                 report.found += 1;
@@ -186,7 +186,11 @@ impl PathFinder<'_> {
         if let Some(known) = self.runs.get(&run.root) {
             return Ok(known.clone());
         }
-        let mut walk = TreeReader::open(self.session.reader(), std::slice::from_ref(run), true)?;
+        let mut walk = TreeReader::open(
+            self.session.reader(),
+            std::slice::from_ref(run),
+            OnDamage::Skip,
+        )?;
         let mut found = Vec::new();
         let mut is_short = true;
         while let Some(mention) = walk.next_mention()? {

@@ -2,7 +2,7 @@
 //! list many snapshots.
 
 use crate::format::{SourceKind, SourceRecord};
-use crate::repo::{ChunkReader, MergedRuns, RepoError, RunStreams, StoredSnapshot};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, RepoError, RunStreams, StoredSnapshot};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, to_u64};
 
 /// Most paths that are listed of a source.
@@ -168,7 +168,7 @@ impl<'a> MissingLister<'a> {
             RunStreams::All
         };
 
-        let mut runs = MergedRuns::open(self.reader, runs, streams, true)?;
+        let mut runs = MergedRuns::open(self.reader, runs, streams, OnDamage::Skip)?;
 
         while (incomplete > 0 || partial > 0) && !out.is_cut {
             let Some(entry) = runs.next_entry()? else {

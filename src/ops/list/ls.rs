@@ -9,7 +9,7 @@ use crate::ops::absent::no_path;
 use crate::read::ReadSession;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
-use crate::repo::{StoredSnapshot, UncertainPaths};
+use crate::repo::{OnDamage, StoredSnapshot, UncertainPaths};
 use crate::types::{Entry, RelPath, Timestamp};
 
 /// One line of a listing.
@@ -24,21 +24,30 @@ pub enum LsItem<'a> {
     Entry { source: &'a str, entry: &'a Entry },
 }
 
+/// How far a listing of a directory goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListDepth {
+    /// The sources of a snapshot, or the direct children of a directory.
+    Children,
+    /// Everything below.
+    Everything,
+}
+
 /// Receives the listed items. An error that it returns ends the operation.
 pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 
 /// Lists the contents of a snapshot, in path order.
 ///
 /// For a snapshot, lists its sources; for a source or directory, its direct children; for any other
-/// path, that entry. `recursive` lists everything below as well; a directory given by its path is
-/// not listed itself. Only the pages that lead there are read.
+/// path, that entry. [`ListDepth::Everything`] lists everything below as well; a directory given by
+/// its path is not listed itself. Only the pages that lead there are read.
 ///
 /// # Errors
 /// [`Error::NotThere`] if there is no such source, [`Error::NoPath`] if there is no such path.
 pub fn ls(
     session: &ReadSession<'_>,
     what: &ListedPath,
-    recursive: bool,
+    depth: ListDepth,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let observer = session.task().observer;
@@ -53,7 +62,7 @@ pub fn ls(
 
     if let Some(name) = &what.source {
         let source = source_of(&found, &what.snapshot, name, &what.path)?;
-        return ls_source(session, &found, source, &what.path, recursive, each);
+        return ls_source(session, &found, source, &what.path, depth, each);
     }
 
     for source in &found.snapshot.sources {
@@ -61,8 +70,8 @@ pub fn ls(
             source,
             time: found.time_of(source),
         })?;
-        if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
-            ls_source(session, &found, source, &RelPath::root(), true, each)?;
+        if depth == ListDepth::Everything && matches!(source.kind, SourceKind::Tree { .. }) {
+            ls_source(session, &found, source, &RelPath::root(), depth, each)?;
         }
     }
     Ok(())
@@ -73,7 +82,7 @@ fn ls_source(
     found: &StoredSnapshot,
     source: &SourceRecord,
     path: &RelPath,
-    recursive: bool,
+    depth: ListDepth,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let reader = session.reader();
@@ -88,19 +97,19 @@ fn ls_source(
         };
     };
 
-    let mut walk = TreeReader::open(reader, runs, true)?;
+    let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
     let top = walk.entry_at(path)?;
 
     let result = match &top {
         Some(entry) if entry.is_directory() => {
-            ls_below(session, &mut walk, source, path, recursive, each)
+            ls_below(session, &mut walk, source, path, depth, each)
         }
         Some(entry) => each(LsItem::Entry {
             source: &source.name,
             entry,
         }),
         // A tree without a root entry is empty.
-        None if path.is_root() => ls_below(session, &mut walk, source, path, recursive, each),
+        None if path.is_root() => ls_below(session, &mut walk, source, path, depth, each),
         None => Err(no_path(reader, found.id, source, path)),
     };
 
@@ -113,7 +122,7 @@ fn ls_below(
     walk: &mut TreeReader<'_>,
     source: &SourceRecord,
     directory: &RelPath,
-    recursive: bool,
+    depth: ListDepth,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     while let Some(entry) = walk.next_below(directory)? {
@@ -122,7 +131,7 @@ fn ls_below(
             source: &source.name,
             entry: &entry,
         })?;
-        if !recursive && entry.is_directory() {
+        if depth == ListDepth::Children && entry.is_directory() {
             walk.skip_below(&entry.path);
         }
     }

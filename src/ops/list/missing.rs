@@ -8,7 +8,7 @@ use crate::ops::absent::no_path;
 use crate::read::ReadSession;
 use crate::read::source_of;
 use crate::read::tree::TreeReader;
-use crate::repo::StoredSnapshot;
+use crate::repo::{OnDamage, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
 /// Lists, in path order and at any depth, the entries of a snapshot that are not a full capture
@@ -52,7 +52,7 @@ fn missing_of(
         };
     };
 
-    let mut walk = TreeReader::open(session.reader(), runs, true)?;
+    let mut walk = TreeReader::open(session.reader(), runs, OnDamage::Skip)?;
     let mut give = |entry: &Entry| {
         if entry.is_incomplete() || entry.missing_names().is_some() {
             each(LsItem::Entry {

@@ -22,7 +22,7 @@ pub use find::{FindItem, FindReport, find};
 pub use lacking::{
     LACKING_PATHS_MAX, LackingPath, LackingReport, MissingLister, SourceLacks, WhyLacking,
 };
-pub use ls::{EachLs, LsItem, ls};
+pub use ls::{EachLs, ListDepth, LsItem, ls};
 pub use missing::missing;
 pub use path::ListedPath;
 pub use snapshots::{SnapshotFilter, snapshots};

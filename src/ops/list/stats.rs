@@ -9,7 +9,7 @@ use crate::index::Index;
 use crate::observe::{Problem, Severity};
 use crate::read::ReadSession;
 use crate::read::tree::TreeReader;
-use crate::repo::Repository;
+use crate::repo::{OnDamage, Repository};
 use crate::types::to_u64;
 
 /// The totals of a repository.
@@ -98,7 +98,7 @@ pub fn stats(session: &ReadSession<'_>) -> Result<RepoStats, Error> {
 
 /// Returns the number and total bytes of a tree's files.
 fn tree_size(session: &ReadSession<'_>, runs: &[RunRef]) -> Result<(u64, u64), Error> {
-    let mut walk = TreeReader::open(session.reader(), runs, true)?;
+    let mut walk = TreeReader::open(session.reader(), runs, OnDamage::Skip)?;
     let mut files = 0;
     let mut bytes = 0u64;
     while let Some(entry) = walk.next()? {

@@ -28,10 +28,10 @@ fn what(source: &str, path: &str) -> ListedPath {
     }
 }
 
-fn listed(repo: &Repository, what: &ListedPath, recursive: bool) -> Result<Vec<String>, Error> {
+fn listed(repo: &Repository, what: &ListedPath, depth: ListDepth) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
     reading(repo, &Recording::default(), |session| {
-        ls(session, what, recursive, &mut |item| {
+        ls(session, what, depth, &mut |item| {
             out.push(match item {
                 LsItem::Source { source, .. } => format!("[{}]", source.name),
                 LsItem::Entry { entry, .. } => entry.path.to_string(),
@@ -57,32 +57,34 @@ fn sample() -> (Lab, Repository) {
 fn ls_lists_sources_directories_and_files() {
     let (_lab, repo) = sample();
     assert_eq!(
-        listed(&repo, &what("", ""), false).expect("listed"),
+        listed(&repo, &what("", ""), ListDepth::Children).expect("listed"),
         ["[db]", "[tree]"]
     );
     assert_eq!(
-        listed(&repo, &what("db", ""), false).expect("listed"),
+        listed(&repo, &what("db", ""), ListDepth::Children).expect("listed"),
         ["[db]"]
     );
     assert_eq!(
-        listed(&repo, &what("tree", ""), false).expect("listed"),
+        listed(&repo, &what("tree", ""), ListDepth::Children).expect("listed"),
         ["a", "a.b", "z"]
     );
     assert_eq!(
-        listed(&repo, &what("tree", "a"), false).expect("listed"),
+        listed(&repo, &what("tree", "a"), ListDepth::Children).expect("listed"),
         ["a/x", "a/y"]
     );
     let below = ["a/x", "a/x/1.txt", "a/x/2.md", "a/y"];
     assert_eq!(
-        listed(&repo, &what("tree", "a"), true).expect("listed"),
+        listed(&repo, &what("tree", "a"), ListDepth::Everything).expect("listed"),
         below
     );
     assert_eq!(
-        listed(&repo, &what("tree", "a/y"), true).expect("listed"),
+        listed(&repo, &what("tree", "a/y"), ListDepth::Everything).expect("listed"),
         ["a/y"]
     );
     assert_eq!(
-        listed(&repo, &what("", ""), true).expect("listed").len(),
+        listed(&repo, &what("", ""), ListDepth::Everything)
+            .expect("listed")
+            .len(),
         2 + 10
     );
     for bad in [
@@ -93,7 +95,7 @@ fn ls_lists_sources_directories_and_files() {
     ] {
         assert!(
             matches!(
-                listed(&repo, &bad, false),
+                listed(&repo, &bad, ListDepth::Children),
                 Err(Error::NoPath { .. } | Error::Repo(RepoError::NoSuchSnapshot { .. }))
             ),
             "{bad:?}"
@@ -117,7 +119,8 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
         ("db", "x", "it is a stream", None),
     ] {
         let what = what(source, path);
-        let mut errors = vec![listed(&repo, &what, true).expect_err("it is not there")];
+        let mut errors =
+            vec![listed(&repo, &what, ListDepth::Everything).expect_err("it is not there")];
         let observer = Recording::default();
         errors.push(
             reading(&repo, &observer, |session| {
@@ -165,11 +168,11 @@ fn a_removal_above_the_path_hides_it() {
     std::fs::remove_dir_all(lab.tree().join("a")).expect("removed");
     lab.backup(&repo, b"");
     assert!(matches!(
-        listed(&repo, &what("tree", "a/x"), false),
+        listed(&repo, &what("tree", "a/x"), ListDepth::Children),
         Err(Error::NoPath { .. })
     ));
     assert_eq!(
-        listed(&repo, &what("tree", ""), false).expect("listed"),
+        listed(&repo, &what("tree", ""), ListDepth::Children).expect("listed"),
         ["a.b", "z"]
     );
 }

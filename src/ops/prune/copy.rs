@@ -17,10 +17,10 @@ use super::survey::RepoSurvey;
 use crate::Error;
 use crate::advice::Advice;
 use crate::index::PackState;
-use crate::observe::{Counter, Phase, Problem, Severity};
+use crate::observe::{Counter, Phase, Problem, ProgressUnit, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
 use crate::store::{ObjectKey, StoreError};
-use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, to_u64};
+use crate::types::{ChunkId, FrameOffset, PackId, PackInfo, SegmentBody, to_u64};
 
 /// Result of the copying.
 #[derive(Debug, Default)]
@@ -112,9 +112,10 @@ impl Pruner<'_> {
             .iter()
             .filter_map(|id| survey.live.packs.get(id))
             .collect();
-        self.task
-            .observer
-            .expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
+        self.task.observer.expect(
+            packs.iter().map(|pack| pack.live_bytes()).sum(),
+            ProgressUnit::Bytes,
+        );
         let begun = Instant::now();
         let mut taken = 0_u64;
         let mut chunks = 0;
@@ -189,8 +190,8 @@ impl Pruner<'_> {
             // Find the chunks of this frame whose copy here is the one that counts.
             let ids: Vec<ChunkId> = frame.chunks.iter().map(|chunk| chunk.id).collect();
             let mut is_live = vec![false; ids.len()];
-            let mut offset = 0_u32;
-            let offsets: Vec<u32> = frame
+            let mut offset = FrameOffset::default();
+            let offsets: Vec<FrameOffset> = frame
                 .chunks
                 .iter()
                 .map(|chunk| {

@@ -13,7 +13,7 @@ use crate::index::{ChunkLocation, Index, PackRow, PackState};
 use crate::read::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository};
 use crate::task::Cancel;
-use crate::types::{ChunkId, PackId, Timestamp};
+use crate::types::{ChunkId, PackId, PlainLen, Timestamp};
 
 /// Maximum number of missing objects and chunks that are reported by name.
 const EXAMPLES_MAX: usize = 20;
@@ -136,13 +136,13 @@ struct LiveMarker<'a> {
     ids: Vec<ChunkId>,
     copies: Vec<(usize, ChunkLocation)>,
     /// Chunks that more than one pack holds.
-    several: Vec<(ChunkId, u32)>,
+    several: Vec<(ChunkId, PlainLen)>,
 }
 
 impl LiveMarker<'_> {
     /// Finds all copies of these chunks in packs that hold them. The copy that counts first comes
     /// first for each chunk.
-    fn look_up(&mut self, batch: &[(ChunkId, u32)]) -> Result<(), Error> {
+    fn look_up(&mut self, batch: &[(ChunkId, PlainLen)]) -> Result<(), Error> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));
         let ids = &self.ids;
@@ -243,7 +243,7 @@ impl ReachVisitor for LiveMarker<'_> {
             .find(|copy| self.out.packs.get(&copy.pack).is_some_and(PackUsage::holds)))
     }
 
-    fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
+    fn chunks(&mut self, batch: &[(ChunkId, PlainLen)]) -> Result<bool, Error> {
         self.look_up(batch)?;
         let copies = std::mem::take(&mut self.copies);
         let mut missing = vec![true; batch.len()];

@@ -22,7 +22,7 @@ use super::report::WaitReason;
 use super::survey::{RepoSurvey, minus};
 use crate::Error;
 use crate::index::{Index, PackRow, PackState};
-use crate::observe::{Counter, Phase, Problem, Severity};
+use crate::observe::{Counter, Phase, Problem, ProgressUnit, Severity};
 use crate::repo::{FoundLease, Lease, RepoError};
 use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody, SnapshotId, to_u64};
@@ -59,7 +59,7 @@ impl Pruner<'_> {
         let leftovers = self.spent_leftovers(survey)?;
         self.task
             .observer
-            .expect(to_u64(dropped.len() + leftovers.len()), false);
+            .expect(to_u64(dropped.len() + leftovers.len()), ProgressUnit::Items);
 
         for id in dropped {
             self.task.check()?;

@@ -22,7 +22,7 @@ use crate::read::reach::{ReachVisitor, ReachWalker, ReachedPiece, UnreadableReas
 use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkId, PackId, to_u64};
+use crate::types::{ChunkId, PackId, PlainLen, to_u64};
 
 /// Missing chunks that one walk collects: 12 MiB. The next walk finds the rest.
 const MISSING_MAX: usize = 256 << 10;
@@ -266,7 +266,7 @@ impl ReachVisitor for NeededChunks<'_> {
         Ok(self.repo.locate(id)?)
     }
 
-    fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
+    fn chunks(&mut self, batch: &[(ChunkId, PlainLen)]) -> Result<bool, Error> {
         let mut ids = std::mem::take(&mut self.unread);
         ids.extend(batch.iter().map(|(id, _)| *id));
         self.look_up(&ids)

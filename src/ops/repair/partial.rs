@@ -19,7 +19,8 @@ use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
 use crate::ops::verify::AffectedVisitor;
 use crate::read::tree::TreeReader;
 use crate::repo::{
-    ChunkReader, EntryMention, MergedRuns, RepoError, RunStreams, RunWriter, UncertainPaths,
+    ChunkReader, EntryMention, MergedRuns, OnDamage, RepoError, RunStreams, RunWriter,
+    UncertainPaths,
 };
 use crate::store::ObjectKey;
 use crate::task::Cancel;
@@ -215,8 +216,12 @@ impl RunMender<'_, '_> {
             return Ok(known.clone());
         }
         let reader = self.reader;
-        let mut mentions =
-            MergedRuns::open(reader, std::slice::from_ref(run), RunStreams::All, true)?;
+        let mut mentions = MergedRuns::open(
+            reader,
+            std::slice::from_ref(run),
+            RunStreams::All,
+            OnDamage::Skip,
+        )?;
 
         let mut is_whole = true;
         while let Some(mention) = mentions.next_mention()? {
@@ -242,8 +247,12 @@ impl RunMender<'_, '_> {
 
     fn rewrite(&mut self, run: &RunRef) -> Result<Option<RunRef>, Error> {
         let reader = self.reader;
-        let mut mentions =
-            MergedRuns::open(reader, std::slice::from_ref(run), RunStreams::All, true)?;
+        let mut mentions = MergedRuns::open(
+            reader,
+            std::slice::from_ref(run),
+            RunStreams::All,
+            OnDamage::Skip,
+        )?;
         let sink = EntrySink::new(self.scratch, self.sorter_bytes);
         while let Some(mut mention) = mentions.next_mention()? {
             self.cancel.check()?;
@@ -288,7 +297,7 @@ impl RunMender<'_, '_> {
     /// incomplete then.
     fn marks(&mut self, source: &str, runs: &[RunRef], sink: &EntrySink) -> Result<u64, Error> {
         let reader = self.reader;
-        let mut walk = TreeReader::open(reader, runs, true)?;
+        let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
         let mut ranges: Vec<UncertainPaths> = Vec::new();
         let mut above: Vec<DirectoriesAbove> = Vec::new();
         let mut incomplete = 0;

@@ -10,7 +10,7 @@ use crate::repo::{
     Claims, FrameWriter, Lease, PackedSource, Packer, PackerOptions, RepoError, Repository,
 };
 use crate::task::{Cancel, Task};
-use crate::types::{ChunkClass, ChunkId, FrameInfo, PackId, to_u64, to_usize};
+use crate::types::{ChunkClass, ChunkId, FrameOffset, PackId, to_u64};
 
 /// Results of one salvage.
 #[derive(Debug, Default)]
@@ -124,13 +124,16 @@ impl SalvageWork<'_> {
             {
                 continue;
             }
-            if frame.offset + u64::from(frame.stored) > holder.size {
+            if frame.end().is_none_or(|end| end.get() > holder.size) {
                 continue;
             }
 
-            let row = row_of(frame);
-            let mut sealed = vec![0; to_usize(row.stored)];
-            let plain = match self.repo.read_at(&holder.key, row.offset, &mut sealed) {
+            let row = FrameRow::from(frame);
+            let mut sealed = vec![0; row.stored.to_usize()];
+            let plain = match self
+                .repo
+                .read_at(&holder.key, row.offset.get(), &mut sealed)
+            {
                 Ok(()) => self
                     .repo
                     .open_frame(&holder.key, &head, number, &row, sealed),
@@ -142,15 +145,11 @@ impl SalvageWork<'_> {
                 Err(err) => return Err(err.into()),
             };
 
-            let mut offset = 0;
+            let mut offset = FrameOffset::default();
             for chunk in &frame.chunks {
-                let end = offset + to_usize(chunk.len);
-                self.keep(
-                    row.class,
-                    chunk.id,
-                    plain.get(offset..end).unwrap_or_default(),
-                )?;
-                offset = end;
+                let bytes = plain.get(offset.range(chunk.len)).unwrap_or_default();
+                self.keep(row.class, chunk.id, bytes)?;
+                offset = offset.saturating_add(chunk.len);
             }
         }
         Ok(())
@@ -187,12 +186,7 @@ impl SalvageWork<'_> {
             };
 
             for (id, copy) in chunks {
-                let at = to_usize(copy.offset);
-                self.keep(
-                    row.class,
-                    id,
-                    plain.get(at..at + to_usize(copy.len)).unwrap_or_default(),
-                )?;
+                self.keep(row.class, id, plain.get(copy.range()).unwrap_or_default())?;
             }
         }
         Ok(())
@@ -214,18 +208,6 @@ impl SalvageWork<'_> {
         self.out.chunks += 1;
         self.out.bytes += to_u64(bytes.len());
         Ok(())
-    }
-}
-
-fn row_of(frame: &FrameInfo) -> FrameRow {
-    FrameRow {
-        class: frame.class,
-        codec: frame.codec,
-        offset: frame.offset,
-        stored: frame.stored,
-        plain: frame.plain,
-        // A frame that was read has at most 4 MiB, and each chunk at least one byte.
-        chunks: u32::try_from(frame.chunks.len()).unwrap_or(u32::MAX),
     }
 }
 

@@ -23,7 +23,9 @@ use crate::ops::repair::{
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
 use crate::read::content::write_content;
-use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams, Secret, StoredSnapshot};
+use crate::repo::{
+    ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret, StoredSnapshot,
+};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
 use crate::task::{Cancel, Task};
 use crate::types::{ByteSize, PackId, SnapshotId};
@@ -112,7 +114,8 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut out = BTreeMap::new();
     while let Some(entry) = merged.next_entry().expect("read") {
         if let Some(content) = entry.content() {

@@ -15,9 +15,7 @@ use crate::observe::{Counter, Severity};
 use crate::read::content::ContentReader;
 use crate::read::fetch::{is_of_one_object, with_sources};
 use crate::source::HashName;
-use crate::types::{
-    ChunkClass, Content, EntryKind, Extent, Node, RelPath, at_most, to_u64, to_usize,
-};
+use crate::types::{ChunkClass, Content, EntryKind, Extent, Node, RelPath, at_most, to_u64};
 
 /// Bytes of a hole checked at once.
 const ZEROS: usize = 64 << 10;
@@ -144,7 +142,7 @@ impl RestoreJob<'_> {
             Extent::Literal(bytes) => {
                 Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes)
             }
-            Extent::Chunk { id, len } => Ok(read_at(file, at, to_usize(*len), buffer)?
+            Extent::Chunk { id, len } => Ok(read_at(file, at, len.to_usize(), buffer)?
                 && self.repo.keys().chunk_id(ChunkClass::Data, buffer) == *id),
             // The reader replaces a list by its extents.
             Extent::List { .. } => Ok(false),

@@ -9,11 +9,11 @@ use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCo
 use crate::observe::{Problem, Recording, Severity};
 use crate::read::content::ContentReader;
 use crate::repo::{
-    ChunkReader, Claims, HostChoice, Lease, Packer, PackerOptions, RunStreams, RunWriter,
+    ChunkReader, Claims, HostChoice, Lease, OnDamage, Packer, PackerOptions, RunStreams, RunWriter,
 };
 use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
-use crate::types::{ChunkClass, Content, DeviceNumber, Extent, LeaseId, XattrValue};
+use crate::types::{ChunkClass, Content, DeviceNumber, Extent, LeaseId, PlainLen, XattrValue};
 
 #[test]
 fn a_damaged_frame_takes_its_files_and_no_more() {
@@ -34,7 +34,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     };
 
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut runs = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut runs = MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     runs.seek(b"f3");
     let entry = runs.next_entry().expect("reads").expect("there");
     let extent = ContentReader::new(&reader, entry.content().expect("a file")).next_extent();
@@ -52,7 +52,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
         world
             .store
             .damage(&ObjectKey::Pack(place.pack), |bytes| bytes
-                [row.offset as usize + 9] ^=
+                [row.offset.get() as usize + 9] ^=
                 1)
     );
 
@@ -303,13 +303,16 @@ fn content_that_contradicts_its_entry_is_reported() {
             name: b"user.test".to_vec(),
             value: XattrValue::Chunk {
                 id: value,
-                len: 6000,
+                len: PlainLen::new(6000),
             },
         }];
 
         let content = Content {
             size: 5000,
-            extents: vec![Extent::Chunk { id, len: 5000 }],
+            extents: vec![Extent::Chunk {
+                id,
+                len: PlainLen::new(5000),
+            }],
         };
 
         vec![
@@ -321,7 +324,13 @@ fn content_that_contradicts_its_entry_is_reported() {
                     content,
                 },
             ),
-            entry("length", file(vec![Extent::Chunk { id, len: 4999 }])),
+            entry(
+                "length",
+                file(vec![Extent::Chunk {
+                    id,
+                    len: PlainLen::new(4999),
+                }]),
+            ),
             entry(
                 "list",
                 file(vec![Extent::List {
@@ -335,16 +344,22 @@ fn content_that_contradicts_its_entry_is_reported() {
                 file(vec![
                     Extent::Chunk {
                         id: missing,
-                        len: 9,
+                        len: PlainLen::new(9),
                     },
-                    Extent::Chunk { id, len: 5000 },
+                    Extent::Chunk {
+                        id,
+                        len: PlainLen::new(5000),
+                    },
                 ]),
             ),
             entry(
                 "mixed",
                 file(vec![
                     Extent::Literal(b"l".to_vec()),
-                    Extent::Chunk { id, len: 5000 },
+                    Extent::Chunk {
+                        id,
+                        len: PlainLen::new(5000),
+                    },
                     Extent::Hole { len: 9 },
                 ]),
             ),
@@ -403,8 +418,8 @@ fn an_unreadable_page_is_reported_and_deletes_nothing() {
             let Some(row) = repo.index().frame(&id, number).expect("asked") else {
                 break;
             };
-            if row.class == ChunkClass::Metadata && row.plain > 60_000 && !hit {
-                let at = row.offset as usize + 100;
+            if row.class == ChunkClass::Metadata && row.plain.get() > 60_000 && !hit {
+                let at = row.offset.get() as usize + 100;
                 hit = world
                     .store
                     .damage(&ObjectKey::Pack(id), |bytes| bytes[at] ^= 1);

@@ -7,7 +7,7 @@ use super::super::tests::{World, options, what};
 use super::*;
 use crate::dest::ProtectedDirs;
 use crate::format::{Snapshot, SnapshotState};
-use crate::observe::Recording;
+use crate::observe::{ProgressUnit, Recording};
 use crate::ops::restore::{RestoreOptions, RestoreReport, RestoreTarget};
 use crate::ops::testing::lease;
 use crate::task::Task;
@@ -152,7 +152,7 @@ impl crate::observe::Observer for Renames {
         }
     }
     fn phase(&self, _: &crate::observe::Phase) {}
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, _: &Problem) {}
     fn detail(&self, _: &'static str, _: &Subject) {}
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::tests::{World, clean, listing, noise, options, what};
 use super::*;
 use crate::dest::SyncMethod;
-use crate::observe::{Counter, Observer, Problem, Recording};
+use crate::observe::{Counter, Observer, Problem, ProgressUnit, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::task::Cancel;
 
@@ -24,7 +24,7 @@ impl Observer for StopsAtSync<'_> {
             self.0.cancel();
         }
     }
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: ProgressUnit) {}
     fn problem(&self, _: &Problem) {}
     fn detail(&self, _: &'static str, _: &crate::observe::Subject) {}
 }

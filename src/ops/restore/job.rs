@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::format::RunRef;
 use crate::read::ReadSession;
 use crate::read::fetch::Fetcher;
-use crate::repo::{ChunkReader, MergedRuns, Repository, RunStreams};
+use crate::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams};
 use crate::source::UnmatchedPatterns;
 use crate::task::Task;
 
@@ -45,6 +45,11 @@ impl<'a> RestoreJob<'a> {
     }
 
     pub(super) fn open_runs(&self, runs: &[RunRef]) -> Result<MergedRuns<'a>, Error> {
-        Ok(MergedRuns::open(self.reader, runs, RunStreams::All, true)?)
+        Ok(MergedRuns::open(
+            self.reader,
+            runs,
+            RunStreams::All,
+            OnDamage::Skip,
+        )?)
     }
 }

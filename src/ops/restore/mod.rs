@@ -49,7 +49,6 @@ mod window;
 mod writer;
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::absent::no_path;
@@ -58,7 +57,7 @@ use crate::advice::Advice;
 use crate::dest::{OwnerPolicy, ProtectedDirs};
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::observe::Phase;
+use crate::observe::{Phase, ProgressUnit};
 use crate::read::content::{StreamLimits, write_windows};
 use crate::read::lost::report_lost;
 use crate::read::source_of;
@@ -224,8 +223,7 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> ProtectedDirs {
         held.add_directory((store.device, store.inode), what);
     }
 
-    let store = Path::new(repo.store().address());
-    if store.is_absolute() {
+    if let Some(store) = repo.store().local_path() {
         // One of its directories may be mounted from elsewhere.
         for part in [
             "packs",
@@ -332,7 +330,7 @@ impl RestoreJob<'_> {
             return Ok(());
         }
 
-        self.task.observer.expect(content.size, true);
+        self.task.observer.expect(content.size, ProgressUnit::Bytes);
         let limits = StreamLimits::default();
         write_windows(
             self.reader,
@@ -401,7 +399,7 @@ impl RestoreJob<'_> {
                 &what.path,
             )),
             SourceKind::Stream { content, .. } => {
-                self.task.observer.expect(content.size, true);
+                self.task.observer.expect(content.size, ProgressUnit::Bytes);
                 let meta = Metadata {
                     mode: 0o600,
                     owner: Owner::default(),

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::advice::Advice;
 use crate::format::{SourceKind, SourceRecord};
 use crate::read::tree::TreeReader;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, OnDamage};
 use crate::types::RelPath;
 
 /// Rejects exclude patterns that begin with the path or the name of a source, as other programs and
@@ -36,7 +36,7 @@ pub(super) fn refuse_misread(
         let mut is_there = false;
         for source in sources {
             if let SourceKind::Tree { runs, .. } = &source.kind {
-                is_there |= TreeReader::open(reader, runs, true)?
+                is_there |= TreeReader::open(reader, runs, OnDamage::Skip)?
                     .entry_at(&first)?
                     .is_some();
             }

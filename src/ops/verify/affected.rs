@@ -11,9 +11,9 @@ use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
 use crate::read::reach::{ChunkBits, UnreadableReason};
 use crate::read::tree::TreeReader;
-use crate::repo::ChunkReader;
+use crate::repo::{ChunkReader, OnDamage};
 use crate::task::Cancel;
-use crate::types::{ChunkClass, ChunkId, Entry, Extent, RelPath, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Entry, Extent, PlainLen, RelPath, XattrValue};
 
 /// Reason why a piece of content cannot be read.
 pub(in crate::ops) enum AffectedReason {
@@ -58,7 +58,7 @@ pub(super) fn name(
                 }
             }
             SourceKind::Tree { runs, .. } => {
-                let mut walk = TreeReader::open(reader, runs, true)?;
+                let mut walk = TreeReader::open(reader, runs, OnDamage::Skip)?;
                 while let Some(entry) = walk.next()? {
                     cancel.check()?;
                     if let Some((why, how)) = judge.entry(&entry)? {
@@ -139,7 +139,7 @@ impl<'a> AffectedVisitor<'a> {
     }
 
     /// Returns the problem with a chunk of this length, if any.
-    pub fn chunk(&self, id: &ChunkId, len: u32) -> Result<Option<AffectedReason>, Error> {
+    pub fn chunk(&self, id: &ChunkId, len: PlainLen) -> Result<Option<AffectedReason>, Error> {
         let repo = self.reader.repo();
         let best = repo.locate(id)?;
         Ok(match self.damage.good_copy(repo, id, best)? {

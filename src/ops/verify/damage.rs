@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Error;
 use crate::index::{ChunkLocation, PackState};
 use crate::repo::Repository;
-use crate::types::{ChunkId, PackId};
+use crate::types::{ChunkId, FrameOffset, PackId};
 
 /// Unreadable parts of one pack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,7 +17,7 @@ pub(in crate::ops) struct PackDamage {
     pub gone: bool,
     pub frames: BTreeSet<u32>,
     /// Chunks that do not hash to their names: frame, and offset in it.
-    pub chunks: BTreeSet<(u32, u32)>,
+    pub chunks: BTreeSet<(u32, FrameOffset)>,
 }
 
 /// All damage found so far, by pack.

@@ -13,7 +13,7 @@ use super::report::FindingKind;
 use crate::Error;
 use crate::advice::Advice;
 use crate::index::PackRow;
-use crate::observe::{Counter, Observer};
+use crate::observe::{Counter, Observer, ProgressUnit};
 use crate::repo::{FirstError, Repository};
 use crate::store::ObjectKey;
 use crate::sys::now;
@@ -84,8 +84,10 @@ pub(in crate::ops) fn check_all(
     task: Task<'_>,
 ) -> Result<Vec<PackCheck>, Error> {
     let began = Instant::now();
-    task.observer
-        .expect(plan.iter().map(|&(_, size)| size).sum(), true);
+    task.observer.expect(
+        plan.iter().map(|&(_, size)| size).sum(),
+        ProgressUnit::Bytes,
+    );
 
     let next = AtomicUsize::new(0);
     let done = Mutex::new(DataProgress::default());

@@ -439,7 +439,10 @@ impl ListedObjects {
         let mut cut = PackDamage::default();
         for number in 0..pack.frames {
             let frame = repo.with_index(|index| index.frame(&pack.id, number))?;
-            if frame.is_none_or(|frame| frame.offset + u64::from(frame.stored) > size) {
+            if frame
+                .and_then(|frame| frame.end())
+                .is_none_or(|end| end.get() > size)
+            {
                 cut.frames.insert(number);
             }
         }

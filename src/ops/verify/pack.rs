@@ -12,7 +12,7 @@ use crate::read::fetch::with_sources;
 use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::task::Task;
-use crate::types::{ChunkInfo, PackId, PackInfo, at_most, to_u64, to_usize};
+use crate::types::{ChunkInfo, FrameOffset, PackId, PackInfo, at_most, to_u64, to_usize};
 
 /// Bytes outside of frames are read in pieces of this size: 1 MiB.
 const PIECE: usize = 1 << 20;
@@ -273,15 +273,16 @@ impl PackPass<'_> {
         wrong: &mut Vec<String>,
     ) -> Result<Result<(), String>, Error> {
         let row = &frame.row;
-        if row.offset < self.at || row.offset + u64::from(row.stored) > self.size {
+        let is_outside = row.end().is_none_or(|end| end.get() > self.size);
+        if is_outside || row.offset.get() < self.at {
             return Ok(Err("it is outside the pack or overlaps another".into()));
         }
-        let stored = to_usize(row.stored);
+        let stored = row.stored.to_usize();
         if stored > FRAME_STORED_MAX {
             return Ok(Err("it is longer than allowed".into()));
         }
 
-        self.hash_until(row.offset)?;
+        self.hash_until(row.offset.get())?;
         let sealed = self.read(stored)?;
 
         let head = match head {
@@ -300,17 +301,13 @@ impl PackPass<'_> {
             .observer
             .add(Counter::BytesRead, to_u64(plain.len()));
 
-        let mut offset: u32 = 0;
+        let mut offset = FrameOffset::default();
         for chunk in &frame.chunks {
-            let start = to_usize(offset);
-            let bytes = plain
-                .get(start..start + to_usize(chunk.len))
-                .unwrap_or_default();
+            let bytes = plain.get(offset.range(chunk.len)).unwrap_or_default();
             if self.repo.keys().chunk_id(row.class, bytes) != chunk.id {
                 self.check.damage.chunks.insert((number, offset));
                 wrong.push(chunk.id.short());
             }
-            // The largest offset is after the end of every frame.
             offset = offset.saturating_add(chunk.len);
         }
         Ok(Ok(()))
@@ -338,15 +335,7 @@ impl PackPass<'_> {
 
 fn from_directory(info: PackInfo) -> Vec<FrameCheck> {
     let frame = |frame: crate::types::FrameInfo| FrameCheck {
-        row: FrameRow {
-            class: frame.class,
-            codec: frame.codec,
-            offset: frame.offset,
-            stored: frame.stored,
-            plain: frame.plain,
-            // A frame that was read has at most 4 MiB, and each chunk at least one byte.
-            chunks: u32::try_from(frame.chunks.len()).unwrap_or(u32::MAX),
-        },
+        row: FrameRow::from(&frame),
         chunks: frame.chunks,
     };
     info.frames.into_iter().map(frame).collect()

@@ -6,7 +6,7 @@ use crate::index::{ChunkLocation, Index};
 use crate::read::reach::{ChunkBits, ReachVisitor, ReachWalker, ReachedPiece, UnreadableReason};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::task::Cancel;
-use crate::types::{ChunkId, SnapshotId};
+use crate::types::{ChunkId, PlainLen, SnapshotId};
 
 /// Reported pieces of unreadable metadata. One damaged frame makes all pages in it unreadable.
 const UNREADABLE_MAX: usize = 1000;
@@ -72,7 +72,7 @@ impl ReachVisitor for ChunkResolver<'_> {
         self.damage.good_copy(self.repo, id, self.repo.locate(id)?)
     }
 
-    fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
+    fn chunks(&mut self, batch: &[(ChunkId, PlainLen)]) -> Result<bool, Error> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));
         // If this query recreates the index, the caller sees the new generation and walks again.

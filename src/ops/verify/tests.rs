@@ -198,12 +198,12 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
         let directory = info
             .frames
             .last()
-            .map(|frame| frame.offset as usize + frame.stored as usize)
+            .map(|frame| frame.offset.get() as usize + frame.stored.to_usize())
             .expect("frames");
 
         for (number, frame) in info.frames.iter().enumerate() {
-            for at in [0, frame.stored / 2, frame.stored - 1] {
-                let bad = flipped(&lab, &key, frame.offset as usize + at as usize);
+            for at in [0, frame.stored.get() / 2, frame.stored.get() - 1] {
+                let bad = flipped(&lab, &key, frame.offset.get() as usize + at as usize);
                 let report = run(&bad, &all_data()).expect("verified");
                 let kinds: Vec<FindingKind> =
                     report.findings.iter().map(|found| found.kind).collect();
@@ -391,7 +391,7 @@ fn affected_paths_are_those_of_the_frame() {
         .expect("data");
 
     let report = run(
-        &flipped(&lab, &ObjectKey::Pack(pack), data.offset as usize),
+        &flipped(&lab, &ObjectKey::Pack(pack), data.offset.get() as usize),
         &all_data(),
     )
     .expect("verified");

@@ -15,7 +15,7 @@ use crate::format::{
 use crate::index::{ChunkLocation, Index};
 use crate::repo::{ChunkReader, RepoError};
 use crate::task::Cancel;
-use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, RelPath, XattrValue};
+use crate::types::{ChunkClass, ChunkId, Content, Entry, Extent, PlainLen, RelPath, XattrValue};
 
 /// Chunks looked up at a time, sorted: 2.5 MiB.
 const BATCH: usize = 64 << 10;
@@ -48,7 +48,7 @@ pub(crate) trait ReachVisitor {
 
     /// Receives chunks with their lengths, sorted, each once per batch. Returns false if one of
     /// them cannot be read.
-    fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
+    fn chunks(&mut self, batch: &[(ChunkId, PlainLen)]) -> Result<bool, Error>;
 
     /// Receives a piece that cannot be read, or whose content does not match the reference to it.
     fn unreadable(&mut self, piece: ReachedPiece, id: &ChunkId, why: UnreadableReason);
@@ -89,7 +89,7 @@ pub(crate) struct ReachWalker<'a, J> {
     pub judge: J,
     /// Pages, nodes and list nodes that were read.
     visited: ChunkBits,
-    batch: Vec<(ChunkId, u32)>,
+    batch: Vec<(ChunkId, PlainLen)>,
     /// Runs by their roots, and whether they name anything that cannot be read.
     runs: HashMap<ChunkId, bool>,
     /// For the current run or stream.
@@ -250,7 +250,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
         }
     }
 
-    fn chunk(&mut self, id: ChunkId, len: u32) -> Result<(), Error> {
+    fn chunk(&mut self, id: ChunkId, len: PlainLen) -> Result<(), Error> {
         self.batch.push((id, len));
         if self.batch.len() >= BATCH {
             self.flush()
@@ -286,7 +286,7 @@ impl<'a, J: ReachVisitor> ReachWalker<'a, J> {
                 if let Some(place) = place {
                     self.visited.insert(place.number);
                 }
-                self.chunk(*id, u32::try_from(bytes.len()).unwrap_or(u32::MAX))?;
+                self.chunk(*id, PlainLen::of(&bytes).unwrap_or(PlainLen::MAX))?;
                 Ok(Some(bytes))
             }
             Err(err) if err.is_unavailable() => {

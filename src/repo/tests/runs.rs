@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::super::run_writer::RunShape;
 use super::super::{
-    ChunkReader, EntryMention, MergedRuns, PutChunk, RepoError, Repository, RunStreams, RunWriter,
-    merged_into, tiers_to_merge,
+    ChunkReader, EntryMention, MergedRuns, OnDamage, PutChunk, RepoError, Repository, RunStreams,
+    RunWriter, merged_into, tiers_to_merge,
 };
 use super::{Fixture, OPTIONS, lease, pack};
 use crate::format::{PageRef, RunRef, decode_node, decode_root};
@@ -213,7 +213,7 @@ impl World {
     ) -> Result<Option<RunRef>, RepoError> {
         let work = |put: &mut PutChunk<'_>| {
             let reader = ChunkReader::new(&self.repo, 1 << 20);
-            let old = MergedRuns::open(&reader, old, RunStreams::All, false)?;
+            let old = MergedRuns::open(&reader, old, RunStreams::All, OnDamage::Fail)?;
             let mut new = new.iter().cloned();
             let mut put = |bytes: &[u8]| put(bytes);
             merged_into(
@@ -238,7 +238,7 @@ impl World {
 
     fn read(&self, which: RunStreams) -> Result<Vec<Entry>, RepoError> {
         let reader = ChunkReader::new(&self.repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, &self.runs, which, false)?;
+        let mut merged = MergedRuns::open(&reader, &self.runs, which, OnDamage::Fail)?;
         let mut out = Vec::new();
         while let Some(entry) = merged.next_entry()? {
             out.push(uncovered(entry));
@@ -274,7 +274,8 @@ impl World {
     fn check_seeks(&self, which: RunStreams, steps: usize, keys: &[Vec<u8>]) {
         let all = self.read(which).expect("reads");
         let reader = ChunkReader::new(&self.repo, 1 << 20);
-        let mut merged = MergedRuns::open(&reader, &self.runs, which, false).expect("opens");
+        let mut merged =
+            MergedRuns::open(&reader, &self.runs, which, OnDamage::Fail).expect("opens");
         let mut at = 0;
         for key in keys {
             for _ in 0..steps {
@@ -557,8 +558,8 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         let missing = ChunkId::new([lost as u8; 32]);
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
 
-        let mut strict =
-            MergedRuns::open(&reader, &runs, RunStreams::All, false).expect("the root is whole");
+        let mut strict = MergedRuns::open(&reader, &runs, RunStreams::All, OnDamage::Fail)
+            .expect("the root is whole");
         let failure = loop {
             match strict.next_entry() {
                 Ok(Some(_)) => {}
@@ -568,7 +569,8 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         };
         assert!(failure.is_damage(), "{failure}");
 
-        let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
+        let mut tolerant =
+            MergedRuns::open(&reader, &runs, RunStreams::All, OnDamage::Skip).expect("opens");
         let mut shown = Vec::new();
         while let Some(entry) = tolerant.next_entry().expect("continues") {
             shown.push(uncovered(entry));
@@ -610,11 +612,12 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     };
     let runs = [gone, world.runs[0].clone()];
     assert!(
-        MergedRuns::open(&reader, &runs, RunStreams::All, false)
+        MergedRuns::open(&reader, &runs, RunStreams::All, OnDamage::Fail)
             .expect_err("strict")
             .is_damage()
     );
-    let mut tolerant = MergedRuns::open(&reader, &runs, RunStreams::All, true).expect("opens");
+    let mut tolerant =
+        MergedRuns::open(&reader, &runs, RunStreams::All, OnDamage::Skip).expect("opens");
     assert!(tolerant.next_entry().expect("continues").is_some());
     let uncertain = tolerant.take_uncertain();
     assert_eq!(
@@ -700,8 +703,13 @@ fn runs_of_very_long_paths_can_be_read_again() {
     })
     .expect("packs");
     let reader = ChunkReader::new(&world.repo, 1 << 20);
-    let mut merged =
-        MergedRuns::open(&reader, &[run.expect("a run")], RunStreams::All, false).expect("opens");
+    let mut merged = MergedRuns::open(
+        &reader,
+        &[run.expect("a run")],
+        RunStreams::All,
+        OnDamage::Fail,
+    )
+    .expect("opens");
     for expected in &entries {
         assert_eq!(merged.next_entry().expect("reads").as_ref(), Some(expected));
     }

@@ -13,7 +13,7 @@ use crate::store::{
     Fault, FaultEffect, FaultyStore, InjectedError, KeyKind, ObjectDir, ObjectKey, RecordedCall,
     RecordingStore, SharedStore, Store, StoreOperation, list_all,
 };
-use crate::types::{ChunkClass, SnapshotId};
+use crate::types::{ChunkClass, PackOffset, PlainLen, SnapshotId, StoredLen};
 
 /// Makes a small but complete backup: a lease, three chunks, a commit.
 fn back_up(repo: &Repository, text: &str) -> Result<SnapshotId, RepoError> {
@@ -371,10 +371,11 @@ fn segments_with_impossible_content_stop_no_client() {
     twice.id = crate::types::PackId::new([9; 32]);
     let doubled = twice.frames[0].chunks.clone();
     twice.frames[0].chunks.extend(doubled);
-    twice.frames[0].plain *= 2;
+    let plain = twice.frames[0].plain;
+    twice.frames[0].plain = PlainLen::new(2 * plain.get());
     twice.frames.push(crate::types::FrameInfo {
-        offset: twice.size - 40,
-        stored: 20,
+        offset: PackOffset::new(twice.size - 40),
+        stored: StoredLen::new(20),
         ..twice.frames[0].clone()
     });
     let mut otherwise = odd.packs[0].clone();

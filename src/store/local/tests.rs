@@ -279,6 +279,13 @@ fn the_address_is_canonical() {
         address_of(Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"))),
         "/a\\xff"
     );
+    let odd = root.path().join(std::ffi::OsStr::from_bytes(b"a\xff"));
+    let odd_store = LocalStore::create(&odd).expect("create");
+    assert!(odd_store.address().ends_with("/a\\xff"));
+    assert_eq!(
+        odd_store.local_path(),
+        fs::canonicalize(&odd).ok().as_deref()
+    );
     fs::write(root.path().join("file"), b"").expect("write");
     let error = LocalStore::open(root.path().join("file")).expect_err("a file");
     assert!(matches!(error, StoreError::Unreachable { .. }));

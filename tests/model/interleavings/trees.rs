@@ -139,7 +139,7 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
 
 /// Returns all paths of a snapshot's tree, read strictly.
 fn entries(repo: &icecore::repo::Repository, id: &icecore::types::SnapshotId) -> Vec<String> {
-    use icecore::repo::{ChunkReader, MergedRuns, RunStreams};
+    use icecore::repo::{ChunkReader, MergedRuns, OnDamage, RunStreams};
     let snapshot = repo.read_snapshot(id).expect("reads");
     let icecore::format::SourceKind::Tree { runs, .. } =
         &snapshot.source("tree").expect("has it").kind
@@ -147,7 +147,8 @@ fn entries(repo: &icecore::repo::Repository, id: &icecore::types::SnapshotId) ->
         panic!("no tree");
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut out = Vec::new();
     while let Some(entry) = merged.next_entry().expect("every page can be read") {
         out.push(entry.path.to_string());

@@ -373,7 +373,7 @@ impl icecore::observe::Observer for StopsAfter {
         }
     }
     fn phase(&self, _: &icecore::observe::Phase) {}
-    fn expect(&self, _: u64, _: bool) {}
+    fn expect(&self, _: u64, _: icecore::observe::ProgressUnit) {}
     fn problem(&self, _: &icecore::observe::Problem) {}
     fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
 }

@@ -2,7 +2,7 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::{SourceKind, SourceRecord};
-use icecore::ops::list::{LsItem, ls, missing};
+use icecore::ops::list::{ListDepth, LsItem, ls, missing};
 use icecore::read::ReadSession;
 use icecore::task::Task;
 use icecore::types::Timestamp;
@@ -90,7 +90,12 @@ pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     let listed = if args.missing {
         missing(&session, &asked, &mut each)
     } else {
-        ls(&session, &asked, args.recursive, &mut each)
+        let depth = if args.recursive {
+            ListDepth::Everything
+        } else {
+            ListDepth::Children
+        };
+        ls(&session, &asked, depth, &mut each)
     };
 
     relay.done(listed)?;

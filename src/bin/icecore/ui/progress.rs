@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use icecore::observe::{
-    Counter, Counters, Observer, Phase, PlannedChange, PlannedVerb, Problem, Severity, Subject,
+    Counter, Counters, Observer, Phase, PlannedChange, PlannedVerb, Problem, ProgressUnit,
+    Severity, Subject,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -59,7 +60,7 @@ struct MeterStage {
     started: Instant,
     /// The value of [`Counter::Done`] when the phase began.
     done_before: u64,
-    total: Option<(u64, bool)>,
+    total: Option<(u64, ProgressUnit)>,
 }
 
 /// The values of a line of progress.
@@ -70,7 +71,7 @@ struct MeterView {
     /// Plain bytes per second over the last draws.
     rate: u64,
     done: u64,
-    total: Option<(u64, bool)>,
+    total: Option<(u64, ProgressUnit)>,
     /// Time since the phase began.
     elapsed: Duration,
 }
@@ -319,8 +320,8 @@ impl Observer for Meter {
             .store(*phase != Phase::End, Ordering::Relaxed);
     }
 
-    fn expect(&self, total: u64, bytes: bool) {
-        self.state.stage().total = Some((total, bytes));
+    fn expect(&self, total: u64, unit: ProgressUnit) {
+        self.state.stage().total = Some((total, unit));
     }
 
     fn problem(&self, problem: &Problem) {
@@ -529,9 +530,10 @@ fn event(view: &MeterView, since: Duration) -> json::ProgressEvent {
         seconds: since.as_secs_f64(),
         done: view.total.map(|_| view.done),
         total: view.total.map(|(total, _)| total),
-        unit: view
-            .total
-            .map(|(_, bytes)| if bytes { "bytes" } else { "things" }),
+        unit: view.total.map(|(_, unit)| match unit {
+            ProgressUnit::Bytes => "bytes",
+            ProgressUnit::Items => "things",
+        }),
         counts: view.counts,
     }
 }
@@ -562,7 +564,11 @@ mod tests {
             ..json::CountsRecord::default()
         };
         view.rate = 2 << 20;
-        (view.done, view.total, view.elapsed) = (50, Some((200, true)), Duration::from_secs(20));
+        (view.done, view.total, view.elapsed) = (
+            50,
+            Some((200, ProgressUnit::Bytes)),
+            Duration::from_secs(20),
+        );
         assert_eq!(
             line(&view),
             "backing up home, 1,200 entries, 3.0 MiB, 4 new or changed, 1.0 MiB new, 2.0 MiB/s, 1m00s left"
@@ -597,10 +603,13 @@ mod tests {
         let meter = SILENT.meter();
         meter.add(Counter::Done, 5);
         meter.phase(&Phase::Data);
-        meter.expect(10, true);
+        meter.expect(10, ProgressUnit::Bytes);
         meter.add(Counter::Done, 3);
         let view = meter.state.view(&mut ByteRate::default());
-        assert_eq!((view.done, view.total), (3, Some((10, true))));
+        assert_eq!(
+            (view.done, view.total),
+            (3, Some((10, ProgressUnit::Bytes)))
+        );
         let event = event(&view, Duration::ZERO);
         assert_eq!(
             (event.done, event.total, event.unit),

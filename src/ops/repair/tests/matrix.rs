@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::ops::prune::{PruneOptions, prune};
-use crate::repo::{Lease, RepoError};
+use crate::repo::{Lease, OnDamage, RepoError};
 use crate::store::{ObjectBody, PutMode, Replica, Store};
 use crate::types::{LeaseId, SegmentId};
 
@@ -237,7 +237,8 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
             panic!()
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let Ok(mut merged) = MergedRuns::open(&reader, runs, RunStreams::All, false) else {
+        let Ok(mut merged) = MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail)
+        else {
             continue;
         };
         while let Ok(Some(entry)) = merged.next_entry() {
@@ -436,7 +437,7 @@ fn backs_up(lab: &Lab, fork: &Lab, stream: &[u8], on_disk: &BTreeMap<String, Vec
         panic!()
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    if MergedRuns::open(&reader, runs, RunStreams::All, false).is_ok()
+    if MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).is_ok()
         && check(fork).affected.is_empty()
     {
         assert!(files_of(&repo, &found) == *on_disk, "{cell}: the new files");

@@ -77,7 +77,7 @@ fn one_hit_frame_loses_its_chunks_alone() {
         .expect("asked")
         .expect("there");
     lab.store.damage(&ObjectKey::Pack(row.id), |bytes| {
-        bytes[frame.offset as usize + 5] ^= 1;
+        bytes[frame.offset.get() as usize + 5] ^= 1;
     });
     let report = repair(&repo).expect("repaired");
     assert_eq!(report.lost_chunks, u64::from(frame.chunks));

@@ -6,7 +6,7 @@ use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::repair::{RepairSnapshotsOptions, repair_snapshots};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
 use crate::ops::testing::{commit_as, lease};
-use crate::repo::{Claims, Lease, Packer, PackerOptions, RunWriter};
+use crate::repo::{Claims, Lease, OnDamage, Packer, PackerOptions, RunWriter};
 use crate::store::Store;
 use crate::types::{ChunkClass, ChunkId, Entry, EntryFlags, MissingNames, RelPath};
 
@@ -49,7 +49,8 @@ fn entries(repo: &Repository, id: SnapshotId) -> Vec<Entry> {
         panic!("a tree")
     };
     let reader = ChunkReader::new(repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     std::iter::from_fn(|| merged.next_entry().expect("read")).collect()
 }
 
@@ -208,7 +209,7 @@ fn lose_each(paged: &Paged, comes_back: bool) {
             .expect("asked")
             .expect("there");
         fork.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
-            bytes[frame.offset as usize + 3] ^= 1;
+            bytes[frame.offset.get() as usize + 3] ^= 1;
         });
         assert_eq!(repair(&repo).expect("repaired").lost_chunks, 1, "chunk {n}");
 

@@ -5,6 +5,7 @@ use crate::advice::Advice;
 use crate::format::SnapshotState;
 use crate::ops::repair::{RepairSnapshotsOptions, SnapshotsReport, repair_snapshots};
 use crate::ops::testing::{commit, lease, marks, tree_kind, write_runs};
+use crate::repo::OnDamage;
 use crate::store::Store;
 use crate::types::{
     ChunkClass, ChunkId, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath,
@@ -36,7 +37,7 @@ fn frames(lab: &Lab) -> Vec<(PackId, u64, ChunkClass)> {
                 .frame(&row.id, number)
                 .expect("asked")
                 .expect("there");
-            out.push((row.id, frame.offset, frame.class));
+            out.push((row.id, frame.offset.get(), frame.class));
         }
     }
     out
@@ -219,7 +220,7 @@ fn directories_above_lost_data_are_marked_for_a_revisit() {
         .expect("asked")
         .expect("there");
     lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
-        bytes[frame.offset as usize + 3] ^= 1;
+        bytes[frame.offset.get() as usize + 3] ^= 1;
     });
 
     repair(&repo).expect("repaired");
@@ -239,7 +240,8 @@ fn directories_above_lost_data_are_marked_for_a_revisit() {
         panic!()
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, runs, RunStreams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
     let mut marks = Vec::new();
     while let Some(entry) = merged.next_entry().expect("read") {
         marks.push((entry.path.to_string(), entry.flags));
