@@ -1,9 +1,9 @@
 //! `icecore undelete`
 
+use icecore::jobs::report::UndeleteSummary;
 use icecore::ops::forget::undelete;
 use icecore::sys::host_name;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -30,13 +30,6 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
-#[derive(Serialize)]
-struct UndeleteSummary {
-    /// The snapshot's id from now on.
-    snapshot: String,
-    forgotten: String,
-}
-
 pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let done = undelete(
@@ -45,10 +38,7 @@ pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliErr
         &host_name(),
         Task::new(&meter, &cancel),
     )?;
-    let summary = UndeleteSummary {
-        snapshot: done.id.to_string(),
-        forgotten: done.from.to_string(),
-    };
+    let summary = UndeleteSummary::from(&done);
     Ok(meter.finish("undelete", Outcome::Done, &summary, || {
         vec![format!(
             "snapshot {} is back as {}",
