@@ -23,14 +23,14 @@ ice status --json >out 2>&1 || wrong "status --json"
 python3 - out "$T" <<'P' || wrong "status --json"
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
-rows = {row['path']: row for row in rows if row['type'] == 'source'}
+rows = {row['path']: row for row in rows if row['type'] == 'source_status'}
 assert 'missing' not in rows[sys.argv[2] + '/a/data'], rows
 missing = rows[sys.argv[2] + '/b/data']['missing']
-assert missing == {'incomplete': 0, 'partial': 1, 'unseen': 0, 'lost': 0, 'cut': False,
-                   'paths': [{'path': '', 'why': 'excluded'}]}, missing
+assert missing == {'incomplete': 0, 'partial': 1, 'unseen': 0, 'lost_paths': 0, 'cut': False,
+                   'paths': [{'path': '', 'kind': 'excluded'}]}, missing
 P
 ice snapshots --json >out 2>&1 || wrong "snapshots --json"
-[ "$(grep -c '"why":"excluded"' out)" = 2 ] || wrong "snapshots --json does not say what is missing"
+[ "$(grep -c '"kind":"excluded"' out)" = 2 ] || wrong "snapshots --json does not say what is missing"
 
 # Both were moved to one place: that is one source.
 ice -q backup data="$T/c" --moved 2>/dev/null || exit 2

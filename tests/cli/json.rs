@@ -1,13 +1,41 @@
 //! `--json`: the events and records of each command, one object a line.
 
 use super::environment::Session;
+use super::json_page::JsonPage;
 
-/// Runs a command with `--json`; each line of its output must be one object with a type.
+/// Runs a command with `--json`; each line of its output must be one object with a type, and with
+/// the keys of `docs/json.md`.
 fn run(session: &mut Session, line: &str) {
     let ran = session.run(&format!("{line} --json"));
-    for line in ran.stdout.lines() {
-        let event: serde_json::Value = serde_json::from_str(line).expect("one object a line");
-        assert!(event["type"].is_string(), "{line}");
+    check_output(line, &ran.stdout);
+}
+
+/// Checks that each line is one object with a type, and has the keys of `docs/json.md`.
+fn check_output(line: &str, output: &str) {
+    let page = JsonPage::read();
+    for output in output.lines() {
+        let event: serde_json::Value = serde_json::from_str(output).expect("one object a line");
+        assert!(event["type"].is_string(), "{output}");
+        page.check_line(section_of(line), &event);
+    }
+}
+
+/// Returns the section of `docs/json.md` about a command line.
+fn section_of(line: &str) -> &str {
+    let words = line.trim_start_matches("-r other ");
+    let words = words.trim_start_matches("-r none ");
+    let mut words = words.split(' ');
+    match words.next().unwrap_or_default() {
+        "init" | "key" => "init and key",
+        "ls" | "find" => "ls and find",
+        "undelete" | "tag" => "undelete and tag",
+        "node" => match words.next().unwrap_or_default() {
+            "backup" => "backup",
+            "init" => "node init",
+            "check" => "node check",
+            _ => "node restore",
+        },
+        command => command,
     }
 }
 
@@ -140,5 +168,19 @@ fn pages_and_nodes_have_no_records() {
     run(&mut session, "node check");
     run(&mut session, "node restore latest");
     run(&mut session, "node init none.yml --output new.toml");
+    session.finish();
+}
+
+#[test]
+fn a_node_that_was_looked_for_is_a_summary() {
+    let mut session = Session::with_snapshot("json_node");
+    // No program is found, so the Docker engine of this machine is not asked.
+    std::fs::create_dir(session.path("bin")).expect("a directory");
+    let path = session.path("bin").to_str().expect("UTF-8").to_owned();
+    session.file("web/compose.yml", "services:\n  web:\n    image: nginx\n");
+    let line = "node init web/compose.yml --output new.toml";
+    let call = session.call(&format!("{line} --json"));
+    let ran = call.with("PATH", &path).run();
+    check_output(line, &ran.stdout);
     session.finish();
 }

@@ -11,6 +11,8 @@ mod environment;
 mod forget;
 mod help;
 mod json;
+mod json_page;
+mod json_samples;
 mod keys;
 mod masks;
 mod node;

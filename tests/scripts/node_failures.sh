@@ -224,7 +224,7 @@ import json, sys
 lines = [json.loads(line) for line in open(sys.argv[2], encoding="utf-8") if line.startswith("{")]
 found = [line for line in lines if line.get("type") == "image" and line["service"] == sys.argv[1]]
 warned = [line for line in lines if line.get("type") == "problem" and line["subject"] == f"service '{sys.argv[1]}'"]
-print(*(found[0].get(key, "-") for key in ("state", "id", "here_digest")), *(f"{w['severity']}:{w['hint'].split(': ', 1)[1]}" for w in warned))
+print(*(found[0].get(key, "-") for key in ("state", "id", "digest_here")), *(f"{w['severity']}:{w['hint'].split(': ', 1)[1]}" for w in warned))
 PY
 }
 # warned TEXT: on standard error.

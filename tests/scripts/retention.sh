@@ -48,7 +48,7 @@ step 1 "most of the time is not forgotten" ice -r "$two" forget --keep-last 1 --
 one_error_line "and that is said"
 says '^hint: .*--force' "and how to"
 field_is dropped -eq 1 "the other host's is forgotten"
-field_is freed_bytes -ge 0 "and pruned"
+field_is bytes_freed -ge 0 "and pruned"
 equal "$(objects "$two" snapshots) $(objects "$two" forgotten)" "7 1" "nothing else is"
 step 0 "forced" ice -r "$two" forget --keep-last 1 --force
 equal "$(objects "$two" snapshots)" 2 "one of each host stays"
@@ -71,7 +71,7 @@ verified "$repo"
 # Tags and protection.
 step 2 "tag without a change is bad usage" ice -r "$repo" tag "$back"
 step 0 "tag and protect" ice -r "$repo" tag "$back" --add keep --protect --json
-kept=$(field id)
+kept=$(field snapshot)
 step 0 "so already" ice -r "$repo" tag "$kept" --protect --json
 field_is changed -eq 0 "nothing changes"
 step 1 "a protected one is not forgotten by name" ice -r "$repo" forget "$kept"
@@ -81,7 +81,7 @@ equal "$(objects "$repo" snapshots)" 2 "the newest and the protected one stay"
 step 0 "snapshots shows it" ice -r "$repo" snapshots --tag keep
 says 'complete, protected' "as protected"
 step 0 "let go of" ice -r "$repo" tag "$kept" --unprotect --set '' --json
-step 0 "and forgotten" ice -r "$repo" forget "$(field id)"
+step 0 "and forgotten" ice -r "$repo" forget "$(field snapshot)"
 verified "$repo"
 
 # With a prune: what was forgotten is there until its data is gone.
@@ -92,14 +92,14 @@ gone=$(field snapshot)
 rm "$T/data/random"
 step 0 "one that stays" ice -r "$repo" backup "$T/data"
 step 0 "forget and prune" ice -r "$repo" forget "$gone" --prune --json
-field_is freed_bytes -eq 0 "a first prune frees nothing"
+field_is bytes_freed -eq 0 "a first prune frees nothing"
 step 0 "it can be brought back" ice -r "$repo" undelete "$gone" --json
 again=$(field snapshot)
 step 0 "and is whole" ice -r "$repo" restore "$again:data/random" "$T/random"
 verified "$repo"
 step 0 "forgotten once more" ice -r "$repo" forget "$again"
 step 0 "and pruned at once" ice -r "$repo" prune --now --json
-field_is freed_bytes -gt 2000000 "what only it held is freed"
+field_is bytes_freed -gt 2000000 "what only it held is freed"
 step 1 "it cannot be brought back" ice -r "$repo" undelete "$again"
 one_error_line "and that is said"
 verified "$repo"
@@ -135,12 +135,12 @@ equal "$(objects "$copy" snapshots)" 4 "four snapshots are there"
 before=$(repo_bytes "$copy")
 export ICECORE_TO_PASSPHRASE=another
 step 0 "copy again" ice -r "$repo" copy --to "$copy" --json
-field_is there -eq 4 "all are there"
+field_is present -eq 4 "all are there"
 equal "$(repo_bytes "$copy")" "$before" "nothing is stored"
 printf 'eight\n' >"$T/data/number"
 step 0 "one more" ice -r "$repo" backup "$T/data"
 step 0 "is copied" ice -r "$repo" copy --to "$copy" --json
-field_is stored_bytes -lt 20000 "and costs what is new"
+field_is bytes_stored -lt 20000 "and costs what is new"
 export ICECORE_PASSPHRASE=another
 step 0 "restored from the copy" ice -r "$copy" restore latest:data "$T/from-copy"
 same_tree "$T/data" "$T/from-copy" "it is as it was"

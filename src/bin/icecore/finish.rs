@@ -30,7 +30,7 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
 
     if let CliError::Clap(error) = &error {
         if json && error.use_stderr() {
-            json::emit(&json::ErrorEvent::new(&usage_report(error)));
+            json::emit(&json::error_event(&usage_report(error)));
         }
         // The exit code is 2 for a usage error, and 0 for help and version. A reader of the help
         // that closed the pipe is not an error.
@@ -42,7 +42,7 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if json {
-        json::emit(&json::ErrorEvent::new(&report));
+        json::emit(&json::error_event(&report));
     }
 
     let mut stderr = io::stderr().lock();

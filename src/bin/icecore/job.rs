@@ -12,6 +12,7 @@ use icecore::ccn::postgres::PostgresPrograms;
 use icecore::ccn::profile::{DatabaseServer, SourceLocation};
 use icecore::ccn::restore::NodePart;
 use icecore::format::{ServiceImage, SnapshotState};
+use icecore::jobs::report::{BackupSummary, CounterValues};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, DumpCommand,
@@ -20,27 +21,13 @@ use icecore::ops::backup::{
 use icecore::repo::Repository;
 use icecore::task::{Cancel, Task};
 use icecore::types::ChunkProfile;
-use serde::Serialize;
 
 use crate::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
 use crate::hooks;
-use crate::ui::{Meter, json, text};
-
-#[derive(Serialize)]
-struct BackupSummary {
-    /// Absent for a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<String>,
-    /// `complete` or `incomplete`.
-    state: String,
-    dry_run: bool,
-    segments: u64,
-    #[serde(flatten)]
-    counts: json::CountsRecord,
-}
+use crate::ui::{Meter, text};
 
 /// Options with which a backup command starts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,13 +114,7 @@ fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
 
 fn print_summary(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
     let counts = meter.counts();
-    let summary = BackupSummary {
-        snapshot: report.snapshot.map(|id| id.to_string()),
-        state: report.state.to_string(),
-        dry_run,
-        segments: report.segments,
-        counts,
-    };
+    let summary = BackupSummary::new(report, counts, dry_run);
     let outcome = match report.state {
         SnapshotState::Incomplete => Outcome::Incomplete,
         SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
@@ -144,7 +125,7 @@ fn print_summary(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome 
     })
 }
 
-fn lines(report: &BackupReport, counts: &json::CountsRecord, elapsed: &str) -> Vec<String> {
+fn lines(report: &BackupReport, counts: &CounterValues, elapsed: &str) -> Vec<String> {
     let mut files = vec![
         format!("{} new", text::counted(counts.files_new, "file", "files")),
         format!("{} changed", text::number(counts.files_changed)),

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use icecore::ErrorKind;
+use icecore::jobs::report::{CopyRecord, CopySummary};
 use icecore::observe::Severity;
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
 use icecore::task::Task;
 use icecore::types::{ByteSize, RepoId};
-use serde::Serialize;
 
 use super::nothing::report_nothing;
 use crate::context::{Context, HostArgs};
@@ -79,59 +79,19 @@ pub struct CopyArgs {
     dry_run: bool,
 }
 
-/// One snapshot, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "copy")]
-struct CopyRecord<'a> {
-    snapshot: String,
-    /// `copied`, `there`, `wanted` or `failed`.
-    outcome: &'static str,
-    /// Its id in the other repository.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    copy: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<&'a str>,
-}
-
-impl<'a> CopyRecord<'a> {
-    fn new(item: &'a CopyItem) -> Self {
-        let (outcome, copy, why) = match &item.outcome {
-            CopyOutcome::Copied(id) => ("copied", Some(id.to_string()), None),
-            CopyOutcome::There(id) => ("there", Some(id.to_string()), None),
-            CopyOutcome::Wanted => ("wanted", None, None),
-            CopyOutcome::Failed(why) => ("failed", None, Some(why.as_str())),
-        };
-        Self {
-            snapshot: item.found.id.to_string(),
-            outcome,
-            copy,
-            why,
-        }
+/// Formats a snapshot and whether it was copied, for people.
+fn item_line(item: &CopyItem) -> String {
+    let what = format!(
+        "{} {}",
+        item.found.id.short(),
+        text::when(item.found.time())
+    );
+    match &item.outcome {
+        CopyOutcome::Copied(id) => format!("{what} copied as {}", id.short()),
+        CopyOutcome::There(id) => format!("{what} already exists as {}", id.short()),
+        CopyOutcome::Wanted => format!("{what} would be copied"),
+        CopyOutcome::Failed(why) => format!("{what} not copied: {}", text::clean(why)),
     }
-
-    fn line(item: &CopyItem) -> String {
-        let what = format!(
-            "{} {}",
-            item.found.id.short(),
-            text::when(item.found.time())
-        );
-        match &item.outcome {
-            CopyOutcome::Copied(id) => format!("{what} copied as {}", id.short()),
-            CopyOutcome::There(id) => format!("{what} already exists as {}", id.short()),
-            CopyOutcome::Wanted => format!("{what} would be copied"),
-            CopyOutcome::Failed(why) => format!("{what} not copied: {}", text::clean(why)),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct CopySummary {
-    dry_run: bool,
-    copied: u64,
-    there: u64,
-    failed: u64,
-    packs: u64,
-    stored_bytes: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> {
@@ -182,23 +142,14 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, CliError> 
     meter.end();
     let mut out = context.ui.data()?;
     for item in &report.items {
-        out.record(&CopyRecord::new(item), || CopyRecord::line(item))?;
+        out.record(&CopyRecord::from(item), || item_line(item))?;
     }
     out.finish()?;
 
-    let count = |is: fn(&CopyOutcome) -> bool| {
-        report.items.iter().filter(|item| is(&item.outcome)).count() as u64
-    };
-    let summary = CopySummary {
-        dry_run: args.dry_run,
-        copied: count(|one| matches!(one, CopyOutcome::Copied(_) | CopyOutcome::Wanted)),
-        there: count(|one| matches!(one, CopyOutcome::There(_))),
-        failed: count(|one| matches!(one, CopyOutcome::Failed(_))),
-        packs: report.packs,
-        stored_bytes: report.stored_bytes,
-    };
-
-    Ok(meter.finish("copy", Outcome::Done, &summary, || vec![summary.line()]))
+    let summary = CopySummary::new(&report, args.dry_run);
+    Ok(meter.finish("copy", Outcome::Done, &summary, || {
+        vec![summary_line(&summary)]
+    }))
 }
 
 /// Replaces the hint for a missing other repository: the usual hint is about `--repo`.
@@ -227,22 +178,20 @@ fn no_other(error: CliError) -> CliError {
     }
 }
 
-impl CopySummary {
-    fn line(&self) -> String {
-        let copied = text::counted(self.copied, "snapshot", "snapshots");
-        let verb = if self.dry_run {
-            "would be copied"
-        } else {
-            "copied"
-        };
-        let failed = match self.failed {
-            0 => String::new(),
-            failed => format!(", {} failed", text::number(failed)),
-        };
-        let stored = text::size(self.stored_bytes);
-        format!(
-            "{copied} {verb}, {} already present{failed}; {stored} stored",
-            text::number(self.there)
-        )
-    }
+fn summary_line(summary: &CopySummary) -> String {
+    let copied = text::counted(summary.copied, "snapshot", "snapshots");
+    let verb = if summary.dry_run {
+        "would be copied"
+    } else {
+        "copied"
+    };
+    let failed = match summary.failed {
+        0 => String::new(),
+        failed => format!(", {} failed", text::number(failed)),
+    };
+    let stored = text::size(summary.bytes_stored);
+    format!(
+        "{copied} {verb}, {} already present{failed}; {stored} stored",
+        text::number(summary.present)
+    )
 }

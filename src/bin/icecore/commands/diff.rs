@@ -1,15 +1,14 @@
 //! `icecore diff`
 
+use icecore::jobs::report::DifferenceRecord;
 use icecore::ops::diff::{ChangedParts, PathChange, diff};
 use icecore::read::ReadSession;
 use icecore::task::Task;
-use serde::Serialize;
 
 use super::callback::CallbackError;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::json;
 
 /// Show the differences between two snapshots
 ///
@@ -29,20 +28,6 @@ pub struct DiffArgs {
     hosts: HostArgs,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "difference")]
-struct DiffRecord<'a> {
-    /// `added`, `removed`, `kind`, `content` or `metadata`.
-    change: &'static str,
-    source: &'a str,
-    #[serde(flatten)]
-    path: json::PathField,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old_size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new_size: Option<u64>,
-}
-
 pub fn run(context: &Context<'_>, args: &DiffArgs) -> Result<Outcome, CliError> {
     let hosts = args.hosts.choice(context)?;
     let (repository, meter, cancel) = context.begin()?;
@@ -51,22 +36,16 @@ pub fn run(context: &Context<'_>, args: &DiffArgs) -> Result<Outcome, CliError> 
     let mut out = context.ui.data()?;
     let mut relay = CallbackError::default();
     let compared = diff(&session, &args.old, &args.new, &hosts, &mut |item| {
-        let (change, mark) = match item.change {
-            PathChange::Added => ("added", '+'),
-            PathChange::Removed => ("removed", '-'),
-            PathChange::Changed(ChangedParts::Kind) => ("kind", 'T'),
-            PathChange::Changed(ChangedParts::Content) => ("content", 'M'),
-            PathChange::Changed(ChangedParts::Metadata) => ("metadata", 'm'),
+        let mark = match item.change {
+            PathChange::Added => '+',
+            PathChange::Removed => '-',
+            PathChange::Changed(ChangedParts::Kind) => 'T',
+            PathChange::Changed(ChangedParts::Content) => 'M',
+            PathChange::Changed(ChangedParts::Metadata) => 'm',
         };
         let source = item.source;
         let path = item.path;
-        let record = DiffRecord {
-            change,
-            source,
-            path: json::PathField::new(&path.to_slashed()),
-            old_size: item.old_size,
-            new_size: item.new_size,
-        };
+        let record = DifferenceRecord::from(&item);
         relay.pass(out.record(&record, || {
             if path.is_root() {
                 format!("{mark} {source}")

@@ -1,100 +1,9 @@
-//! Formats the entries of a tree for `ls` and `find`.
+//! Formats the entries of a tree for `ls` and `find`, for people.
 
-use icecore::types::{Entry, EntryFlags, MissingNames, Node};
-use serde::Serialize;
+use icecore::jobs::report::{entry_kind_name, flag_names, missing_names};
+use icecore::types::{Entry, Node};
 
-use crate::ui::{json, text};
-
-/// An entry as JSON. Fields that do not apply to its kind are absent.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "entry")]
-pub struct EntryRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<String>,
-    source: String,
-    /// Relative to the source's root, which is the empty path.
-    #[serde(flatten)]
-    path: json::PathField,
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    /// The 12 permission bits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtime: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    /// The target's bytes in hex if they are not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_hex: Option<String>,
-    /// `stale`, `torn`, `provisional`; most entries have none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    flags: Vec<&'static str>,
-    /// Set if a directory held names that the snapshot lacks: `excluded` if only the rules of the
-    /// backup left them out, otherwise `unseen`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partial: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-impl EntryRecord {
-    /// Creates the record of an entry. `snapshot` is set if there may be several.
-    pub fn new(snapshot: Option<String>, source: &str, entry: &Entry) -> Self {
-        let meta = entry.meta();
-        let target = match &entry.node {
-            Node::Symlink { target, .. } => Some(json::PathField::new(target)),
-            _ => None,
-        };
-        let (target, target_hex) =
-            target.map_or((None, None), |field| (Some(field.path), field.path_hex));
-        let reason = match &entry.node {
-            Node::Failed { reason } => Some(reason.clone()),
-            _ => None,
-        };
-        Self {
-            snapshot,
-            source: source.to_owned(),
-            path: json::PathField::new(&entry.path.to_slashed()),
-            kind: text::kind(entry.kind()),
-            size: entry.content().map(|c| c.size),
-            mode: meta.map(|m| m.mode),
-            uid: meta.map(|m| m.owner.uid),
-            gid: meta.map(|m| m.owner.gid),
-            mtime: meta.and_then(|m| json::time(m.mtime)),
-            target,
-            target_hex,
-            flags: flags(entry),
-            partial: partial(entry),
-            reason,
-        }
-    }
-}
-
-fn flags(entry: &Entry) -> Vec<&'static str> {
-    let names = [
-        (EntryFlags::STALE, "stale"),
-        (EntryFlags::TORN, "torn"),
-        (EntryFlags::PROVISIONAL, "provisional"),
-    ];
-    names
-        .into_iter()
-        .filter(|(flag, _)| entry.flags.contains(*flag))
-        .map(|(_, name)| name)
-        .collect()
-}
-
-fn partial(entry: &Entry) -> Option<&'static str> {
-    entry.missing_names().map(|why| match why {
-        MissingNames::Excluded => "excluded",
-        MissingNames::Unseen => "unseen",
-    })
-}
+use crate::ui::text;
 
 /// Formats the path, and the reason why the snapshot does not fully have it.
 pub fn why(source: &str, entry: &Entry) -> String {
@@ -108,8 +17,8 @@ pub fn why(source: &str, entry: &Entry) -> String {
 
 /// Appends the flags of an entry that is not fully captured.
 fn push_notes(line: &mut String, entry: &Entry) {
-    let mut notes: Vec<String> = flags(entry).into_iter().map(str::to_owned).collect();
-    notes.extend(partial(entry).map(|why| format!("partial: {why}")));
+    let mut notes: Vec<String> = flag_names(entry).into_iter().map(str::to_owned).collect();
+    notes.extend(missing_names(entry).map(|why| format!("partial: {why}")));
     if !notes.is_empty() {
         line.push_str(&format!(" [{}]", notes.join(", ")));
     }
@@ -149,7 +58,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
                 text::when(meta.mtime)
             )
         }
-        None => format!("{} {name}", text::kind(entry.kind())),
+        None => format!("{} {name}", entry_kind_name(entry.kind())),
     };
 
     match &entry.node {
@@ -167,7 +76,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use icecore::types::{Metadata, RelPath};
+    use icecore::types::{EntryFlags, Metadata, RelPath};
 
     use super::*;
 
@@ -210,41 +119,5 @@ mod tests {
             short("home", &entry(b"", EntryFlags::empty(), Node::Removed)),
             "home"
         );
-    }
-
-    #[test]
-    fn json_leaves_out_what_an_entry_does_not_have() {
-        let failed = entry(
-            b"a\xff",
-            EntryFlags::empty(),
-            Node::Failed {
-                reason: "denied".to_owned(),
-            },
-        );
-        let value = serde_json::to_value(EntryRecord::new(None, "home", &failed)).expect("JSON");
-        let expected = serde_json::json!({
-            "type": "entry", "source": "home", "path": "a\u{fffd}", "path_hex": "61ff", "kind": "failed",
-            "reason": "denied",
-        });
-        assert_eq!(value, expected);
-
-        let link = |target: &[u8]| {
-            let node = Node::Symlink {
-                meta: Metadata::default(),
-                target: target.to_vec(),
-            };
-            serde_json::to_value(EntryRecord::new(
-                None,
-                "home",
-                &entry(b"l", EntryFlags::empty(), node),
-            ))
-            .expect("JSON")
-        };
-        let odd = link(b"t\xfe");
-        assert_eq!(
-            (&odd["target"], &odd["target_hex"]),
-            (&"t\u{fffd}".into(), &"74fe".into())
-        );
-        assert!(link(b"t").get("target_hex").is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use icecore::jobs::report::EntryRecord;
 use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
 use icecore::read::ReadSession;
@@ -50,7 +51,7 @@ pub fn run(context: &Context<'_>, args: &FindArgs) -> Result<Outcome, CliError> 
     let mut relay = CallbackError::default();
     let found = find(&session, &args.glob, &filter, &mut |item| {
         let id = item.snapshot.id;
-        let record = entry::EntryRecord::new(Some(id.to_string()), item.source, item.entry);
+        let record = EntryRecord::new(Some(id.to_string()), item.source, item.entry);
         relay.pass(out.record(&record, || {
             format!("{}:{}", id.short(), entry::short(item.source, item.entry))
         }))

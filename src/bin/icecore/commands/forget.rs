@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use icecore::Error;
+use icecore::jobs::report::{DecisionRecord, ForgetSummary};
 use icecore::observe::Severity;
 use icecore::ops::forget::{
     ForgetDecision, ForgetOptions, ForgetReport, GroupBy, Period, PeriodSlots, Policy,
@@ -11,17 +12,16 @@ use icecore::ops::forget::{
 };
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
-use icecore::repo::{Repository, StoredSnapshot};
+use icecore::repo::Repository;
 use icecore::task::{Cancel, Task};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use super::nothing::report_nothing;
 use super::prune;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{Meter, json, text};
+use crate::ui::{Meter, text};
 
 /// Forget snapshots, by name or by a policy
 ///
@@ -224,79 +224,27 @@ impl ForgetArgs {
     }
 }
 
-/// A snapshot and the decision about it, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "decision")]
-struct DecisionRecord<'a> {
-    id: String,
-    host: &'a str,
-    sources: Vec<&'a str>,
-    tags: &'a [String],
-    /// The time by which it was judged.
-    time: Option<String>,
-    state: String,
-    /// `keep`, `drop`, or `refused` (would be dropped with --force).
-    action: &'static str,
-    reasons: Vec<String>,
-}
-
-impl<'a> DecisionRecord<'a> {
-    fn new(found: &'a StoredSnapshot, action: &'static str, reasons: Vec<String>) -> Self {
-        Self {
-            id: found.id.to_string(),
-            host: &found.snapshot.host,
-            sources: found
-                .snapshot
-                .sources
-                .iter()
-                .map(|source| source.name.as_str())
-                .collect(),
-            tags: &found.snapshot.tags,
-            time: json::time(found.time()),
-            state: found.snapshot.state.to_string(),
-            action,
-            reasons,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ForgetSummary {
-    dry_run: bool,
-    kept: u64,
-    /// Snapshots that were forgotten, or in a dry run would be.
-    dropped: u64,
-    /// Groups that were left as they are because they would lose too much.
-    refused: u64,
-    /// The summary of --prune.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prune: Option<prune::PruneSummary>,
-}
-
-impl ForgetSummary {
-    /// Returns the lines for people. `comes_back`: a forgotten snapshot can be brought back over
-    /// this store.
-    fn lines(&self, comes_back: bool) -> Vec<String> {
-        let dropped = text::counted(self.dropped, "snapshot", "snapshots");
-        let done = if self.dry_run {
-            format!(
-                "{dropped} would be forgotten, {} kept",
-                text::number(self.kept)
-            )
-        } else if self.dropped == 0 {
-            "nothing to forget".to_owned()
-        } else {
-            format!(
-                "{dropped} forgotten, {} kept; 'icecore prune' frees the space, {}",
-                text::number(self.kept),
-                if comes_back {
-                    "'icecore undelete' brings them back until then"
-                } else {
-                    "until then they can be brought back on the machine that has the disk, not over this mount"
-                }
-            )
-        };
-        vec![done]
+/// Returns the line for people. `comes_back`: a forgotten snapshot can be brought back over this
+/// store.
+fn summary_line(summary: &ForgetSummary, comes_back: bool) -> String {
+    let dropped = text::counted(summary.dropped, "snapshot", "snapshots");
+    if summary.dry_run {
+        format!(
+            "{dropped} would be forgotten, {} kept",
+            text::number(summary.kept)
+        )
+    } else if summary.dropped == 0 {
+        "nothing to forget".to_owned()
+    } else {
+        format!(
+            "{dropped} forgotten, {} kept; 'icecore prune' frees the space, {}",
+            text::number(summary.kept),
+            if comes_back {
+                "'icecore undelete' brings them back until then"
+            } else {
+                "until then they can be brought back on the machine that has the disk, not over this mount"
+            }
+        )
     }
 }
 
@@ -381,7 +329,7 @@ fn named(context: &Context<'_>, args: &ForgetArgs) -> Result<Outcome, CliError> 
     out.finish()?;
 
     let dropped = found.len() as u64;
-    let prune = pruned.as_ref().map(prune::PruneSummary::new);
+    let prune = pruned.as_ref().map(prune::summary);
     let summary = ForgetSummary {
         dry_run: args.dry_run,
         kept: 0,
@@ -432,7 +380,7 @@ fn by_policy(
         kept: report.kept,
         dropped: report.dropped,
         refused: report.refused.len() as u64,
-        prune: pruned.as_ref().map(prune::PruneSummary::new),
+        prune: pruned.as_ref().map(prune::summary),
     };
 
     // Refused groups are an error. The rest was done, so print the summary first.
@@ -445,7 +393,8 @@ fn by_policy(
 
     let elapsed = text::span(meter.elapsed());
     let outcome = meter.finish("forget", outcome, &summary, || {
-        let mut lines = summary.lines(repository.store().properties().strong_listing);
+        let comes_back = repository.store().properties().strong_listing;
+        let mut lines = vec![summary_line(&summary, comes_back)];
         lines.extend(
             pruned
                 .iter()

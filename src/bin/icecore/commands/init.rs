@@ -1,6 +1,6 @@
 //! `icecore init`
 
-use serde::Serialize;
+use icecore::jobs::report::InitSummary;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -23,11 +23,6 @@ pub struct InitArgs {
     /// packs' heals bit rot
     #[arg(long, value_name = "PERCENT", value_parser = parse::whole_percent)]
     parity: Option<u8>,
-}
-
-#[derive(Serialize)]
-struct InitSummary {
-    repository: String,
 }
 
 pub fn run(context: &Context<'_>, args: &InitArgs) -> Result<Outcome, CliError> {

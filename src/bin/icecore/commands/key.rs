@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
+use icecore::jobs::report::{KeyRecord, KeySummary};
+use icecore::repo::{RepoError, Repository, Secret};
 use icecore::sys::host_name;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome, error_report};
 use crate::parse;
 use crate::secret;
-use crate::ui::{json, text};
+use crate::ui::text;
 
 /// Hint for a missing new passphrase.
 const GIVE_NEW: &str = "use --new-passphrase-file, --new-passphrase-command or --new-key-file";
@@ -76,23 +76,6 @@ struct NewPassphrase {
     label: Option<String>,
 }
 
-/// A slot as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "key")]
-struct KeyRecord<'a> {
-    slot: &'a str,
-    label: &'a str,
-    created: Option<String>,
-    current: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    damage: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct KeySummary<'a> {
-    slot: &'a str,
-}
-
 pub fn run(context: &Context<'_>, args: &KeyArgs) -> Result<Outcome, CliError> {
     match &args.action {
         KeyCommand::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
@@ -121,13 +104,10 @@ pub fn run(context: &Context<'_>, args: &KeyArgs) -> Result<Outcome, CliError> {
             if current.is_some_and(|current| current.name == slot) {
                 retire_key_file(context);
             }
-            let line = || vec![format!("slot {slot} removed")];
-            Ok(meter.finish(
-                "key remove",
-                Outcome::Done,
-                &KeySummary { slot: &slot },
-                line,
-            ))
+            let summary = KeySummary { slot };
+            Ok(meter.finish("key remove", Outcome::Done, &summary, || {
+                vec![format!("slot {} removed", summary.slot)]
+            }))
         }
         KeyCommand::Export { file, new } => export(context, file, new),
     }
@@ -181,8 +161,10 @@ fn write_slot(
 ) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
     let slot = write(&repository, &new.secret(context)?, &new.label())?;
-    let line = || vec![format!("slot {slot} {done}")];
-    Ok(meter.finish(command, Outcome::Done, &KeySummary { slot: &slot }, line))
+    let summary = KeySummary { slot };
+    Ok(meter.finish(command, Outcome::Done, &summary, || {
+        vec![format!("slot {} {done}", summary.slot)]
+    }))
 }
 
 /// Renames the key file that opened the repository, whose slot is gone. Otherwise the key file
@@ -216,32 +198,18 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     meter.end();
     let mut out = context.ui.data()?;
     let mut table = text::Table::new(&["slot", "created", "label", ""]);
-    for SlotInfo {
-        name,
-        label,
-        created,
-        current,
-        damage,
-    } in &slots
-    {
-        let damage = damage.as_deref();
+    for slot in &slots {
         if context.ui.json {
-            out.object(&KeyRecord {
-                slot: name,
-                label,
-                created: json::time(*created),
-                current: *current,
-                damage,
-            })?;
-        } else {
-            let mark = if *current { "in use" } else { "" };
-            table.row([
-                name.clone(),
-                text::when(*created),
-                label.clone(),
-                damage.unwrap_or(mark).to_owned(),
-            ]);
+            out.object(&KeyRecord::from(slot))?;
+            continue;
         }
+        let mark = if slot.current { "in use" } else { "" };
+        table.row([
+            slot.name.clone(),
+            text::when(slot.created),
+            slot.label.clone(),
+            slot.damage.as_deref().unwrap_or(mark).to_owned(),
+        ]);
     }
 
     if !context.ui.json {

@@ -2,18 +2,18 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::{SourceKind, SourceRecord};
+use icecore::jobs::report::{EntryRecord, ListedSourceRecord};
 use icecore::ops::list::{ListDepth, LsItem, ls, missing};
 use icecore::read::ReadSession;
 use icecore::task::Task;
 use icecore::types::Timestamp;
-use serde::Serialize;
 
 use super::callback::CallbackError;
 use super::entry;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
-use crate::ui::{json, text};
+use crate::ui::text;
 
 /// List the contents of a snapshot
 #[derive(Debug, clap::Args)]
@@ -40,26 +40,6 @@ pub struct LsArgs {
     hosts: HostArgs,
 }
 
-/// A source of the snapshot, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "source")]
-struct SourceLine<'a> {
-    name: &'a str,
-    /// `tree` or `stream`.
-    kind: &'static str,
-    /// The size of a stream.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    /// `started`, or the time of the commit by the store's clock if they are more than a day apart.
-    time: Option<String>,
-    /// When the capture began, by the host's clock.
-    started: Option<String>,
-    /// Number of a tree's directories that held names that the snapshot lacks; absent if that is
-    /// not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partial: Option<u64>,
-}
-
 pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
@@ -70,13 +50,14 @@ pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;
         relay.pass(match item {
-            LsItem::Source { source, time } => out.record(&SourceLine::new(source, time), || {
-                source_line(source, time, args.long)
-            }),
+            LsItem::Source { source, time } => out
+                .record(&ListedSourceRecord::new(source, time), || {
+                    source_line(source, time, args.long)
+                }),
             LsItem::Entry {
                 source,
                 entry: found,
-            } => out.record(&entry::EntryRecord::new(None, source, found), || {
+            } => out.record(&EntryRecord::new(None, source, found), || {
                 if args.long {
                     entry::long(source, found)
                 } else if args.missing {
@@ -101,26 +82,6 @@ pub fn run(context: &Context<'_>, args: &LsArgs) -> Result<Outcome, CliError> {
     relay.done(listed)?;
     out.finish()?;
     Ok(meter.outcome())
-}
-
-impl<'a> SourceLine<'a> {
-    fn new(source: &'a SourceRecord, at: Timestamp) -> Self {
-        let (kind, size) = match &source.kind {
-            SourceKind::Tree { .. } => ("tree", None),
-            SourceKind::Stream { content, .. } => ("stream", Some(content.size)),
-        };
-        let partial = source.counts.partial;
-        let time = json::time(at);
-        let started = json::time(source.started);
-        Self {
-            name: &source.name,
-            kind,
-            size,
-            time,
-            started,
-            partial,
-        }
-    }
 }
 
 fn source_line(source: &SourceRecord, at: Timestamp, long: bool) -> String {

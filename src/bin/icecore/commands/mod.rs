@@ -21,6 +21,7 @@ mod restore;
 mod snapshots;
 mod stats;
 mod status;
+mod status_metrics;
 mod tag;
 mod undelete;
 mod verify;

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use icecore::jobs::report::PruneSummary;
 use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
 use icecore::task::Task;
 use icecore::types::ByteSize;
-use serde::Serialize;
 
 use crate::config::Config;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{json, text};
+use crate::ui::text;
 
 /// Free the space of data that no snapshot needs
 ///
@@ -44,67 +44,6 @@ pub struct PruneArgs {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-pub struct PackAmountRecord {
-    packs: u64,
-    /// Stored bytes.
-    bytes: u64,
-}
-
-impl From<PackAmount> for PackAmountRecord {
-    fn from(amount: PackAmount) -> Self {
-        Self {
-            packs: amount.packs,
-            bytes: amount.bytes,
-        }
-    }
-}
-
-/// The report as JSON.
-#[derive(Serialize)]
-pub struct PruneSummary {
-    dry_run: bool,
-    /// Another prune is running. Nothing was done.
-    other_prune: bool,
-    /// Snapshots that keep data, including checkpoints and recently forgotten snapshots.
-    roots: u64,
-    chunks: u64,
-    /// Packs with any needed data, and the needed share of their bytes.
-    live: PackAmountRecord,
-    /// Packs without needed data, and the unneeded share of all packs' bytes.
-    dead: PackAmountRecord,
-    adopted: PackAmountRecord,
-    condemned: PackAmountRecord,
-    copied: PackAmountRecord,
-    /// `full`, `max-repack` or `max-time`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    copy_stopped: Option<&'static str>,
-    dropped: PackAmountRecord,
-    freed_bytes: u64,
-    pending: PackAmountRecord,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pending_until: Option<String>,
-    /// Why the pending packs wait.
-    waiting: Vec<String>,
-    /// Kept for snapshots in quarantine that cannot be read, and for snapshots that vanished
-    /// without being forgotten.
-    held: PackAmountRecord,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held_until: Option<String>,
-    /// The number of snapshots of each kind.
-    unreadable_quarantined: u64,
-    vanished: u64,
-    /// Objects deleted from quarantine, and left there.
-    quarantine_deleted: PackAmountRecord,
-    quarantined: PackAmountRecord,
-    segments_merged: u64,
-    segments_deleted: u64,
-    leases_swept: u64,
-    forgotten_deleted: u64,
-    checkpoints_deleted: u64,
-    unfinished_deleted: u64,
-}
-
 pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let mut options = options(context.config()?);
@@ -116,7 +55,7 @@ pub fn run(context: &Context<'_>, args: &PruneArgs) -> Result<Outcome, CliError>
     let report = prune(&repository, &options, Task::new(&meter, &cancel))?;
     meter.end();
     let elapsed = text::span(meter.elapsed());
-    let summary = PruneSummary::new(&report);
+    let summary = summary(&report);
     Ok(meter.finish("prune", Outcome::Done, &summary, || {
         lines(&report, &elapsed)
     }))
@@ -132,42 +71,9 @@ pub fn options(config: &Config) -> PruneOptions {
     options
 }
 
-impl PruneSummary {
-    pub fn new(report: &PruneReport) -> Self {
-        Self {
-            dry_run: report.dry_run,
-            other_prune: report.other_prune,
-            roots: report.roots,
-            chunks: report.chunks,
-            live: report.live.into(),
-            dead: report.dead.into(),
-            adopted: report.adopted.into(),
-            condemned: report.condemned.into(),
-            copied: report.copied.into(),
-            copy_stopped: report.copy_stopped.map(|why| match why {
-                CopyStop::Full => "full",
-                CopyStop::MaxRepack => "max-repack",
-                CopyStop::MaxTime => "max-time",
-            }),
-            dropped: report.dropped.into(),
-            freed_bytes: report.freed_bytes,
-            pending: report.pending.into(),
-            pending_until: report.pending_until.and_then(json::time),
-            waiting: report.kept_waiting.iter().map(waiting).collect(),
-            held: report.held.into(),
-            held_until: report.held_until.and_then(json::time),
-            unreadable_quarantined: report.unreadable_aside,
-            vanished: report.vanished,
-            quarantine_deleted: report.quarantine_deleted.into(),
-            quarantined: report.quarantined.into(),
-            segments_merged: report.segments_merged,
-            segments_deleted: report.segments_deleted,
-            leases_swept: report.leases_swept,
-            forgotten_deleted: report.forgotten_deleted,
-            checkpoints_deleted: report.checkpoints_deleted,
-            unfinished_deleted: report.unfinished_deleted,
-        }
-    }
+/// Returns the report as JSON has it.
+pub fn summary(report: &PruneReport) -> PruneSummary {
+    PruneSummary::new(report, report.kept_waiting.iter().map(waiting).collect())
 }
 
 /// Formats the report for people.

@@ -1,13 +1,16 @@
 //! `icecore repair`
 
 use clap::Subcommand;
+use icecore::jobs::report::{
+    DamagedPackRecord, RepairConfigSummary, RepairIndexSummary, RepairPacksSummary,
+    RepairSnapshotsSummary, ReplacedSnapshotRecord,
+};
 use icecore::observe::Counters;
 use icecore::ops::repair::{
     PackFate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, ReplacedSnapshot,
     repair_config, repair_index, repair_packs, repair_snapshots,
 };
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -94,81 +97,6 @@ struct SnapshotsArgs {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct IndexSummary {
-    /// Packs that were in no segment, their chunks, and the new segments that list them.
-    packs_added: u64,
-    chunks_added: u64,
-    segments_added: u64,
-    unreadable_packs: u64,
-    damaged_segments: u64,
-}
-
-#[derive(Serialize)]
-struct ConfigSummary {
-    /// Names of the objects that were written.
-    written: Vec<String>,
-}
-
-/// A damaged pack, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "damaged_pack")]
-struct PackRecord<'a> {
-    pack: String,
-    what: &'a str,
-    /// `healed`, `saved`, `lost`, `lost for now`, `cannot be read now` or `not a pack, set aside`.
-    fate: &'static str,
-}
-
-#[derive(Serialize)]
-struct PacksSummary {
-    dry_run: bool,
-    packs: u64,
-    packs_read: u64,
-    damaged: u64,
-    saved_chunks: u64,
-    /// Plain bytes of these chunks.
-    saved_bytes: u64,
-    lost_chunks: u64,
-    /// Chunks in packs that cannot be read now.
-    lost_for_now: u64,
-    /// Packs that cannot be read now.
-    unreadable_now: u64,
-    /// Chunks lost by earlier damage and not found since.
-    still_lost: u64,
-    adopted_packs: u64,
-    /// Packs whose recovery data was written.
-    parity_written: u64,
-}
-
-/// A snapshot that was replaced by another, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "replaced_snapshot")]
-struct ReplacedRecord {
-    old: String,
-    /// Absent in a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new: Option<String>,
-    /// Paths of which the new snapshot lacks something.
-    lost_paths: u64,
-}
-
-#[derive(Serialize)]
-struct SnapshotsSummary {
-    dry_run: bool,
-    snapshots: u64,
-    /// Snapshots that were replaced by partial ones.
-    partial: u64,
-    /// Partial snapshots that were replaced by better ones.
-    healed: u64,
-    /// Objects that cannot be read as snapshots and stay where they are.
-    unreadable: u64,
-    /// Snapshots that cannot be read now, or that need data that cannot be read now.
-    unreadable_now: u64,
-    /// Objects that cannot be read as snapshots and were moved to quarantine.
-    set_aside: u64,
-}
-
 pub fn run(context: &Context<'_>, args: &RepairArgs) -> Result<Outcome, CliError> {
     match &args.what {
         RepairCommand::Index => index(context),
@@ -181,22 +109,16 @@ pub fn run(context: &Context<'_>, args: &RepairArgs) -> Result<Outcome, CliError
 fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let rebuilt = repair_index(&repository, Task::new(&meter, &cancel))?;
-    let summary = IndexSummary {
-        packs_added: rebuilt.packs,
-        chunks_added: rebuilt.chunks,
-        segments_added: rebuilt.segments.len() as u64,
-        unreadable_packs: rebuilt.unreadable.len() as u64,
-        damaged_segments: rebuilt.damaged_segments.len() as u64,
-    };
+    let summary = RepairIndexSummary::from(&rebuilt);
     Ok(meter.finish("repair index", Outcome::Done, &summary, || {
-        let mut lines = vec![match summary.packs_added {
+        let mut lines = vec![match summary.packs_adopted {
             0 if summary.unreadable_packs > 0 => {
                 "index rebuilt; every pack that can be read was in it".to_owned()
             }
             0 => "index rebuilt; every pack was in it".to_owned(),
             packs => format!(
                 "index rebuilt; {} found in {}",
-                text::counted(summary.chunks_added, "chunk", "chunks"),
+                text::counted(summary.chunks_adopted, "chunk", "chunks"),
                 text::counted(
                     packs,
                     "pack that was not in it",
@@ -219,7 +141,7 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     // Do not report damage that is about to be repaired.
     let (repository, cancel) = context.open(&Counters::default())?;
     let written = repair_config(&repository, &cancel)?;
-    let summary = ConfigSummary { written };
+    let summary = RepairConfigSummary { written };
     Ok(meter.finish("repair config", Outcome::Done, &summary, || {
         if summary.written.is_empty() {
             vec!["both copies are intact".to_owned()]
@@ -255,11 +177,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
             PackFate::Unreadable => "cannot be read now",
             PackFate::Foreign => "not a pack, set aside",
         };
-        let record = PackRecord {
-            pack: pack.id.to_string(),
-            what: &pack.what,
-            fate,
-        };
+        let record = DamagedPackRecord::from(pack);
         out.record(&record, || {
             text::clean(&format!("pack {}: {fate} ({})", pack.id, pack.what))
         })?;
@@ -272,21 +190,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         Outcome::Damage
     };
 
-    let summary = PacksSummary {
-        dry_run: args.dry_run,
-        packs: report.packs,
-        packs_read: report.packs_read,
-        damaged: report.damaged.len() as u64,
-        saved_chunks: report.saved_chunks,
-        saved_bytes: report.saved_bytes,
-        lost_chunks: report.lost_chunks,
-        lost_for_now: report.lost_for_now,
-        unreadable_now: report.unreadable_now,
-        still_lost: report.still_lost,
-        adopted_packs: report.adopted_packs,
-        parity_written: report.parity_written,
-    };
-
+    let summary = RepairPacksSummary::new(&report, args.dry_run);
     Ok(meter.finish("repair packs", outcome, &summary, || {
         packs_lines(&report, args.dry_run)
     }))
@@ -373,17 +277,12 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
 
     let mut out = context.ui.data()?;
     let mut print = |what: &str, replaced: &ReplacedSnapshot| {
-        let new = replaced.new.map(|id| id.to_string());
         let lost = text::counted(replaced.lost, "path lost data", "paths lost data");
         let by = replaced
             .new
             .map_or_else(String::new, |id| format!(", now {}", id.short()));
         let line = format!("snapshot {}{by}: {what}, {lost}", replaced.old.short());
-        let record = ReplacedRecord {
-            old: replaced.old.to_string(),
-            new,
-            lost_paths: replaced.lost,
-        };
+        let record = ReplacedSnapshotRecord::from(replaced);
         out.record(&record, || line)
     };
 
@@ -403,21 +302,12 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         Outcome::Damage
     };
 
-    let summary = SnapshotsSummary {
-        dry_run: args.dry_run,
-        snapshots: report.looked_at,
-        partial: report.partial.len() as u64,
-        healed: report.healed.len() as u64,
-        unreadable: report.unreadable,
-        unreadable_now: report.unreadable_now,
-        set_aside: report.set_aside.len() as u64,
-    };
-
+    let summary = RepairSnapshotsSummary::new(&report, args.dry_run);
     Ok(meter.finish("repair snapshots", outcome, &summary, || {
         let mut lines = vec![format!(
             "{} checked, {} with lost data, {} healed",
             text::counted(summary.snapshots, "snapshot", "snapshots"),
-            text::number(summary.partial),
+            text::number(summary.damaged),
             text::number(summary.healed),
         )];
         if summary.set_aside > 0 {

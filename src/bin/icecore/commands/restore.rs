@@ -1,11 +1,11 @@
 //! `icecore restore`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::dest::{OwnerPolicy, ProtectedDirs};
+use icecore::jobs::report::RestoreSummary;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::restore::{
     OverwriteRule, RestoreOptions, RestoreReport, RestoreTarget, SnapshotPath, UnmatchedInclude,
@@ -13,12 +13,11 @@ use icecore::ops::restore::{
 };
 use icecore::repo::HostChoice;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
-use crate::ui::{Meter, json, text};
+use crate::ui::{Meter, text};
 
 /// Restore a snapshot, a source or a path
 ///
@@ -93,58 +92,6 @@ enum OverwriteChoice {
     Never,
 }
 
-#[derive(Serialize)]
-struct RestoreSummary {
-    snapshot: String,
-    dry_run: bool,
-    entries: u64,
-    files_written: u64,
-    files_unchanged: u64,
-    /// Of these, with --overwrite if-newer: kept because the snapshot's file is not newer.
-    newer_here: u64,
-    hard_links: u64,
-    bytes_written: u64,
-    deleted: u64,
-    /// Names that are not in the snapshot and were kept, because it does not record that they were
-    /// absent.
-    not_deleted: u64,
-    /// Paths that could not be restored.
-    failed: u64,
-    /// Entries that are incomplete in the snapshot.
-    incomplete: u64,
-    /// Parts of metadata that could not be set.
-    refused_metadata: u64,
-    /// Owners that only root may set.
-    owners_not_set: u64,
-    /// With --verify: files whose content matches the snapshot, and files that differed.
-    verified: u64,
-    different: u64,
-    /// Unfinished files of restores that were killed.
-    leftovers: u64,
-    /// Ranges of paths about which nothing is known.
-    uncertain: u64,
-    /// Include patterns that matched nothing.
-    unmatched: Vec<PatternField>,
-}
-
-/// A pattern as text, and in hex if the text is not exact.
-#[derive(Serialize)]
-struct PatternField {
-    pattern: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pattern_hex: Option<String>,
-}
-
-impl PatternField {
-    fn new(one: &UnmatchedInclude) -> Self {
-        let json::PathField { path, path_hex } = json::PathField::new(one.pattern.as_bytes());
-        Self {
-            pattern: path,
-            pattern_hex: path_hex,
-        }
-    }
-}
-
 pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliError> {
     let to_stdout = args.target == Path::new("-");
 
@@ -208,7 +155,9 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<Outcome, CliErro
 
     let elapsed = text::span(meter.elapsed());
     let summary = RestoreSummary::new(&report, args.dry_run);
-    Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
+    Ok(meter.finish("restore", outcome, &summary, || {
+        vec![summary_line(&summary, &elapsed)]
+    }))
 }
 
 /// Reports the include patterns that matched nothing, or that the patterns together select nothing.
@@ -286,70 +235,48 @@ fn options(args: &RestoreArgs, host: HostChoice, protect: ProtectedDirs) -> Rest
     }
 }
 
-impl RestoreSummary {
-    fn new(report: &RestoreReport, dry_run: bool) -> Self {
-        Self {
-            snapshot: report.snapshot.to_string(),
-            dry_run,
-            entries: report.entries,
-            files_written: report.files_written,
-            files_unchanged: report.files_unchanged,
-            newer_here: report.newer_here,
-            hard_links: report.hard_links,
-            bytes_written: report.bytes_written,
-            deleted: report.deleted,
-            not_deleted: report.not_deleted,
-            failed: report.failed,
-            incomplete: report.incomplete,
-            refused_metadata: report.refused_meta,
-            owners_not_set: report.owners_not_set,
-            verified: report.verified,
-            different: report.different,
-            leftovers: report.leftovers,
-            uncertain: report.uncertain.len() as u64,
-            unmatched: report.unmatched.iter().map(PatternField::new).collect(),
+/// Formats the summary for people.
+fn summary_line(summary: &RestoreSummary, elapsed: &str) -> String {
+    let (dry, would) = if summary.dry_run {
+        ("dry run: ", "would be ")
+    } else {
+        ("", "")
+    };
+
+    let mut line = format!(
+        "{dry}{}, {} {would}written ({}), {} unchanged",
+        text::counted(summary.entries, "entry", "entries"),
+        text::number(summary.files_written),
+        text::size(summary.bytes_written),
+        text::number(summary.files_unchanged),
+    );
+
+    if summary.newer_here > 0 {
+        line.push_str(&format!(
+            " ({} not newer in the snapshot)",
+            text::number(summary.newer_here)
+        ));
+    }
+
+    for (count, what) in [
+        (summary.verified, "verified"),
+        (summary.different, "different at equal size and time"),
+        (summary.not_deleted, "not deleted"),
+        (summary.failed, "failed"),
+        (summary.incomplete, "incomplete in the snapshot"),
+        (summary.refused_metadata, "metadata items not set"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {} {what}", text::number(count)));
         }
     }
 
-    fn lines(&self, elapsed: &str) -> Vec<String> {
-        let (dry, would) = if self.dry_run {
-            ("dry run: ", "would be ")
-        } else {
-            ("", "")
-        };
-
-        let mut line = format!(
-            "{dry}{}, {} {would}written ({}), {} unchanged",
-            text::counted(self.entries, "entry", "entries"),
-            text::number(self.files_written),
-            text::size(self.bytes_written),
-            text::number(self.files_unchanged),
-        );
-
-        if self.newer_here > 0 {
-            line.push_str(&format!(
-                " ({} not newer in the snapshot)",
-                text::number(self.newer_here)
-            ));
-        }
-
-        for (count, what) in [
-            (self.verified, "verified"),
-            (self.different, "different at equal size and time"),
-            (self.not_deleted, "not deleted"),
-            (self.failed, "failed"),
-            (self.incomplete, "incomplete in the snapshot"),
-            (self.refused_metadata, "metadata items not set"),
-        ] {
-            if count > 0 {
-                line.push_str(&format!(", {} {what}", text::number(count)));
-            }
-        }
-
-        if self.deleted > 0 {
-            line.push_str(&format!(", {} {would}deleted", text::number(self.deleted)));
-        }
-
-        vec![format!("{line}, in {elapsed}")]
+    if summary.deleted > 0 {
+        line.push_str(&format!(
+            ", {} {would}deleted",
+            text::number(summary.deleted)
+        ));
     }
+
+    format!("{line}, in {elapsed}")
 }

@@ -1,6 +1,7 @@
 //! `icecore snapshots`
 
-use icecore::format::{self, SourceKind};
+use icecore::format;
+use icecore::jobs::report::SnapshotRecord;
 use icecore::observe::Severity;
 use icecore::ops::forget::restorable;
 use icecore::ops::list::{LackingReport, MissingLister, SnapshotFilter, SourceLacks, snapshots};
@@ -8,14 +9,12 @@ use icecore::read::ReadSession;
 use icecore::repo::{Repository, StoredSnapshot};
 use icecore::task::{Cancel, Task};
 use icecore::types::Timestamp;
-use serde::Serialize;
 
 use super::nothing::{report_nothing, report_nothing_of};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::lacking::LackingLines;
-use crate::ui::{Meter, json, text};
+use crate::ui::{Meter, text};
 
 /// List the snapshots
 ///
@@ -44,138 +43,6 @@ pub struct SnapshotListArgs {
     /// List the snapshots that were forgotten and can be brought back
     #[arg(long)]
     forgotten: bool,
-}
-
-/// One snapshot as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "snapshot")]
-struct SnapshotRecord<'a> {
-    id: String,
-    host: &'a str,
-    /// `started`, or the time of the commit by the store's clock if they are more than a day apart.
-    time: Option<String>,
-    /// When the backup began, by the host's clock.
-    started: Option<String>,
-    ended: Option<String>,
-    /// `complete`, `incomplete` or `checkpoint`.
-    state: String,
-    tags: &'a [String],
-    protected: bool,
-    /// Number of paths that a repair could not save; absent if the snapshot was never repaired.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
-    /// The first snapshot of which this is a copy, a re-tag or a repair.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    original: Option<String>,
-    /// When it was forgotten; absent unless it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    forgotten: Option<String>,
-    sources: Vec<SnapshotSourceRecord<'a>>,
-    /// The images that the node's services ran with; absent if none was recorded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    images: Vec<ImageRecord<'a>>,
-}
-
-/// The image of a service. `digest` is its digest in its registry, absent if it is in none.
-#[derive(Serialize)]
-struct ImageRecord<'a> {
-    service: &'a str,
-    image: &'a str,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<&'a str>,
-    /// The snapshot's sources that its container used.
-    sources: &'a [String],
-}
-
-impl<'a> ImageRecord<'a> {
-    fn new(image: &'a format::ServiceImage) -> Self {
-        Self {
-            service: &image.service,
-            image: &image.image,
-            id: &image.id,
-            digest: image.digest.as_deref(),
-            sources: &image.sources,
-        }
-    }
-}
-
-/// One source of a snapshot. A tree has a `path`, a stream has a `command` and a `size`.
-#[derive(Serialize)]
-struct SnapshotSourceRecord<'a> {
-    name: &'a str,
-    kind: &'static str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    path: Option<json::PathField>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    /// Entries that could not be read, or changed while they were.
-    incomplete: u64,
-    /// Why its capture is suspect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suspect: Option<&'a str>,
-    /// The parts of it that the snapshot lacks; absent if nothing is known to be missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    missing: Option<LackingLines<'a>>,
-}
-
-impl<'a> SnapshotRecord<'a> {
-    /// Creates the record. `lacking`: the missing paths of each source, where they were listed.
-    fn new(
-        stored: &'a StoredSnapshot,
-        forgotten: Option<Timestamp>,
-        lacking: &'a [Option<LackingReport>],
-    ) -> Self {
-        let snapshot = &stored.snapshot;
-        let source = |(number, source)| {
-            let lacking = lacking.get(number).and_then(Option::as_ref);
-            SnapshotSourceRecord::new(
-                source,
-                LackingLines::new(&SourceLacks::of(stored, source), lacking),
-            )
-        };
-        Self {
-            id: stored.id.to_string(),
-            host: &snapshot.host,
-            time: json::time(stored.time()),
-            started: json::time(snapshot.started),
-            ended: json::time(snapshot.ended),
-            state: snapshot.state.to_string(),
-            tags: &snapshot.tags,
-            protected: snapshot.protected,
-            lost: snapshot.lost.as_ref().map(|lost| lost.count),
-            original: snapshot.original.map(|id| id.to_string()),
-            forgotten: forgotten.and_then(json::time),
-            sources: snapshot.sources.iter().enumerate().map(source).collect(),
-            images: snapshot.images.iter().map(ImageRecord::new).collect(),
-        }
-    }
-}
-
-impl<'a> SnapshotSourceRecord<'a> {
-    fn new(source: &'a format::SourceRecord, missing: Option<LackingLines<'a>>) -> Self {
-        let (kind, path, command, size) = match &source.kind {
-            SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
-            SourceKind::Stream { command, content } => (
-                "stream",
-                None,
-                Some(icecore::sys::masked(command)),
-                Some(content.size),
-            ),
-        };
-        Self {
-            name: &source.name,
-            kind,
-            path,
-            command,
-            size,
-            incomplete: source.counts.incomplete,
-            suspect: source.suspect.as_deref(),
-            missing,
-        }
-    }
 }
 
 pub fn run(context: &Context<'_>, args: &SnapshotListArgs) -> Result<Outcome, CliError> {

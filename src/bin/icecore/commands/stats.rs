@@ -1,9 +1,9 @@
 //! `icecore stats`
 
-use icecore::ops::list::{RepoStats, stats};
+use icecore::jobs::report::StatsRecord;
+use icecore::ops::list::stats;
 use icecore::read::ReadSession;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -16,40 +16,17 @@ use crate::ui::text;
   icecore stats --json")]
 pub struct StatsArgs {}
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "stats")]
-struct StatsRecord {
-    snapshots: u64,
-    checkpoints: u64,
-    segments: u64,
-    packs: u64,
-    condemned_packs: u64,
-    chunks: u64,
-    /// Plain bytes of data in packs, each chunk counted once.
-    data_bytes: u64,
-    /// Plain bytes of metadata in packs.
-    metadata_bytes: u64,
-    /// Bytes of the packs in the store.
-    stored_bytes: u64,
-    /// The newest snapshot of each host and source: number of sources and files, and bytes when
-    /// restored.
-    latest_sources: u64,
-    latest_files: u64,
-    latest_bytes: u64,
-    cache_bytes: u64,
-}
-
 pub fn run(context: &Context<'_>, _args: &StatsArgs) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let session = ReadSession::open(&repository, Task::new(&meter, &cancel))?;
-    let record = StatsRecord::new(&stats(&session)?);
+    let record = StatsRecord::from(&stats(&session)?);
     drop(session);
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
         out.object(&record)?;
     } else {
-        for (what, value) in record.lines() {
+        for (what, value) in lines(&record) {
             out.line(format_args!("{what:<18} {value}"))?;
         }
     }
@@ -57,55 +34,36 @@ pub fn run(context: &Context<'_>, _args: &StatsArgs) -> Result<Outcome, CliError
     Ok(meter.outcome())
 }
 
-impl StatsRecord {
-    fn new(stats: &RepoStats) -> Self {
-        Self {
-            snapshots: stats.snapshots,
-            checkpoints: stats.checkpoints,
-            segments: stats.segments,
-            packs: stats.packs,
-            condemned_packs: stats.condemned_packs,
-            chunks: stats.chunks,
-            data_bytes: stats.data_bytes,
-            metadata_bytes: stats.metadata_bytes,
-            stored_bytes: stats.stored_bytes,
-            latest_sources: stats.latest_sources,
-            latest_files: stats.latest_files,
-            latest_bytes: stats.latest_bytes,
-            cache_bytes: stats.cache_bytes,
-        }
-    }
+/// Formats the record for people: names and values.
+fn lines(record: &StatsRecord) -> Vec<(&'static str, String)> {
+    let number = text::number;
+    let besides = |count: u64, what: &str| match count {
+        0 => String::new(),
+        count => format!(", {} {what}", number(count)),
+    };
 
-    fn lines(&self) -> Vec<(&'static str, String)> {
-        let number = text::number;
-        let besides = |count: u64, what: &str| match count {
-            0 => String::new(),
-            count => format!(", {} {what}", number(count)),
-        };
+    let latest = format!(
+        "{} in {} of {}",
+        text::size(record.latest_bytes),
+        text::counted(record.latest_files, "file", "files"),
+        text::counted(record.latest_sources, "source", "sources"),
+    );
 
-        let latest = format!(
-            "{} in {} of {}",
-            text::size(self.latest_bytes),
-            text::counted(self.latest_files, "file", "files"),
-            text::counted(self.latest_sources, "source", "sources"),
-        );
-
-        vec![
-            (
-                "snapshots",
-                number(self.snapshots) + &besides(self.checkpoints, "checkpoints"),
-            ),
-            ("newest snapshots", latest),
-            ("unique data", text::size(self.data_bytes)),
-            ("metadata", text::size(self.metadata_bytes)),
-            ("stored", text::size(self.stored_bytes)),
-            ("chunks", number(self.chunks)),
-            (
-                "packs",
-                number(self.packs) + &besides(self.condemned_packs, "marked for deletion"),
-            ),
-            ("index segments", number(self.segments)),
-            ("local cache", text::size(self.cache_bytes)),
-        ]
-    }
+    vec![
+        (
+            "snapshots",
+            number(record.snapshots) + &besides(record.checkpoints, "checkpoints"),
+        ),
+        ("newest snapshots", latest),
+        ("unique data", text::size(record.data_bytes)),
+        ("metadata", text::size(record.metadata_bytes)),
+        ("stored", text::size(record.stored_bytes)),
+        ("chunks", number(record.chunks)),
+        (
+            "packs",
+            number(record.packs) + &besides(record.condemned_packs, "marked for deletion"),
+        ),
+        ("index segments", number(record.segments)),
+        ("local cache", text::size(record.cache_bytes)),
+    ]
 }

@@ -1,8 +1,8 @@
 //! `icecore tag`
 
+use icecore::jobs::report::{TagRecord, TagSummary};
 use icecore::ops::tag::{RetaggedSnapshot, TagChange, retag};
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
@@ -42,25 +42,6 @@ pub struct TagArgs {
     hosts: HostArgs,
 }
 
-/// One snapshot, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "tagged")]
-struct TagRecord<'a> {
-    /// Its id after the change.
-    id: String,
-    /// Its previous id; absent if nothing changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replaces: Option<String>,
-    tags: &'a [String],
-    protected: bool,
-}
-
-#[derive(Serialize)]
-struct TagSummary {
-    changed: u64,
-    unchanged: u64,
-}
-
 pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
     let set = args
         .set
@@ -94,21 +75,12 @@ pub fn run(context: &Context<'_>, args: &TagArgs) -> Result<Outcome, CliError> {
     if context.ui.json {
         let mut out = context.ui.data()?;
         for one in &done {
-            out.object(&TagRecord {
-                id: one.id.unwrap_or(one.from).to_string(),
-                replaces: one.id.map(|_| one.from.to_string()),
-                tags: &one.tags,
-                protected: one.protected,
-            })?;
+            out.object(&TagRecord::from(one))?;
         }
         out.finish()?;
     }
 
-    let changed = done.iter().filter(|one| one.id.is_some()).count() as u64;
-    let summary = TagSummary {
-        changed,
-        unchanged: done.len() as u64 - changed,
-    };
+    let summary = TagSummary::from(&done[..]);
     Ok(meter.finish("tag", Outcome::Done, &summary, || {
         done.iter().map(line).collect()
     }))

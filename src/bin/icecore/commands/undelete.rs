@@ -1,8 +1,8 @@
 //! `icecore undelete`
 
+use icecore::jobs::report::UndeleteSummary;
 use icecore::ops::forget::undelete;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -29,20 +29,10 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
-#[derive(Serialize)]
-struct UndeleteSummary {
-    /// The snapshot's id from now on.
-    snapshot: String,
-    forgotten: String,
-}
-
 pub fn run(context: &Context<'_>, args: &UndeleteArgs) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let done = undelete(&repository, &args.snap, Task::new(&meter, &cancel))?;
-    let summary = UndeleteSummary {
-        snapshot: done.id.to_string(),
-        forgotten: done.from.to_string(),
-    };
+    let summary = UndeleteSummary::from(&done);
     Ok(meter.finish("undelete", Outcome::Done, &summary, || {
         vec![format!(
             "snapshot {} is back as {}",

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use icecore::ops::verify::{DamageHit, FindingKind, VerifyOptions, VerifyReport, verify};
+use icecore::jobs::report::{AffectedRecord, FindingRecord, VerifySummary};
+use icecore::ops::verify::{FindingKind, VerifyOptions, VerifyReport, verify};
 use icecore::task::Task;
 use icecore::types::ByteSize;
-use serde::Serialize;
 
 use crate::advice::advised;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{json, text};
+use crate::ui::text;
 
 /// Check that every snapshot can be restored
 ///
@@ -38,46 +38,6 @@ pub struct VerifyArgs {
     /// Read at most this many stored bytes (implies --read-data)
     #[arg(long, value_name = "SIZE", value_parser = parse::some_size)]
     max_bytes: Option<ByteSize>,
-}
-
-/// A finding, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "finding")]
-struct FindingRecord<'a> {
-    /// Its name in the store, if it has one.
-    object: &'a str,
-    kind: String,
-    what: &'a str,
-}
-
-/// A path that cannot be restored completely, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "affected")]
-struct AffectedRecord<'a> {
-    snapshot: String,
-    source: &'a str,
-    #[serde(flatten)]
-    path: json::PathField,
-    /// `content`, `attribute` or `range` (nothing is known about the paths from here on).
-    hit: &'static str,
-}
-
-#[derive(Serialize)]
-struct VerifySummary {
-    snapshots: u64,
-    segments: u64,
-    packs: u64,
-    packs_read: u64,
-    /// Stored bytes that were read.
-    bytes_read: u64,
-    /// Plain bytes that were opened and checked.
-    plain_bytes: u64,
-    chunks: u64,
-    orphan_packs: u64,
-    /// Packs that this machine has never read completely.
-    never_verified: u64,
-    findings: u64,
-    affected: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError> {
@@ -118,27 +78,14 @@ pub fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, CliError
         Outcome::Damage
     };
 
-    let summary = VerifySummary {
-        snapshots: report.snapshots,
-        segments: report.segments,
-        packs: report.packs_listed,
-        packs_read: report.packs_read,
-        bytes_read: report.bytes_read,
-        plain_bytes: report.plain_bytes,
-        chunks: report.chunks_checked,
-        orphan_packs: report.orphan_packs,
-        never_verified: report.never_verified,
-        findings: report.findings_count,
-        affected: report.affected_count,
-    };
-
+    let summary = VerifySummary::from(&report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("verify", outcome, &summary, || {
         let only_unreadable = report
             .findings
             .iter()
             .all(|one| one.kind == FindingKind::UnreadableNow);
-        let mut lines = summary.lines(options.read_data, only_unreadable, &elapsed);
+        let mut lines = summary_lines(&summary, options.read_data, only_unreadable, &elapsed);
         lines.extend(next_steps(&report).map(|step| format!("next: {step}")));
         lines
     }))
@@ -197,61 +144,52 @@ fn print_findings(context: &Context<'_>, report: &VerifyReport) -> Result<(), Cl
     let mut out = context.ui.data()?;
     for finding in &report.findings {
         let advice = finding.advice.as_ref();
-        let what = advised(&finding.what, advice);
-        let record = FindingRecord {
-            object: &finding.object,
-            kind: finding.kind.to_string(),
-            what: &what,
-        };
+        let message = advised(&finding.what, advice).into_owned();
+        let record = FindingRecord::new(finding, message);
         out.record(&record, || {
             text::clean(&advised(&finding.to_string(), advice))
         })?;
     }
     for path in &report.affected {
-        let record = AffectedRecord {
-            snapshot: path.snapshot.to_string(),
-            source: &path.source,
-            path: json::PathField::new(&path.path.to_slashed()),
-            hit: match path.hit {
-                DamageHit::Content => "content",
-                DamageHit::Attribute => "attribute",
-                DamageHit::Range { .. } => "range",
-            },
-        };
+        let record = AffectedRecord::from(path);
         out.record(&record, || format!("affected: {path}"))?;
     }
     out.finish()
 }
 
-impl VerifySummary {
-    fn lines(&self, read_data: bool, only_unreadable: bool, elapsed: &str) -> Vec<String> {
-        let mut lines = vec![format!(
-            "{}, {} and {} checked in {elapsed}",
-            text::counted(self.snapshots, "snapshot", "snapshots"),
-            text::counted(self.packs, "pack", "packs"),
-            text::counted(self.chunks, "chunk", "chunks"),
-        )];
-        if read_data {
-            lines.push(format!(
-                "{} read, {} of data in them; never read: {}",
-                text::counted(self.packs_read, "pack", "packs"),
-                text::size(self.plain_bytes),
-                text::number(self.never_verified),
-            ));
-        }
-        let what = if only_unreadable {
-            "cannot be read now"
-        } else {
-            "damage"
-        };
-        lines.push(match (self.findings, self.affected) {
-            (0, _) => "no damage found".to_owned(),
-            (found, hit) => format!(
-                "{what}: {}, {} affected",
-                text::counted(found, "finding", "findings"),
-                text::counted(hit, "path", "paths"),
-            ),
-        });
-        lines
+/// Formats the summary for people.
+fn summary_lines(
+    summary: &VerifySummary,
+    read_data: bool,
+    only_unreadable: bool,
+    elapsed: &str,
+) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{}, {} and {} checked in {elapsed}",
+        text::counted(summary.snapshots, "snapshot", "snapshots"),
+        text::counted(summary.packs, "pack", "packs"),
+        text::counted(summary.chunks, "chunk", "chunks"),
+    )];
+    if read_data {
+        lines.push(format!(
+            "{} read, {} of data in them; never read: {}",
+            text::counted(summary.packs_read, "pack", "packs"),
+            text::size(summary.bytes_read),
+            text::number(summary.never_verified),
+        ));
     }
+    let what = if only_unreadable {
+        "cannot be read now"
+    } else {
+        "damage"
+    };
+    lines.push(match (summary.findings, summary.affected) {
+        (0, _) => "no damage found".to_owned(),
+        (found, hit) => format!(
+            "{what}: {}, {} affected",
+            text::counted(found, "finding", "findings"),
+            text::counted(hit, "path", "paths"),
+        ),
+    });
+    lines
 }

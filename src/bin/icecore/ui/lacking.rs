@@ -1,68 +1,8 @@
-//! Formats the parts of a source that a snapshot lacks, as JSON and as text.
+//! Describes for people the parts of a source that a snapshot lacks.
 
-use icecore::ops::list::{LackingPath, LackingReport, SourceLacks};
-use serde::Serialize;
+use icecore::ops::list::SourceLacks;
 
-use super::{json, text};
-
-/// The parts of a source that a snapshot lacks.
-#[derive(Debug, Serialize)]
-pub struct LackingLines<'a> {
-    /// Entries that are failed, stale or torn.
-    incomplete: u64,
-    /// Directories with missing names; absent if that is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partial: Option<u64>,
-    /// Of these, directories from which something other than the rules of the backup kept names;
-    /// absent if that is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unseen: Option<u64>,
-    /// Paths that a repair could not save.
-    lost: u64,
-    /// The first missing paths, in the order of paths.
-    paths: Vec<MissingPath<'a>>,
-    /// The list is not complete; `icecore ls --missing` lists all.
-    cut: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct MissingPath<'a> {
-    #[serde(flatten)]
-    path: json::PathField,
-    /// `failed`, `stale`, `torn`, `excluded`, `unseen` or `lost`.
-    why: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-}
-
-impl<'a> LackingLines<'a> {
-    /// Returns `None` if nothing is known to be missing. `lacking` is `None` if no paths were
-    /// listed.
-    pub fn new(lacks: &SourceLacks, lacking: Option<&'a LackingReport>) -> Option<Self> {
-        if lacks.is_nothing() {
-            return None;
-        }
-        let paths = lacking.map_or(&[][..], |lacking| &lacking.paths);
-        Some(Self {
-            incomplete: lacks.incomplete,
-            partial: lacks.partial,
-            unseen: lacks.unseen,
-            lost: lacks.lost,
-            paths: paths.iter().map(MissingPath::new).collect(),
-            cut: lacking.is_none_or(|lacking| lacking.is_cut),
-        })
-    }
-}
-
-impl<'a> MissingPath<'a> {
-    fn new(one: &'a LackingPath) -> Self {
-        Self {
-            path: json::PathField::new(&one.path.to_slashed()),
-            why: one.why.name(),
-            reason: one.reason.as_deref(),
-        }
-    }
-}
+use super::text;
 
 /// Describes how much is missing, except for names that the rules of the backup left out. Returns
 /// `None` if that is nothing.
@@ -108,12 +48,6 @@ mod tests {
             ..SourceLacks::default()
         };
         assert_eq!(how_much(&lacks), None);
-        let value = serde_json::to_value(LackingLines::new(&lacks, None)).expect("JSON");
-        let expected = serde_json::json!({
-            "incomplete": 0, "partial": 3, "unseen": 0, "lost": 0, "paths": [], "cut": true,
-        });
-        assert_eq!(value, expected);
-        assert!(LackingLines::new(&SourceLacks::default(), None).is_none());
     }
 
     #[test]

@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use icecore::jobs::report::{
+    CounterValues, DetailEvent, PlannedEvent, ProblemEvent, ProgressEvent, SummaryEvent,
+    planned_verb_name, severity_name,
+};
 use icecore::observe::{
     Counter, Counters, Observer, Phase, PlannedChange, PlannedVerb, Problem, ProgressUnit,
     Severity, Subject,
@@ -67,7 +71,7 @@ struct MeterStage {
 #[derive(Debug, Clone, Default)]
 struct MeterView {
     phase: String,
-    counts: json::CountsRecord,
+    counts: CounterValues,
     /// Plain bytes per second over the last draws.
     rate: u64,
     done: u64,
@@ -143,7 +147,7 @@ impl Meter {
     }
 
     /// Returns the counts so far.
-    pub fn counts(&self) -> json::CountsRecord {
+    pub fn counts(&self) -> CounterValues {
         self.state.counts()
     }
 
@@ -187,7 +191,7 @@ impl Meter {
         if ui.json {
             let seconds = self.elapsed().as_secs_f64();
             let exit_code = outcome.code();
-            json::emit(&json::SummaryEvent {
+            json::emit(&SummaryEvent {
                 command,
                 exit_code,
                 seconds,
@@ -236,24 +240,8 @@ impl MeterState {
         is_new
     }
 
-    fn counts(&self) -> json::CountsRecord {
-        let get = |counter| self.counters.get(counter);
-        json::CountsRecord {
-            entries: get(Counter::Entries),
-            files_new: get(Counter::FilesNew),
-            files_changed: get(Counter::FilesChanged),
-            files_unchanged: get(Counter::FilesUnchanged),
-            removed: get(Counter::Removed),
-            vanished: get(Counter::Vanished),
-            failed: get(Counter::Failed),
-            bytes_read: get(Counter::BytesRead),
-            bytes_new: get(Counter::BytesNew),
-            bytes_stored: get(Counter::BytesStored),
-            bytes_fetched: get(Counter::BytesFetched),
-            chunks_new: get(Counter::ChunksNew),
-            metadata_chunks_new: get(Counter::MetadataChunksNew),
-            packs: get(Counter::Packs),
-        }
+    fn counts(&self) -> CounterValues {
+        CounterValues::from(&self.counters)
     }
 
     fn view(&self, rate: &mut ByteRate) -> MeterView {
@@ -325,12 +313,12 @@ impl Observer for Meter {
     }
 
     fn problem(&self, problem: &Problem) {
-        let (severity, rank) = match problem.severity {
-            Severity::Note => ("note", 0),
-            Severity::Warning => ("warning", 0),
-            Severity::Missing => ("missing", 1),
-            Severity::Damage => ("damage", 2),
-            Severity::Alarm => ("alarm", 3),
+        let severity = severity_name(problem.severity);
+        let rank = match problem.severity {
+            Severity::Note | Severity::Warning => 0,
+            Severity::Missing => 1,
+            Severity::Damage => 2,
+            Severity::Alarm => 3,
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
 
@@ -348,12 +336,8 @@ impl Observer for Meter {
         }
 
         if self.state.ui.json {
-            json::emit(&json::ProblemEvent {
-                severity,
-                subject: json::SubjectField::new(&problem.subject_bytes),
-                message: &problem.message,
-                hint,
-            });
+            let hint = hint.map(str::to_owned);
+            json::emit(&ProblemEvent::new(problem, hint));
         } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
             self.state.say(format_args!(
                 "{label}: {}",
@@ -372,10 +356,7 @@ impl Observer for Meter {
             return;
         }
         if self.state.ui.json {
-            json::emit(&json::DetailEvent {
-                verb,
-                subject: json::SubjectField::new(subject.bytes()),
-            });
+            json::emit(&DetailEvent::new(verb, subject));
         } else {
             self.state
                 .say(format_args!("{verb} {}", text::clean(subject.text())));
@@ -384,7 +365,7 @@ impl Observer for Meter {
 
     fn planned(&self, planned: &PlannedChange<'_>) {
         if self.state.ui.json {
-            json::emit(&json::PlannedEvent::new(planned));
+            json::emit(&PlannedEvent::new(planned));
             return;
         }
         let line = planned_line(planned);
@@ -416,11 +397,7 @@ fn planned_line(planned: &PlannedChange<'_>) -> String {
         }
         _ => String::new(),
     };
-    let verb = match planned.verb {
-        PlannedVerb::Write => "write",
-        PlannedVerb::Overwrite => "overwrite",
-        PlannedVerb::Delete => "delete",
-    };
+    let verb = planned_verb_name(planned.verb);
     let source = planned.source;
     let path = planned.path;
     if path.is_root() {
@@ -524,8 +501,8 @@ fn time_left(view: &MeterView) -> Option<Duration> {
     Duration::try_from_secs_f64(view.elapsed.as_secs_f64() * left as f64 / view.done as f64).ok()
 }
 
-fn event(view: &MeterView, since: Duration) -> json::ProgressEvent {
-    json::ProgressEvent {
+fn event(view: &MeterView, since: Duration) -> ProgressEvent {
+    ProgressEvent {
         phase: view.phase.clone(),
         seconds: since.as_secs_f64(),
         done: view.total.map(|_| view.done),
@@ -534,7 +511,7 @@ fn event(view: &MeterView, since: Duration) -> json::ProgressEvent {
             ProgressUnit::Bytes => "bytes",
             ProgressUnit::Items => "things",
         }),
-        counts: view.counts,
+        counters: view.counts,
     }
 }
 
@@ -555,13 +532,13 @@ mod tests {
             ..MeterView::default()
         };
         assert_eq!(line(&view), "backing up home");
-        view.counts = json::CountsRecord {
+        view.counts = CounterValues {
             entries: 1200,
             files_new: 3,
             files_changed: 1,
             bytes_read: 3 << 20,
             bytes_new: 1 << 20,
-            ..json::CountsRecord::default()
+            ..CounterValues::default()
         };
         view.rate = 2 << 20;
         (view.done, view.total, view.elapsed) = (

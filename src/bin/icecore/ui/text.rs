@@ -118,22 +118,6 @@ pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
     out
 }
 
-/// Returns the name of an entry's kind, for text and JSON.
-pub fn kind(kind: Option<EntryKind>) -> &'static str {
-    match kind {
-        Some(EntryKind::File) => "file",
-        Some(EntryKind::Directory) => "directory",
-        Some(EntryKind::Symlink) => "symlink",
-        Some(EntryKind::Fifo) => "fifo",
-        Some(EntryKind::Socket) => "socket",
-        Some(EntryKind::Char) => "char",
-        Some(EntryKind::Block) => "block",
-        Some(EntryKind::Failed) => "failed",
-        Some(EntryKind::Removed) => "removed",
-        None => "unknown",
-    }
-}
-
 /// Rows in columns as wide as their widest cell. Held in memory, so for short lists only.
 pub struct Table {
     /// Columns that are aligned to the right.

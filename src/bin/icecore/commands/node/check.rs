@@ -1,18 +1,14 @@
 //! `icecore node check`
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use icecore::ccn::check::{
-    CheckReport, CheckTarget, FileFinding, FileFindingKind, LiveDirectories, PlaceReport, check,
-};
+use icecore::ccn::check::{CheckTarget, FileFinding, FileFindingKind, LiveDirectories, check};
 use icecore::ccn::docker::Docker;
-use icecore::ccn::dump::PinKind;
+use icecore::jobs::report::node::{CheckedPlaceRecord, NodeCheckSummary, NodeFileRecord};
 use icecore::read::ReadSession;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::commands::callback::CallbackError;
 use crate::context::{Context, HostArgs};
@@ -55,56 +51,6 @@ pub struct NodeCheckArgs {
     limit: u64,
     #[command(flatten)]
     hosts: HostArgs,
-}
-
-/// A file that is missing or wrong, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "file")]
-struct FileRecord<'a> {
-    /// `missing`, `wrong-name`, `torn`, `wrong-size`.
-    kind: &'static str,
-    hash: &'a str,
-    /// Kinds of pins; empty if the file is not pinned.
-    pins: Vec<&'static str>,
-    source: &'a str,
-    path: &'a str,
-    /// In bytes; only for `wrong-size`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stored: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct NodeCheckSummary {
-    snapshot: String,
-    /// The directories of this machine were checked.
-    live: bool,
-    /// Rows in the dump.
-    files: u64,
-    pins: u64,
-    /// Files that must be there.
-    pinned: u64,
-    /// Pinned files that are missing in one place or both.
-    missing: u64,
-    /// Stored files that do not match their name or row.
-    mismatches: u64,
-    local_storage: CheckedPlace,
-    ipfs: CheckedPlace,
-}
-
-/// Counts of local storage or of kubo's blocks.
-#[derive(Serialize)]
-struct CheckedPlace {
-    stored: u64,
-    wanted: u64,
-    missing: u64,
-    /// A file with pins of several kinds counts once for each.
-    missing_by_pin: BTreeMap<&'static str, u64>,
-    wrong_name: u64,
-    torn: u64,
-    wrong_size: u64,
-    vanished: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliError> {
@@ -153,7 +99,7 @@ pub fn run(context: &Context<'_>, args: &NodeCheckArgs) -> Result<Outcome, CliEr
     let summary = NodeCheckSummary::new(found.id.to_string(), args.live, &report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node check", outcome, &summary, || {
-        summary.lines(&elapsed, shortened)
+        summary_lines(&summary, &elapsed, shortened)
     }))
 }
 
@@ -202,7 +148,7 @@ impl<'a> FileList<'a> {
             self.left -= 1;
         }
         let is_all = self.is_all;
-        self.out.record(&FileRecord::new(finding), || {
+        self.out.record(&NodeFileRecord::from(finding), || {
             if is_all {
                 finding.to_string()
             } else {
@@ -259,121 +205,74 @@ fn line(finding: &FileFinding<'_>) -> String {
     text::clean(&format!("{source}/{path}{of}: {what}{pinned}"))
 }
 
-impl<'a> FileRecord<'a> {
-    fn new(finding: &'a FileFinding<'_>) -> Self {
-        let (stored, expected) = match finding.kind {
-            FileFindingKind::WrongSize { stored, expected } => (Some(stored), Some(expected)),
-            _ => (None, None),
-        };
-        Self {
-            kind: finding.kind.name(),
-            hash: &finding.hash,
-            pins: finding.pins.kinds().map(PinKind::name).collect(),
-            source: finding.source,
-            path: &finding.path,
-            stored,
-            expected,
-        }
-    }
-}
-
-impl CheckedPlace {
-    fn new(report: &PlaceReport) -> Self {
-        let by_pin = PinKind::ALL.into_iter().zip(report.missing_by_kind);
-        Self {
-            stored: report.stored,
-            wanted: report.wanted,
-            missing: report.missing,
-            missing_by_pin: by_pin.map(|(kind, count)| (kind.name(), count)).collect(),
-            wrong_name: report.wrong_name,
-            torn: report.torn,
-            wrong_size: report.wrong_size,
-            vanished: report.vanished,
-        }
-    }
-
-    fn line(&self, what: &str) -> String {
-        let stored = text::counted(self.stored, "file", "files");
-        let mut line = format!(
-            "{what}: {stored} present, {} needed",
-            text::number(self.wanted)
-        );
-        if self.missing > 0 {
-            let kinds = self.missing_by_pin.iter().filter(|(_, count)| **count > 0);
-            let kinds: Vec<String> = kinds
-                .map(|(kind, count)| format!("{kind} {}", text::number(*count)))
-                .collect();
-            line.push_str(&format!(
-                ", {} missing ({})",
-                text::number(self.missing),
-                kinds.join(", ")
-            ));
-        }
-        for (count, what) in [
-            (
-                self.wrong_name,
-                "with content that does not match their name",
-            ),
-            (self.torn, "changed while they were captured"),
-            (self.wrong_size, "with a size that differs from their row"),
-            (self.vanished, "vanished during the check"),
-        ] {
-            if count > 0 {
-                line.push_str(&format!(", {} {what}", text::number(count)));
-            }
-        }
-        line
-    }
-}
-
-impl NodeCheckSummary {
-    fn new(snapshot: String, live: bool, report: &CheckReport) -> Self {
-        Self {
-            snapshot,
-            live,
-            files: report.rows.files,
-            pins: report.rows.pins,
-            pinned: report.pinned,
-            missing: report.missing,
-            mismatches: report.mismatches(),
-            local_storage: CheckedPlace::new(&report.local),
-            ipfs: CheckedPlace::new(&report.ipfs),
-        }
-    }
-
-    fn lines(&self, elapsed: &str, hidden: u64) -> Vec<String> {
-        let mut lines = Vec::new();
-        if hidden > 0 {
-            lines.push(format!(
-                "and {} more; --list FILE writes them all",
-                text::number(hidden)
-            ));
-        }
-        let files = text::counted(self.files, "file", "files");
-        let pinned = text::number(self.pinned);
-        lines.push(format!(
-            "{files} in the database, {pinned} of them pinned, checked in {elapsed}"
+/// Formats the counts of a place for people.
+fn place_line(place: &CheckedPlaceRecord, what: &str) -> String {
+    let stored = text::counted(place.stored, "file", "files");
+    let mut line = format!(
+        "{what}: {stored} present, {} needed",
+        text::number(place.wanted)
+    );
+    if place.missing_files > 0 {
+        let kinds = place.missing_by_pin.iter().filter(|(_, count)| **count > 0);
+        let kinds: Vec<String> = kinds
+            .map(|(kind, count)| format!("{kind} {}", text::number(*count)))
+            .collect();
+        line.push_str(&format!(
+            ", {} missing ({})",
+            text::number(place.missing_files),
+            kinds.join(", ")
         ));
-        lines.push(self.local_storage.line("local storage"));
-        lines.push(self.ipfs.line("IPFS"));
-        lines.push(match self.missing {
-            0 => "no pinned file is missing".to_owned(),
-            1 => "1 pinned file is missing".to_owned(),
-            missing => format!("{} pinned files are missing", text::number(missing)),
-        });
-        if self.mismatches > 0 {
-            let files = text::counted(self.mismatches, "mismatch", "mismatches");
-            lines.push(format!(
-                "damage: {files} between stored files and their names or rows"
-            ));
-        }
-        lines
     }
+    for (count, what) in [
+        (
+            place.wrong_name,
+            "with content that does not match their name",
+        ),
+        (place.torn, "changed while they were captured"),
+        (place.wrong_size, "with a size that differs from their row"),
+        (place.vanished, "vanished during the check"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {} {what}", text::number(count)));
+        }
+    }
+    line
+}
+
+/// Formats the summary for people.
+fn summary_lines(summary: &NodeCheckSummary, elapsed: &str, hidden: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if hidden > 0 {
+        lines.push(format!(
+            "and {} more; --list FILE writes them all",
+            text::number(hidden)
+        ));
+    }
+    let files = text::counted(summary.files, "file", "files");
+    let pinned = text::number(summary.pinned);
+    lines.push(format!(
+        "{files} in the database, {pinned} of them pinned, checked in {elapsed}"
+    ));
+    lines.push(place_line(&summary.local_storage, "local storage"));
+    lines.push(place_line(&summary.ipfs, "IPFS"));
+    lines.push(match summary.missing_files {
+        0 => "no pinned file is missing".to_owned(),
+        1 => "1 pinned file is missing".to_owned(),
+        missing => format!("{} pinned files are missing", text::number(missing)),
+    });
+    if summary.mismatches > 0 {
+        let files = text::counted(summary.mismatches, "mismatch", "mismatches");
+        lines.push(format!(
+            "damage: {files} between stored files and their names or rows"
+        ));
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use icecore::ccn::dump::PinRows;
+    use icecore::ccn::check::{CheckReport, PlaceReport};
+    use icecore::ccn::dump::{PinKind, PinRows};
 
     use super::*;
 
@@ -405,12 +304,6 @@ mod tests {
         };
         let size = finding(size, PinRows::default(), "Qm1");
         assert_eq!(line(&size), "files/Qm1: 1,000 bytes, but its row says 2");
-        let value = serde_json::to_value(FileRecord::new(&size)).expect("JSON");
-        let expected = serde_json::json!({
-            "type": "file", "kind": "wrong-size", "hash": "Qm1", "pins": [], "source": "files", "path": "Qm1",
-            "stored": 1000, "expected": 2,
-        });
-        assert_eq!(value, expected);
     }
 
     #[test]
@@ -428,7 +321,7 @@ mod tests {
 
         let summary = NodeCheckSummary::new("4f".into(), false, &report);
         assert_eq!(
-            summary.lines("2s", 0),
+            summary_lines(&summary, "2s", 0),
             [
                 "10 files in the database, 9 of them pinned, checked in 2s",
                 "local storage: 8 files present, 8 needed",
@@ -439,7 +332,8 @@ mod tests {
 
         (report.missing, report.ipfs.missing, report.ipfs.wrong_name) = (1, 1, 2);
         report.ipfs.missing_by_kind[PinKind::Message as usize] = 1;
-        let lines = NodeCheckSummary::new("4f".into(), false, &report).lines("2s", 3);
+        let summary = NodeCheckSummary::new("4f".into(), false, &report);
+        let lines = summary_lines(&summary, "2s", 3);
         assert_eq!(lines[0], "and 3 more; --list FILE writes them all");
         assert_eq!(
             lines[3],

@@ -7,10 +7,10 @@ use icecore::ccn::discover::{DiscoveryNote, FoundFiles, FoundTree, NodeDiscovery
 use icecore::ccn::docker::Docker;
 use icecore::ccn::profile::SourceLocation;
 use icecore::ccn::template::{TemplateComments, TemplateSettings, render};
+use icecore::jobs::report::node::NodeInitSummary;
 use icecore::store::StoreLocation;
 use icecore::sys::host_name;
 use icecore::sys::{Dir, ExistingFile, write_file};
-use serde::Serialize;
 
 use crate::advice::hint;
 use crate::context::Context;
@@ -71,47 +71,6 @@ const COMMENTS: TemplateComments = TemplateComments {
 ",
 };
 
-#[derive(Serialize)]
-struct NodeInitSummary<'a> {
-    file: String,
-    project: &'a str,
-    compose_files: Vec<String>,
-    /// Absent if the engine answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    no_engine: Option<&'a str>,
-    database: Option<InitDatabase<'a>>,
-    local_storage: Option<InitTree<'a>>,
-    ipfs: Option<InitTree<'a>>,
-    keys: Option<InitTree<'a>>,
-    config: Option<InitFiles<'a>>,
-    compose: Option<InitFiles<'a>>,
-    writers: &'a [String],
-    notes: Vec<String>,
-    repository: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct InitDatabase<'a> {
-    service: &'a str,
-    container: &'a str,
-    state: Option<&'a str>,
-    user: &'a str,
-    database: &'a str,
-}
-
-#[derive(Serialize)]
-struct InitTree<'a> {
-    service: Option<&'a str>,
-    volume: Option<&'a str>,
-    path: Option<String>,
-}
-
-#[derive(Serialize)]
-struct InitFiles<'a> {
-    path: String,
-    only: &'a [String],
-}
-
 pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliError> {
     let mut meter = context.ui.meter();
     let file = output(context, args)?;
@@ -167,7 +126,8 @@ pub fn run(context: &Context<'_>, args: &NodeInitArgs) -> Result<Outcome, CliErr
         Outcome::Incomplete
     };
 
-    let summary = summary(&node, &file, &settings);
+    let notes = node.notes.iter().map(note_text).collect();
+    let summary = NodeInitSummary::new(&node, &file, notes, settings.repository.clone());
     Ok(meter.finish("node init", outcome, &summary, || {
         last_lines(context, &file, &settings, all)
     }))
@@ -372,61 +332,6 @@ fn last_lines(
     };
     lines.push(format!("next: icecore {config}node backup --init"));
     lines
-}
-
-fn summary<'a>(
-    node: &'a NodeDiscovery,
-    file: &Path,
-    settings: &'a TemplateSettings,
-) -> NodeInitSummary<'a> {
-    NodeInitSummary {
-        file: file.display().to_string(),
-        project: &node.project,
-        compose_files: node
-            .files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect(),
-        no_engine: node.no_engine.as_deref(),
-        database: node.database.as_ref().map(|found| InitDatabase {
-            service: &found.service,
-            container: &found.container,
-            state: found.state.as_deref(),
-            user: &found.user,
-            database: &found.database,
-        }),
-        local_storage: node.local_storage.as_ref().map(tree),
-        ipfs: node.ipfs.as_ref().map(tree),
-        keys: node.keys.as_ref().map(tree),
-        config: node.config.as_ref().map(files),
-        compose: node.compose.as_ref().map(files),
-        writers: &node.writers,
-        notes: node.notes.iter().map(note_text).collect(),
-        repository: settings.repository.as_deref(),
-    }
-}
-
-fn tree(found: &FoundTree) -> InitTree<'_> {
-    let volume = match &found.place {
-        SourceLocation::Volume(name) => Some(name.as_str()),
-        SourceLocation::Path(_) => None,
-    };
-    let path = found
-        .directory
-        .as_ref()
-        .map(|directory| directory.display().to_string());
-    InitTree {
-        service: found.service.as_deref(),
-        volume,
-        path,
-    }
-}
-
-fn files(found: &FoundFiles) -> InitFiles<'_> {
-    InitFiles {
-        path: found.directory.display().to_string(),
-        only: &found.names,
-    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use icecore::ccn::NodeError;
 use icecore::ccn::docker::Docker;
-use icecore::ccn::restore::{
-    ImageCheck, ImageVerdict, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport,
-    PlaceWriter, PlacedPart, PreparedRestore, ResolvedLocation, RestorePreview, RestoreScope,
-    prepare,
+use icecore::ccn::restore::{NodePart, NodeRestoreOptions, PreparedRestore, RestoreScope, prepare};
+use icecore::jobs::report::node::{
+    NodePlanRecord, NodeRestoreSummary, PlannedContainerRecord, PlannedDatabaseRecord,
+    PlannedImageRecord, PlannedPartRecord, RestoredPartRecord,
 };
 use icecore::observe::Observer;
 use icecore::ops::memory;
 use icecore::task::Task;
-use serde::Serialize;
 
 use crate::advice::hint;
 use crate::context::{Context, HostArgs};
@@ -163,380 +163,145 @@ pub fn run(context: &Context<'_>, args: &NodeRestoreArgs) -> Result<Outcome, Cli
         (false, true) => Outcome::Done,
     };
 
-    let summary = NodeRestoreSummary::new(&report);
+    let summary = NodeRestoreSummary::from(&report);
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("node restore", outcome, &summary, || {
-        summary.lines(&elapsed)
+        summary_lines(&summary, &elapsed)
     }))
 }
 
 // ---------------------------------------------------------------------------------------- the plan
 
-/// One line of the plan, as JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-enum PlanRecord {
-    Step {
-        part: &'static str,
-        source: String,
-        snapshot: String,
-        /// When the capture of the source began.
-        started: Option<String>,
-        bytes: u64,
-        entries: u64,
-        place: String,
-        /// The place is a volume that would be created.
-        is_new: bool,
-    },
-    Container {
-        name: String,
-        /// `None` if the container does not exist.
-        state: Option<String>,
-        must_stop: bool,
-    },
-    Database {
-        name: String,
-        /// The database exists and would be replaced.
-        replaces: bool,
-        /// `None` if the database cannot be inspected.
-        tables: Option<u64>,
-        bytes: u64,
-        sessions: Vec<String>,
-    },
-    Image {
-        service: String,
-        snapshot: String,
-        /// The image of the snapshot, as the compose file named it.
-        image: String,
-        id: String,
-        /// The image's digest in its registry; absent if it was in none.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        digest: Option<String>,
-        /// `same`, `other`, `not-here` (it will be pulled) or `unknown`.
-        state: &'static str,
-        /// The reason for `unknown`.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
-        /// The image that the compose file will name; absent if that is not known.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        here: Option<String>,
-        /// The digest of the local image of that name; absent if there is none.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        here_digest: Option<String>,
-        /// The line of the compose file that pins the snapshot's image.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pin: Option<String>,
-    },
-    Obstacle {
-        message: String,
-        hint: Option<String>,
-    },
-}
-
 fn show(prepared: &PreparedRestore<'_>, out: &mut DataWriter) -> Result<(), CliError> {
-    for record in records(prepared) {
-        out.record(&record, || record.line())?;
+    let hint_of = |obstacle: &NodeError| {
+        let advice = obstacle.advice()?;
+        Some(hint(&advice).into_owned())
+    };
+    for record in NodePlanRecord::of_plan(prepared, hint_of) {
+        out.record(&record, || plan_line(&record))?;
     }
     Ok(())
 }
 
-fn records(prepared: &PreparedRestore<'_>) -> Vec<PlanRecord> {
-    let mut records: Vec<PlanRecord> = prepared.steps.iter().map(PlanRecord::step).collect();
-    records.extend(prepared.writers.iter().map(PlanRecord::container));
-    records.extend(prepared.images.iter().map(PlanRecord::image));
-    records.extend(prepared.database.iter().flat_map(PlanRecord::databases));
-    records.extend(
-        prepared
-            .obstacles
-            .iter()
-            .map(|obstacle| PlanRecord::Obstacle {
-                message: obstacle.to_string(),
-                hint: obstacle.advice().map(|advice| hint(&advice).into_owned()),
-            }),
-    );
-    records
+/// Formats an item of the plan for people.
+fn plan_line(record: &NodePlanRecord) -> String {
+    text::clean(&match record {
+        NodePlanRecord::Step(part) => planned_part_line(part),
+        NodePlanRecord::Container(container) => container_line(container),
+        NodePlanRecord::Image(image) => image_line(image),
+        NodePlanRecord::Database(database) => database_line(database),
+        NodePlanRecord::Obstacle(obstacle) => format!("obstacle: {}", obstacle.message),
+    })
 }
 
-impl PlanRecord {
-    fn step(placed: &PlacedPart) -> Self {
-        let step = &placed.step;
-        Self::Step {
-            part: step.part.name(),
-            source: step.record().name.clone(),
-            snapshot: step.snapshot.id.to_string(),
-            started: crate::ui::json::time(step.record().started),
-            bytes: step.bytes(),
-            entries: step.entries(),
-            place: placed
-                .spot
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            is_new: matches!(
-                placed.spot,
-                Some(ResolvedLocation::Volume {
-                    directory: None,
-                    ..
-                })
-            ),
+fn planned_part_line(part: &PlannedPartRecord) -> String {
+    let snapshot = part.snapshot.get(..8).unwrap_or(&part.snapshot);
+    let started = part.started.as_deref().unwrap_or("?");
+    let size = text::size(part.bytes);
+    let amount = match part.entries {
+        0 => size,
+        entries => format!("{}, {size}", text::counted(entries, "entry", "entries")),
+    };
+    let place = match part.place.as_str() {
+        "" => "the database server",
+        place => place,
+    };
+    format!(
+        "{}: {snapshot}:{} of {started} ({amount}) to {place}",
+        part.part.name(),
+        part.source
+    )
+}
+
+fn container_line(container: &PlannedContainerRecord) -> String {
+    let name = &container.name;
+    match &container.state {
+        None => format!("container {name}: does not exist"),
+        Some(state) if container.must_stop => {
+            format!("container {name}: {state}, must be stopped")
         }
+        Some(state) => format!("container {name}: stopped ({state})"),
     }
+}
 
-    fn container(writer: &PlaceWriter) -> Self {
-        Self::Container {
-            name: writer.name.clone(),
-            state: writer.state.clone(),
-            must_stop: writer.is_at_work(),
-        }
+fn image_line(image: &PlannedImageRecord) -> String {
+    let ran = format!(
+        "image of {}: {} ({})",
+        image.service,
+        image.image,
+        image.digest.as_ref().unwrap_or(&image.id)
+    );
+    let here = image.image_here.as_deref().unwrap_or("?");
+    match (image.state, &image.digest_here, &image.reason) {
+        ("same", _, _) => format!("{ran}, the same as here"),
+        ("not_here", _, _) => format!("{ran}, {here} must be pulled"),
+        (_, _, Some(reason)) => format!("{ran}, here: unknown ({reason})"),
+        (_, Some(digest), None) => format!("{ran}, here: {here} ({digest}), not the same"),
+        (_, None, None) => format!("{ran}, here: {here}, not the same"),
     }
+}
 
-    fn image(check: &ImageCheck) -> Self {
-        let (state, why) = match &check.verdict {
-            ImageVerdict::Same => ("same", None),
-            ImageVerdict::Other => ("other", None),
-            ImageVerdict::NotHere => ("not-here", None),
-            ImageVerdict::Unknown(why) => ("unknown", Some(why.clone())),
-        };
-        Self::Image {
-            service: check.was.service.clone(),
-            snapshot: check.snapshot.to_string(),
-            image: check.was.image.clone(),
-            id: check.was.id.clone(),
-            digest: check.was.digest.clone(),
-            state,
-            why,
-            here: check.now.clone(),
-            here_digest: check.local_digest().map(str::to_owned),
-            pin: check.pin.clone(),
-        }
+fn database_line(database: &PlannedDatabaseRecord) -> String {
+    let name = &database.name;
+    if !database.exists {
+        return format!("database '{name}': new");
     }
-
-    /// Returns the databases that the dump brings, each with the existing one that it replaces.
-    fn databases(preview: &RestorePreview) -> Vec<Self> {
-        let there = |name: &str| preview.there.iter().find(|there| there.name == name);
-        let names = preview
-            .brings
-            .iter()
-            .map(String::as_str)
-            .chain(["postgres", "template1"]);
-        names
-            .map(|name| Self::Database {
-                name: name.to_owned(),
-                replaces: there(name).is_some(),
-                tables: there(name).map_or(Some(0), |there| there.tables),
-                bytes: there(name).map_or(0, |there| there.bytes),
-                sessions: there(name)
-                    .map(|there| there.sessions.clone())
-                    .unwrap_or_default(),
-            })
-            .collect()
-    }
-
-    fn line(&self) -> String {
-        let line = match self {
-            Self::Step {
-                part,
-                source,
-                snapshot,
-                started,
-                bytes,
-                entries,
-                place,
-                ..
-            } => {
-                let snapshot = snapshot.get(..8).unwrap_or(snapshot);
-                let started = started.as_deref().unwrap_or("?");
-                let held = match entries {
-                    0 => text::size(*bytes),
-                    _ => format!(
-                        "{}, {}",
-                        text::counted(*entries, "entry", "entries"),
-                        text::size(*bytes)
-                    ),
-                };
-                let place = if place.is_empty() {
-                    "the database server"
-                } else {
-                    place
-                };
-                format!("{part}: {snapshot}:{source} of {started} ({held}) to {place}")
-            }
-            Self::Container {
-                name, state: None, ..
-            } => format!("container {name}: does not exist"),
-            Self::Container {
-                name,
-                state: Some(state),
-                must_stop: false,
-            } => {
-                format!("container {name}: stopped ({state})")
-            }
-            Self::Container {
-                name,
-                state: Some(state),
-                must_stop: true,
-            } => {
-                format!("container {name}: {state}, must be stopped")
-            }
-            Self::Database {
-                name,
-                replaces: false,
-                ..
-            } => format!("database '{name}': new"),
-            Self::Database {
-                name,
-                tables,
-                bytes,
-                sessions,
-                ..
-            } => {
-                let tables = tables.map(|tables| text::counted(tables, "table", "tables"));
-                let tables = tables.unwrap_or_else(|| "unknown contents".to_owned());
-                let used = match sessions.as_slice() {
-                    [] => String::new(),
-                    sessions => format!(", in use by {}", sessions.join(", ")),
-                };
-                format!(
-                    "database '{name}': replaces the existing one ({tables}, {}{used})",
-                    text::size(*bytes)
-                )
-            }
-            Self::Image {
-                service,
-                image,
-                id,
-                digest,
-                state,
-                why,
-                here,
-                here_digest,
-                ..
-            } => {
-                let ran = format!(
-                    "image of {service}: {image} ({})",
-                    digest.as_ref().unwrap_or(id)
-                );
-                let here = here.as_deref().unwrap_or("?");
-                match (*state, here_digest, why) {
-                    ("same", _, _) => format!("{ran}, the same as here"),
-                    ("not-here", _, _) => format!("{ran}, {here} must be pulled"),
-                    (_, _, Some(why)) => format!("{ran}, here: unknown ({why})"),
-                    (_, Some(digest), None) => {
-                        format!("{ran}, here: {here} ({digest}), not the same")
-                    }
-                    (_, None, None) => format!("{ran}, here: {here}, not the same"),
-                }
-            }
-            Self::Obstacle { message, .. } => format!("obstacle: {message}"),
-        };
-
-        text::clean(&line)
-    }
+    let tables = match database.tables {
+        Some(tables) => text::counted(tables, "table", "tables"),
+        None => "unknown contents".to_owned(),
+    };
+    let used = match database.sessions.as_slice() {
+        [] => String::new(),
+        sessions => format!(", in use by {}", sessions.join(", ")),
+    };
+    format!(
+        "database '{name}': replaces the existing one ({tables}, {}{used})",
+        text::size(database.bytes)
+    )
 }
 
 // -------------------------------------------------------------------------------------- the report
 
-#[derive(Serialize)]
-struct NodeRestoreSummary {
-    parts: Vec<PartName>,
-    /// Files that the network must bring back, as far as the restore knows.
-    refill: u64,
+/// Formats the summary for people.
+fn summary_lines(summary: &NodeRestoreSummary, elapsed: &str) -> Vec<String> {
+    let mut lines: Vec<String> = summary.parts.iter().map(part_line).collect();
+    if summary.refill > 0 {
+        let files = text::counted(summary.refill, "file", "files");
+        lines.push(format!("the network must refill {files}"));
+    }
+    lines.push(format!("restored in {elapsed}"));
+    lines
 }
 
-#[derive(Serialize)]
-struct PartName {
-    part: &'static str,
-    source: String,
-    snapshot: String,
-    place: String,
-    written: u64,
-    bytes_written: u64,
-    unchanged: u64,
-    deleted: u64,
-    failed: u64,
-    /// Entries that are incomplete in the snapshot.
-    incomplete: u64,
-    /// Files whose content does not match their name.
-    left_out: u64,
-    /// Parts of metadata that could not be set.
-    refused_metadata: u64,
-    /// Ranges of paths about which nothing is known.
-    uncertain: u64,
-}
-
-impl NodeRestoreSummary {
-    fn new(report: &NodeRestoreReport) -> Self {
-        let files = report
-            .parts
-            .iter()
-            .filter(|part| part.part.is_file_storage());
-        Self {
-            refill: files
-                .map(|part| part.failed + part.incomplete + part.left_out)
-                .sum(),
-            parts: report.parts.iter().map(PartName::new).collect(),
+/// Formats a restored part for people.
+fn part_line(part: &RestoredPartRecord) -> String {
+    let snapshot = part.snapshot.get(..8).unwrap_or(&part.snapshot);
+    let mut line = format!("{}: {snapshot}:{}", part.part.name(), part.source);
+    let size = text::size(part.bytes_written);
+    if part.place.is_empty() {
+        line.push_str(&format!(", {size} sent to the server"));
+    } else {
+        let written = text::number(part.files_written);
+        line.push_str(&format!(
+            ", {written} written ({size}), {} unchanged",
+            text::number(part.files_unchanged)
+        ));
+    }
+    for (count, what) in [
+        (part.deleted, "deleted"),
+        (part.failed, "failed"),
+        (part.incomplete, "incomplete in the snapshot"),
+        (
+            part.left_out,
+            "left out (content does not match their name)",
+        ),
+        (part.refused_metadata, "metadata items not set"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {} {what}", text::number(count)));
         }
     }
-
-    fn lines(&self, elapsed: &str) -> Vec<String> {
-        let mut lines: Vec<String> = self.parts.iter().map(PartName::line).collect();
-        if self.refill > 0 {
-            let files = text::counted(self.refill, "file", "files");
-            lines.push(format!("the network must refill {files}"));
-        }
-        lines.push(format!("restored in {elapsed}"));
-        lines
-    }
-}
-
-impl PartName {
-    fn new(report: &PartReport) -> Self {
-        Self {
-            part: report.part.name(),
-            source: report.source.clone(),
-            snapshot: report.snapshot.to_string(),
-            place: report.place.clone(),
-            written: report.written,
-            bytes_written: report.bytes_written,
-            unchanged: report.unchanged,
-            deleted: report.deleted,
-            failed: report.failed,
-            incomplete: report.incomplete,
-            left_out: report.left_out,
-            refused_metadata: report.refused_meta,
-            uncertain: report.uncertain,
-        }
-    }
-
-    fn line(&self) -> String {
-        let snapshot = self.snapshot.get(..8).unwrap_or(&self.snapshot);
-        let mut line = format!("{}: {snapshot}:{}", self.part, self.source);
-        let size = text::size(self.bytes_written);
-        if self.place.is_empty() {
-            line.push_str(&format!(", {size} sent to the server"));
-        } else {
-            let written = text::number(self.written);
-            line.push_str(&format!(
-                ", {written} written ({size}), {} unchanged",
-                text::number(self.unchanged)
-            ));
-        }
-        for (count, what) in [
-            (self.deleted, "deleted"),
-            (self.failed, "failed"),
-            (self.incomplete, "incomplete in the snapshot"),
-            (
-                self.left_out,
-                "left out (content does not match their name)",
-            ),
-            (self.refused_metadata, "metadata items not set"),
-        ] {
-            if count > 0 {
-                line.push_str(&format!(", {} {what}", text::number(count)));
-            }
-        }
-        line
-    }
+    line
 }
 
 #[cfg(test)]
@@ -557,8 +322,8 @@ mod tests {
 
     #[test]
     fn each_item_of_the_plan_is_one_line() {
-        let step = PlanRecord::Step {
-            part: "keys",
+        let step = NodePlanRecord::Step(PlannedPartRecord {
+            part: NodePart::Keys,
             source: "keys".into(),
             snapshot: "4f1c00112233".into(),
             started: Some("2026-01-01T00:00:00Z".into()),
@@ -566,19 +331,18 @@ mod tests {
             entries: 3,
             place: "/opt/keys".into(),
             is_new: false,
-        };
+        });
         assert_eq!(
-            step.line(),
+            plan_line(&step),
             "keys: 4f1c0011:keys of 2026-01-01T00:00:00Z (3 entries, 0 B) to /opt/keys"
         );
 
         let container = |state: Option<&str>, must_stop| {
-            PlanRecord::Container {
+            plan_line(&NodePlanRecord::Container(PlannedContainerRecord {
                 name: "c".into(),
                 state: state.map(str::to_owned),
                 must_stop,
-            }
-            .line()
+            }))
         };
         assert_eq!(container(None, false), "container c: does not exist");
         assert_eq!(
@@ -586,15 +350,15 @@ mod tests {
             "container c: running, must be stopped"
         );
 
-        let database = PlanRecord::Database {
+        let database = NodePlanRecord::Database(PlannedDatabaseRecord {
             name: "aleph".into(),
-            replaces: true,
+            exists: true,
             tables: Some(2),
             bytes: 0,
             sessions: vec!["aleph".into()],
-        };
+        });
         assert_eq!(
-            database.line(),
+            plan_line(&database),
             "database 'aleph': replaces the existing one (2 tables, 0 B, in use by aleph)"
         );
     }
