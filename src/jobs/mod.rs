@@ -1,3 +1,6 @@
 //! Operations as the configuration describes them, from settings to a report.
 //!
 //! The command line is one front end of this layer; it keeps arguments, terminal, texts and exit codes.
+
+pub mod config;
+pub mod parse;

@@ -12,6 +12,7 @@ use icecore::ccn::postgres::PostgresPrograms;
 use icecore::ccn::profile::{DatabaseServer, SourceLocation};
 use icecore::ccn::restore::NodePart;
 use icecore::format::{ServiceImage, SnapshotState};
+use icecore::jobs::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, DumpCommand,
@@ -22,7 +23,6 @@ use icecore::task::{Cancel, Task};
 use icecore::types::ChunkProfile;
 use serde::Serialize;
 
-use crate::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};

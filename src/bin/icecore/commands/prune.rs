@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use icecore::jobs::config::Config;
 use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
 use icecore::sys::host_name;
 use icecore::task::Task;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
-use crate::config::Config;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;

@@ -1,13 +1,12 @@
 //! `[[source]]` and `[node]`: the sources to capture, and their roles in a node.
 
-use icecore::ccn::profile::{
+use super::section::{ConfigError, ConfigSection};
+use crate::ccn::profile::{
     DatabaseServer, NodeDatabase, NodeLayout, NodeSource, ServerAccess, SourceLocation,
 };
-use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
-use icecore::types::ChunkProfile as Cutting;
-
-use super::section::{ConfigError, ConfigSection};
-use crate::parse;
+use crate::jobs::parse;
+use crate::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
+use crate::types::ChunkProfile as Cutting;
 
 /// A dump smaller than this share of the last good one is suspect.
 const SMALLEST_DEFAULT: f64 = 0.5;

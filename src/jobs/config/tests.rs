@@ -1,6 +1,6 @@
 //! Tests of configurations that are accepted, and of the messages for mistakes.
 
-use icecore::ccn::profile::SourceLocation;
+use crate::ccn::profile::SourceLocation;
 
 use super::*;
 
@@ -47,7 +47,8 @@ writers = ["pyaleph-pyaleph-1"]
 "#;
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse(Path::new("/opt/node/icecore.toml"), text).map_err(|err| err.to_string())
+    let file = Path::new("/opt/node/icecore.toml");
+    Config::parse(file, text, Some(Path::new("/home/user"))).map_err(|err| err.to_string())
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn mistakes_are_reported_with_line_and_key() {
 
 #[test]
 fn a_tilde_is_the_home_directory() {
-    let home = crate::home::home().expect("tests have a home");
+    let home = PathBuf::from("/home/user");
     let text = "repository = \"~/repo\"\npassphrase_file = \"~/p\"\ncache_dir = \"~\"\n[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"~/a\"\n";
     let config = parse(text).expect("good");
     assert_eq!(config.repository, Some(home.join("repo").into_os_string()));

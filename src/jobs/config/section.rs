@@ -7,11 +7,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use icecore::source::StreamCommand;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::home;
+use crate::jobs::parse;
+use crate::source::StreamCommand;
 
 /// An error in a configuration, and its position.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ impl std::error::Error for ConfigError {}
 pub struct ConfigText<'a> {
     pub file: &'a Path,
     pub text: &'a str,
+    /// The home directory, for `~/`.
+    pub home: Option<&'a Path>,
 }
 
 impl ConfigText<'_> {
@@ -202,7 +204,8 @@ impl<'a> ConfigSection<'a> {
     /// Reads a path. A relative one starts at the file's directory, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.parsed(key, |text| {
-            Ok(self.text.directory().join(home::path(text.as_ref())?))
+            let path = parse::path(text.as_ref(), self.text.home)?;
+            Ok(self.text.directory().join(path))
         })
     }
 

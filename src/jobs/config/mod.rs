@@ -1,6 +1,7 @@
 //! `icecore.toml`: settings that the command line need not repeat each time. It is read strictly:
 //! an unknown key is an error.
 
+mod load;
 mod section;
 mod sources;
 #[cfg(test)]
@@ -10,21 +11,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use icecore::ccn::profile::NodeLayout;
-use icecore::ops::forget::{Period, PeriodSlots, Policy};
-use icecore::source::StreamCommand;
-use icecore::types::{ByteSize, RepoId};
 use toml::de::DeTable;
 
-use crate::exit::CliError;
-use crate::home;
-use crate::parse;
+use crate::ccn::profile::NodeLayout;
+use crate::jobs::parse;
+use crate::ops::forget::{Period, PeriodSlots, Policy};
+use crate::source::StreamCommand;
+use crate::types::{ByteSize, RepoId};
+pub use load::ConfigFileError;
 pub use section::ConfigError;
 use section::{ConfigSection, ConfigText};
 pub use sources::{SourceConfig, SourceKindConfig};
-
-/// Longest file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The contents of a configuration file. A setting that is not in the file is `None` or empty.
 #[derive(Debug, Default)]
@@ -86,29 +83,9 @@ pub struct HookSettings {
 }
 
 impl Config {
-    /// Reads a configuration file. Returns `None` if it does not exist.
-    pub fn load(file: &Path) -> Result<Option<Self>, CliError> {
-        let file = std::path::absolute(file)
-            .map_err(|e| CliError::failed(format!("cannot resolve {}", file.display()), e))?;
-        let shown = file.display();
-        match std::fs::metadata(&file) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Ok(meta) if meta.len() > FILE_BYTES_MAX => {
-                return Err(CliError::usage(format!("{shown} is larger than 1 MiB")));
-            }
-            Ok(_) => {}
-            Err(e) => return Err(CliError::failed(format!("cannot read {shown}"), e)),
-        }
-        let bytes = std::fs::read(&file)
-            .map_err(|e| CliError::failed(format!("cannot read {shown}"), e))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| CliError::usage(format!("the configuration {shown} is not UTF-8")))?;
-        Ok(Some(Self::parse(&file, &text)?))
-    }
-
-    /// Parses the text of a configuration file.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let text = ConfigText { file, text };
+    /// Parses the text of a configuration file. `home`: the home directory, for `~/`.
+    pub fn parse(file: &Path, text: &str, home: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = ConfigText { file, text, home };
         let table = DeTable::parse(text.text)
             .map_err(|err| text.error(&err.span().unwrap_or_default(), "", err.message()))?;
         let top = ConfigSection::top(&text, &table);
@@ -186,7 +163,7 @@ fn repository(top: &ConfigSection<'_>) -> Result<Option<OsString>, ConfigError> 
         _ => Ok(top
             .text
             .directory()
-            .join(home::path(text.as_ref())?)
+            .join(parse::path(text.as_ref(), top.text.home)?)
             .into_os_string()),
     })?;
     Ok(address)
