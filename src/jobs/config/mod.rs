@@ -1,26 +1,31 @@
 //! `icecore.toml`: settings that the command line need not repeat each time. It is read strictly:
 //! an unknown key is an error.
 
+mod error;
 mod load;
-mod section;
+mod retention;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::DeTable;
+use serde::Deserialize;
+use toml::Spanned;
 
+use self::error::ConfigText;
+use self::retention::RetentionTable;
+use self::sources::{NodeTable, SourceHead};
+use self::value::{Flag, Text};
 use crate::ccn::profile::NodeLayout;
-use crate::jobs::parse;
-use crate::ops::forget::{Period, PeriodSlots, Policy};
+use crate::ops::forget::Policy;
 use crate::source::StreamCommand;
 use crate::types::{ByteSize, RepoId};
+pub use error::ConfigError;
 pub use load::ConfigFileError;
-pub use section::ConfigError;
-use section::{ConfigSection, ConfigText};
 pub use sources::{SourceConfig, SourceKindConfig};
 
 /// The contents of a configuration file. A setting that is not in the file is `None` or empty.
@@ -48,238 +53,143 @@ pub struct Config {
 }
 
 /// `[backup]`
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct BackupSettings {
+    #[serde(deserialize_with = "value::tags")]
     pub tags: Vec<String>,
+    #[serde(deserialize_with = "value::level")]
     pub level: Option<i32>,
+    #[serde(deserialize_with = "value::memory")]
     pub memory: Option<ByteSize>,
+    #[serde(deserialize_with = "value::threads")]
     pub threads: Option<u16>,
+    #[serde(deserialize_with = "value::some_time")]
     pub checkpoint_every: Option<Duration>,
 }
 
 /// `[prune]`
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct PruneSettings {
+    #[serde(deserialize_with = "value::duration")]
     pub grace: Option<Duration>,
+    #[serde(deserialize_with = "value::size")]
     pub max_repack: Option<ByteSize>,
+    #[serde(deserialize_with = "value::duration")]
     pub max_time: Option<Duration>,
 }
 
 /// `[verify]`
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct VerifySettings {
+    #[serde(deserialize_with = "value::flag")]
     pub read_data: bool,
+    #[serde(deserialize_with = "value::percentage")]
     pub sample: Option<f64>,
+    #[serde(deserialize_with = "value::some_time")]
     pub max_time: Option<Duration>,
+    #[serde(deserialize_with = "value::some_size")]
     pub max_bytes: Option<ByteSize>,
 }
 
 /// `[hooks]`: commands around a whole backup.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct HookSettings {
+    #[serde(deserialize_with = "value::commands")]
     pub before: Vec<StreamCommand>,
+    #[serde(deserialize_with = "value::commands")]
     pub after: Vec<StreamCommand>,
+    #[serde(deserialize_with = "value::commands")]
     pub on_failure: Vec<StreamCommand>,
+}
+
+/// The tables of the file as serde reads them. A check that needs more than one value follows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+struct ConfigFile {
+    repository: Option<Spanned<Text>>,
+    #[serde(deserialize_with = "value::repository_ids")]
+    repository_id: Vec<RepoId>,
+    passphrase_file: Option<Spanned<Text>>,
+    passphrase_command: Option<Spanned<Text>>,
+    no_passphrase: Option<Spanned<Flag>>,
+    cache_dir: Option<Spanned<Text>>,
+    #[serde(deserialize_with = "value::host")]
+    host: Option<String>,
+    backup: BackupSettings,
+    /// Only the names and the kinds: the other keys depend on the kind.
+    #[serde(deserialize_with = "value::sources")]
+    source: Vec<Spanned<SourceHead>>,
+    retention: RetentionTable,
+    prune: PruneSettings,
+    verify: VerifySettings,
+    hooks: HookSettings,
+    node: NodeTable,
 }
 
 impl Config {
     /// Parses the text of a configuration file. `home`: the home directory, for `~/`.
     pub fn parse(file: &Path, text: &str, home: Option<&Path>) -> Result<Self, ConfigError> {
-        let text = ConfigText { file, text, home };
-        let table = DeTable::parse(text.text)
-            .map_err(|err| text.error(&err.span().unwrap_or_default(), "", err.message()))?;
-        let top = ConfigSection::top(&text, &table);
+        let text = ConfigText::parse(file, text, home)?;
+        let read = ConfigFile::deserialize(toml::Deserializer::from(text.table.clone()))
+            .map_err(|err| text.serde_error(&err))?;
+        check_passphrase(&text, &read)?;
+        let sources = sources::sources(&text, &read.source)?;
 
-        let mut config = Self {
+        Ok(Self {
             file: file.to_owned(),
-            repository: repository(&top)?,
-            repository_ids: repository_ids(&top)?,
-            passphrase_file: top.path("passphrase_file")?,
-            passphrase_command: top.text("passphrase_command")?,
-            no_passphrase: top.flag("no_passphrase")?,
-            cache_dir: top.path("cache_dir")?,
-            host: top.parsed("host", parse::host)?,
-            ..Self::default()
-        };
-
-        if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
-            return Err(top.error(
-                "passphrase_command",
-                "it cannot be combined with passphrase_file",
-            ));
-        }
-        if config.no_passphrase
-            && (config.passphrase_file.is_some() || config.passphrase_command.is_some())
-        {
-            return Err(top.error(
-                "no_passphrase",
-                "it cannot be combined with passphrase_file or passphrase_command",
-            ));
-        }
-
-        config.backup = top
-            .section("backup")?
-            .map(|s| backup(&s))
-            .transpose()?
-            .unwrap_or_default();
-        config.sources = sources::sources(&top)?;
-        config.retention = top
-            .section("retention")?
-            .map(|s| retention(&s))
-            .transpose()?
-            .unwrap_or_default();
-        config.prune = top
-            .section("prune")?
-            .map(|s| prune(&s))
-            .transpose()?
-            .unwrap_or_default();
-        config.verify = top
-            .section("verify")?
-            .map(|s| verify(&s))
-            .transpose()?
-            .unwrap_or_default();
-        config.hooks = top
-            .section("hooks")?
-            .map(|s| hooks(&s))
-            .transpose()?
-            .unwrap_or_default();
-
-        if let Some(node) = top.section("node")? {
-            config.node = sources::profile(&node, &config.sources)?;
-        }
-
-        top.finish()?;
-        Ok(config)
+            repository: repository(&text, read.repository.as_ref())?,
+            repository_ids: read.repository_id,
+            passphrase_file: text.optional_path(read.passphrase_file.as_ref())?,
+            passphrase_command: read.passphrase_command.map(|text| text.into_inner().0),
+            no_passphrase: read.no_passphrase.is_some_and(|flag| flag.into_inner().0),
+            cache_dir: text.optional_path(read.cache_dir.as_ref())?,
+            host: read.host,
+            backup: read.backup,
+            retention: read.retention.policy(),
+            prune: read.prune,
+            verify: read.verify,
+            hooks: read.hooks,
+            node: read.node.layout(&text, &sources)?,
+            sources,
+        })
     }
 }
 
-/// Reads the repository's address. A relative path starts at the file's directory, like all paths
+/// Refuses several statements about the passphrase.
+fn check_passphrase(text: &ConfigText<'_>, read: &ConfigFile) -> Result<(), ConfigError> {
+    if let (Some(_), Some(command)) = (&read.passphrase_file, &read.passphrase_command) {
+        let why = "it cannot be combined with passphrase_file";
+        return Err(text.error(&command.span(), why));
+    }
+    let is_given = read.passphrase_file.is_some() || read.passphrase_command.is_some();
+    match &read.no_passphrase {
+        Some(none) if none.get_ref().0 && is_given => {
+            let why = "it cannot be combined with passphrase_file or passphrase_command";
+            Err(text.error(&none.span(), why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the repository's address. A relative path starts at the file's directory, like all paths
 /// of the file.
-fn repository(top: &ConfigSection<'_>) -> Result<Option<OsString>, ConfigError> {
-    let address = top.parsed("repository", |text| match text {
-        "" => Err("empty address".to_owned()),
+fn repository(
+    text: &ConfigText<'_>,
+    address: Option<&Spanned<Text>>,
+) -> Result<Option<OsString>, ConfigError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    match address.get_ref().0.as_str() {
+        "" => Err(text.error(&address.span(), "empty address")),
         // `sftp://…`, `s3://…`, `user@host:/path`
-        _ if text.contains(':') && !text.starts_with(['~', '$']) => Ok(OsString::from(text)),
-        _ => Ok(top
-            .text
-            .directory()
-            .join(parse::path(text.as_ref(), top.text.home)?)
-            .into_os_string()),
-    })?;
-    Ok(address)
-}
-
-/// Reads the ids that are accepted: one, or those of media that take turns at the address.
-fn repository_ids(top: &ConfigSection<'_>) -> Result<Vec<RepoId>, ConfigError> {
-    let ids = top
-        .texts("repository_id")?
-        .into_iter()
-        .map(|text| parse::repository_id(&text));
-    ids.collect::<Result<_, _>>()
-        .map_err(|why| top.error("repository_id", why))
-}
-
-fn tags(section: &ConfigSection<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
-    let tags = section
-        .texts(key)?
-        .into_iter()
-        .map(|text| parse::tag(&text));
-    tags.collect::<Result<_, _>>()
-        .map_err(|why| section.error(key, why))
-}
-
-fn size(text: &str) -> Result<ByteSize, String> {
-    text.parse()
-}
-
-fn backup(section: &ConfigSection<'_>) -> Result<BackupSettings, ConfigError> {
-    let checkpoint_every = section.parsed("checkpoint_every", parse::duration)?;
-    if checkpoint_every.is_some_and(|every| every.is_zero()) {
-        return Err(section.error("checkpoint_every", "it must be greater than 0"));
+        remote if remote.contains(':') && !remote.starts_with(['~', '$']) => {
+            Ok(Some(OsString::from(remote)))
+        }
+        _ => Ok(Some(text.path(address)?.into_os_string())),
     }
-    let backup = BackupSettings {
-        tags: tags(section, "tags")?,
-        level: section.number("level", 1..=19)?.map(|n| n as i32),
-        memory: section.parsed("memory", parse::memory)?,
-        threads: section.number("threads", 1..=1024)?.map(|n| n as u16),
-        checkpoint_every,
-    };
-    section.finish()?;
-    Ok(backup)
-}
-
-fn retention(section: &ConfigSection<'_>) -> Result<Policy, ConfigError> {
-    let slots = |key| {
-        let slots = section.number_or_text(key, parse::slots)?;
-        Ok(slots.filter(|&slots| slots != PeriodSlots::Some(0)))
-    };
-    let span = |key| {
-        let span = section.parsed(key, parse::retention_span)?;
-        Ok(span.filter(|span| !span.is_zero()))
-    };
-
-    let counted = [
-        "keep_hourly",
-        "keep_daily",
-        "keep_weekly",
-        "keep_monthly",
-        "keep_yearly",
-    ];
-    let timed = [
-        "keep_within_hourly",
-        "keep_within_daily",
-        "keep_within_weekly",
-        "keep_within_monthly",
-        "keep_within_yearly",
-    ];
-
-    let mut policy = Policy {
-        last: slots("keep_last")?,
-        within: span("keep_within")?,
-        ..Policy::default()
-    };
-
-    for (period, (counted, timed)) in Period::ALL.into_iter().zip(counted.into_iter().zip(timed)) {
-        policy
-            .periods
-            .extend(slots(counted)?.map(|slots| (period, slots)));
-        policy
-            .periods_within
-            .extend(span(timed)?.map(|span| (period, span)));
-    }
-
-    policy.tags = tags(section, "keep_tags")?;
-    section.finish()?;
-    Ok(policy)
-}
-
-fn prune(section: &ConfigSection<'_>) -> Result<PruneSettings, ConfigError> {
-    let prune = PruneSettings {
-        grace: section.parsed("grace", parse::duration)?,
-        max_repack: section.parsed("max_repack", size)?,
-        max_time: section.parsed("max_time", parse::duration)?,
-    };
-    section.finish()?;
-    Ok(prune)
-}
-
-fn verify(section: &ConfigSection<'_>) -> Result<VerifySettings, ConfigError> {
-    let verify = VerifySettings {
-        read_data: section.flag("read_data")?,
-        sample: section.parsed("sample", parse::percentage)?,
-        max_time: section.parsed("max_time", parse::some_time)?,
-        max_bytes: section.parsed("max_bytes", parse::some_size)?,
-    };
-    section.finish()?;
-    Ok(verify)
-}
-
-fn hooks(section: &ConfigSection<'_>) -> Result<HookSettings, ConfigError> {
-    let hooks = HookSettings {
-        before: section.commands("before")?,
-        after: section.commands("after")?,
-        on_failure: section.commands("on_failure")?,
-    };
-    section.finish()?;
-    Ok(hooks)
 }
