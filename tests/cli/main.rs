@@ -6,6 +6,7 @@
 mod backup;
 mod codes;
 mod config;
+mod config_page;
 mod damage;
 mod environment;
 mod forget;

@@ -223,7 +223,7 @@ pub fn configured(
 
     let mut options = BackupOptions::new(context.host()?, sources);
     options.images = images(config, &options, &docker, meter);
-    apply(config, &mut options);
+    config.backup.apply(&mut options);
     Ok(options)
 }
 
@@ -327,18 +327,6 @@ fn report_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpe
     }
 }
 
-/// Applies `[backup]` to the options.
-pub fn apply(config: &Config, options: &mut BackupOptions) {
-    let settings = &config.backup;
-    options.tags.clone_from(&settings.tags);
-    options.level = settings.level.unwrap_or(options.level);
-    options.memory = settings.memory.unwrap_or(options.memory);
-    options.threads = settings.threads.map(usize::from);
-    options.checkpoint_every = settings
-        .checkpoint_every
-        .unwrap_or(options.checkpoint_every);
-}
-
 /// Returns the command that dumps a server. Its container and programs are looked up now, or after
 /// the source's `before` commands if it has any, because those may start them.
 fn dump_of(
@@ -393,6 +381,7 @@ fn spec(
             unchanged,
             filter,
             only,
+            not_older_than: _,
         } => {
             let numeric_owners = matches!(place, SourceLocation::Volume(_));
             let path = match place {

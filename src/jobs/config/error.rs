@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::value::Text;
+use super::value::QuotedText;
 use crate::jobs::parse;
 
 /// An error in a configuration, and its position.
@@ -106,7 +106,7 @@ impl<'a> ConfigText<'a> {
     }
 
     /// Reads a path. A relative one starts at the file's directory, `~/` at the home directory.
-    pub fn path(&self, text: &Spanned<Text>) -> Result<PathBuf, ConfigError> {
+    pub fn path(&self, text: &Spanned<QuotedText>) -> Result<PathBuf, ConfigError> {
         let path = parse::path(text.get_ref().0.as_ref(), self.home);
         path.map(|path| self.directory().join(path))
             .map_err(|why| self.error(&text.span(), why))
@@ -115,7 +115,7 @@ impl<'a> ConfigText<'a> {
     /// Reads a path, if there is one.
     pub fn optional_path(
         &self,
-        text: Option<&Spanned<Text>>,
+        text: Option<&Spanned<QuotedText>>,
     ) -> Result<Option<PathBuf>, ConfigError> {
         text.map(|text| self.path(text)).transpose()
     }

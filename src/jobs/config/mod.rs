@@ -1,6 +1,7 @@
 //! `icecore.toml`: settings that the command line need not repeat each time. It is read strictly:
 //! an unknown key is an error.
 
+mod effective;
 mod error;
 mod load;
 mod retention;
@@ -9,21 +10,28 @@ mod sources;
 mod tests;
 mod value;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use self::error::ConfigText;
 use self::retention::RetentionTable;
 use self::sources::{NodeTable, SourceHead};
-use self::value::{Flag, Text};
+use self::value::{FlagValue, QuotedText};
 use crate::ccn::profile::NodeLayout;
+use crate::ops::backup::BackupOptions;
 use crate::ops::forget::Policy;
 use crate::source::StreamCommand;
 use crate::types::{ByteSize, RepoId};
+pub use effective::{
+    EffectiveConfig, EffectiveSetting, EffectiveSource, SettingOrigin, SettingValue,
+    shown_passphrase_command,
+};
 pub use error::ConfigError;
 pub use load::ConfigFileError;
 pub use sources::{SourceConfig, SourceKindConfig};
@@ -31,8 +39,10 @@ pub use sources::{SourceConfig, SourceKindConfig};
 /// The contents of a configuration file. A setting that is not in the file is `None` or empty.
 #[derive(Debug, Default)]
 pub struct Config {
-    /// The path of the file.
+    /// The path of the file. Empty if there is no file.
     pub file: PathBuf,
+    /// The keys that are in the file: `host`, `backup.level`, `source.NAME.kind`.
+    pub given: BTreeSet<String>,
     pub repository: Option<OsString>,
     /// The repositories that the address may hold. Empty: any.
     pub repository_ids: Vec<RepoId>,
@@ -66,6 +76,17 @@ pub struct BackupSettings {
     pub threads: Option<u16>,
     #[serde(deserialize_with = "value::some_time")]
     pub checkpoint_every: Option<Duration>,
+}
+
+impl BackupSettings {
+    /// Applies the settings to the options of a backup.
+    pub fn apply(&self, options: &mut BackupOptions) {
+        options.tags.clone_from(&self.tags);
+        options.level = self.level.unwrap_or(options.level);
+        options.memory = self.memory.unwrap_or(options.memory);
+        options.threads = self.threads.map(usize::from);
+        options.checkpoint_every = self.checkpoint_every.unwrap_or(options.checkpoint_every);
+    }
 }
 
 /// `[prune]`
@@ -110,13 +131,13 @@ pub struct HookSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 struct ConfigFile {
-    repository: Option<Spanned<Text>>,
+    repository: Option<Spanned<QuotedText>>,
     #[serde(deserialize_with = "value::repository_ids")]
     repository_id: Vec<RepoId>,
-    passphrase_file: Option<Spanned<Text>>,
-    passphrase_command: Option<Spanned<Text>>,
-    no_passphrase: Option<Spanned<Flag>>,
-    cache_dir: Option<Spanned<Text>>,
+    passphrase_file: Option<Spanned<QuotedText>>,
+    passphrase_command: Option<Spanned<QuotedText>>,
+    no_passphrase: Option<Spanned<FlagValue>>,
+    cache_dir: Option<Spanned<QuotedText>>,
     #[serde(deserialize_with = "value::host")]
     host: Option<String>,
     backup: BackupSettings,
@@ -141,6 +162,7 @@ impl Config {
 
         Ok(Self {
             file: file.to_owned(),
+            given: given_keys(text.table.get_ref()),
             repository: repository(&text, read.repository.as_ref())?,
             repository_ids: read.repository_id,
             passphrase_file: text.optional_path(read.passphrase_file.as_ref())?,
@@ -157,6 +179,36 @@ impl Config {
             sources,
         })
     }
+}
+
+/// Returns the keys of a file, each with its table.
+fn given_keys(file: &DeTable<'_>) -> BTreeSet<String> {
+    let mut given = BTreeSet::new();
+    for (section, value) in file {
+        let section = section.get_ref();
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                given.extend(
+                    table
+                        .keys()
+                        .map(|key| format!("{section}.{}", key.get_ref())),
+                );
+            }
+            DeValue::Array(list) => {
+                for table in list.iter().filter_map(|one| one.get_ref().as_table()) {
+                    let name = table.get("name").and_then(|name| name.get_ref().as_str());
+                    let name = name.unwrap_or_default();
+                    let keys = table.keys().map(Spanned::get_ref);
+                    given.extend(keys.map(|key| format!("{section}.{name}.{key}")));
+                }
+                given.insert(section.to_string());
+            }
+            _ => {
+                given.insert(section.to_string());
+            }
+        }
+    }
+    given
 }
 
 /// Refuses several statements about the passphrase.
@@ -179,7 +231,7 @@ fn check_passphrase(text: &ConfigText<'_>, read: &ConfigFile) -> Result<(), Conf
 /// of the file.
 fn repository(
     text: &ConfigText<'_>,
-    address: Option<&Spanned<Text>>,
+    address: Option<&Spanned<QuotedText>>,
 ) -> Result<Option<OsString>, ConfigError> {
     let Some(address) = address else {
         return Ok(None);

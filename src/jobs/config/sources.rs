@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{ConfigError, ConfigText};
-use super::value::{self, Port, Text, TextList};
+use super::value::{self, PortNumber, QuotedText, TextList};
 use crate::ccn::profile::{
     DatabaseServer, NodeDatabase, NodeLayout, NodeSource, ServerAccess, SourceLocation,
 };
@@ -35,6 +35,8 @@ pub enum SourceKindConfig {
         immutable: bool,
         /// A file that changed or is gone is an alarm.
         unchanged: bool,
+        /// The source of the database that these files belong to. It precedes this one.
+        not_older_than: Option<String>,
         filter: FilterOptions,
         only: Option<FilesFrom>,
     },
@@ -57,8 +59,8 @@ pub enum SourceKindConfig {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "a table")]
 pub struct SourceHead {
-    name: Option<Spanned<Text>>,
-    kind: Option<Spanned<Text>>,
+    name: Option<Spanned<QuotedText>>,
+    kind: Option<Spanned<QuotedText>>,
 }
 
 /// A `[[source]]` of kind `"tree"`.
@@ -73,13 +75,13 @@ struct TreeTable {
     before: Vec<StreamCommand>,
     #[serde(deserialize_with = "value::commands")]
     after: Vec<StreamCommand>,
-    path: Option<Spanned<Text>>,
-    volume: Option<Spanned<Text>>,
+    path: Option<Spanned<QuotedText>>,
+    volume: Option<Spanned<QuotedText>>,
     #[serde(deserialize_with = "value::flag")]
     immutable: bool,
     #[serde(deserialize_with = "value::alarm")]
     unchanged: bool,
-    not_older_than: Option<Spanned<Text>>,
+    not_older_than: Option<Spanned<QuotedText>>,
     exclude: Option<Spanned<TextList>>,
     #[serde(deserialize_with = "value::flag")]
     exclude_caches: bool,
@@ -126,9 +128,9 @@ struct PostgresTable {
     after: Vec<StreamCommand>,
     #[serde(deserialize_with = "value::text")]
     container: Option<String>,
-    address: Option<Spanned<Text>>,
-    port: Option<Spanned<Port>>,
-    password_file: Option<Spanned<Text>>,
+    address: Option<Spanned<QuotedText>>,
+    port: Option<Spanned<PortNumber>>,
+    password_file: Option<Spanned<QuotedText>>,
     #[serde(deserialize_with = "value::text")]
     user: Option<String>,
     #[serde(deserialize_with = "value::smallest")]
@@ -139,11 +141,11 @@ struct PostgresTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct NodeTable {
-    database: Option<Spanned<Text>>,
-    local_storage: Option<Spanned<Text>>,
-    ipfs: Option<Spanned<Text>>,
-    keys: Option<Spanned<Text>>,
-    config: Option<Spanned<Text>>,
+    database: Option<Spanned<QuotedText>>,
+    local_storage: Option<Spanned<QuotedText>>,
+    ipfs: Option<Spanned<QuotedText>>,
+    keys: Option<Spanned<QuotedText>>,
+    config: Option<Spanned<QuotedText>>,
     #[serde(deserialize_with = "value::text")]
     project: Option<String>,
     #[serde(deserialize_with = "value::texts")]
@@ -283,6 +285,7 @@ impl TreeTable {
             place,
             immutable: self.immutable,
             unchanged: self.unchanged,
+            not_older_than: self.not_older_than.map(|name| name.into_inner().0),
             filter,
             only,
         })
@@ -370,7 +373,7 @@ impl NodeTable {
         text: &ConfigText<'_>,
         sources: &[SourceConfig],
     ) -> Result<NodeLayout, ConfigError> {
-        let part = |name: &Option<Spanned<Text>>| tree_named(text, sources, name.as_ref());
+        let part = |name: &Option<Spanned<QuotedText>>| tree_named(text, sources, name.as_ref());
         Ok(NodeLayout {
             database: database_named(text, sources, self.database.as_ref())?,
             local_storage: part(&self.local_storage)?,
@@ -387,9 +390,9 @@ impl NodeTable {
 fn source_named<'s>(
     text: &ConfigText<'_>,
     sources: &'s [SourceConfig],
-    name: &Spanned<Text>,
+    name: &Spanned<QuotedText>,
 ) -> Result<&'s SourceConfig, ConfigError> {
-    let Text(wanted) = name.get_ref();
+    let QuotedText(wanted) = name.get_ref();
     let mut named = sources.iter().filter(|source| source.name == *wanted);
     named
         .next()
@@ -400,7 +403,7 @@ fn source_named<'s>(
 fn tree_named(
     text: &ConfigText<'_>,
     sources: &[SourceConfig],
-    name: Option<&Spanned<Text>>,
+    name: Option<&Spanned<QuotedText>>,
 ) -> Result<Option<NodeSource>, ConfigError> {
     let Some(name) = name else { return Ok(None) };
     let source = source_named(text, sources, name)?;
@@ -418,7 +421,7 @@ fn tree_named(
 fn database_named(
     text: &ConfigText<'_>,
     sources: &[SourceConfig],
-    name: Option<&Spanned<Text>>,
+    name: Option<&Spanned<QuotedText>>,
 ) -> Result<Option<NodeDatabase>, ConfigError> {
     let Some(name) = name else { return Ok(None) };
     let source = source_named(text, sources, name)?;

@@ -307,7 +307,7 @@ fn a_secret_in_the_file_is_not_printed() {
     assert!(!err.contains("hunter2"), "{err}");
 }
 
-/// Whatever the value is, a key of another type is reported without it.
+/// An error about the type of a value does not have the value.
 #[test]
 fn a_value_of_the_wrong_type_is_not_printed() {
     let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";

@@ -1,7 +1,7 @@
 //! Reads the values of `icecore.toml` with serde: their types, and the parsers of [`parse`].
 //!
 //! A field is read by one of the functions here (`deserialize_with`). A field whose check needs
-//! another part of the file is a [`Text`] or [`TextList`] with its position.
+//! another part of the file is a [`QuotedText`] or [`TextList`] with its position.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,9 +17,9 @@ use crate::types::{ByteSize, ChunkProfile, RepoId};
 
 /// A quoted string.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text(pub String);
+pub struct QuotedText(pub String);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for QuotedText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         TextVisitor(|text: &str| Ok(Self(text.to_owned()))).deserialize(deserializer)
     }
@@ -37,9 +37,9 @@ impl<'de> Deserialize<'de> for TextList {
 
 /// `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flag(pub bool);
+pub struct FlagValue(pub bool);
 
-impl<'de> Deserialize<'de> for Flag {
+impl<'de> Deserialize<'de> for FlagValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bool(FlagVisitor).map(Self)
     }
@@ -47,9 +47,9 @@ impl<'de> Deserialize<'de> for Flag {
 
 /// A port of TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port(pub u16);
+pub struct PortNumber(pub u16);
 
-impl<'de> Deserialize<'de> for Port {
+impl<'de> Deserialize<'de> for PortNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         number(deserializer, 1..=65535).map(Self)
     }
@@ -307,7 +307,7 @@ pub fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteS
 
 /// Reads a size.
 pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
-    parsed(deserializer, |text| text.parse())
+    parsed(deserializer, str::parse)
 }
 
 /// Reads a size above 0.
