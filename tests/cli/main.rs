@@ -7,6 +7,7 @@ mod backup;
 mod codes;
 mod config;
 mod config_page;
+mod config_show;
 mod damage;
 mod environment;
 mod forget;
