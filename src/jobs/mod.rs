@@ -2,4 +2,6 @@
 //!
 //! The command line is one front end of this layer; it keeps arguments, terminal, texts and exit codes.
 
+pub mod config;
+pub mod parse;
 pub mod report;

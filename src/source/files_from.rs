@@ -130,6 +130,11 @@ impl FilesFrom {
         &self.keys[start..end(i)]
     }
 
+    /// Returns all listed paths, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = RelPath> + '_ {
+        (0..self.ends.len()).filter_map(|at| RelPath::from_key(self.key(at)).ok())
+    }
+
     /// Returns whether `path` is captured.
     pub fn wanted(&self, path: &RelPath) -> WantedPath {
         let mut above = Some(path.clone());

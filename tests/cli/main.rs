@@ -6,6 +6,8 @@
 mod backup;
 mod codes;
 mod config;
+mod config_page;
+mod config_show;
 mod damage;
 mod environment;
 mod forget;

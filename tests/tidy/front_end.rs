@@ -7,6 +7,7 @@ use super::words::{comments_and_strings, files, is_of_tests};
 const COMMANDS: &[&str] = &[
     "backup",
     "cat",
+    "config",
     "copy",
     "diff",
     "find",

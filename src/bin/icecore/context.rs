@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use icecore::dest::ProtectedDirs;
+use icecore::jobs::config::Config;
 use icecore::ops::list::ListedPath;
 use icecore::repo::{HostChoice, Repository};
 use icecore::store::StoreLocation;
@@ -12,7 +13,6 @@ use icecore::sys::StateDir;
 use icecore::sys::host_name;
 use icecore::task::Cancel;
 
-use crate::config::Config;
 use crate::env::Env;
 use crate::exit::CliError;
 use crate::global::Global;
@@ -75,7 +75,7 @@ impl<'a> Context<'a> {
         let named = self.global.config.as_ref().or(self.env.config.as_ref());
         let usual = self.env.config_file();
         let loaded = match named.or(usual.as_ref()) {
-            Some(file) => Config::load(file)?,
+            Some(file) => Config::load(file, self.env.home.as_deref())?,
             None => None,
         };
         if let (Some(file), None) = (named, &loaded) {

@@ -5,11 +5,11 @@ use std::fmt;
 use std::io;
 
 use crate::advice::hint;
-use crate::config::ConfigError;
 use crate::ui::text;
 use icecore::ccn::NodeError;
 use icecore::ccn::docker::DockerError;
 use icecore::ccn::postgres::PostgresError;
+use icecore::jobs::config::ConfigFileError;
 use icecore::repo::RepoError;
 use icecore::task::Cancelled;
 use icecore::{Error, ErrorKind};
@@ -138,9 +138,12 @@ impl From<Error> for CliError {
     }
 }
 
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::usage(error.to_string())
+impl From<ConfigFileError> for CliError {
+    fn from(error: ConfigFileError) -> Self {
+        match error {
+            ConfigFileError::Read(error) => Self::failed(error.to_string(), error.source),
+            mistake => Self::usage(mistake.to_string()),
+        }
     }
 }
 

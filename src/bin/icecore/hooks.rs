@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
+use icecore::jobs::config::HookSettings;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::source::{CommandError, SpawnOptions, StreamCommand};
 use icecore::task::Cancel;
 use icecore::types::SnapshotId;
 
-use crate::config::HookSettings;
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome, error_report};

@@ -12,6 +12,7 @@ use icecore::ccn::postgres::PostgresPrograms;
 use icecore::ccn::profile::{DatabaseServer, SourceLocation};
 use icecore::ccn::restore::NodePart;
 use icecore::format::{ServiceImage, SnapshotState};
+use icecore::jobs::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use icecore::jobs::report::{BackupSummary, CounterValues};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::backup::{
@@ -22,7 +23,6 @@ use icecore::repo::Repository;
 use icecore::task::{Cancel, Task};
 use icecore::types::ChunkProfile;
 
-use crate::config::{Config, HookSettings, SourceConfig, SourceKindConfig};
 use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
@@ -204,7 +204,7 @@ pub fn configured(
 
     let mut options = BackupOptions::new(context.host()?, sources);
     options.images = images(config, &options, &docker, meter);
-    apply(config, &mut options);
+    config.backup.apply(&mut options);
     Ok(options)
 }
 
@@ -308,18 +308,6 @@ fn report_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpe
     }
 }
 
-/// Applies `[backup]` to the options.
-pub fn apply(config: &Config, options: &mut BackupOptions) {
-    let settings = &config.backup;
-    options.tags.clone_from(&settings.tags);
-    options.level = settings.level.unwrap_or(options.level);
-    options.memory = settings.memory.unwrap_or(options.memory);
-    options.threads = settings.threads.map(usize::from);
-    options.checkpoint_every = settings
-        .checkpoint_every
-        .unwrap_or(options.checkpoint_every);
-}
-
 /// Returns the command that dumps a server. Its container and programs are looked up now, or after
 /// the source's `before` commands if it has any, because those may start them.
 fn dump_of(
@@ -374,6 +362,7 @@ fn spec(
             unchanged,
             filter,
             only,
+            not_older_than: _,
         } => {
             let numeric_owners = matches!(place, SourceLocation::Volume(_));
             let path = match place {

@@ -3,7 +3,6 @@
 mod advice;
 mod args;
 mod commands;
-mod config;
 mod context;
 mod env;
 mod exit;

@@ -59,6 +59,7 @@ pub use options::{
     SourceReport, SourceSpec, TreeSpec,
 };
 pub(in crate::ops) use sink::EntrySink;
+pub use stream::SMALLEST_STREAM;
 
 use crossbeam_channel::bounded;
 

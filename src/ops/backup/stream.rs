@@ -24,7 +24,7 @@ const TAIL_BYTES: usize = 4096;
 const EXPLANATION_BYTES: usize = 512;
 
 /// Without a limit of its own, a stream is suspect below this share of the last good one.
-const SMALLEST_DEFAULT: f64 = 0.1;
+pub const SMALLEST_STREAM: f64 = 0.1;
 /// Smaller streams have no default limit: they are lists and texts that vary.
 const MEASURED_BYTES_MIN: u64 = 64 << 10;
 
@@ -112,7 +112,7 @@ impl<R: Read + ?Sized> Read for TappedStream<'_, R> {
 fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     let smallest = match smallest {
         None if last < MEASURED_BYTES_MIN => return None,
-        smallest => smallest.unwrap_or(SMALLEST_DEFAULT),
+        smallest => smallest.unwrap_or(SMALLEST_STREAM),
     };
     ((size as f64) < last as f64 * smallest).then(|| {
         format!(

@@ -148,7 +148,7 @@ pub fn run(context: &Context<'_>, args: &BackupArgs) -> Result<Outcome, CliError
         let host = context.host()?;
         let parent = args.parent(repository, &host)?;
         let mut options = BackupOptions::new(host, args.sources(parent)?);
-        job::apply(context.config()?, &mut options);
+        context.config()?.backup.apply(&mut options);
         args.settle(&mut options);
         Ok(options)
     })

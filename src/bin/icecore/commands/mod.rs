@@ -4,6 +4,7 @@ mod backup;
 mod callback;
 mod cat;
 mod completions;
+mod config;
 mod copy;
 mod diff;
 mod entry;
@@ -54,6 +55,7 @@ pub enum Command {
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
     Node(Box<node::NodeArgs>),
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -91,6 +93,7 @@ pub fn run(
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Node(args) => node::run(&context, args),
+        Command::Config(args) => config::run(&context, args),
         Command::Completions(args) => completions::run(&context, args, definition()),
         Command::Man(args) => man::run(&context, args, definition()),
     }

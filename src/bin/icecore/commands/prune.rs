@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use icecore::jobs::config::Config;
 use icecore::jobs::report::PruneSummary;
 use icecore::ops::prune::{CopyStop, PackAmount, PruneOptions, PruneReport, WaitReason, prune};
 use icecore::task::Task;
 use icecore::types::ByteSize;
 
-use crate::config::Config;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;

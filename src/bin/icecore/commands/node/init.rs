@@ -340,7 +340,7 @@ mod tests {
     use icecore::ccn::discover::FoundDatabase;
 
     use super::*;
-    use crate::config::Config;
+    use icecore::jobs::config::Config;
 
     fn node() -> NodeDiscovery {
         let volume = |name: &str| FoundTree {
@@ -390,7 +390,7 @@ mod tests {
 
     fn accepted(node: &NodeDiscovery, settings: &TemplateSettings) -> Config {
         let text = render(node, settings);
-        Config::parse(Path::new("/etc/icecore/icecore.toml"), &text)
+        Config::parse(Path::new("/etc/icecore/icecore.toml"), &text, None)
             .unwrap_or_else(|err| panic!("{err}\n{text}"))
     }
 
@@ -487,7 +487,7 @@ mod tests {
             filled.push('\n');
         }
 
-        let config = Config::parse(Path::new("/etc/icecore/icecore.toml"), &filled)
+        let config = Config::parse(Path::new("/etc/icecore/icecore.toml"), &filled, None)
             .unwrap_or_else(|err| panic!("{err}\n{filled}"));
         assert_eq!(config.sources.len(), 5);
         assert!(config.node.database.is_some() && config.node.keys.is_some());

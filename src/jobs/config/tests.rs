@@ -1,8 +1,9 @@
 //! Tests of configurations that are accepted, and of the messages for mistakes.
 
-use icecore::ccn::profile::SourceLocation;
+use crate::ccn::profile::SourceLocation;
 
 use super::*;
+use crate::ops::forget::{Period, PeriodSlots};
 
 const NODE: &str = r#"
 repository = "repo"
@@ -47,7 +48,8 @@ writers = ["pyaleph-pyaleph-1"]
 "#;
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse(Path::new("/opt/node/icecore.toml"), text).map_err(|err| err.to_string())
+    let file = Path::new("/opt/node/icecore.toml");
+    Config::parse(file, text, Some(Path::new("/home/user"))).map_err(|err| err.to_string())
 }
 
 #[test]
@@ -275,7 +277,7 @@ fn mistakes_are_reported_with_line_and_key() {
 
 #[test]
 fn a_tilde_is_the_home_directory() {
-    let home = crate::home::home().expect("tests have a home");
+    let home = PathBuf::from("/home/user");
     let text = "repository = \"~/repo\"\npassphrase_file = \"~/p\"\ncache_dir = \"~\"\n[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"~/a\"\n";
     let config = parse(text).expect("good");
     assert_eq!(config.repository, Some(home.join("repo").into_os_string()));
@@ -303,6 +305,122 @@ fn a_secret_in_the_file_is_not_printed() {
     assert!(!err.contains("hunter2"), "{err}");
     let err = parse("passphrase_command = \"echo hunter2\n").expect_err("an open quote");
     assert!(!err.contains("hunter2"), "{err}");
+}
+
+/// An error about the type of a value does not have the value.
+#[test]
+fn a_value_of_the_wrong_type_is_not_printed() {
+    let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";
+    for (text, what) in [
+        (
+            "no_passphrase = \"hunter2\"",
+            "true or false, found a TOML string",
+        ),
+        ("backup = \"hunter2\"", "a table, found a TOML string"),
+        ("source = \"hunter2\"", "[[source]], found a TOML string"),
+        ("source = [\"hunter2\"]", "a table, found a TOML string"),
+        (
+            "host = [\"hunter2\"]",
+            "a quoted string, found a TOML array",
+        ),
+        (
+            "host = { x = \"hunter2\" }",
+            "a quoted string, found a TOML table",
+        ),
+        (
+            "host = 2026-01-01",
+            "a quoted string, found a TOML datetime",
+        ),
+        (
+            "[backup]\nlevel = \"hunter2\"",
+            "a whole number, found a TOML string",
+        ),
+        (
+            "[backup]\ntags = [[\"hunter2\"]]",
+            "a quoted string, found a TOML array",
+        ),
+        (
+            "[retention]\nkeep_last = [\"hunter2\"]",
+            "found a TOML array",
+        ),
+        (
+            "[hooks]\nbefore = { x = \"hunter2\" }",
+            "list of strings, found a TOML table",
+        ),
+    ] {
+        let err = parse(text).expect_err(text);
+        assert!(err.contains(what), "{text:?}: {err}");
+        assert!(!err.contains("hunter2"), "{text:?}: {err}");
+    }
+    let err = parse(&format!("{source}immutable = \"hunter2\"")).expect_err("a string");
+    assert!(
+        err.contains("line 5, source 'a' 'immutable': expected true or false"),
+        "{err}"
+    );
+    assert!(!err.contains("hunter2"), "{err}");
+}
+
+#[test]
+fn tables_of_one_line_and_dotted_keys_are_read() {
+    let text = "backup = { level = 5, tags = \"a\" }\nprune.grace = \"2d\"\n\
+                source = [{ name = \"a\", kind = \"tree\", path = \"x\" }]\n";
+    let config = parse(text).expect("a good configuration");
+    assert_eq!(config.backup.level, Some(5));
+    assert_eq!(config.backup.tags, ["a"]);
+    assert_eq!(config.prune.grace, Some(Duration::from_secs(2 * 86_400)));
+    assert_eq!(config.sources[0].name, "a");
+
+    for (text, what) in [
+        (
+            "\nbackup = { level = 20 }",
+            "line 2, [backup] 'level': it must be from 1 to 19",
+        ),
+        (
+            "\nprune.grac = \"2d\"",
+            "line 2, [prune] 'grac': unknown key",
+        ),
+        (
+            "\nsource = [{ name = \"a\", kind = \"tree\", paths = \"x\" }]",
+            "line 2, source 'a' 'paths': unknown key",
+        ),
+    ] {
+        let err = parse(text).expect_err(text);
+        assert!(err.contains(what), "{text:?}: {err}");
+    }
+}
+
+#[test]
+fn the_first_unknown_key_of_the_file_is_reported() {
+    let err = parse("zebra = 1\nant = 2\n").expect_err("two unknown keys");
+    assert!(err.contains("line 1, 'zebra': unknown key"), "{err}");
+    let err = parse("\"a`b\" = 1\n").expect_err("an unknown key");
+    assert!(
+        err.contains("'a`b': unknown key; the keys here are backup, cache_dir"),
+        "{err}"
+    );
+}
+
+#[test]
+fn numbers_beyond_64_bits_are_out_of_bounds() {
+    for number in [
+        "9223372036854775808",
+        "99999999999999999999",
+        "-99999999999999999999",
+    ] {
+        let err = parse(&format!("[backup]\nlevel = {number}")).expect_err(number);
+        assert!(err.contains("it must be from 1 to 19"), "{err}");
+        let err = parse(&format!("[retention]\nkeep_last = {number}")).expect_err(number);
+        assert!(err.contains("is neither a number nor 'all'"), "{err}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_list_is_reported_at_its_line() {
+    let err = parse("[backup]\ntags = [\n  \"a\",\n  \"b,c\",\n]\n").expect_err("a comma");
+    assert!(
+        err.contains("line 4, [backup] 'tags': a tag cannot contain a comma"),
+        "{err}"
+    );
 }
 
 #[test]
