@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::content::ChunkWriters;
-use super::cursor::PreviousEntries;
-use super::file_job::{FileJob, JobBatch};
 use super::observed::ObservedName;
+use super::previous::PreviousEntries;
 use super::rules::WalkRules;
-use super::sink::DirectoryNode;
-use super::tree_shared::TreeShared;
 use super::windows::RacyWindows;
+use crate::ops::backup::reader::content::ChunkWriters;
+use crate::ops::backup::reader::job::{FileJob, JobBatch};
+use crate::ops::backup::run::sink::DirectoryNode;
+use crate::ops::backup::shared::TreeShared;
 use crate::source::{DirectoryId, ListedName, NameListing, SourceDir, SourceStat};
 use crate::types::{Entry, RelPath, Timestamp};
 
@@ -98,7 +98,7 @@ pub(super) enum ScanStep {
 }
 
 /// One tree being walked.
-pub(super) struct Scan<'w, 'a> {
+pub(in crate::ops::backup) struct Scan<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
     /// All entries of the previous snapshot, and its directories alone. `None` without one.

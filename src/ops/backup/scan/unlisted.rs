@@ -7,11 +7,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::observed::ObservedName;
-use super::reason::reason;
-use super::scan::{Scan, ScanStep};
-use super::sink::DirectoryNode;
+use super::state::{Scan, ScanStep};
 use super::walk_error::WalkError;
 use crate::observe::Counter;
+use crate::ops::backup::reason::reason;
+use crate::ops::backup::run::sink::DirectoryNode;
 use crate::source::{ListedName, NeededName, SourceDir};
 use crate::sys::now;
 use crate::types::{Entry, RelPath};

@@ -11,10 +11,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan, add_chunk};
-use super::file_job::FileJob;
 use super::file_version::{FileVersion, LinkedFile, is_same_version, version};
-use super::tree_shared::TreeShared;
+use super::job::FileJob;
 use crate::observe::Counter;
+use crate::ops::backup::shared::TreeShared;
 use crate::source::{HashChecker, HashName, SourceFile, SourceStat};
 use crate::types::{Content, Extent, LITERAL_BYTES_MAX, WHOLE_FILE_BYTES_MAX, at_most, to_u64};
 

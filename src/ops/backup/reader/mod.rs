@@ -1,22 +1,26 @@
 //! The work of the reader threads: from a listed file to its entry.
 
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+pub(super) mod attributes;
+pub(super) mod content;
+pub(super) mod file_version;
+pub(super) mod job;
+mod reading;
 
-use super::attributes::{DescribedEntry, describe};
-use super::content::{ChunkWriters, CutBuffer, CutError};
-use super::file_job::FileJob;
-use super::reading::FileReading;
-use super::reason::reason;
-use super::sink::same_entry;
-use super::tree_shared::TreeShared;
-use super::watch::was_captured;
+use std::io;
+
+use self::attributes::{DescribedEntry, describe};
+use self::content::{ChunkWriters, CutBuffer, CutError};
+use self::job::FileJob;
+use self::reading::FileReading;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
+use crate::ops::backup::reason::reason;
+use crate::ops::backup::run::sink::same_entry;
+use crate::ops::backup::shared::TreeShared;
 use crate::repo::RepoError;
 use crate::source::{HashName, SourceDir, StatKind};
 use crate::sys::now;
-use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
+use crate::types::{Entry, EntryFlags, MissingNames, Node};
 
 /// Tries for a file that is replaced each time it is opened.
 const TRIES_MAX: u32 = 4;
@@ -223,162 +227,10 @@ impl TreeShared<'_> {
         Ok(())
     }
 
-    /// Adds the removal of the previous entry at this path.
-    pub fn remove(&self, previous: &Entry) -> Result<(), Error> {
-        self.count(&self.counts.removed, Counter::Removed);
-        if self.task.observer.wants_detail() {
-            self.task
-                .observer
-                .detail("removed", &Subject::path(&previous.path));
-        }
-        if was_captured(previous) {
-            self.alarm(&previous.path, "is missing");
-        }
-        self.hide(previous);
-        let entry = Entry {
-            path: previous.path.clone(),
-            flags: EntryFlags::empty(),
-            node: Node::Removed,
-        };
-        Ok(self.sink.put(&entry, previous.is_directory())?)
-    }
-
-    /// Adds an entry for a path that the user listed and that does not exist, so that the snapshot
-    /// names it. The caller reports it. The previous entry is removed like that of any other path
-    /// that is gone.
-    pub fn miss(&self, path: &RelPath, previous: Option<&Entry>, why: String) -> Result<(), Error> {
-        self.sink.count_incomplete();
-
-        let entry = Entry {
-            path: path.clone(),
-            flags: EntryFlags::empty(),
-            node: Node::Failed { reason: why },
-        };
-        if previous.is_some_and(|previous| same_entry(previous, &entry)) {
-            return Ok(());
-        }
-
-        if let Some(gone) = previous.filter(|previous| was_captured(previous)) {
-            self.count(&self.counts.removed, Counter::Removed);
-            self.alarm(path, "is missing");
-            self.hide(gone);
-        }
-        Ok(self
-            .sink
-            .put(&entry, previous.is_some_and(Entry::is_directory))?)
-    }
-
-    /// Counts the content of a previous entry that the new run hides.
-    pub fn hide(&self, previous: &Entry) {
-        if !previous.is_directory() && was_captured(previous) {
-            self.counts.gone.fetch_add(1, Ordering::Relaxed);
-        }
-        let bytes = previous.content().map_or(0, |content| content.size);
-        self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Returns true if an empty source is accepted. A source in which nothing may change is not
-    /// refused: its alarms name each missing path.
-    pub fn may_be_empty(&self) -> bool {
-        self.allow_empty || self.watch.is_some()
-    }
-
-    /// Returns an error if a source may not become empty suddenly.
-    pub fn refuse_emptiness(&self, why: &str) -> Result<(), Error> {
-        if self.may_be_empty() {
-            return Ok(());
-        }
-        Err(Error::Empty {
-            name: self.source.to_owned(),
-            why: why.to_owned(),
-        })
-    }
-
-    /// Returns true if anything but directories was captured, or kept from the previous snapshot
-    /// because it cannot be read.
-    pub fn has_anything(&self) -> bool {
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let counts = &self.counts;
-
-        let files = [
-            &counts.files_new,
-            &counts.files_changed,
-            &counts.files_unchanged,
-        ];
-
-        files.into_iter().any(|count| get(count) > 0)
-            || get(&counts.others) > get(&counts.directories)
-            || self.sink.incomplete() > 0
-            || self.keeps_old.load(Ordering::Relaxed)
-    }
-
-    /// Reports an entry that is captured without some attributes. The caller sets its flag *stale*,
-    /// so that the next backup looks at it again.
-    pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
-        self.task.observer.add(Counter::Failed, 1);
-        self.sink.count_incomplete();
-        self.problem(path, &format!("{why}; the rest of it is captured"));
-    }
-
     fn failed(&self, job: &FileJob, why: &str) -> Result<(), Error> {
         if let Some(node) = &job.node {
             node.revisit();
         }
         self.fail(&job.path, job.previous.as_deref(), why)
-    }
-
-    /// Records a failure in this snapshot and in all that follow until the path can be read
-    /// ([R7](docs/protocol.md#r7)). The previous entry is kept as stale. Without one, a new entry
-    /// gives the reason why there is none.
-    pub fn fail(&self, path: &RelPath, previous: Option<&Entry>, why: &str) -> Result<(), Error> {
-        self.check()?;
-        self.task.observer.add(Counter::Failed, 1);
-        self.sink.count_incomplete();
-
-        let usable = previous.filter(|previous| was_captured(previous));
-        let message = match usable {
-            Some(_) => {
-                self.alarm(path, "cannot be read");
-                format!("{why}; the last readable version is kept")
-            }
-            None => why.to_owned(),
-        };
-
-        self.problem(path, &message);
-
-        let entry = match usable {
-            Some(previous) if previous.is_directory() => {
-                self.keeps_old.store(true, Ordering::Relaxed);
-                self.sink.count_partial(MissingNames::Unseen);
-                let flags = previous
-                    .flags
-                    .with(EntryFlags::STALE)
-                    .with(MissingNames::Unseen.flags());
-                Entry {
-                    flags,
-                    ..previous.clone()
-                }
-            }
-            Some(previous) => Entry {
-                flags: previous.flags.with(EntryFlags::STALE),
-                ..previous.clone()
-            },
-            None => Entry {
-                path: path.clone(),
-                flags: EntryFlags::empty(),
-                node: Node::Failed {
-                    reason: why.to_owned(),
-                },
-            },
-        };
-
-        if previous.is_some_and(|previous| same_entry(previous, &entry)) {
-            return Ok(());
-        }
-
-        let was_directory = previous.is_some_and(Entry::is_directory);
-        Ok(self
-            .sink
-            .put(&entry, was_directory || entry.is_directory())?)
     }
 }

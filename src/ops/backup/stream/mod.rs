@@ -1,17 +1,22 @@
 //! Captures a stream: a command's output or standard input, cut and hashed on this thread,
 //! compressed on all.
 
+mod emptiness;
+pub(super) mod ending;
+
 use std::io::{ErrorKind, Read};
 
-use super::capture_context::CaptureContext;
-use super::content::{ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan};
-use super::emptiness::{StreamSample, empty_file};
-use super::ending::{HEAD_BYTES, cut_off};
-use super::options::{CommandSpec, SourceReport, SourceSpec};
-use super::suspect::suspect_problem;
+use self::emptiness::{StreamSample, empty_file};
+use self::ending::{HEAD_BYTES, cut_off};
 use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Severity};
+use crate::ops::backup::capture_context::CaptureContext;
+use crate::ops::backup::options::{CommandSpec, SourceReport, SourceSpec};
+use crate::ops::backup::reader::content::{
+    ChunkWriters, ContentBuilder, CutBuffer, CutError, DataSpan,
+};
+use crate::ops::backup::suspect::suspect_problem;
 use crate::repo::{Packer, RepoError};
 use crate::source::{ChildEnding, CommandError, RunningCommand, SpawnOptions, watched};
 use crate::sys::{masked_output, now};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sink::DirectoryNode;
+use crate::ops::backup::run::sink::DirectoryNode;
 use crate::source::{SourceDir, SourceStat};
 use crate::types::{Entry, RelPath};
 
@@ -13,7 +13,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_DIRECTORIES: usize = 8;
 
 /// A file to be read.
-pub(super) struct FileJob {
+pub(in crate::ops::backup) struct FileJob {
     pub directory: SourceDir,
     pub name: Vec<u8>,
     pub path: RelPath,
@@ -46,8 +46,8 @@ impl FileJob {
 
 /// Files collected for a reader thread.
 #[derive(Default)]
-pub(super) struct JobBatch {
-    pub(super) jobs: Vec<FileJob>,
+pub(in crate::ops::backup) struct JobBatch {
+    pub jobs: Vec<FileJob>,
     bytes: u64,
     directories: usize,
 }

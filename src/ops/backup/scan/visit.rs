@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::attributes::{DescribedEntry, describe};
-use super::content::CutError;
-use super::file_job::FileJob;
 use super::observed::{ObservedName, open_listed, see_many};
-use super::reason::reason;
-use super::scan::{EnteredDirectory, Scan, ScanStep};
-use super::sink::{DirectoryNode, same_entry};
+use super::state::{EnteredDirectory, Scan, ScanStep};
 use super::walk_error::WalkError;
-use super::watch::was_captured;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
+use crate::ops::backup::reader::attributes::{DescribedEntry, describe};
+use crate::ops::backup::reader::content::CutError;
+use crate::ops::backup::reader::job::FileJob;
+use crate::ops::backup::reason::reason;
+use crate::ops::backup::run::sink::{DirectoryNode, same_entry};
+use crate::ops::backup::shared::watch::was_captured;
 use crate::repo::RepoError;
 use crate::source::{FsKind, HashName, ListedName, SourceDir, SourceStat, StatKind};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};

@@ -1,16 +1,21 @@
 //! The data that all threads of one tree source share.
 
+pub(super) mod counts;
+mod emptied;
+mod outcome;
+pub(super) mod watch;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::counts::TreeCounts;
-use super::file_version::Links;
-use super::heal::LostChunks;
-use super::sink::EntrySink;
-use super::watch::{ImmutableWatch, is_other};
+use self::counts::TreeCounts;
+use self::watch::{ImmutableWatch, is_other};
 use crate::Error;
 use crate::advice::Advice;
 use crate::observe::{Counter, Problem, Severity, Subject};
+use crate::ops::backup::heal::LostChunks;
+use crate::ops::backup::reader::file_version::Links;
+use crate::ops::backup::run::sink::EntrySink;
 use crate::repo::{FirstError, RepoError};
 use crate::source::OwnerNames;
 use crate::task::Task;

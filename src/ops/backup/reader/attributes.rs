@@ -2,8 +2,8 @@
 //! or does not fit, only that attribute is lost.
 
 use super::content::{ChunkWriters, add_chunk};
-use super::reason::reason;
 use crate::format::PAGE_BYTES_MAX;
+use crate::ops::backup::reason::reason;
 use crate::repo::RepoError;
 use crate::source::{OwnerNames, SourceStat, UnreadXattrs, XattrReader, metadata};
 use crate::types::{ExtendedAttribute, Metadata, XattrValue};
@@ -12,7 +12,7 @@ use crate::types::{ExtendedAttribute, Metadata, XattrValue};
 const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 
 /// An entry's metadata.
-pub(super) struct DescribedEntry {
+pub(in crate::ops::backup) struct DescribedEntry {
     pub meta: Metadata,
     /// Why attributes are missing, or are those of the previous entry. `None` if all are current.
     pub lacks: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct DescribedEntry {
 
 /// Builds metadata. Attribute values that are too long for the entry become chunks. `old`: the
 /// metadata of the previous entry, whose attributes replace those that cannot be read.
-pub(super) fn describe(
+pub(in crate::ops::backup) fn describe(
     stat: &SourceStat,
     owners: &OwnerNames,
     attributes: XattrReader,

@@ -7,7 +7,7 @@ use crate::source::{FsKind, SourceDir, SourceStat, StatKind};
 use crate::sys::writeback_seconds;
 
 /// The windows of one walk, with one `statfs` per file system.
-pub(super) struct RacyWindows {
+pub(in crate::ops::backup) struct RacyWindows {
     /// One window for everything, from the options.
     given: Option<i64>,
     writeback: i64,

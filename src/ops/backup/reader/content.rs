@@ -131,7 +131,7 @@ impl ContentBuilder {
 
 /// A buffer for reading and cutting sources, reused from file to file.
 #[derive(Default)]
-pub(super) struct CutBuffer {
+pub(in crate::ops::backup) struct CutBuffer {
     buf: Vec<u8>,
 }
 
@@ -140,7 +140,7 @@ pub(super) type ReadBytes<'r> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'r;
 
 /// The range to cut in one call.
 #[derive(Clone, Copy)]
-pub(super) struct DataSpan {
+pub(in crate::ops::backup) struct DataSpan {
     /// Offset in the file or stream; chunk sizes may depend on it.
     pub start: u64,
     /// Most bytes to read.
@@ -149,7 +149,7 @@ pub(super) struct DataSpan {
 }
 
 /// The reason why cutting ended early: the source, the repository, or a refused content.
-pub(super) enum CutError {
+pub(in crate::ops::backup) enum CutError {
     Read(io::Error),
     Repo(RepoError),
     Refused(Error),

@@ -4,15 +4,15 @@
 //! of a backup that was interrupted or refused may already lack everything that the source has
 //! lost, and a second try would then be accepted.
 
-use super::cursor::PreviousEntries;
+use super::previous::PreviousEntries;
 use super::walk_error::{WalkError, previous_error};
-use super::watch::was_captured;
 use crate::format::{RunRef, SourceKind, SourceRecord};
+use crate::ops::backup::shared::watch::was_captured;
 use crate::repo::{ChunkReader, MergedRuns, RunStreams};
 
 /// Reads the last committed capture of a source.
 #[derive(Clone, Copy)]
-pub(super) struct CommittedCapture<'a> {
+pub(in crate::ops::backup) struct CommittedCapture<'a> {
     pub reader: &'a ChunkReader<'a>,
     /// `None` if the source builds on a commit, which the walk itself reads, or was never
     /// committed.
@@ -60,7 +60,7 @@ impl<'a> CommittedCapture<'a> {
 ///
 /// # Errors
 /// [`WalkError::Previous`] if the lists cannot be read.
-pub(super) fn has_more_files(
+pub(in crate::ops::backup) fn has_more_files(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
     number: u64,

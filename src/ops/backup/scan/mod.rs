@@ -6,18 +6,31 @@
 //! other entries are made here. An unchanged directory of an immutable source is not listed: its
 //! subdirectories are known from the directory pages of the previous snapshot.
 
+pub(super) mod committed;
+mod observed;
+pub(super) mod previous;
+pub(super) mod rules;
+mod skipped;
+pub(super) mod state;
+#[cfg(test)]
+mod tests;
+mod unlisted;
+mod visit;
+pub(super) mod walk_error;
+pub(super) mod windows;
+
 use std::sync::Arc;
 
-use super::attributes::{DescribedEntry, describe};
-use super::gone::{ListedDirectory, UnlistedStep};
-use super::observed::{ObservedName, see_many};
-use super::reason::reason;
-use super::rules::is_leftover;
-use super::scan::{EnteredDirectory, Named, Scan, ScanLevel, ScanMode, ScanStep};
-use super::sink::DirectoryNode;
-use super::walk_error::WalkError;
+use self::observed::{ObservedName, see_many};
+use self::rules::is_leftover;
+use self::state::{EnteredDirectory, Named, Scan, ScanLevel, ScanMode, ScanStep};
+use self::unlisted::{ListedDirectory, UnlistedStep};
+use self::walk_error::WalkError;
 use crate::advice::Advice;
 use crate::observe::Counter;
+use crate::ops::backup::reader::attributes::{DescribedEntry, describe};
+use crate::ops::backup::reason::reason;
+use crate::ops::backup::run::sink::DirectoryNode;
 use crate::source::{FsKind, HashName, ListedName, NameListing, SourceDir, SourceStat, StatKind};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath};
 
@@ -315,7 +328,7 @@ impl Scan<'_, '_> {
 
     /// Returns true for an unchanged directory of an immutable source, which is not listed
     /// ([R7](docs/protocol.md#r7), [R19](docs/protocol.md#r19)).
-    pub(super) fn may_skip(&self, stat: &SourceStat, previous: Option<&Entry>) -> bool {
+    fn may_skip(&self, stat: &SourceStat, previous: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
             && previous.is_some_and(|previous| {
@@ -373,7 +386,7 @@ impl Scan<'_, '_> {
     }
 
     /// Gives a skipped directory an entry of its own, because it must carry flags after all.
-    pub(super) fn own_node(&self, level: &mut ScanLevel) {
+    fn own_node(&self, level: &mut ScanLevel) {
         if level.node.is_none()
             && let Some(previous) = level.skipped.take()
         {
@@ -394,13 +407,13 @@ impl Scan<'_, '_> {
     }
 
     /// Counts a skipped directory as the previous entry describes it.
-    pub(super) fn count_skipped(&self, previous: &Entry) {
+    fn count_skipped(&self, previous: &Entry) {
         if let Some(why) = previous.missing_names() {
             self.shared.sink.count_partial(why);
         }
     }
 
-    pub(super) fn skip_below(&mut self, path: &RelPath) {
+    fn skip_below(&mut self, path: &RelPath) {
         for cursor in [&mut self.previous, &mut self.previous_directories]
             .into_iter()
             .flatten()
@@ -409,7 +422,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    pub(super) fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
+    fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
         self.shared
             .keeps_old
             .store(true, std::sync::atomic::Ordering::Relaxed);
@@ -427,7 +440,7 @@ impl Scan<'_, '_> {
 
     /// Takes the previous entry of `path`. Entries before it have vanished from the source, and are
     /// removed.
-    pub(super) fn previous_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
+    fn previous_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
             let Some(cursor) = &mut self.previous else {
                 return Ok(None);
@@ -616,7 +629,3 @@ fn is_settled(previous: &Entry, name: &ListedName) -> bool {
         && name.kind_hint == Some(StatKind::File)
         && previous.meta().is_some_and(|meta| meta.inode == name.inode)
 }
-
-#[cfg(test)]
-#[path = "walk_tests.rs"]
-mod tests;

@@ -10,7 +10,7 @@ use crate::store::is_foreign;
 use crate::types::{MissingNames, RelPath, Timestamp, to_u64};
 
 /// The options that decide how a tree is walked.
-pub(super) struct WalkRules<'a> {
+pub(in crate::ops::backup) struct WalkRules<'a> {
     pub filter: &'a Filter,
     /// The repository's own directory, if it is on this machine.
     pub repository: Option<DirectoryId>,

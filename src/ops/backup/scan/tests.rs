@@ -1,7 +1,11 @@
 //! A directory whose walk ends early.
 
-use super::super::tests::{flags_after, node};
-use super::*;
+use std::sync::Arc;
+
+use super::state::{ScanLevel, ScanMode};
+use crate::ops::backup::tests::{flags_after, node};
+use crate::source::SourceDir;
+use crate::types::{EntryFlags, RelPath};
 
 /// As with a file that was dropped unread: the walk was stopped in the middle of the directory, and
 /// a reader still had its last visited file.

@@ -2,10 +2,10 @@
 //! from the previous snapshot.
 
 use super::observed::{ObservedName, open_listed};
-use super::reason::reason;
-use super::scan::{EnteredDirectory, Scan, ScanLevel, ScanStep};
+use super::state::{EnteredDirectory, Scan, ScanLevel, ScanStep};
 use super::walk_error::WalkError;
 use crate::observe::Counter;
+use crate::ops::backup::reason::reason;
 use crate::source::StatKind;
 use crate::types::Entry;
 

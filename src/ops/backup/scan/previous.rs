@@ -5,7 +5,7 @@ use crate::repo::MergedRuns;
 use crate::types::{Entry, RelPath};
 
 /// The entries of the previous snapshot, with a view of the next one.
-pub(super) struct PreviousEntries<'a> {
+pub(in crate::ops::backup) struct PreviousEntries<'a> {
     runs: MergedRuns<'a>,
     head: Option<Entry>,
     started: bool,

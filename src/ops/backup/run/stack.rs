@@ -15,7 +15,7 @@ const HIDDEN_PARTS: u64 = 20;
 
 /// The runs of a source during its capture.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RunStack {
+pub(in crate::ops::backup) struct RunStack {
     /// Newest first: our own, then those of the previous snapshot.
     pub all: Vec<RunRef>,
     /// Number of our own runs, written for checkpoints.

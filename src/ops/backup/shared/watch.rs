@@ -2,15 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::suspect::suspect_problem;
 use crate::observe::{Observer, Severity, Subject};
+use crate::ops::backup::suspect::suspect_problem;
 use crate::types::{Entry, Node, RelPath, to_u64};
 
 /// Paths that the snapshot's verdict names.
 const NAMED_MAX: usize = 8;
 
 /// Returns false if the entry only records that a path existed, so no change can be detected.
-pub(super) fn was_captured(previous: &Entry) -> bool {
+pub(in crate::ops::backup) fn was_captured(previous: &Entry) -> bool {
     !matches!(previous.node, Node::Failed { .. } | Node::Unknown { .. })
 }
 
@@ -30,7 +30,7 @@ pub(super) fn is_other(previous: &Entry, now: &Entry) -> bool {
 
 /// The changes that were seen, by several threads.
 #[derive(Debug, Default)]
-pub(super) struct ImmutableWatch(Mutex<SeenPaths>);
+pub(in crate::ops::backup) struct ImmutableWatch(Mutex<SeenPaths>);
 
 #[derive(Debug, Default)]
 struct SeenPaths {

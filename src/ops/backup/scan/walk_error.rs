@@ -6,7 +6,7 @@ use crate::sys::PathError;
 
 /// Why a walk ended early.
 #[derive(Debug)]
-pub(super) enum WalkError {
+pub(in crate::ops::backup) enum WalkError {
     /// The runs of the previous snapshot cannot be read: the source is captured again without them
     /// ([R10](docs/protocol.md#r10)).
     Previous(RepoError),
@@ -27,7 +27,7 @@ impl From<PathError> for WalkError {
 
 /// Classifies an error of the previous snapshot: after damage it is not used, anything else ends
 /// the backup.
-pub(super) fn previous_error(err: RepoError) -> WalkError {
+pub(in crate::ops::backup) fn previous_error(err: RepoError) -> WalkError {
     if err.is_unavailable() {
         WalkError::Previous(err)
     } else {

@@ -80,7 +80,7 @@ impl EntrySink {
     }
 
     /// Registers a directory. Must be called before any entry below it is put.
-    pub(super) fn begin(&self, directory: &DirectoryNode) {
+    pub(in crate::ops::backup) fn begin(&self, directory: &DirectoryNode) {
         if !directory.was_directory() {
             // Nothing about its contents is certain before its own entry is written.
             let flags = EntryFlags::REVISIT
@@ -131,7 +131,10 @@ impl EntrySink {
 
     /// Drops one reference to a directory. If it was the last one and the entry differs from the
     /// previous one, adds it.
-    pub(super) fn settle(&self, directory: Arc<DirectoryNode>) -> Result<(), PathError> {
+    pub(in crate::ops::backup) fn settle(
+        &self,
+        directory: Arc<DirectoryNode>,
+    ) -> Result<(), PathError> {
         match Arc::into_inner(directory) {
             Some(directory) => directory.put(self),
             None => Ok(()),
@@ -218,7 +221,7 @@ impl SortedEntries {
 
 /// A directory whose entry is written after all its children are done: it must be revisited if one
 /// of them was racy, failed or the like.
-pub(super) struct DirectoryNode {
+pub(in crate::ops::backup) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,
     /// The previous entry at this path.
@@ -362,6 +365,6 @@ impl DirectoryNode {
 
 /// Returns true if two entries of one path are equal except for the cover flag, which is about
 /// older runs.
-pub(super) fn same_entry(a: &Entry, b: &Entry) -> bool {
+pub(in crate::ops::backup) fn same_entry(a: &Entry, b: &Entry) -> bool {
     a.flags.without(EntryFlags::COVER) == b.flags.without(EntryFlags::COVER) && a.node == b.node
 }

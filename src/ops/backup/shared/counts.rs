@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sink::EntrySink;
 use crate::format::SourceCounts;
+use crate::ops::backup::run::sink::EntrySink;
 
 /// Counters of one source, shared by several threads.
 #[derive(Default)]
-pub(super) struct TreeCounts {
+pub(in crate::ops::backup) struct TreeCounts {
     pub files_new: AtomicU64,
     pub files_changed: AtomicU64,
     pub files_unchanged: AtomicU64,
@@ -28,7 +28,7 @@ pub(super) struct TreeCounts {
 }
 
 /// Returns the counts of a source so far.
-pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
+pub(in crate::ops::backup) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     SourceCounts {
         files_new: get(&counts.files_new),

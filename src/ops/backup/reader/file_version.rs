@@ -4,27 +4,27 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::content::CutError;
-use super::file_job::FileJob;
+use super::job::FileJob;
 use crate::source::{SourceFile, SourceStat};
 use crate::sys::now;
 use crate::types::Content;
 
 /// A file as one stat describes it.
 #[derive(Clone, Copy)]
-pub(super) struct FileVersion {
+pub(in crate::ops::backup) struct FileVersion {
     pub(super) stat: SourceStat,
     pub(super) is_racy: bool,
 }
 
 /// The content of a file that has other names.
 #[derive(Clone)]
-pub(super) struct LinkedFile {
+pub(in crate::ops::backup) struct LinkedFile {
     pub(super) version: FileVersion,
     pub(super) content: Content,
 }
 
 /// The content of files that have other names, by device and inode.
-pub(super) type Links = Mutex<HashMap<(u64, u64), LinkedFile>>;
+pub(in crate::ops::backup) type Links = Mutex<HashMap<(u64, u64), LinkedFile>>;
 
 /// Returns the file's current stat and whether it is racy.
 pub(super) fn version(file: &SourceFile, job: &FileJob) -> Result<FileVersion, CutError> {
