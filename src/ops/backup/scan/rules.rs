@@ -1,5 +1,6 @@
 //! The rules of a walk: which paths of a tree are captured, and which are looked at again.
 
+use super::candidate::TimedStat;
 use super::committed::CommittedCapture;
 use crate::dest::is_temporary_name;
 use crate::source::{
@@ -7,28 +8,35 @@ use crate::source::{
     WantedPath,
 };
 use crate::store::is_foreign;
-use crate::types::{MissingNames, RelPath, Timestamp, to_u64};
+use crate::types::{MissingNames, RelPath, to_u64};
 
-/// The options that decide how a tree is walked.
-pub(in crate::ops::backup) struct WalkRules<'a> {
+/// The options by which the scan decides about each path.
+pub(in crate::ops::backup) struct ScanRules<'a> {
     pub filter: &'a Filter,
-    /// The repository's own directory, if it is on this machine.
-    pub repository: Option<DirectoryId>,
     pub files_from: Option<&'a FilesFrom>,
+    /// The source is immutable: see [R19](docs/protocol.md#r19).
+    pub immutable: bool,
     /// Every entry is looked at before it is carried over, and no directory is skipped.
     pub no_skip: bool,
+    pub force: bool,
+    pub ignore_ctime: bool,
+    pub ignore_inode: bool,
+    pub root: SourceStat,
+}
+
+/// The inputs of one walk.
+pub(in crate::ops::backup) struct ScanInputs<'a> {
+    pub rules: ScanRules<'a>,
+    /// The root of the source.
+    pub root: TimedStat,
+    /// The repository's own directory, if it is on this machine.
+    pub repository: Option<DirectoryId>,
     /// There is a previous snapshot, but it cannot be read, so its entries are not known.
     pub previous_unreadable: bool,
     /// The capture by which a source is judged that has suddenly become empty.
     pub committed: CommittedCapture<'a>,
-    pub force: bool,
-    pub ignore_ctime: bool,
-    pub ignore_inode: bool,
     pub scratch: &'a std::path::Path,
     pub listing_bytes: usize,
-    pub root: SourceStat,
-    /// Our clock just before the root's stat.
-    pub clock: Timestamp,
 }
 
 /// Names of the repository's directory in memory at a time.
@@ -40,7 +48,7 @@ pub(super) fn is_leftover(name: &ListedName) -> bool {
     is_temporary_name(&name.name) && name.kind_hint != Some(StatKind::Directory)
 }
 
-impl WalkRules<'_> {
+impl ScanInputs<'_> {
     /// Returns the names in a directory that are left out with the repository although they do not
     /// belong to it: their number, and the first one. `None` if this is not the repository's
     /// directory, or if there are no such names.
@@ -71,7 +79,9 @@ impl WalkRules<'_> {
         }
         Ok(first.map(|first| (count, first)))
     }
+}
 
+impl ScanRules<'_> {
     /// Returns why a name is not captured, or `None` if it is.
     pub fn left_out(
         &self,

@@ -1,12 +1,13 @@
 //! Unchanged directories of an immutable source: they are not listed, and their subdirectories come
 //! from the previous snapshot.
 
+use super::candidate::TimedStat;
+use super::decide::SubdirectoryDecision;
 use super::observed::{ObservedName, open_listed};
 use super::state::{EnteredDirectory, Scan, ScanLevel, ScanStep};
 use super::walk_error::WalkError;
 use crate::observe::Counter;
 use crate::ops::backup::reason::reason;
-use crate::source::StatKind;
 use crate::types::Entry;
 
 impl Scan<'_, '_> {
@@ -45,22 +46,10 @@ impl Scan<'_, '_> {
             return Ok(ScanStep::Leave);
         };
 
-        let seen = ObservedName::at(directory, name);
-        let stat = match seen.stat {
-            Ok(Some(stat))
-                if stat.kind == StatKind::Directory && !self.rules.filter.is_never(stat.id()) =>
-            {
-                stat
-            }
-            Ok(Some(stat)) if stat.kind != StatKind::Directory => {
-                directories.skip_below(&entry.path);
-                return self.changed_under_skip(
-                    level,
-                    &entry,
-                    Some("became something else while it was scanned"),
-                );
-            }
-            Ok(_) => {
+        let ObservedName { stat, clock } = ObservedName::at(directory, name);
+        let stat = match stat {
+            Ok(Some(stat)) => stat,
+            Ok(None) => {
                 directories.skip_below(&entry.path);
                 return self.changed_under_skip(level, &entry, None);
             }
@@ -70,10 +59,23 @@ impl Scan<'_, '_> {
             }
         };
 
+        let decision = self.rules.decide_subdirectory(&stat, &entry);
+        let change = match decision {
+            SubdirectoryDecision::Skip | SubdirectoryDecision::Enter => None,
+            SubdirectoryDecision::LeaveOut => Some(None),
+            SubdirectoryDecision::Replaced => {
+                Some(Some("became something else while it was scanned"))
+            }
+        };
+        if let Some(why) = change {
+            directories.skip_below(&entry.path);
+            return self.changed_under_skip(level, &entry, why);
+        }
+
         let has_directories = directories
             .peek()?
             .is_some_and(|head| head.path.is_below(&entry.path));
-        if self.may_skip(&stat, Some(&entry)) && !has_directories {
+        if decision == SubdirectoryDecision::Skip && !has_directories {
             self.count_skipped(&entry);
             self.shared
                 .count(&self.shared.counts.others, Counter::Entries);
@@ -100,8 +102,7 @@ impl Scan<'_, '_> {
             Ok(Some(directory)) => Ok(ScanStep::Enter(Box::new(EnteredDirectory {
                 path: entry.path.clone(),
                 directory,
-                stat,
-                clock: seen.clock,
+                seen: TimedStat { stat, clock },
                 previous: Some(entry),
             }))),
             Ok(None) => {

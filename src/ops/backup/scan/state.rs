@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::candidate::TimedStat;
 use super::observed::ObservedName;
 use super::previous::PreviousEntries;
-use super::rules::WalkRules;
+use super::rules::{ScanInputs, ScanRules};
 use super::windows::RacyWindows;
 use crate::ops::backup::reader::content::ChunkWriters;
 use crate::ops::backup::reader::job::{FileJob, JobBatch};
 use crate::ops::backup::run::sink::DirectoryNode;
 use crate::ops::backup::shared::TreeShared;
-use crate::source::{DirectoryId, ListedName, NameListing, SourceDir, SourceStat};
-use crate::types::{Entry, RelPath, Timestamp};
+use crate::source::{DirectoryId, ListedName, NameListing, SourceDir};
+use crate::types::{Entry, RelPath};
 
 pub(super) type Named = (ListedName, Option<ObservedName>);
 
@@ -62,7 +63,7 @@ pub(super) struct ScanLevel {
     /// `None` while a deeper level is walked and too many directories are open.
     pub(super) directory: Option<SourceDir>,
     pub(super) id: DirectoryId,
-    /// See [`SourceStat::mount_id`].
+    /// See [`SourceStat::mount_id`](crate::source::SourceStat::mount_id).
     pub(super) mount_id: u64,
     pub(super) node: Option<Arc<DirectoryNode>>,
     /// The previous entry of a directory that is skipped.
@@ -84,9 +85,7 @@ impl Drop for ScanLevel {
 pub(super) struct EnteredDirectory {
     pub path: RelPath,
     pub directory: SourceDir,
-    pub stat: SourceStat,
-    /// Our clock just before the stat.
-    pub clock: Timestamp,
+    pub seen: TimedStat,
     pub previous: Option<Entry>,
 }
 
@@ -100,7 +99,9 @@ pub(super) enum ScanStep {
 /// One tree being walked.
 pub(in crate::ops::backup) struct Scan<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
-    pub rules: &'w WalkRules<'a>,
+    pub inputs: &'w ScanInputs<'a>,
+    /// Those of the inputs.
+    pub rules: &'w ScanRules<'a>,
     /// All entries of the previous snapshot, and its directories alone. `None` without one.
     pub previous: Option<PreviousEntries<'a>>,
     pub previous_directories: Option<PreviousEntries<'a>>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::candidate::PathCandidate;
 use super::observed::ObservedName;
 use super::state::{Scan, ScanStep};
 use super::walk_error::WalkError;
@@ -119,16 +120,14 @@ impl Scan<'_, '_> {
                 Ok(None)
             }
             stat => {
-                let seen = ObservedName { stat, clock };
-                let path = entry.path.clone();
-                self.visit(
-                    listed.directory,
-                    &name.name,
-                    path,
-                    seen,
-                    Some(entry),
-                    Some(listed.node),
-                )
+                let candidate = PathCandidate {
+                    directory: listed.directory,
+                    name: &name.name,
+                    path: entry.path.clone(),
+                    previous: Some(entry),
+                    parent: Some(listed.node),
+                };
+                self.visit(candidate, ObservedName { stat, clock })
             }
         }
     }
@@ -158,14 +157,16 @@ impl Scan<'_, '_> {
                 self.miss(&path, previous.as_ref(), needed, Errno::NOENT)?;
                 Ok(None)
             }
-            stat => self.visit(
-                listed.directory,
-                needed.name,
-                path,
-                ObservedName { stat, clock },
-                previous,
-                Some(listed.node),
-            ),
+            stat => {
+                let candidate = PathCandidate {
+                    directory: listed.directory,
+                    name: needed.name,
+                    path,
+                    previous,
+                    parent: Some(listed.node),
+                };
+                self.visit(candidate, ObservedName { stat, clock })
+            }
         }
     }
 

@@ -23,6 +23,16 @@ impl RacyWindows {
         }
     }
 
+    /// Returns windows of this many seconds for everything, with one known file system.
+    #[cfg(test)]
+    pub(super) fn fixed(seconds: i64, device: u64, kind: FsKind) -> Self {
+        Self {
+            given: Some(seconds),
+            writeback: 0,
+            kinds: HashMap::from([(device, kind)]),
+        }
+    }
+
     /// Returns the kind of the file system that holds an open directory. If it cannot be
     /// determined, a network file system is assumed.
     pub fn learn(&mut self, directory: &SourceDir) -> FsKind {

@@ -22,7 +22,7 @@ use crate::ops::backup::run::sink::EntrySink;
 use crate::ops::backup::run::stack::RunStack;
 use crate::ops::backup::scan::committed::{CommittedCapture, has_more_files};
 use crate::ops::backup::scan::previous::PreviousEntries;
-use crate::ops::backup::scan::rules::WalkRules;
+use crate::ops::backup::scan::rules::{ScanInputs, ScanRules};
 use crate::ops::backup::scan::state::Scan;
 use crate::ops::backup::scan::walk_error::{WalkError, previous_error};
 use crate::ops::backup::scan::windows::RacyWindows;
@@ -131,23 +131,26 @@ impl<'e> CaptureContext<'e> {
             has_skipped: false.into(),
         };
 
-        let rules = WalkRules {
-            filter: &tree.filter,
+        let inputs = ScanInputs {
+            rules: ScanRules {
+                filter: &tree.filter,
+                files_from: spec.files_from.as_ref(),
+                immutable: spec.immutable,
+                no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
+                force: self.options.force,
+                ignore_ctime: self.options.ignore_ctime,
+                ignore_inode: self.options.ignore_inode,
+                root: tree.seen.stat,
+            },
+            root: tree.seen,
             repository: repository_directory(self.repo),
-            files_from: spec.files_from.as_ref(),
-            no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
             previous_unreadable,
             committed: CommittedCapture {
                 reader: self.reader,
                 record: previous.and_then(|previous| previous.committed.as_ref()),
             },
-            force: self.options.force,
-            ignore_ctime: self.options.ignore_ctime,
-            ignore_inode: self.options.ignore_inode,
             scratch: &scratch,
             listing_bytes: self.plan.listing_bytes,
-            root: tree.stat,
-            clock: tree.clock,
         };
 
         let path =
@@ -184,8 +187,8 @@ impl<'e> CaptureContext<'e> {
             record: record.clone(),
         });
 
-        self.walk(packer, tree, &shared, &rules, old_runs)?;
-        self.refuse_nothing_left(&shared, &rules, old_runs)?;
+        self.walk(packer, tree, &shared, &inputs, old_runs)?;
+        self.refuse_nothing_left(&shared, &inputs, old_runs)?;
         self.report_kernels(&shared);
         self.report_leftovers(&shared);
 
@@ -226,12 +229,12 @@ impl<'e> CaptureContext<'e> {
     fn refuse_nothing_left(
         &self,
         shared: &TreeShared<'_>,
-        rules: &WalkRules<'_>,
+        inputs: &ScanInputs<'_>,
         old_runs: &[RunRef],
     ) -> Result<(), WalkError> {
         let gone = shared.counts.gone.load(Ordering::Relaxed);
         let may_have_lost =
-            gone > 0 || rules.previous_unreadable || rules.committed.record.is_some();
+            gone > 0 || inputs.previous_unreadable || inputs.committed.record.is_some();
         if !may_have_lost || shared.may_be_empty() || shared.has_anything() {
             return Ok(());
         }
@@ -243,8 +246,8 @@ impl<'e> CaptureContext<'e> {
             return Ok(());
         }
 
-        let lost = match gone.max(rules.committed.files()?) {
-            _ if rules.previous_unreadable => {
+        let lost = match gone.max(inputs.committed.files()?) {
+            _ if inputs.previous_unreadable => {
                 "its content in the last snapshot cannot be read".to_owned()
             }
             0 => return Ok(()),
@@ -263,7 +266,7 @@ impl<'e> CaptureContext<'e> {
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
         shared: &TreeShared<'_>,
-        rules: &WalkRules<'_>,
+        inputs: &ScanInputs<'_>,
         old_runs: &[RunRef],
     ) -> Result<(), WalkError> {
         let cursor = |which| {
@@ -278,7 +281,7 @@ impl<'e> CaptureContext<'e> {
             .transpose()?;
 
         // If nothing in the source may change, an alarm names each missing path instead.
-        if shared.watch.is_none() || !has_previous && !rules.previous_unreadable {
+        if shared.watch.is_none() || !has_previous && !inputs.previous_unreadable {
             self.reject_unmatched_list(tree)?;
         }
 
@@ -303,7 +306,8 @@ impl<'e> CaptureContext<'e> {
             let mut own = writers(packer);
             let mut walk = Scan {
                 shared,
-                rules,
+                inputs,
+                rules: &inputs.rules,
                 previous,
                 previous_directories,
                 writers: &mut own,
@@ -314,7 +318,7 @@ impl<'e> CaptureContext<'e> {
 
             let walked = match &tree.root {
                 TreeRoot::Directory(directory) => walk.run(directory.clone()),
-                TreeRoot::Single(directory, name) => walk.run_file(directory, name, tree.stat),
+                TreeRoot::Single(directory, name) => walk.run_file(directory, name),
             };
             drop(walk);
             walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))

@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::Error;
 use crate::ops::backup::options::TreeSpec;
 use crate::ops::backup::reason::about_mount;
+use crate::ops::backup::scan::candidate::TimedStat;
 use crate::repo::Repository;
-use crate::source::{DirectoryId, FilesFrom, Filter, SourceDir, SourceStat, StatKind};
+use crate::source::{DirectoryId, FilesFrom, Filter, SourceDir, StatKind};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
-use crate::types::{RelPath, Timestamp, to_u64};
+use crate::types::{RelPath, to_u64};
 
 /// Increased whenever the capture rules change. The next walk then skips nothing
 /// ([R17](docs/protocol.md#r17)).
@@ -22,8 +23,8 @@ pub(in crate::ops::backup) struct OpenTree<'o> {
     /// Warnings about the filter.
     pub misread: Vec<String>,
     pub root: TreeRoot,
-    pub stat: SourceStat,
-    pub clock: Timestamp,
+    /// The root, or the single file.
+    pub seen: TimedStat,
 }
 
 pub(in crate::ops::backup) enum TreeRoot {
@@ -128,8 +129,7 @@ pub(in crate::ops::backup) fn open_tree<'o>(
         filter,
         misread,
         root,
-        stat,
-        clock,
+        seen: TimedStat { stat, clock },
     })
 }
 
