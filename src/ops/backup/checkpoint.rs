@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::counts::{TreeCounts, counts};
 use super::previous::PreviousSource;
-use super::runs::RunStack;
-use super::sink::EntrySink;
+use super::run::sink::EntrySink;
+use super::run::stack::RunStack;
+use super::shared::counts::{TreeCounts, counts};
 use super::snapshot_head::{SnapshotHead, snapshot_of};
 use crate::Error;
 use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};

@@ -7,59 +7,39 @@
 //! committed data does not change.
 
 mod around;
-mod attributes;
-mod capture;
 mod capture_context;
 mod checkpoint;
-mod committed;
-mod content;
-mod counts;
-mod cursor;
-mod emptiness;
-mod ending;
-mod file_job;
-mod file_version;
-mod gone;
 mod heal;
 mod names;
 #[cfg(test)]
 mod names_tests;
-mod observed;
 mod options;
 pub(super) mod presence;
 #[cfg(test)]
 mod presence_tests;
 mod previous;
-mod reading;
+mod reader;
 mod reason;
-mod rules;
-mod runs;
+mod run;
 mod scan;
-mod sink;
-mod skip;
+mod shared;
 mod snapshot_head;
 mod stream;
 mod suspect;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod tree_shared;
-mod visit;
-mod walk;
-mod walk_error;
-mod watch;
-mod windows;
 
 use std::collections::BTreeMap;
 
-pub(in crate::ops) use content::{ChunkWriters, ContentBuilder};
-pub use ending::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
-pub use options::{
+pub use self::options::{
     BackupOptions, BackupReport, CommandAndEnv, CommandSpec, DumpCommand, SourceHooks,
     SourceReport, SourceSpec, TreeSpec,
 };
-pub(in crate::ops) use sink::EntrySink;
-pub use stream::SMALLEST_STREAM;
+pub(in crate::ops) use self::reader::content::{ChunkWriters, ContentBuilder};
+pub(in crate::ops) use self::run::sink::EntrySink;
+pub use self::stream::SMALLEST_STREAM;
+pub use self::stream::ending::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 
 use crossbeam_channel::bounded;
 
@@ -69,6 +49,7 @@ use self::heal::LostChunks;
 use self::previous::{PreviousChooser, PreviousSource, state_of};
 use self::snapshot_head::{SnapshotHead, snapshot_of};
 use self::suspect::suspect_problem;
+use self::tree::open::open_tree;
 use super::memory;
 use crate::Error;
 use crate::advice::Advice;
@@ -313,7 +294,7 @@ fn check_tree_roots(
             continue;
         }
 
-        match tree::open(repo, spec) {
+        match open_tree(repo, spec) {
             Ok(_) => {}
             Err(Error::Source { name, why }) if is_prepared => {
                 let why = format!("{why} (a dry run does not run its 'before' commands)");
@@ -583,7 +564,7 @@ impl<'e> CaptureContext<'e> {
             let previous = previous_sources.get(&name);
             let around = source.around();
             let mut captured = around::run(self, &name, &around, || match source {
-                SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), previous) {
+                SourceSpec::Tree(spec) => match (open_tree(self.repo, &spec), previous) {
                     (Err(Error::Source { why, .. }), Some(previous))
                         if self.options.keeps(&spec) =>
                     {

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file_job::{FileJob, JobBatch};
-use super::runs::RunStack;
-use super::sink::{DirectoryNode, EntrySink};
+use super::reader::job::{FileJob, JobBatch};
+use super::run::sink::{DirectoryNode, EntrySink};
+use super::run::stack::RunStack;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, lease, write_runs};
 use crate::repo::{ChunkReader, Claims, Packer, PackerOptions, RepoError};
