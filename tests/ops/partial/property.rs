@@ -744,7 +744,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
 #[test]
 fn nothing_is_deleted_that_the_snapshot_cannot_account_for() {
     if let Some(passed) =
-        in_own_mounts("property::nothing_is_deleted_that_the_snapshot_cannot_account_for")
+        in_own_mounts("partial::property::nothing_is_deleted_that_the_snapshot_cannot_account_for")
     {
         assert!(passed, "with mounts of its own");
         return;

@@ -1,13 +1,10 @@
 //! Backups that fail or are asked to stop must end soon, wherever they are.
 
-mod hook;
-
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hook::Hook;
 use icecore::Error;
 use icecore::observe::{Counter, Recording};
 use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, backup};
@@ -18,6 +15,8 @@ use icecore::store::{
     StoreOperation,
 };
 use icecore::task::{Cancel, Task};
+
+use super::hook::Hook;
 
 struct World {
     tree: tempfile::TempDir,

@@ -1,7 +1,5 @@
 //! Backups of real directories: stored objects, carried-over entries, and counters.
 
-mod hook;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use hook::Hook;
 use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Counter, Recording};
@@ -21,6 +18,8 @@ use icecore::source::StreamCommand;
 use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
 use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, EntryFlags, Node};
+
+use super::hook::Hook;
 
 struct World {
     tree: tempfile::TempDir,

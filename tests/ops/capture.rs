@@ -1,8 +1,6 @@
 //! A backup captures the real state of the files: names that come and go, files that change while
 //! they are read, misleading sizes and times, attributes that cannot be read.
 
-mod hook;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -13,7 +11,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hook::Hook;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Recording};
@@ -26,6 +23,8 @@ use icecore::source::StreamCommand;
 use icecore::store::{LocalStore, MemoryStore, SharedStore};
 use icecore::task::{Cancel, Task};
 use icecore::types::{Entry, EntryFlags, RelPath};
+
+use super::hook::Hook;
 
 struct World {
     directory: tempfile::TempDir,
