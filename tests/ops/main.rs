@@ -10,6 +10,5 @@ mod capture;
 mod checkpoints;
 mod doubt;
 mod emptied;
-mod hook;
 mod partial;
 mod stops;
