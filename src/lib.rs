@@ -92,6 +92,8 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
 
 pub use error::{Error, ErrorKind};

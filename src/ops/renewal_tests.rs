@@ -1,4 +1,4 @@
-//! Tests of a reading session's renewal: a long reader keeps what it reads, and delays a prune no
+//! Tests of a reading session's renewal: the packs of a long reader stay, and it delays a prune no
 //! longer than its lease lasts.
 
 use std::sync::Arc;

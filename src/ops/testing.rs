@@ -1,7 +1,7 @@
 //! A repository in memory and trees to back up, for tests of operations.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::chunk::CHUNK_BYTES_MAX;
@@ -22,6 +22,8 @@ use crate::task::{Cancel, Task};
 use crate::types::{
     ChunkClass, Content, Entry, Extent, MissingNames, PlainLen, SnapshotId, to_u64,
 };
+
+pub use crate::testing::{noise, write};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -156,21 +158,6 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
     let entries = std::iter::from_fn(|| merged.next_entry().expect("read"));
     let marked = entries.filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)));
     (marked.collect(), source.counts.partial)
-}
-
-/// Returns incompressible bytes, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
-
-pub fn write(path: &Path, bytes: &[u8]) {
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    std::fs::write(path, bytes).expect("written");
 }
 
 /// Writes the given runs, and one data chunk for each of the byte strings.

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use icecore::repo::{Repository, Secret};
 use icecore::store::{MemoryStore, ObjectKey, SharedStore, Store, TestClock};
+use icecore::testing::noise;
 use icecore::types::{SnapshotId, Timestamp};
 
 use crate::cut::{CutStore, Last};
 use crate::deeds::{Job, Outcome, Work};
 use crate::machine::{causes, copy_directory};
-use crate::tree::{Rng, Thing, noise};
+use crate::tree::{Rng, Thing};
 use crate::world::{Held, Host, committed, difference, init, read_back, scratch, verify_all};
 
 const HOUR: i64 = 3600;

@@ -15,11 +15,12 @@ use icecore::store::{
     MemoryStore, ObjectDir, RecordingStore, SharedStore, StoreOperation, TestClock, list_all,
 };
 use icecore::task::{Cancel, Task};
+use icecore::testing::noise;
 use icecore::types::SnapshotId;
 
 use crate::deeds::{Job, Outcome, Work};
 use crate::machine::causes;
-use crate::tree::{Rng, Thing, noise};
+use crate::tree::{Rng, Thing};
 use crate::world::{Held, Host, difference, init, read_back, scratch, verify_all};
 
 const HOUR: i64 = 3600;

@@ -13,13 +13,14 @@ use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{
     Fault, FaultyStore, ListingLag, MemoryStore, ModelWorld, ObjectKey, SharedStore, TestClock,
 };
+use icecore::testing::noise;
 use icecore::types::SnapshotId;
 use icecore::{Error, ErrorKind};
 
 use crate::cut::CutStore;
 use crate::deeds::{Job, Outcome, Work};
 use crate::script::{Deed, Mishap, Raw, Step, from_bytes};
-use crate::tree::{Rng, noise};
+use crate::tree::Rng;
 use crate::world::{
     Held, Host, committed, difference, init, read_back, scratch, shared, verify_all,
 };

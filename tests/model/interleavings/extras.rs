@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use icecore::format::SnapshotState;
 use icecore::ops::backup::SourceSpec;
 use icecore::store::{ListingLag, ObjectDir, ObjectKey, list_all};
+use icecore::testing::noise;
 use icecore::types::ChunkClass;
 
 use super::seeds;
 use super::segments::with_history;
 use crate::deeds::{Outcome, Work};
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
-use crate::tree::{Thing, Things, noise};
+use crate::tree::{Thing, Things};
 
 /// A file that cannot be read in run 1 stays reported in run 2, although its directory is unchanged
 /// and the source is immutable. It is captured once it can be read.

@@ -2,13 +2,14 @@
 
 use icecore::index::PackState;
 use icecore::store::{ListingLag, ObjectDir, ObjectKey, SharedStore, list_all};
+use icecore::testing::noise;
 use icecore::types::{PackId, SegmentId};
 
 use super::seeds;
 use crate::deeds::Work;
 use crate::machine::copy_directory;
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
-use crate::tree::{Rng, Thing, noise};
+use crate::tree::{Rng, Thing};
 
 /// Creates a scene with some earlier backups, a few of them forgotten, and enough dead packs for a
 /// prune.

@@ -1,10 +1,11 @@
 //! Interleavings of a tree's runs: I15–I18, by backups with prunes between them.
 
 use icecore::store::{ObjectDir, ObjectKey, list_all};
+use icecore::testing::noise;
 
 use super::seeds;
 use crate::scene::{HOUR, ONE, Scene};
-use crate::tree::{Thing, noise};
+use crate::tree::Thing;
 
 fn file(seed: u64) -> Thing {
     Thing::File(noise(seed, 900))

@@ -9,6 +9,7 @@ use icecore::ops::backup::{BackupReport, backup};
 use icecore::repo::{LeaseTimes, RepoError};
 use icecore::store::{KeyKind, ListingLag, ObjectDir, ObjectKey, SharedStore, Store, list_all};
 use icecore::task::{Cancel, Task};
+use icecore::testing::noise;
 use icecore::types::SnapshotId;
 
 use super::seeds;
@@ -16,7 +17,7 @@ use super::segments::with_history;
 use crate::cut::{CutStore, Last};
 use crate::deeds::Work;
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
-use crate::tree::{Thing, noise};
+use crate::tree::Thing;
 use crate::world::shared;
 
 fn is_lost<T>(result: &Result<T, Error>) -> bool {

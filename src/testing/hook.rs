@@ -1,14 +1,16 @@
 //! An observer with which a test acts at a certain moment of an operation.
 
-use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
+use crate::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording, Subject};
 
 /// Calls `act` when a counter grows, and records everything else.
-pub struct Hook<F> {
+pub struct CounterHook<F> {
+    /// All recorded events.
     pub recording: Recording,
     act: F,
 }
 
-impl<F: Fn(Counter, u64) + Send + Sync> Hook<F> {
+impl<F: Fn(Counter, u64) + Send + Sync> CounterHook<F> {
+    /// Returns an observer that calls `act` with each counter that grows and the amount.
     pub fn new(act: F) -> Self {
         Self {
             recording: Recording::default(),
@@ -17,7 +19,7 @@ impl<F: Fn(Counter, u64) + Send + Sync> Hook<F> {
     }
 }
 
-impl<F: Fn(Counter, u64) + Send + Sync> Observer for Hook<F> {
+impl<F: Fn(Counter, u64) + Send + Sync> Observer for CounterHook<F> {
     fn add(&self, counter: Counter, amount: u64) {
         self.recording.add(counter, amount);
         (self.act)(counter, amount);
@@ -29,5 +31,5 @@ impl<F: Fn(Counter, u64) + Send + Sync> Observer for Hook<F> {
     fn problem(&self, problem: &Problem) {
         self.recording.problem(problem);
     }
-    fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
+    fn detail(&self, _: &'static str, _: &Subject) {}
 }

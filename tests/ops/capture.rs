@@ -1,8 +1,6 @@
 //! A backup captures the real state of the files: names that come and go, files that change while
 //! they are read, misleading sizes and times, attributes that cannot be read.
 
-mod hook;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -13,133 +11,42 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hook::Hook;
 use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Recording};
-use icecore::ops::backup::{
-    BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
-};
-use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
-use icecore::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret};
-use icecore::source::StreamCommand;
-use icecore::store::{LocalStore, MemoryStore, SharedStore};
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::ops::restore::RestoreOptions;
+use icecore::store::LocalStore;
 use icecore::task::{Cancel, Task};
-use icecore::types::{Entry, EntryFlags, RelPath};
+use icecore::testing::{
+    CounterHook, TestRepo, command_source, committed, stream_source, tree_options,
+};
+use icecore::types::EntryFlags;
 
-struct World {
-    directory: tempfile::TempDir,
-    store: SharedStore,
+/// Backs up the tree with files that are young for `grain_seconds`.
+fn backup_with(
+    world: &TestRepo,
+    grain_seconds: i64,
+    observer: &dyn Observer,
+) -> Result<BackupReport, Error> {
+    let options = BackupOptions {
+        grain_seconds: Some(grain_seconds),
+        ..world.options()
+    };
+    world.backup_with_task(options, Task::new(observer, &Cancel::new()))
 }
 
-impl World {
-    fn new() -> Self {
-        Self::with_store(
-            tempfile::tempdir().expect("a directory"),
-            Arc::new(MemoryStore::new()),
-        )
-    }
-
-    fn with_store(directory: tempfile::TempDir, store: SharedStore) -> Self {
-        Repository::init(&store, &Secret::empty(), "test").expect("init");
-        fs::create_dir_all(directory.path().join("tree")).expect("made");
-        Self { directory, store }
-    }
-
-    fn repo(&self) -> Repository {
-        let cache = self.directory.path().join("cache");
-        Repository::open(self.store.clone(), &Secret::empty(), &cache).expect("open")
-    }
-
-    /// Returns a path in the tree that is backed up.
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join("tree").join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
-        fs::write(path, content).expect("written");
-    }
-
-    fn options(&self, path: &Path) -> BackupOptions {
-        BackupOptions::new(
-            "host",
-            vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", path)))],
-        )
-    }
-
-    fn attempt(&self, options: BackupOptions) -> (Result<BackupReport, Error>, Recording) {
-        let observer = Recording::default();
-        (
-            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())),
-            observer,
-        )
-    }
-
-    fn backup_with(
-        &self,
-        grain_seconds: i64,
-        observer: &dyn Observer,
-    ) -> Result<BackupReport, Error> {
-        let options = self.options(&self.path(""));
-        let options = BackupOptions {
-            grain_seconds: Some(grain_seconds),
-            ..options
-        };
-        backup(&self.repo(), options, Task::new(observer, &Cancel::new()))
-    }
-
-    /// Restores a snapshot and returns the resulting files.
-    fn restored(&self, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let what = SnapshotPath {
-            snapshot: report.snapshot.expect("committed").to_string(),
-            source: Some("tree".into()),
-            path: RelPath::root(),
-        };
-        let target = RestoreTarget::Directory(directory.path().join("back"));
-        let options = RestoreOptions::default();
-        let seen = Recording::default();
-        restore(
-            &self.repo(),
-            &what,
-            target,
-            &options,
-            Task::new(&seen, &Cancel::new()),
-        )
-        .expect("restored");
-        held(&directory.path().join("back"))
-    }
-
-    /// Returns all entries of a snapshot's tree.
-    fn entries(&self, report: &BackupReport) -> Vec<Entry> {
-        let repo = self.repo();
-        repo.sync().expect("sync");
-        let snapshot = repo
-            .read_snapshot(&report.snapshot.expect("committed"))
-            .expect("reads");
-        let icecore::format::SourceKind::Tree { runs, .. } =
-            &snapshot.source("tree").expect("there").kind
-        else {
-            panic!("not a tree");
-        };
-        let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged =
-            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
-        let mut out = Vec::new();
-        while let Some(entry) = merged.next_entry().expect("reads") {
-            out.push(entry);
-        }
-        out
-    }
-
-    fn names(&self, report: &BackupReport) -> Vec<String> {
-        self.entries(report)
-            .iter()
-            .map(|entry| entry.path.to_string())
-            .collect()
-    }
+/// Restores a snapshot and returns the resulting files.
+fn restored(world: &TestRepo, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let back = directory.path().join("back");
+    world.restore(
+        committed(report),
+        "",
+        back.clone(),
+        &RestoreOptions::default(),
+    );
+    held(&back)
 }
 
 /// A repository is recognized even if its path is not UTF-8 or leads through a link. Otherwise it
@@ -152,26 +59,28 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         (b"new\nline", b"new\nline"),
         (b"real", b"link"),
     ] {
-        let directory = tempfile::tempdir().expect("a directory");
-        let tree = directory.path().join("tree");
-        fs::create_dir_all(&tree).expect("made");
-        let own = tree.join(Path::new(std::ffi::OsStr::from_bytes(name)));
-        let opened = tree.join(Path::new(std::ffi::OsStr::from_bytes(opened)));
+        let tree = tempfile::tempdir().expect("a directory");
+        let own = tree
+            .path()
+            .join(Path::new(std::ffi::OsStr::from_bytes(name)));
+        let opened = tree
+            .path()
+            .join(Path::new(std::ffi::OsStr::from_bytes(opened)));
 
         LocalStore::create(&own).expect("made");
         if own != opened {
             std::os::unix::fs::symlink(&own, &opened).expect("linked");
         }
-        let store: SharedStore = Arc::new(LocalStore::open(&opened).expect("opens"));
-        let world = World::with_store(directory, store);
+        let store = Arc::new(LocalStore::open(&opened).expect("opens"));
+        let world = TestRepo::with_tree(tree, store);
         world.write("file", b"content");
 
         // The cache is in the tree too.
         let cache = world.path("cache");
-        let repo = Repository::open(world.store.clone(), &Secret::empty(), &cache).expect("opens");
+        let repo = world.open_with_cache(&cache);
         let report = backup(
             &repo,
-            world.options(&world.path("")),
+            world.options(),
             Task::new(&Recording::default(), &Cancel::new()),
         );
 
@@ -179,27 +88,27 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         if own != opened {
             expected.push("link");
         }
-        assert_eq!(world.names(&report.expect("backup")), expected, "{own:?}");
+        assert_eq!(
+            world.names(committed(&report.expect("backup"))),
+            expected,
+            "{own:?}"
+        );
     }
 }
 
 fn stream(bytes: &[u8]) -> SourceSpec {
-    SourceSpec::Stream {
-        name: "in".into(),
-        input: Box::new(std::io::Cursor::new(bytes.to_vec())),
-    }
+    stream_source("in", bytes)
 }
 
 fn command(words: &str) -> SourceSpec {
-    let words = StreamCommand::parse(words).expect("words");
-    SourceSpec::Command(Box::new(CommandSpec::new("db", words)))
+    command_source("db", words)
 }
 
 /// A failed dump leaves an empty stream. It must not be committed as complete, since it would push
 /// out the good dumps.
 #[test]
 fn an_empty_stream_is_refused_unless_allowed() {
-    let world = World::new();
+    let world = TestRepo::new();
     let good = || vec![stream(b"a dump"), command("printf dump")];
     let empty = || {
         [
@@ -214,17 +123,17 @@ fn an_empty_stream_is_refused_unless_allowed() {
     // Without a previous capture, and with a good one.
     for _ in 0..2 {
         for sources in empty() {
-            let (refused, _) = world.attempt(BackupOptions::new("host", sources));
+            let (refused, _) = world.try_backup(BackupOptions::new("host", sources));
             assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
         }
         world
-            .attempt(BackupOptions::new("host", good()))
+            .try_backup(BackupOptions::new("host", good()))
             .0
             .expect("committed");
     }
 
     let failing = world
-        .attempt(BackupOptions::new("host", vec![command("sh -c 'exit 3'")]))
+        .try_backup(BackupOptions::new("host", vec![command("sh -c 'exit 3'")]))
         .0;
     assert!(
         matches!(failing, Err(Error::Command(_))),
@@ -235,7 +144,7 @@ fn an_empty_stream_is_refused_unless_allowed() {
         allow_empty: true,
         ..BackupOptions::new("host", vec![stream(b"")])
     };
-    world.attempt(options).0.expect("allowed");
+    world.try_backup(options).0.expect("allowed");
 }
 
 /// The object at a path.
@@ -273,18 +182,18 @@ fn append(path: &Path, bytes: &[u8]) {
 #[test]
 fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
     let is_torn = |change: &(dyn Fn(&Path, u8) + Sync)| {
-        let world = World::new();
+        let world = TestRepo::new();
         let log = world.path("log");
         world.write("log", &vec![b'a'; 3_000_000]);
         let writes = AtomicU32::new(0);
-        let observer = Hook::new(|counter, _| {
+        let observer = CounterHook::new(|counter, _| {
             if counter == Counter::BytesRead {
                 change(&log, writes.fetch_add(1, Ordering::Relaxed) as u8);
             }
         });
 
-        let report = world.backup_with(0, &observer).expect("backup");
-        let entry = world.entries(&report).pop().expect("the file");
+        let report = backup_with(&world, 0, &observer).expect("backup");
+        let entry = world.entries(committed(&report)).pop().expect("the file");
         let is_torn = entry.flags.contains(EntryFlags::TORN);
         let expected = if is_torn {
             SnapshotState::Incomplete
@@ -294,15 +203,15 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
 
         assert_eq!(report.state, expected);
         if !is_torn {
-            let Some(Held::File(kept)) = world.restored(&report).remove(Path::new("log")) else {
+            let Some(Held::File(kept)) = restored(&world, &report).remove(Path::new("log")) else {
                 panic!("no file")
             };
             assert!(kept.len() >= 3_000_000 && fs::read(&log).expect("read").starts_with(&kept));
         }
 
         // The next backup has the later bytes, although the file does not change any more.
-        let next = world.backup_with(0, &Recording::default()).expect("backup");
-        assert_eq!(world.restored(&next), held(&world.path("")));
+        let next = backup_with(&world, 0, &Recording::default()).expect("backup");
+        assert_eq!(restored(&world, &next), held(&world.path("")));
         assert_eq!(next.state, SnapshotState::Complete);
         is_torn
     };
@@ -328,10 +237,10 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
 /// file grows.
 #[test]
 fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("file", &vec![b'a'; 3_000_000]);
     let calls = AtomicU32::new(0);
-    let observer = Hook::new(|counter, _| {
+    let observer = CounterHook::new(|counter, _| {
         if counter == Counter::BytesRead && calls.fetch_add(1, Ordering::Relaxed) == 1 {
             let file = fs::OpenOptions::new()
                 .write(true)
@@ -341,27 +250,27 @@ fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
             append(&world.path("file"), b"grown");
         }
     });
-    let report = world.backup_with(0, &observer).expect("backup");
+    let report = backup_with(&world, 0, &observer).expect("backup");
     assert_eq!(report.state, SnapshotState::Complete);
-    assert_eq!(world.restored(&report), held(&world.path("")));
+    assert_eq!(restored(&world, &report), held(&world.path("")));
 }
 
 /// A file that is not found at the scan must not become an empty snapshot of a source that is one
 /// file.
 #[test]
 fn a_source_that_is_one_file_is_never_captured_as_nothing() {
-    let world = World::new();
+    let world = TestRepo::new();
     let file = world.path("only");
     world.write("only", b"precious");
     let run = |observer: &dyn Observer, allow_empty| {
         let options = BackupOptions {
             allow_empty,
-            ..world.options(&file)
+            ..tree_options(TreeSpec::new("tree", &file))
         };
-        backup(&world.repo(), options, Task::new(observer, &Cancel::new()))
+        world.backup_with_task(options, Task::new(observer, &Cancel::new()))
     };
     let at_the_scan = |act: &(dyn Fn() + Sync), allow_empty| {
-        let observer = Hook::new(|counter, _| {
+        let observer = CounterHook::new(|counter, _| {
             if counter == Counter::Entries {
                 act();
             }
@@ -388,7 +297,7 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     let replaced = replaced.expect("captured");
     assert_eq!(replaced.state, SnapshotState::Complete);
     assert_eq!(
-        world.entries(&replaced)[0]
+        world.entries(committed(&replaced))[0]
             .content()
             .map(|content| content.size),
         Some(7)
@@ -399,7 +308,7 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     assert!(matches!(emptied, Err(Error::Empty { .. })), "{emptied:?}");
     let allowed = run(&Recording::default(), true).expect("allowed");
     assert_eq!(
-        world.entries(&allowed)[0]
+        world.entries(committed(&allowed))[0]
             .content()
             .map(|content| content.size),
         Some(0)
@@ -410,16 +319,16 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
 /// A directory is emptied after the backup has checked its sources.
 #[test]
 fn a_directory_that_is_emptied_under_the_backup_is_refused() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a", b"1");
-    world.backup_with(0, &Recording::default()).expect("backup");
-    let observer = Hook::new(|counter, _| {
+    backup_with(&world, 0, &Recording::default()).expect("backup");
+    let observer = CounterHook::new(|counter, _| {
         // The root is counted before it is listed.
         if counter == Counter::Entries && world.path("a").exists() {
             fs::remove_file(world.path("a")).expect("removed");
         }
     });
-    let refused = world.backup_with(0, &observer);
+    let refused = backup_with(&world, 0, &observer);
     assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
 }
 
@@ -427,14 +336,14 @@ fn a_directory_that_is_emptied_under_the_backup_is_refused() {
 /// unchanged.
 #[test]
 fn a_file_read_again_with_the_same_content_is_unchanged() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("file", b"young");
     world.write("large", &vec![1; 300_000]);
     symlink("file", world.path("link")).expect("linked");
     let count = |grain| {
         let seen = Recording::default();
-        let report = world.backup_with(grain, &seen).expect("backup");
-        assert_eq!(world.entries(&report).len(), 4);
+        let report = backup_with(&world, grain, &seen).expect("backup");
+        assert_eq!(world.entries(committed(&report)).len(), 4);
         [
             Counter::FilesNew,
             Counter::FilesChanged,
@@ -449,7 +358,7 @@ fn a_file_read_again_with_the_same_content_is_unchanged() {
     assert_eq!(count(0), [0, 0, 2, 0], "read once more, and settled");
 
     let seen = Recording::default();
-    world.backup_with(0, &seen).expect("backup");
+    backup_with(&world, 0, &seen).expect("backup");
     assert_eq!(
         (
             seen.get(Counter::BytesRead),
@@ -462,12 +371,12 @@ fn a_file_read_again_with_the_same_content_is_unchanged() {
 /// The stat of a procfs file has size zero.
 #[test]
 fn a_file_of_reported_size_zero_is_read_to_its_end() {
-    let world = World::new();
-    let options = world.options(Path::new("/proc/sys/kernel/random"));
-    let report = world.attempt(options).0.expect("backup");
+    let world = TestRepo::new();
+    let options = tree_options(TreeSpec::new("tree", Path::new("/proc/sys/kernel/random")));
+    let report = world.try_backup(options).0.expect("backup");
     let boot_id = fs::read("/proc/sys/kernel/random/boot_id").expect("read");
     assert_eq!(
-        world.restored(&report).get(Path::new("boot_id")),
+        restored(&world, &report).get(Path::new("boot_id")),
         Some(&Held::File(boot_id))
     );
 }
@@ -475,7 +384,7 @@ fn a_file_of_reported_size_zero_is_read_to_its_end() {
 /// The holes of a young file are read, and stay holes.
 #[test]
 fn holes_of_young_files_stay_holes() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("sparse", b"");
     let file = fs::OpenOptions::new()
         .write(true)
@@ -487,15 +396,15 @@ fn holes_of_young_files_stay_holes() {
 
     let run = |grain| {
         let seen = Recording::default();
-        let report = world.backup_with(grain, &seen).expect("backup");
+        let report = backup_with(&world, grain, &seen).expect("backup");
         let content = world
-            .entries(&report)
+            .entries(committed(&report))
             .pop()
             .expect("the file")
             .content()
             .expect("a file")
             .clone();
-        assert_eq!(world.restored(&report), held(&world.path("")));
+        assert_eq!(restored(&world, &report), held(&world.path("")));
         (content, seen.get(Counter::FilesUnchanged))
     };
 
@@ -584,7 +493,7 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
     println!("ICECORE_CAPTURE_SEED={seed}");
 
     let dice = Mutex::new(Dice(seed));
-    let world = World::new();
+    let world = TestRepo::new();
 
     let names: Vec<String> = (0..20).map(|n| format!("{}/{n}", n % 4)).collect();
     for name in &names {
@@ -598,7 +507,7 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
         // Wait, so that undisturbed files are not read again for being young.
         std::thread::sleep(Duration::from_millis(1100));
         let disturbed = Mutex::new(BTreeSet::new());
-        let observer = Hook::new(|counter, _| {
+        let observer = CounterHook::new(|counter, _| {
             let mut dice = dice.lock().expect("dice");
             let is_due =
                 matches!(counter, Counter::Entries | Counter::BytesRead) && dice.below(3) == 0;
@@ -608,10 +517,10 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
                 disturbed.lock().expect("names").insert(name.clone());
             }
         });
-        let first = world.backup_with(1, &observer).expect("backup");
+        let first = backup_with(&world, 1, &observer).expect("backup");
         let disturbed = disturbed.into_inner().expect("names");
 
-        let back = world.restored(&first);
+        let back = restored(&world, &first);
         let live = held(&world.path(""));
         for (path, what) in &live {
             let is_disturbed = disturbed.iter().any(|name| path.starts_with(name));
@@ -621,9 +530,9 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
             );
         }
 
-        let second = world.backup_with(1, &Recording::default()).expect("backup");
+        let second = backup_with(&world, 1, &Recording::default()).expect("backup");
         assert!(
-            world.restored(&second) == live,
+            restored(&world, &second) == live,
             "round {round}, seed {seed}: {disturbed:?}"
         );
         assert_eq!(

@@ -4,4 +4,3 @@
 mod listed;
 mod marks;
 mod property;
-mod world;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,202 +11,149 @@ use std::time::Duration;
 use icecore::Error;
 use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
 use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording};
-use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec};
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::read::content::write_content;
 use icecore::repo::{
-    ChunkReader, EntryMention, HostChoice, MergedRuns, OnDamage, Repository, RunStreams, Secret,
+    ChunkReader, EntryMention, HostChoice, MergedRuns, OnDamage, Repository, RunStreams,
     StoredSnapshot, seal_object,
 };
-use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, SharedStore, Store};
+use icecore::store::{MemoryStore, ObjectBody, ObjectKey, PutMode, Store};
 use icecore::task::{Cancel, Task};
+use icecore::testing::{TestRepo, noise, settle, tree_options};
 use icecore::types::{Extent, LeaseId, Node, SegmentBody, SegmentId};
 use proptest::prelude::*;
 
-struct World {
-    tree: tempfile::TempDir,
-    cache: tempfile::TempDir,
-    store: Arc<MemoryStore>,
+fn options_for(world: &TestRepo, immutable: bool) -> BackupOptions {
+    let tree = TreeSpec {
+        immutable,
+        ..world.spec()
+    };
+    BackupOptions {
+        allow_empty: true,
+        grain_seconds: Some(2),
+        ..tree_options(tree)
+    }
 }
 
-impl World {
-    fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        store.clock().set(icecore::types::Timestamp::from_seconds(
-            std::time::SystemTime::UNIX_EPOCH
-                .elapsed()
-                .expect("after 1970")
-                .as_secs() as i64,
-        ));
-        let shared: SharedStore = store.clone();
-        Repository::init(&shared, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a directory");
-        Self {
-            tree: dir(),
-            cache: dir(),
-            store,
-        }
+fn run(world: &TestRepo, immutable: bool) -> (BackupReport, Recording) {
+    world.backup(options_for(world, immutable))
+}
+
+/// Backs up until `stop_at` events were counted, then stops or dies according to `death`.
+fn interrupted(
+    world: &mut TestRepo,
+    immutable: bool,
+    (what, stop_at): Stop,
+    every: Duration,
+    death: Death,
+) {
+    let cancel = Cancel::new();
+    let observer = Stopper {
+        recording: Recording::default(),
+        what,
+        left: AtomicU64::new(stop_at),
+        cancel: cancel.clone(),
+        store: Arc::clone(&world.store),
+        left_behind: Mutex::default(),
+    };
+    let options = BackupOptions {
+        checkpoint_every: every,
+        ..options_for(world, immutable)
+    };
+    let result = world.backup_with_task(options, Task::new(&observer, &cancel));
+    assert!(
+        matches!(result, Ok(_) | Err(Error::Interrupted)),
+        "{result:?}"
+    );
+    let left_behind = observer.left_behind.into_inner().expect("not poisoned");
+    if let (Death::Killed, Some(left_behind)) = (death, left_behind) {
+        world.store = Arc::new(left_behind);
     }
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.tree.path().join(name)
-    }
+fn checkpoints(world: &TestRepo) -> Vec<StoredSnapshot> {
+    let mut all = world
+        .open()
+        .snapshots(&mut |id, err| panic!("{id}: {err}"))
+        .expect("lists");
+    all.retain(|found| found.snapshot.state == SnapshotState::Checkpoint);
+    all
+}
 
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
-        fs::write(path, content).expect("written");
-    }
-
-    /// All clients use one cache directory. The digest of the source depends on its path, since the
-    /// cache is never captured. With different caches no file would be skipped.
-    fn repo(&self) -> Repository {
-        let shared: SharedStore = self.store.clone();
-        Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
-    }
-
-    fn options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec {
-            immutable,
-            ..TreeSpec::new("tree", self.tree.path())
-        };
-        let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-        BackupOptions {
-            allow_empty: true,
-            grain_seconds: Some(2),
-            ..options
-        }
-    }
-
-    fn run(&self, immutable: bool) -> (BackupReport, Recording) {
-        let observer = Recording::default();
-        let report = backup(
-            &self.repo(),
-            self.options(immutable),
-            Task::new(&observer, &Cancel::new()),
-        );
-        (report.expect("backup"), observer)
-    }
-
-    /// Backs up until `stop_at` events were counted, then stops or dies according to `death`.
-    fn interrupted(
-        &mut self,
-        immutable: bool,
-        (what, stop_at): Stop,
-        every: Duration,
-        death: Death,
-    ) {
-        let cancel = Cancel::new();
-        let observer = Stopper {
-            recording: Recording::default(),
-            what,
-            left: AtomicU64::new(stop_at),
-            cancel: cancel.clone(),
-            store: Arc::clone(&self.store),
-            left_behind: Mutex::default(),
-        };
-        let options = BackupOptions {
-            checkpoint_every: every,
-            ..self.options(immutable)
-        };
-        let result = backup(&self.repo(), options, Task::new(&observer, &cancel));
-        assert!(
-            matches!(result, Ok(_) | Err(Error::Interrupted)),
-            "{result:?}"
-        );
-        let left_behind = observer.left_behind.into_inner().expect("not poisoned");
-        if let (Death::Killed, Some(left_behind)) = (death, left_behind) {
-            self.store = Arc::new(left_behind);
-        }
-    }
-
-    fn checkpoints(&self) -> Vec<StoredSnapshot> {
-        let mut all = self
-            .repo()
-            .snapshots(&mut |id, err| panic!("{id}: {err}"))
-            .expect("lists");
-        all.retain(|found| found.snapshot.state == SnapshotState::Checkpoint);
-        all
-    }
-
-    /// Returns the tree of a snapshot: a file's bytes, or `None` for a directory. Asserts that the
-    /// directory of each path exists.
-    fn state(
-        &self,
-        repo: &Repository,
-        found: &StoredSnapshot,
-    ) -> BTreeMap<String, Option<Vec<u8>>> {
-        let Some(source) = found.snapshot.source("tree") else {
-            return BTreeMap::new();
-        };
-        let SourceKind::Tree { runs, .. } = &source.kind else {
-            panic!("not a tree")
-        };
-        let reader = ChunkReader::new(repo, 1 << 20);
-        let mut merged =
-            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
-        let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
-        while let Some(EntryMention { entry, .. }) = merged.next_mention().expect("reads") {
-            let bytes = match &entry.node {
-                Node::Removed => continue,
-                Node::File { content, .. } => {
-                    let mut bytes = Vec::new();
-                    let observer = Recording::default();
-                    write_content(
-                        &reader,
-                        content,
-                        &mut bytes,
-                        Task::new(&observer, &Cancel::new()),
-                    )
-                    .expect("reads");
-                    Some(bytes)
-                }
-                Node::Directory { .. } => None,
-                other => panic!("{}: {other:?}", entry.path),
-            };
-
-            let above = entry.path.parent().map(|above| above.to_string());
-            if let Some(above) = above.filter(|above| above != "/") {
-                assert_eq!(
-                    out.get(&above),
-                    Some(&None),
-                    "the directory of {} is there",
-                    entry.path
-                );
+/// Returns the tree of a snapshot: a file's bytes, or `None` for a directory. Asserts that the
+/// directory of each path exists.
+fn state(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Option<Vec<u8>>> {
+    let Some(source) = found.snapshot.source("tree") else {
+        return BTreeMap::new();
+    };
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        panic!("not a tree")
+    };
+    let reader = ChunkReader::new(repo, 1 << 20);
+    let mut merged =
+        MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
+    let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+    while let Some(EntryMention { entry, .. }) = merged.next_mention().expect("reads") {
+        let bytes = match &entry.node {
+            Node::Removed => continue,
+            Node::File { content, .. } => {
+                let mut bytes = Vec::new();
+                let observer = Recording::default();
+                write_content(
+                    &reader,
+                    content,
+                    &mut bytes,
+                    Task::new(&observer, &Cancel::new()),
+                )
+                .expect("reads");
+                Some(bytes)
             }
-            out.insert(entry.path.to_string(), bytes);
-        }
-        out
-    }
+            Node::Directory { .. } => None,
+            other => panic!("{}: {other:?}", entry.path),
+        };
 
-    /// Asserts that the repository and each checkpoint are sound.
-    fn assert_sound(&self) {
-        let repo = self.repo();
-        let report = verify(
-            &repo,
-            &VerifyOptions::default(),
-            Task::new(&Recording::default(), &Cancel::new()),
-        );
-        let report = report.expect("verified");
-        assert!(report.is_clean(), "{:?}", report.findings);
-        for found in self.checkpoints() {
-            self.state(&repo, &found);
+        let above = entry.path.parent().map(|above| above.to_string());
+        if let Some(above) = above.filter(|above| above != "/") {
+            assert_eq!(
+                out.get(&above),
+                Some(&None),
+                "the directory of {} is there",
+                entry.path
+            );
         }
+        out.insert(entry.path.to_string(), bytes);
     }
+    out
+}
 
-    fn assert_latest_is_the_tree(&self) {
-        let repo = self.repo();
-        repo.sync().expect("synced");
-        let latest = repo
-            .find_snapshot("latest", &HostChoice::Any)
-            .expect("there is one");
-        assert_eq!(latest.snapshot.state, SnapshotState::Complete);
-        let mut expected = BTreeMap::new();
-        walk(self.tree.path(), self.tree.path(), &mut expected);
-        let mut found = self.state(&repo, &latest);
-        found.remove("/");
-        assert_eq!(found, expected);
+/// Asserts that the repository and each checkpoint are sound.
+fn assert_sound(world: &TestRepo) {
+    let repo = world.open();
+    let report = verify(
+        &repo,
+        &VerifyOptions::default(),
+        Task::new(&Recording::default(), &Cancel::new()),
+    );
+    let report = report.expect("verified");
+    assert!(report.is_clean(), "{:?}", report.findings);
+    for found in checkpoints(world) {
+        state(&repo, &found);
     }
+}
+
+fn assert_latest_is_the_tree(world: &TestRepo) {
+    let repo = world.open();
+    repo.sync().expect("synced");
+    let latest = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("there is one");
+    assert_eq!(latest.snapshot.state, SnapshotState::Complete);
+    let mut expected = BTreeMap::new();
+    walk(world.tree.path(), world.tree.path(), &mut expected);
+    let mut found = state(&repo, &latest);
+    found.remove("/");
+    assert_eq!(found, expected);
 }
 
 fn walk(root: &Path, directory: &Path, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
@@ -224,11 +171,6 @@ fn walk(root: &Path, directory: &Path, out: &mut BTreeMap<String, Option<Vec<u8>
             out.insert(name, Some(fs::read(&path).expect("reads")));
         }
     }
-}
-
-/// Waits until files written just now are older than the clock's grain: 2 seconds.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(2100));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -293,19 +235,20 @@ impl Observer for Stopper {
 
 #[test]
 fn an_interrupted_backup_resumes_at_its_checkpoint() {
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     for n in 0..60 {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
     }
     settle();
 
-    world.interrupted(
+    interrupted(
+        &mut world,
         false,
         (What::Files, 40),
         Duration::from_secs(300),
         Death::Asked,
     );
-    let left = world.checkpoints();
+    let left = checkpoints(&world);
     assert_eq!(left.len(), 1);
     assert!(
         world
@@ -315,7 +258,7 @@ fn an_interrupted_backup_resumes_at_its_checkpoint() {
             .all(|meta| !matches!(meta.key, ObjectKey::Lease(_)))
     );
 
-    let repo = world.repo();
+    let repo = world.open();
     assert!(
         repo.find_snapshot("latest", &HostChoice::Any).is_err(),
         "a checkpoint is never the latest"
@@ -327,11 +270,11 @@ fn an_interrupted_backup_resumes_at_its_checkpoint() {
     );
 
     repo.sync().expect("synced");
-    let captured = world.state(&repo, &left[0]).values().flatten().count();
+    let captured = state(&repo, &left[0]).values().flatten().count();
     assert!(captured >= 20, "{captured} files");
-    world.assert_sound();
+    assert_sound(&world);
 
-    let (report, seen) = world.run(false);
+    let (report, seen) = run(&world, false);
     assert_eq!(report.sources[0].parent, Some(left[0].id));
     assert_eq!(
         seen.get(Counter::FilesUnchanged),
@@ -339,17 +282,17 @@ fn an_interrupted_backup_resumes_at_its_checkpoint() {
         "none of these is read again"
     );
     assert_eq!(seen.get(Counter::FilesNew), 60 - captured as u64);
-    world.assert_latest_is_the_tree();
-    assert_eq!(world.checkpoints().len(), 0, "the commit clears them away");
+    assert_latest_is_the_tree(&world);
+    assert_eq!(checkpoints(&world).len(), 0, "the commit clears them away");
 }
 
 #[test]
 fn checkpoints_leave_no_trace_in_the_committed_snapshot() {
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     for n in 0..200 {
         world.write(&format!("d{}/f{n}", n % 7), &[n; 900]);
     }
-    let puts = |world: &World| {
+    let puts = |world: &TestRepo| {
         world
             .store
             .objects()
@@ -358,17 +301,18 @@ fn checkpoints_leave_no_trace_in_the_committed_snapshot() {
             .count()
     };
 
-    world.interrupted(
+    interrupted(
+        &mut world,
         false,
         (What::Files, 1000),
         Duration::from_millis(2),
         Death::Asked,
     );
     assert!(puts(&world) > 2, "there were checkpoints");
-    world.assert_latest_is_the_tree();
-    assert_eq!(world.checkpoints().len(), 0);
+    assert_latest_is_the_tree(&world);
+    assert_eq!(checkpoints(&world).len(), 0);
 
-    let repo = world.repo();
+    let repo = world.open();
     let latest = repo
         .find_snapshot("latest", &HostChoice::Any)
         .expect("there");
@@ -387,22 +331,23 @@ fn checkpoints_leave_no_trace_in_the_committed_snapshot() {
 /// it would hide the directory's own files in the checkpoint's run.
 #[test]
 fn a_new_directory_keeps_what_a_checkpoint_took_of_it() {
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     world.write("a", b"a");
     world.write("new", b"a file that will be a directory");
-    world.run(false);
+    run(&world, false);
     fs::remove_file(world.path("new")).expect("removed");
     for n in 0..300 {
         world.write(&format!("new/f{n}"), &[1; 300]);
     }
-    world.interrupted(
+    interrupted(
+        &mut world,
         false,
         (What::Files, 1000),
         Duration::from_millis(2),
         Death::Asked,
     );
-    world.assert_latest_is_the_tree();
-    world.assert_sound();
+    assert_latest_is_the_tree(&world);
+    assert_sound(&world);
 }
 
 fn is_pack(key: &ObjectKey) -> bool {
@@ -411,45 +356,46 @@ fn is_pack(key: &ObjectKey) -> bool {
 
 #[test]
 fn a_killed_backup_leaves_its_last_checkpoint() {
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     for n in 0..100 {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
     }
     settle();
-    world.interrupted(
+    interrupted(
+        &mut world,
         false,
         (What::Files, 90),
         Duration::from_millis(2),
         Death::Killed,
     );
-    let left = world.checkpoints();
+    let left = checkpoints(&world);
     assert!(
         !left.is_empty() && left.len() <= 2,
         "{} checkpoints",
         left.len()
     );
-    world.assert_sound();
+    assert_sound(&world);
 
-    let (_, seen) = world.run(false);
+    let (_, seen) = run(&world, false);
     assert!(
         seen.get(Counter::FilesUnchanged) > 0,
         "something was captured before"
     );
-    world.assert_latest_is_the_tree();
-    world.assert_sound();
+    assert_latest_is_the_tree(&world);
+    assert_sound(&world);
     // The lease may still be alive, so its checkpoint is kept.
-    assert_eq!(world.checkpoints().len(), left.len());
+    assert_eq!(checkpoints(&world).len(), left.len());
 
     let day = 24 * 3600;
     world.store.clock().advance(day);
     world.write("new", b"new");
-    world.run(false);
+    run(&world, false);
     assert_eq!(
-        world.checkpoints().len(),
+        checkpoints(&world).len(),
         0,
         "overtaken, and the lease has ended"
     );
-    world.assert_latest_is_the_tree();
+    assert_latest_is_the_tree(&world);
 }
 
 /// Another backup that is still running may delete the checkpoint that this one began from. So this
@@ -479,18 +425,19 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
     }
 
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     for n in 0..40 {
         world.write(&format!("f{n}"), &[n; 900]);
     }
     settle();
-    world.interrupted(
+    interrupted(
+        &mut world,
         false,
         (What::Files, 30),
         Duration::from_secs(300),
         Death::Asked,
     );
-    let left = world.checkpoints();
+    let left = checkpoints(&world);
     assert_eq!(left.len(), 1);
 
     let victims = vec![ObjectKey::Snapshot(left[0].id)];
@@ -499,78 +446,66 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         store: Arc::clone(&world.store),
         victims,
     };
-    backup(
-        &world.repo(),
-        world.options(false),
-        Task::new(&deleter, &Cancel::new()),
-    )
-    .expect("committed all the same");
+    world
+        .backup_with_task(
+            options_for(&world, false),
+            Task::new(&deleter, &Cancel::new()),
+        )
+        .expect("committed all the same");
     assert!(
         deleter.recording.get(Counter::FilesUnchanged) > 0,
         "it went on from there"
     );
-    world.assert_latest_is_the_tree();
-    assert_eq!(world.checkpoints().len(), 0);
-    world.assert_sound();
+    assert_latest_is_the_tree(&world);
+    assert_eq!(checkpoints(&world).len(), 0);
+    assert_sound(&world);
 }
 
 /// After the filters change no file is skipped. A checkpoint in between must not have the digest of
 /// the new filters, since most of its entries are still the parent's, captured under the old ones.
 #[test]
 fn a_checkpoint_under_new_filters_hides_no_newly_included_file() {
-    let mut world = World::new();
+    let mut world = TestRepo::new();
     world.write("a/x", b"x");
     world.write("z/hidden.tmp", b"hidden");
     world.write("z/y", b"y");
     settle();
     let immutable = true;
-    let mut options = world.options(immutable);
+    let mut options = options_for(&world, immutable);
     let SourceSpec::Tree(tree) = &mut options.sources[0] else {
         panic!("a tree")
     };
     tree.filter.excludes.push("*.tmp".into());
-    backup(
-        &world.repo(),
-        options,
-        Task::new(&Recording::default(), &Cancel::new()),
-    )
-    .expect("backup");
+    world.backup(options);
 
     for n in 0..200 {
         world.write(&format!("a/new{n}"), b"new");
     }
     settle();
     // Stops before z is visited.
-    world.interrupted(
+    interrupted(
+        &mut world,
         immutable,
         (What::Files, 20),
         Duration::from_secs(300),
         Death::Asked,
     );
-    world.run(immutable);
-    world.assert_latest_is_the_tree();
+    run(&world, immutable);
+    assert_latest_is_the_tree(&world);
 }
 
 /// Lost chunks are stored again if a file still has them; other files are not read.
 #[test]
 fn lost_chunks_heal_and_nothing_else_is_read() {
-    let world = World::new();
-    let noise = |seed: u8, len: usize| {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new()
-            .update(&[seed])
-            .finalize_xof()
-            .fill(&mut bytes);
-        bytes
-    };
+    let world = TestRepo::new();
     world.write("a/small", &noise(1, 5000));
     // Long enough for list nodes: chunks are 64 KiB.
     world.write("a/large", &noise(2, 6 << 20));
     world.write("b/other", &noise(3, 7000));
     settle();
 
-    world.run(false);
-    let repo = world.repo();
+    run(&world, false);
+    let repo = world.open();
     repo.sync().expect("synced");
     let latest = repo
         .find_snapshot("latest", &HostChoice::Any)
@@ -629,14 +564,14 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         .expect("put");
     drop(repo);
 
-    let (_, seen) = world.run(false);
+    let (_, seen) = run(&world, false);
     assert_eq!(seen.problems(), []);
     assert_eq!(
         seen.get(Counter::BytesRead),
         5000 + (6 << 20),
         "both files that lack something, not the other"
     );
-    let repo = world.repo();
+    let repo = world.open();
     repo.sync().expect("synced");
     assert_eq!(
         repo.with_index(icecore::index::Index::lost)
@@ -645,7 +580,7 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
         0,
         "all is healed"
     );
-    let (_, seen) = world.run(false);
+    let (_, seen) = run(&world, false);
     assert_eq!(seen.get(Counter::BytesRead), 0);
 }
 
@@ -730,7 +665,7 @@ proptest! {
         immutable in any::<bool>(),
         settled in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = TestRepo::new();
         for (edits, stops) in rounds {
             apply(world.tree.path(), &edits, immutable);
             if settled {
@@ -738,12 +673,12 @@ proptest! {
             }
             for (stop_at, every, killed) in stops {
                 let death = if killed { Death::Killed } else { Death::Asked };
-                world.interrupted(immutable, (What::Anything, stop_at), Duration::from_millis(every), death);
-                world.assert_sound();
+                interrupted(&mut world, immutable, (What::Anything, stop_at), Duration::from_millis(every), death);
+                assert_sound(&world);
             }
-            world.run(immutable);
-            world.assert_latest_is_the_tree();
-            world.assert_sound();
+            run(&world, immutable);
+            assert_latest_is_the_tree(&world);
+            assert_sound(&world);
         }
     }
 }

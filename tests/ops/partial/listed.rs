@@ -7,16 +7,14 @@ use std::fs;
 use icecore::Error;
 use icecore::dest::{OwnerPolicy, SyncMethod};
 use icecore::format::SnapshotState;
-use icecore::observe::{Recording, Severity};
-use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
-use icecore::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
+use icecore::observe::Severity;
+use icecore::ops::backup::{BackupReport, TreeSpec};
+use icecore::ops::restore::RestoreOptions;
 use icecore::source::FilesFrom;
-use icecore::task::{Cancel, Task};
-use icecore::types::{Node, RelPath, SnapshotId};
+use icecore::testing::{TestRepo, committed, tree_options, write};
+use icecore::types::{Node, SnapshotId};
 
-use super::world::World;
-
-fn listed(world: &World, list: &str) -> TreeSpec {
+fn listed(world: &TestRepo, list: &str) -> TreeSpec {
     TreeSpec {
         files_from: Some(FilesFrom::parse(list.as_bytes()).expect("a list")),
         ..world.spec()
@@ -24,10 +22,8 @@ fn listed(world: &World, list: &str) -> TreeSpec {
 }
 
 /// Returns the report and the paths that were reported as missing.
-fn run(world: &World, spec: TreeSpec) -> (BackupReport, Vec<String>) {
-    let seen = Recording::default();
-    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-    let report = backup(&world.repo(), options, Task::new(&seen, &Cancel::new())).expect("backup");
+fn run(world: &TestRepo, spec: TreeSpec) -> (BackupReport, Vec<String>) {
+    let (report, seen) = world.backup(tree_options(spec));
     let missing = seen
         .problems()
         .into_iter()
@@ -36,7 +32,7 @@ fn run(world: &World, spec: TreeSpec) -> (BackupReport, Vec<String>) {
 }
 
 /// Returns the paths of a snapshot's failed entries, with their reasons.
-fn failed(world: &World, snapshot: &SnapshotId) -> Vec<(String, String)> {
+fn failed(world: &TestRepo, snapshot: SnapshotId) -> Vec<(String, String)> {
     let entries = world.entries(snapshot).into_iter();
     entries
         .filter_map(|entry| match entry.node {
@@ -46,7 +42,7 @@ fn failed(world: &World, snapshot: &SnapshotId) -> Vec<(String, String)> {
         .collect()
 }
 
-fn paths(world: &World, snapshot: &SnapshotId) -> BTreeSet<String> {
+fn paths(world: &TestRepo, snapshot: SnapshotId) -> BTreeSet<String> {
     let entries = world.entries(snapshot).into_iter();
     entries.map(|entry| entry.path.to_string()).collect()
 }
@@ -55,7 +51,7 @@ fn paths(world: &World, snapshot: &SnapshotId) -> BTreeSet<String> {
 /// that is missing or is not a directory.
 #[test]
 fn each_missing_path_is_reported_and_has_an_entry() {
-    let world = World::new();
+    let world = TestRepo::new();
     for path in ["a/b", "whole/c", "file", "z.x/y"] {
         world.write(path, b"x");
     }
@@ -94,18 +90,18 @@ fn each_missing_path_is_reported_and_has_an_entry() {
                     ..listed(&world, list)
                 };
                 let (report, missing) = run(&world, spec);
-                let snapshot = report.snapshot.expect("committed");
+                let snapshot = committed(&report);
 
                 let reported: Vec<String> =
                     reported.iter().map(|path| format!("tree:{path}")).collect();
                 assert_eq!(missing, reported, "{list}");
-                let failed: Vec<String> = failed(&world, &snapshot)
+                let failed: Vec<String> = failed(&world, snapshot)
                     .into_iter()
                     .map(|(path, _)| path)
                     .collect();
                 assert_eq!(failed, *entries, "{list}");
                 assert_eq!(
-                    world.record(&snapshot).counts.incomplete,
+                    world.record(snapshot).counts.incomplete,
                     entries.len() as u64,
                     "{list}"
                 );
@@ -125,7 +121,7 @@ fn each_missing_path_is_reported_and_has_an_entry() {
 #[test]
 fn a_listed_path_that_disappears_is_removed_and_named() {
     for immutable in [false, true] {
-        let world = World::new();
+        let world = TestRepo::new();
         let list = || TreeSpec {
             immutable,
             ..listed(&world, "a/f\nsub\ndeep/er/f\nkeep")
@@ -139,23 +135,23 @@ fn a_listed_path_that_disappears_is_removed_and_named() {
         fill();
         let (first, missing) = run(&world, list());
         assert!(missing.is_empty(), "{missing:?}");
-        let whole = paths(&world, &first.snapshot.expect("committed"));
+        let whole = paths(&world, committed(&first));
         assert!(whole.contains("sub/two/three"), "{whole:?}");
 
         fs::remove_file(world.path("a/f")).expect("removed");
         fs::remove_dir_all(world.path("sub")).expect("removed");
         fs::remove_dir_all(world.path("deep")).expect("removed");
         let (report, missing) = run(&world, list());
-        let snapshot = report.snapshot.expect("committed");
+        let snapshot = committed(&report);
         assert_eq!(missing, ["tree:a/f", "tree:deep/er/f", "tree:sub"]);
-        assert_eq!(world.record(&snapshot).counts.removed, 3);
+        assert_eq!(world.record(snapshot).counts.removed, 3);
         assert_eq!(
-            paths(&world, &snapshot),
+            paths(&world, snapshot),
             ["/", "a", "a/f", "deep", "keep", "sub"]
                 .map(str::to_owned)
                 .into()
         );
-        let failed = failed(&world, &snapshot);
+        let failed = failed(&world, snapshot);
         assert_eq!(failed.len(), 3);
         assert!(
             failed[0]
@@ -174,14 +170,14 @@ fn a_listed_path_that_disappears_is_removed_and_named() {
         let (report, missing) = run(&world, list());
         assert!(missing.is_empty(), "{missing:?}");
         assert_eq!(report.state, SnapshotState::Complete);
-        assert_eq!(paths(&world, &report.snapshot.expect("committed")), whole);
+        assert_eq!(paths(&world, committed(&report)), whole);
     }
 }
 
 /// A rule that leaves out a listed path is not a missing path.
 #[test]
 fn a_listed_path_that_a_rule_leaves_out_is_not_missing() {
-    let world = World::new();
+    let world = TestRepo::new();
     for path in ["a/x.log", "b/f", "c"] {
         world.write(path, b"1");
     }
@@ -191,7 +187,7 @@ fn a_listed_path_that_a_rule_leaves_out_is_not_missing() {
     assert!(missing.is_empty(), "{missing:?}");
     assert_eq!(report.state, SnapshotState::Complete);
     assert_eq!(
-        paths(&world, &report.snapshot.expect("committed")),
+        paths(&world, committed(&report)),
         ["/", "a", "c"].map(str::to_owned).into()
     );
 }
@@ -200,17 +196,15 @@ fn a_listed_path_that_a_rule_leaves_out_is_not_missing() {
 /// it count as gone, so that the backup is refused as any other that lost everything.
 #[test]
 fn a_rule_that_leaves_out_all_listed_paths_is_refused() {
-    let world = World::new();
+    let world = TestRepo::new();
     for path in ["b/f", "b/c/g"] {
         world.write(path, b"1");
     }
-    world.backup(listed(&world, "b/f\nb/c"));
+    world.backup(tree_options(listed(&world, "b/f\nb/c")));
 
     let mut spec = listed(&world, "b/f\nb/c");
     spec.filter.excludes = vec!["b/".into()];
-    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-    let (seen, cancel) = (Recording::default(), Cancel::new());
-    let result = backup(&world.repo(), options, Task::new(&seen, &cancel));
+    let (result, _) = world.try_backup(tree_options(spec));
     assert!(
         matches!(&result, Err(Error::Empty { why, .. }) if why.contains("has 2 files of it")),
         "{result:?}"
@@ -220,35 +214,22 @@ fn a_rule_that_leaves_out_all_listed_paths_is_refused() {
 /// A restore reports what the snapshot lacks, and deletes nothing there.
 #[test]
 fn a_restore_names_missing_paths_and_keeps_existing_files() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/f", b"1");
     let spec = listed(&world, "a/f\na/gone\nno/x");
-    let snapshot = world.backup(spec).snapshot.expect("committed");
+    let snapshot = committed(&world.backup(tree_options(spec)).0);
 
     let target = tempfile::tempdir().expect("a directory");
     for path in ["a/gone", "no/x", "no/y"] {
-        super::world::write(&target.path().join(path), b"mine");
+        write(&target.path().join(path), b"mine");
     }
-    let seen = Recording::default();
-    let what = SnapshotPath {
-        snapshot: snapshot.to_string(),
-        source: Some("tree".into()),
-        path: RelPath::root(),
-    };
     let options = RestoreOptions {
         delete: true,
         owner: OwnerPolicy::Keep,
         durability: SyncMethod::Skipped,
         ..RestoreOptions::default()
     };
-    restore(
-        &world.repo(),
-        &what,
-        RestoreTarget::Directory(target.path().to_owned()),
-        &options,
-        Task::new(&seen, &Cancel::new()),
-    )
-    .expect("restored");
+    let seen = world.restore(snapshot, "", target.path().to_owned(), &options);
     let mut named: Vec<String> = seen
         .problems()
         .into_iter()

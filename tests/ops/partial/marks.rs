@@ -4,27 +4,38 @@ use std::collections::BTreeMap;
 
 use icecore::ops::backup::TreeSpec;
 use icecore::source::{FilesFrom, FilterOptions, SourceDir};
+use icecore::testing::{TestRepo, committed, settle, tree_options};
 use icecore::types::MissingNames::{Excluded, Unseen};
+use icecore::types::{MissingNames, SnapshotId};
 
-use super::world::World;
-
-fn with(world: &World, change: impl FnOnce(&mut FilterOptions)) -> TreeSpec {
+fn with(world: &TestRepo, change: impl FnOnce(&mut FilterOptions)) -> TreeSpec {
     let mut spec = world.spec();
     change(&mut spec.filter);
     spec
 }
 
-fn marked<const N: usize>(
-    of: [(&str, icecore::types::MissingNames); N],
-) -> BTreeMap<String, icecore::types::MissingNames> {
+fn marked<const N: usize>(of: [(&str, MissingNames); N]) -> BTreeMap<String, MissingNames> {
     of.into_iter()
         .map(|(path, why)| (path.to_owned(), why))
         .collect()
 }
 
+fn back_up(world: &TestRepo, spec: TreeSpec) -> SnapshotId {
+    committed(&world.backup(tree_options(spec)).0)
+}
+
+/// Returns the directories that a snapshot marks, and the reasons.
+fn marks(world: &TestRepo, snapshot: SnapshotId) -> BTreeMap<String, MissingNames> {
+    let entries = world.entries(snapshot);
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)))
+        .collect()
+}
+
 #[test]
 fn each_rule_marks_the_directory_of_a_skipped_entry() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/keep", b"1");
     world.write("a/x.log", b"1");
     world.write("big/file", &[1; 5000]);
@@ -37,10 +48,9 @@ fn each_rule_marks_the_directory_of_a_skipped_entry() {
     world.write("own/repo/config", b"1");
     world.write("plain/file", b"1");
 
-    let whole = world.backup(world.spec());
-    let whole = whole.snapshot.expect("committed");
-    assert!(world.marks(&whole).is_empty(), "nothing was left out");
-    assert_eq!(world.record(&whole).counts.partial, Some(0));
+    let whole = back_up(&world, world.spec());
+    assert!(marks(&world, whole).is_empty(), "nothing was left out");
+    assert_eq!(world.record(whole).counts.partial, Some(0));
 
     let own = SourceDir::open_root(&world.path("own/repo"))
         .expect("opens")
@@ -77,24 +87,24 @@ fn each_rule_marks_the_directory_of_a_skipped_entry() {
     ];
 
     for (spec, expected) in rules {
-        let snapshot = world.backup(spec).snapshot.expect("committed");
-        assert_eq!(world.marks(&snapshot), expected);
+        let snapshot = back_up(&world, spec);
+        assert_eq!(marks(&world, snapshot), expected);
         assert_eq!(
-            world.record(&snapshot).counts.partial,
+            world.record(snapshot).counts.partial,
             Some(expected.len() as u64)
         );
     }
 
     // A capture without rules removes the marks.
-    let whole = world.backup(world.spec()).snapshot.expect("committed");
-    assert!(world.marks(&whole).is_empty());
+    let whole = back_up(&world, world.spec());
+    assert!(marks(&world, whole).is_empty());
 }
 
 /// A marked directory that did not change is not stored again: no run, no chunk.
 #[test]
 fn marks_that_did_not_change_cost_nothing() {
     for immutable in [false, true] {
-        let world = World::new();
+        let world = TestRepo::new();
         world.write("a/keep", b"1");
         world.write("a/x.log", b"1");
         world.write("b/c/keep", b"1");
@@ -105,26 +115,26 @@ fn marks_that_did_not_change_cost_nothing() {
             })
         };
 
-        let first = world.backup(spec()).snapshot.expect("committed");
+        let first = back_up(&world, spec());
         // The second backup visits racy entries again and clears their flag, so the third one has
         // nothing left to store.
-        std::thread::sleep(std::time::Duration::from_millis(2100));
-        let _ = world.backup(spec());
-        let last = world.backup(spec()).snapshot.expect("committed");
-        let again = world.backup(spec()).snapshot.expect("committed");
+        settle();
+        back_up(&world, spec());
+        let last = back_up(&world, spec());
+        let again = back_up(&world, spec());
 
         let expected = marked([("a", Excluded), ("b", Excluded)]);
         for snapshot in [first, last, again] {
-            assert_eq!(world.marks(&snapshot), expected);
+            assert_eq!(marks(&world, snapshot), expected);
             assert_eq!(
-                world.record(&snapshot).counts.partial,
+                world.record(snapshot).counts.partial,
                 Some(2),
                 "skipped directories count too"
             );
         }
         assert_eq!(
-            world.record(&last).kind,
-            world.record(&again).kind,
+            world.record(last).kind,
+            world.record(again).kind,
             "no run was added"
         );
     }

@@ -1,58 +1,17 @@
 //! Backups that fail or are asked to stop must end soon, wherever they are.
 
-mod hook;
-
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hook::Hook;
 use icecore::Error;
 use icecore::observe::{Counter, Recording};
-use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, backup};
-use icecore::repo::{RepoError, Repository, Secret};
-use icecore::source::StreamCommand;
-use icecore::store::{
-    Fault, FaultEffect, FaultyStore, InjectedError, MemoryStore, SharedStore, StoreError,
-    StoreOperation,
-};
+use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use icecore::repo::RepoError;
+use icecore::store::{Fault, FaultEffect, FaultyStore, InjectedError, StoreError, StoreOperation};
 use icecore::task::{Cancel, Task};
-
-struct World {
-    tree: tempfile::TempDir,
-    cache: tempfile::TempDir,
-    store: SharedStore,
-}
-
-impl World {
-    fn new() -> Self {
-        let store: SharedStore = Arc::new(MemoryStore::new());
-        Repository::init(&store, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a directory");
-        Self {
-            tree: dir(),
-            cache: dir(),
-            store,
-        }
-    }
-
-    fn repo_on(&self, store: SharedStore) -> Repository {
-        Repository::open(store, &Secret::empty(), self.cache.path()).expect("open")
-    }
-
-    fn repo(&self) -> Repository {
-        self.repo_on(Arc::clone(&self.store))
-    }
-
-    fn options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec {
-            immutable,
-            ..TreeSpec::new("tree", self.tree.path())
-        };
-        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
-    }
-}
+use icecore::testing::{CounterHook, TestRepo, command_source, noise, tree_options};
 
 /// Requests a stop after a short delay.
 fn cancel_soon(cancel: &Cancel) {
@@ -82,18 +41,15 @@ fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static
 fn a_reader_that_failed_ends_the_walk() {
     const EMPTY: u64 = 10_000;
 
-    let world = World::new();
+    let world = TestRepo::new();
     // 24 MiB, twice the amount that the stages before the failing one take in.
-    let noise: Vec<u8> = (0..3u32 << 18)
-        .flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes())
-        .collect();
-    fs::write(world.tree.path().join("a"), &noise).expect("written");
+    world.write("a", &noise(1, 24 << 20));
     let directory = world.tree.path().join("b");
     fs::create_dir(&directory).expect("made");
     (0..EMPTY).for_each(|n| fs::write(directory.join(n.to_string()), b"").expect("written"));
 
-    let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.store)));
-    let repo = world.repo_on(faulty.clone());
+    let faulty = Arc::new(FaultyStore::new(world.store.clone()));
+    let repo = world.open_on(faulty.clone());
     let effect = FaultEffect::ErrorBefore(InjectedError::Full);
     faulty.plan(Fault {
         operation: StoreOperation::Spool,
@@ -102,7 +58,7 @@ fn a_reader_that_failed_ends_the_walk() {
         effect,
     });
 
-    let observer = Hook::new(|counter, _| {
+    let observer = CounterHook::new(|counter, _| {
         if counter == Counter::Entries {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -110,7 +66,7 @@ fn a_reader_that_failed_ends_the_walk() {
 
     let options = BackupOptions {
         threads: Some(2),
-        ..world.options(false)
+        ..world.options()
     };
     let full = backup(&repo, options, Task::new(&observer, &Cancel::new()));
     assert!(
@@ -128,18 +84,16 @@ fn a_reader_that_failed_ends_the_walk() {
 #[test]
 fn a_command_that_runs_after_closing_its_output_is_stopped() {
     let stopped = ends("the command", || {
-        let world = World::new();
-        let words = StreamCommand::parse("sh -c 'exec >&-; sleep 9999'").expect("words");
-        let source = SourceSpec::Command(Box::new(CommandSpec::new("dump", words)));
+        let world = TestRepo::new();
+        let source = command_source("dump", "sh -c 'exec >&-; sleep 9999'");
         let cancel = Cancel::new();
-        let observer = Hook::new(|counter, amount| {
+        let observer = CounterHook::new(|counter, amount| {
             // The end of the output.
             if (counter, amount) == (Counter::BytesRead, 0) {
                 cancel_soon(&cancel);
             }
         });
-        backup(
-            &world.repo(),
+        world.backup_with_task(
             BackupOptions::new("host", vec![source]),
             Task::new(&observer, &cancel),
         )
@@ -170,7 +124,7 @@ impl std::io::Read for Slow {
 /// Standard input without data is polled, so that a stop is noticed while no data arrives.
 #[test]
 fn an_input_without_data_is_polled_until_a_stop() {
-    let world = World::new();
+    let world = TestRepo::new();
     let run = |answers: &[Option<&'static [u8]>]| {
         let cancel = Cancel::new();
         let answers = answers.iter().rev().copied().collect();
@@ -180,8 +134,7 @@ fn an_input_without_data_is_polled_until_a_stop() {
             input,
         };
         let observer = Recording::default();
-        let report = backup(
-            &world.repo(),
+        let report = world.backup_with_task(
             BackupOptions::new("host", vec![source]),
             Task::new(&observer, &cancel),
         );
@@ -198,18 +151,20 @@ fn an_input_without_data_is_polled_until_a_stop() {
 #[test]
 fn a_stop_interrupts_the_hashing_of_a_hole() {
     let stopped = ends("the hole", || {
-        let world = World::new();
+        let world = TestRepo::new();
         let file = fs::File::create(world.tree.path().join("a".repeat(64))).expect("made");
         file.set_len(1 << 40).expect("grown");
         let cancel = Cancel::new();
-        let observer = Hook::new(|counter, _| {
+        let observer = CounterHook::new(|counter, _| {
             if counter == Counter::Entries {
                 cancel_soon(&cancel);
             }
         });
-        backup(
-            &world.repo(),
-            world.options(true),
+        world.backup_with_task(
+            tree_options(TreeSpec {
+                immutable: true,
+                ..world.spec()
+            }),
             Task::new(&observer, &cancel),
         )
     });

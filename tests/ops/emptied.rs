@@ -2,91 +2,45 @@
 //! interrupted.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use icecore::Error;
 use icecore::format::SnapshotState;
-use icecore::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Recording, Subject};
-use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
-use icecore::repo::{Repository, Secret, StoredSnapshot};
+use icecore::observe::Counter;
+use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec};
+use icecore::repo::StoredSnapshot;
 use icecore::source::FilesFrom;
-use icecore::store::{MemoryStore, SharedStore};
 use icecore::task::{Cancel, Task};
+use icecore::testing::{CounterHook, TestRepo, tree_options};
 
-struct World {
-    tree: tempfile::TempDir,
-    cache: tempfile::TempDir,
-    store: SharedStore,
+/// Creates a tree of three files, and captures it.
+fn captured() -> TestRepo {
+    let world = TestRepo::new();
+    fill(&world);
+    let (report, _) = world.backup(world.options());
+    assert_eq!(report.sources[0].counts.files_new, 3);
+    world
 }
 
-impl World {
-    /// Creates a tree of three files, and captures it.
-    fn captured() -> Self {
-        let store: SharedStore = Arc::new(MemoryStore::new());
-        Repository::init(&store, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a directory");
-        let world = Self {
-            tree: dir(),
-            cache: dir(),
-            store,
-        };
-        world.fill();
-        let report = world.try_backup(world.spec(), &Recording::default(), &Cancel::new());
-        assert_eq!(report.expect("backup").sources[0].counts.files_new, 3);
-        world
-    }
-
-    fn fill(&self) {
-        for path in ["a/1", "a/b/2", "c/3"] {
-            let path = self.tree.path().join(path);
-            fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
-            fs::write(path, b"content").expect("written");
-        }
-    }
-
-    fn spec(&self) -> TreeSpec {
-        TreeSpec::new("tree", self.tree.path())
-    }
-
-    fn options(spec: TreeSpec) -> BackupOptions {
-        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))])
-    }
-
-    fn try_backup(
-        &self,
-        spec: TreeSpec,
-        observer: &dyn Observer,
-        cancel: &Cancel,
-    ) -> Result<BackupReport, Error> {
-        self.run(Self::options(spec), observer, cancel)
-    }
-
-    fn run(
-        &self,
-        options: BackupOptions,
-        observer: &dyn Observer,
-        cancel: &Cancel,
-    ) -> Result<BackupReport, Error> {
-        let repo = Repository::open(self.store.clone(), &Secret::empty(), self.cache.path());
-        backup(&repo.expect("open"), options, Task::new(observer, cancel))
-    }
-
-    fn snapshots(&self) -> Vec<StoredSnapshot> {
-        let repo = Repository::open(self.store.clone(), &Secret::empty(), self.cache.path());
-        let all = repo.expect("open").snapshots(&mut |_, _| {});
-        all.expect("lists")
+fn fill(world: &TestRepo) {
+    for path in ["a/1", "a/b/2", "c/3"] {
+        world.write(path, b"content");
     }
 }
 
-type Loss = (&'static str, fn(&World), fn(&mut TreeSpec));
+fn snapshots(world: &TestRepo) -> Vec<StoredSnapshot> {
+    let all = world.open().snapshots(&mut |_, _| {});
+    all.expect("lists")
+}
+
+type Loss = (&'static str, fn(&TestRepo), fn(&mut TreeSpec));
 
 const LOSSES: [Loss; 5] = [
     (
         "each directory lost its files",
         |world| {
             for path in ["a/1", "a/b/2", "c/3"] {
-                fs::remove_file(world.tree.path().join(path)).expect("removed");
+                fs::remove_file(world.path(path)).expect("removed");
             }
         },
         |_| {},
@@ -95,7 +49,7 @@ const LOSSES: [Loss; 5] = [
         "the root lost everything",
         |world| {
             for path in ["a", "c"] {
-                fs::remove_dir_all(world.tree.path().join(path)).expect("removed");
+                fs::remove_dir_all(world.path(path)).expect("removed");
             }
         },
         |_| {},
@@ -125,12 +79,12 @@ const LOSSES: [Loss; 5] = [
 #[test]
 fn an_emptied_source_is_refused_at_each_try() {
     for (what, lose, rules) in LOSSES {
-        let world = World::captured();
+        let world = captured();
         lose(&world);
         for number in 1..=3 {
             let mut spec = world.spec();
             rules(&mut spec);
-            let result = world.try_backup(spec, &Recording::default(), &Cancel::new());
+            let result = world.try_backup(tree_options(spec)).0;
             let Err(Error::Empty { why, .. }) = &result else {
                 panic!("{what}, try {number}: {result:?}");
             };
@@ -138,29 +92,14 @@ fn an_emptied_source_is_refused_at_each_try() {
                 why.contains("has 3 files") || why.contains("was not in the last snapshot"),
                 "{what}, try {number}: {why}"
             );
-            assert_eq!(world.snapshots().len(), 1, "{what}, try {number}");
+            assert_eq!(snapshots(&world).len(), 1, "{what}, try {number}");
         }
 
-        world.fill();
-        let good = world.try_backup(world.spec(), &Recording::default(), &Cancel::new());
+        fill(&world);
+        let good = world.try_backup(world.options()).0;
         let counts = good.expect("backup").sources[0].counts;
         assert_eq!((counts.files_new, counts.removed), (0, 0), "{what}");
     }
-}
-
-/// Asks to stop at the first new file.
-struct Stopper<'a>(&'a Cancel);
-
-impl Observer for Stopper<'_> {
-    fn add(&self, counter: Counter, _: u64) {
-        if counter == Counter::FilesNew {
-            self.0.cancel();
-        }
-    }
-    fn phase(&self, _: &Phase) {}
-    fn expect(&self, _: u64, _: ProgressUnit) {}
-    fn problem(&self, _: &Problem) {}
-    fn detail(&self, _: &'static str, _: &Subject) {}
 }
 
 /// A backup of a source that has lost everything is interrupted, while it captures another source.
@@ -168,7 +107,7 @@ impl Observer for Stopper<'_> {
 #[test]
 fn a_checkpoint_without_the_files_makes_no_emptied_source_acceptable() {
     for (what, lose, rules) in LOSSES {
-        let world = World::captured();
+        let world = captured();
         lose(&world);
         let emptied = || {
             let mut spec = world.spec();
@@ -185,20 +124,25 @@ fn a_checkpoint_without_the_files_makes_no_emptied_source_acceptable() {
             sources: [emptied(), other]
                 .map(|spec| SourceSpec::Tree(Box::new(spec)))
                 .into(),
-            ..World::options(world.spec())
+            ..world.options()
         };
-        let stopped = world.run(options, &Stopper(&cancel), &cancel);
+        let observer = CounterHook::new(|counter, _| {
+            if counter == Counter::FilesNew {
+                cancel.cancel();
+            }
+        });
+        let stopped = world.backup_with_task(options, Task::new(&observer, &cancel));
         assert!(
             matches!(stopped, Err(Error::Interrupted)),
             "{what}: {stopped:?}"
         );
-        let newest = world.snapshots().pop().expect("a checkpoint").snapshot;
+        let newest = snapshots(&world).pop().expect("a checkpoint").snapshot;
         assert_eq!(newest.state, SnapshotState::Checkpoint, "{what}");
         let record = newest.source("tree").expect("it has the source");
         assert!(record.counts.removed > 0, "{what}");
 
         for number in 1..=2 {
-            let result = world.try_backup(emptied(), &Recording::default(), &Cancel::new());
+            let result = world.try_backup(tree_options(emptied())).0;
             assert!(
                 matches!(result, Err(Error::Empty { .. })),
                 "{what}, try {number}: {result:?}"
@@ -207,11 +151,11 @@ fn a_checkpoint_without_the_files_makes_no_emptied_source_acceptable() {
 
         let options = BackupOptions {
             allow_empty: true,
-            ..World::options(emptied())
+            ..tree_options(emptied())
         };
-        let allowed = world.run(options, &Recording::default(), &Cancel::new());
+        let allowed = world.try_backup(options).0;
         allowed.expect("accepted");
-        let again = world.try_backup(emptied(), &Recording::default(), &Cancel::new());
+        let again = world.try_backup(tree_options(emptied())).0;
         again.expect("it was accepted before");
     }
 }
@@ -232,30 +176,30 @@ const HASHED: [(&str, &str); 2] = [
 /// has lost everything.
 #[test]
 fn unlisted_directories_without_files_do_not_hide_a_loss() {
-    let world = World::captured();
+    let world = captured();
     let run = |allow_empty| {
         let options = BackupOptions {
             allow_empty,
             grain_seconds: Some(1),
-            ..World::options(TreeSpec {
+            ..tree_options(TreeSpec {
                 immutable: true,
                 ..world.spec()
             })
         };
-        world.run(options, &Recording::default(), &Cancel::new())
+        world.try_backup(options).0
     };
     for path in ["a/1", "a/b/2", "c/3"] {
-        fs::remove_file(world.tree.path().join(path)).expect("removed");
+        fs::remove_file(world.path(path)).expect("removed");
     }
     for (content, path) in HASHED {
-        fs::write(world.tree.path().join(path), content).expect("written");
+        fs::write(world.path(path), content).expect("written");
     }
     std::thread::sleep(Duration::from_millis(1100));
     run(false).expect("captured");
     let settled = run(false).expect("settled").sources[0].counts;
     assert_eq!(settled.files_unchanged, 0, "no file is looked at");
 
-    let [first, second] = HASHED.map(|(_, path)| world.tree.path().join(path));
+    let [first, second] = HASHED.map(|(_, path)| world.path(path));
     fs::remove_file(first).expect("removed");
     run(false).expect("the other directory has a file");
     fs::remove_file(second).expect("removed");

@@ -4,105 +4,62 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use icecore::Error;
-use icecore::format::{Snapshot, SnapshotState, SourceKind};
+use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Recording, Severity};
 use icecore::ops::backup::{
     BackupOptions, BackupReport, CommandSpec, DumpCommand, SourceHooks, SourceSpec, TreeSpec,
-    backup,
 };
-use icecore::repo::{Repository, Secret};
 use icecore::source::{FilesFrom, StreamCommand};
-use icecore::store::{MemoryStore, ObjectDir, SharedStore, list_all};
+use icecore::store::{ObjectDir, Store, list_all};
 use icecore::task::{Cancel, Task};
+use icecore::testing::{TestRepo, committed, tree_options};
 
-struct World {
-    directory: tempfile::TempDir,
-    store: SharedStore,
+/// The keys, which must not change.
+fn keys_of(world: &TestRepo) -> SourceSpec {
+    SourceSpec::Tree(Box::new(TreeSpec {
+        unchanged: true,
+        ..TreeSpec::new("keys", world.path("keys"))
+    }))
 }
 
-impl World {
-    fn new() -> Self {
-        let store: SharedStore = Arc::new(MemoryStore::new());
-        Repository::init(&store, &Secret::empty(), "test").expect("init");
-        Self {
-            directory: tempfile::tempdir().expect("a directory"),
-            store,
-        }
-    }
+fn attempt(
+    world: &TestRepo,
+    sources: Vec<SourceSpec>,
+    accept: &[&str],
+) -> (Result<BackupReport, Error>, Recording) {
+    let mut options = BackupOptions::new("host", sources);
+    options.accept = accept
+        .iter()
+        .map(|&name| name.to_owned())
+        .collect::<BTreeSet<_>>();
+    world.try_backup(options)
+}
 
-    fn repo(&self) -> Repository {
-        let cache = self.path("cache");
-        Repository::open(self.store.clone(), &Secret::empty(), &cache).expect("open")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
-        fs::write(path, content).expect("written");
-    }
-
-    /// The keys, which must not change.
-    fn keys(&self) -> SourceSpec {
-        SourceSpec::Tree(Box::new(TreeSpec {
-            unchanged: true,
-            ..TreeSpec::new("keys", self.path("keys"))
-        }))
-    }
-
-    fn attempt(
-        &self,
-        sources: Vec<SourceSpec>,
-        accept: &[&str],
-    ) -> (Result<BackupReport, Error>, Recording) {
-        let mut options = BackupOptions::new("host", sources);
-        options.accept = accept
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<BTreeSet<_>>();
-        let observer = Recording::default();
-        (
-            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())),
-            observer,
-        )
-    }
-
-    /// Runs a backup that commits. Returns its state, the reason why the source is suspect, and the
-    /// alarms.
-    fn run(
-        &self,
-        source: SourceSpec,
-        accept: &[&str],
-    ) -> (SnapshotState, Option<String>, Vec<String>) {
-        let name = source.name().to_owned();
-        let (report, seen) = self.attempt(vec![source], accept);
-        let report = report.expect("committed");
-        let snapshot = self.snapshot(&report);
-        let suspect = snapshot.source(&name).expect("there").suspect.clone();
-        let mut alarms: Vec<String> = seen
-            .problems()
-            .into_iter()
-            .filter(|problem| problem.severity == Severity::Alarm)
-            .map(|problem| problem.subject)
-            .collect();
-        alarms.sort();
-        assert_eq!(report.state, snapshot.state);
-        (report.state, suspect, alarms)
-    }
-
-    fn snapshot(&self, report: &BackupReport) -> Snapshot {
-        self.repo()
-            .read_snapshot(&report.snapshot.expect("committed"))
-            .expect("reads")
-    }
+/// Runs a backup that commits. Returns its state, the reason why the source is suspect, and the
+/// alarms.
+fn run(
+    world: &TestRepo,
+    source: SourceSpec,
+    accept: &[&str],
+) -> (SnapshotState, Option<String>, Vec<String>) {
+    let name = source.name().to_owned();
+    let (report, seen) = attempt(world, vec![source], accept);
+    let report = report.expect("committed");
+    let snapshot = world.snapshot(committed(&report));
+    let suspect = snapshot.source(&name).expect("there").suspect.clone();
+    let mut alarms: Vec<String> = seen
+        .problems()
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Alarm)
+        .map(|problem| problem.subject)
+        .collect();
+    alarms.sort();
+    assert_eq!(report.state, snapshot.state);
+    (report.state, suspect, alarms)
 }
 
 fn command(words: &str) -> StreamCommand {
@@ -131,7 +88,7 @@ fn good() -> (SnapshotState, Option<String>, Vec<String>) {
 
 #[test]
 fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
-    let world = World::new();
+    let world = TestRepo::new();
     for words in [
         "echo half",
         "true",
@@ -139,20 +96,20 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
         // Too far from the end: other data follows a complete dump.
         "sh -c 'echo -- done; head -c 5000 /dev/zero'",
     ] {
-        let (result, _) = world.attempt(vec![dump(words)], &[]);
+        let (result, _) = attempt(&world, vec![dump(words)], &[]);
         let Err(Error::Source { name, why }) = result else {
             panic!("{words}: {result:?}")
         };
         assert!(name == "db" && why.contains("-- done"), "{why}");
     }
-    assert!(world.repo().listed_snapshots().expect("lists").is_empty());
+    assert!(world.open().listed_snapshots().expect("lists").is_empty());
 
     // The line may be near the end instead of last, and may be split between two reads.
     for words in [
         "printf '%s\n' row '-- done' '' '-- key'",
         "sh -c 'printf -- \"x\n-- do\"; sleep 0.1; echo ne'",
     ] {
-        assert_eq!(world.run(dump(words), &[]), good(), "{words}");
+        assert_eq!(run(&world, dump(words), &[]), good(), "{words}");
     }
 }
 
@@ -160,9 +117,10 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
 /// output.
 #[test]
 fn the_output_of_a_failed_launcher_is_reported() {
-    let world = World::new();
+    let world = TestRepo::new();
     let failure_message = |code: u8| {
-        let (result, _) = world.attempt(
+        let (result, _) = attempt(
+            &world,
             vec![dump(&format!(
                 "sh -c 'echo OCI runtime exec failed: no space left; exit {code}'"
             ))],
@@ -183,27 +141,27 @@ fn the_output_of_a_failed_launcher_is_reported() {
 
 #[test]
 fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepted() {
-    let world = World::new();
+    let world = TestRepo::new();
     let of = |bytes: u32| {
         dump(&format!(
             "sh -c 'head -c {bytes} /dev/zero; echo; echo -- done'"
         ))
     };
-    assert_eq!(world.run(of(100_000), &[]), good());
+    assert_eq!(run(&world, of(100_000), &[]), good());
     assert_eq!(
-        world.run(of(60_000), &[]),
+        run(&world, of(60_000), &[]),
         good(),
         "somewhat smaller is no news"
     );
     for _ in 0..2 {
         // The second time too: a suspect dump is not used for comparison.
-        let (state, suspect, _) = world.run(of(20_000), &[]);
+        let (state, suspect, _) = run(&world, of(20_000), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
         assert!(suspect.expect("a reason").contains("58.6 KiB"));
     }
-    assert_eq!(world.run(of(20_000), &["db"]), good());
+    assert_eq!(run(&world, of(20_000), &["db"]), good());
     assert_eq!(
-        world.run(of(20_000), &[]),
+        run(&world, of(20_000), &[]),
         good(),
         "it is the measure from now on"
     );
@@ -211,40 +169,40 @@ fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepte
 
 #[test]
 fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("keys/a.key", b"first");
     world.write("keys/sub/b.key", b"second");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
     world.write("keys/new.key", b"one more is no alarm");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
 
     world.write("keys/a.key", b"FIRST");
     for _ in 0..2 {
         // Compared with the last good state, so the alarm continues.
-        let (state, suspect, alarms) = world.run(world.keys(), &[]);
+        let (state, suspect, alarms) = run(&world, keys_of(&world), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
         assert_eq!(suspect.as_deref(), Some("a.key changed"));
         assert_eq!(alarms, ["keys:a.key"]);
     }
 
     fs::remove_dir_all(world.path("keys/sub")).expect("removed");
-    let (_, suspect, alarms) = world.run(world.keys(), &[]);
+    let (_, suspect, alarms) = run(&world, keys_of(&world), &[]);
     assert_eq!(suspect.as_deref(), Some("a.key changed, sub is missing"));
     assert_eq!(alarms, ["keys:a.key", "keys:sub"]);
-    assert_eq!(world.run(world.keys(), &["keys"]), good());
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &["keys"]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
 
     // Emptied, or replaced by a directory.
     fs::remove_file(world.path("keys/a.key")).expect("removed");
     fs::remove_file(world.path("keys/new.key")).expect("removed");
     world.write("keys/a.key/x", b"");
-    let (_, suspect, _) = world.run(world.keys(), &[]);
+    let (_, suspect, _) = run(&world, keys_of(&world), &[]);
     assert_eq!(
         suspect.as_deref(),
         Some("a.key changed, new.key is missing")
     );
     fs::remove_dir_all(world.path("keys/a.key")).expect("removed");
-    let (_, suspect, _) = world.run(world.keys(), &[]);
+    let (_, suspect, _) = run(&world, keys_of(&world), &[]);
     assert_eq!(
         suspect.as_deref(),
         Some("a.key is missing, new.key is missing")
@@ -256,7 +214,7 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
 /// it was ever captured.
 #[test]
 fn an_unchanged_or_never_captured_key_is_no_alarm() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("keys/a.key", b"first");
     let link = |target: &str| {
         let path = world.path("keys/link");
@@ -266,32 +224,31 @@ fn an_unchanged_or_never_captured_key_is_no_alarm() {
     };
 
     link("a.key");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
     link("a.key");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
     fs::set_permissions(world.path("keys/a.key"), fs::Permissions::from_mode(0o400)).expect("set");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
     link("b.key");
-    assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
+    assert_eq!(run(&world, keys_of(&world), &[]).2, ["keys:link"]);
     link("a.key");
-    assert_eq!(world.run(world.keys(), &[]), good());
+    assert_eq!(run(&world, keys_of(&world), &[]), good());
 
     // Replaced by a file.
     fs::remove_file(world.path("keys/link")).expect("removed");
     world.write("keys/link", b"a file");
-    assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
+    assert_eq!(run(&world, keys_of(&world), &[]).2, ["keys:link"]);
 }
 
 /// The run of the last good state is damaged, so the keys cannot be compared. The new keys must not
 /// become the good state without a confirmation, and an unmounted volume must not pass either.
 #[test]
 fn an_unreadable_last_good_state_needs_a_confirmation() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("keys/a.key", b"first");
     world.write("files/a", b"some file");
     let files = || SourceSpec::Tree(Box::new(TreeSpec::new("files", world.path("files"))));
-    world
-        .attempt(vec![world.keys(), files()], &[])
+    attempt(&world, vec![keys_of(&world), files()], &[])
         .0
         .expect("committed");
 
@@ -302,7 +259,7 @@ fn an_unreadable_last_good_state_needs_a_confirmation() {
     // Another time for the directory too, so that the new run shares no page with the old one.
     world.write("keys/b.key", b"second");
     for _ in 0..2 {
-        let (state, suspect, _) = world.run(world.keys(), &[]);
+        let (state, suspect, _) = run(&world, keys_of(&world), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
         assert_eq!(
             suspect.as_deref(),
@@ -312,7 +269,7 @@ fn an_unreadable_last_good_state_needs_a_confirmation() {
 
     fs::rename(world.path("files"), world.path("mounted")).expect("renamed");
     fs::create_dir(world.path("files")).expect("made");
-    let (report, _) = world.attempt(vec![files()], &[]);
+    let (report, _) = attempt(&world, vec![files()], &[]);
     let Err(Error::Empty { why, .. }) = report else {
         panic!("{report:?}")
     };
@@ -321,16 +278,16 @@ fn an_unreadable_last_good_state_needs_a_confirmation() {
         "{why}"
     );
 
-    assert_eq!(world.run(world.keys(), &["keys"]), good());
+    assert_eq!(run(&world, keys_of(&world), &["keys"]), good());
     assert_eq!(
-        world.run(world.keys(), &[]),
+        run(&world, keys_of(&world), &[]),
         good(),
         "it is the measure from now on"
     );
     fs::remove_dir(world.path("files")).expect("removed");
     fs::rename(world.path("mounted"), world.path("files")).expect("renamed");
     assert_eq!(
-        world.run(files(), &[]).0,
+        run(&world, files(), &[]).0,
         SnapshotState::Complete,
         "what may change is captured anew"
     );
@@ -338,23 +295,23 @@ fn an_unreadable_last_good_state_needs_a_confirmation() {
 
 #[test]
 fn keys_without_their_directory_are_carried_over() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("keys/a.key", b"first");
     let (early, _) = {
         fs::rename(world.path("keys"), world.path("away")).expect("renamed");
-        world.attempt(vec![world.keys()], &[])
+        attempt(&world, vec![keys_of(&world)], &[])
     };
     assert!(
         matches!(early, Err(Error::Source { .. })),
         "nothing to carry over: {early:?}"
     );
     fs::rename(world.path("away"), world.path("keys")).expect("renamed");
-    let (first, _) = world.attempt(vec![world.keys()], &[]);
-    let first = world.snapshot(&first.expect("committed"));
+    let (first, _) = attempt(&world, vec![keys_of(&world)], &[]);
+    let first = world.snapshot(committed(&first.expect("committed")));
 
     fs::remove_dir_all(world.path("keys")).expect("removed");
-    let (report, seen) = world.attempt(vec![dump("echo -- done"), world.keys()], &[]);
-    let snapshot = world.snapshot(&report.expect("committed"));
+    let (report, seen) = attempt(&world, vec![dump("echo -- done"), keys_of(&world)], &[]);
+    let snapshot = world.snapshot(committed(&report.expect("committed")));
     assert_eq!(snapshot.state, SnapshotState::Incomplete);
     let keys = snapshot.source("keys").expect("there");
     assert_eq!(
@@ -368,7 +325,7 @@ fn keys_without_their_directory_are_carried_over() {
             .iter()
             .any(|problem| problem.severity == Severity::Alarm)
     );
-    let (accepted, _) = world.attempt(vec![world.keys()], &["keys"]);
+    let (accepted, _) = attempt(&world, vec![keys_of(&world)], &["keys"]);
     assert!(
         matches!(accepted, Err(Error::Source { .. })),
         "there is nothing to accept: {accepted:?}"
@@ -379,7 +336,7 @@ fn keys_without_their_directory_are_carried_over() {
 /// make an empty snapshot that is complete.
 #[test]
 fn a_missing_listed_path_is_reported() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
     world.write("a/sub/y", b"2");
     let listed = |list: &str| {
@@ -390,7 +347,7 @@ fn a_missing_listed_path_is_reported() {
         }))
     };
     let run = |list: &str| {
-        let (report, seen) = world.attempt(vec![listed(list)], &[]);
+        let (report, seen) = attempt(&world, vec![listed(list)], &[]);
         let missing = seen
             .problems()
             .into_iter()
@@ -429,35 +386,34 @@ fn a_missing_listed_path_is_reported() {
         (SnapshotState::Incomplete, vec!["a:sub/y".to_owned()])
     );
 
-    let before = world.repo().listed_snapshots().expect("lists").len();
+    let before = world.open().listed_snapshots().expect("lists").len();
     let (state, ..) = run("b\nx/y\n");
     let Err(Error::Empty { why, .. }) = state else {
         panic!("{state:?}")
     };
     assert!(why.contains("none of the listed paths"), "{why}");
     assert_eq!(
-        world.repo().listed_snapshots().expect("lists").len(),
+        world.open().listed_snapshots().expect("lists").len(),
         before
     );
 
     let mut options = BackupOptions::new("host", vec![listed("b\n")]);
     options.allow_empty = true;
-    let report = backup(
-        &world.repo(),
-        options,
-        Task::new(&Recording::default(), &Cancel::new()),
-    )
-    .expect("committed");
+    let report = world.backup(options).0;
     assert_eq!(report.state, SnapshotState::Incomplete);
 }
 
 #[test]
 fn sources_are_captured_in_the_order_given() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
     let tree = |name: &str| SourceSpec::Tree(Box::new(TreeSpec::new(name, world.path("a"))));
-    let (report, _) = world.attempt(vec![tree("t1"), dump("echo -- done"), tree("t2")], &[]);
-    let snapshot = world.snapshot(&report.expect("committed"));
+    let (report, _) = attempt(
+        &world,
+        vec![tree("t1"), dump("echo -- done"), tree("t2")],
+        &[],
+    );
+    let snapshot = world.snapshot(committed(&report.expect("committed")));
     let names: Vec<&str> = snapshot
         .sources
         .iter()
@@ -478,7 +434,7 @@ fn sources_are_captured_in_the_order_given() {
 
 #[test]
 fn commands_around_a_source_run_even_if_it_fails() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = |word: &str| command(&format!("sh -c 'echo {word} >> {}'", log.display()));
@@ -494,7 +450,7 @@ fn commands_around_a_source_run_even_if_it_fails() {
     };
     let read_log = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
 
-    let (report, seen) = world.attempt(vec![tree(around(vec![note("before")]))], &[]);
+    let (report, seen) = attempt(&world, vec![tree(around(vec![note("before")]))], &[]);
     assert_eq!(report.expect("committed").state, SnapshotState::Complete);
     assert_eq!(read_log(), "before\nafter\n");
     // A failing `after` command is reported, since a service may not be running.
@@ -504,7 +460,8 @@ fn commands_around_a_source_run_even_if_it_fails() {
             .any(|problem| problem.severity == Severity::Missing)
     );
 
-    let (failed, _) = world.attempt(
+    let (failed, _) = attempt(
+        &world,
         vec![tree(around(vec![note("again"), command("false")]))],
         &[],
     );
@@ -515,16 +472,16 @@ fn commands_around_a_source_run_even_if_it_fails() {
         around: around(vec![note("third")]),
         ..CommandSpec::new("db", command("false"))
     }));
-    assert!(world.attempt(vec![failing], &[]).0.is_err());
+    assert!(attempt(&world, vec![failing], &[]).0.is_err());
     assert!(read_log().ends_with("third\nafter\n"), "{}", read_log());
 }
 
 /// The first backup to finish would restart the service while the other one still copies its files.
 #[test]
 fn two_backups_at_once_do_not_share_a_service() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
-    let at = world.directory.path().display().to_string();
+    let at = world.tree.path().display().to_string();
     let run = || {
         let held = format!(
             ": >{at}/begun; i=0; until [ -e {at}/go ] || [ $((i += 1)) -gt 3000 ]; do sleep 0.02; done; echo stop >>{at}/log"
@@ -537,7 +494,7 @@ fn two_backups_at_once_do_not_share_a_service() {
             around,
             ..TreeSpec::new("a", world.path("a"))
         };
-        world.attempt(vec![SourceSpec::Tree(Box::new(tree))], &[]).0
+        attempt(&world, vec![SourceSpec::Tree(Box::new(tree))], &[]).0
     };
 
     std::thread::scope(|scope| {
@@ -564,7 +521,7 @@ fn two_backups_at_once_do_not_share_a_service() {
 /// For example a file system that is mounted only for the backup.
 #[test]
 fn a_tree_is_read_after_its_before_commands_have_run() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("away/a.key", b"first");
     let away = world.path("away");
     let keys = world.path("keys");
@@ -584,24 +541,24 @@ fn a_tree_is_read_after_its_before_commands_have_run() {
         }))
     };
     let mv = format!("mv {} {}", away.display(), keys.display());
-    assert_eq!(world.run(mount(false, &mv), &[]), good());
+    assert_eq!(run(&world, mount(false, &mv), &[]), good());
     assert_eq!(
-        world.run(mount(true, &mv), &[]),
+        run(&world, mount(true, &mv), &[]),
         good(),
         "no alarm before it is there"
     );
 
     // If the tree does not appear, it is missing. Where nothing may change, the last good state is
     // carried over.
-    let (missing, _) = world.attempt(vec![mount(false, "true")], &[]);
+    let (missing, _) = attempt(&world, vec![mount(false, "true")], &[]);
     assert!(matches!(missing, Err(Error::Source { .. })), "{missing:?}");
-    let (state, suspect, alarms) = world.run(mount(true, "true"), &[]);
+    let (state, suspect, alarms) = run(&world, mount(true, "true"), &[]);
     assert_eq!(
         (state, alarms),
         (SnapshotState::Incomplete, vec!["keys".to_owned()])
     );
     assert!(suspect.expect("a reason").contains("is kept"));
-    let (accepted, _) = world.attempt(vec![mount(true, "true")], &["keys"]);
+    let (accepted, _) = attempt(&world, vec![mount(true, "true")], &["keys"]);
     assert!(
         matches!(accepted, Err(Error::Source { .. })),
         "{accepted:?}"
@@ -609,11 +566,7 @@ fn a_tree_is_read_after_its_before_commands_have_run() {
 
     let mut options = BackupOptions::new("host", vec![mount(true, &mv)]);
     options.dry_run = true;
-    let dry = backup(
-        &world.repo(),
-        options,
-        Task::new(&Recording::default(), &Cancel::new()),
-    );
+    let dry = world.try_backup(options).0;
     let Err(Error::Source { why, .. }) = dry else {
         panic!("{dry:?}")
     };
@@ -623,7 +576,7 @@ fn a_tree_is_read_after_its_before_commands_have_run() {
 /// For example a dump by a program in a container that is started only for the backup.
 #[test]
 fn a_command_is_looked_up_after_its_before_commands_have_run() {
-    let world = World::new();
+    let world = TestRepo::new();
     let up = world.path("up");
     let log = world.path("log");
     let started = |before: &str| {
@@ -658,8 +611,8 @@ fn a_command_is_looked_up_after_its_before_commands_have_run() {
     };
 
     let touch = format!("touch {}", up.display());
-    let (report, _) = world.attempt(vec![started(&touch)], &[]);
-    let snapshot = world.snapshot(&report.expect("committed"));
+    let (report, _) = attempt(&world, vec![started(&touch)], &[]);
+    let snapshot = world.snapshot(committed(&report.expect("committed")));
     let SourceKind::Stream { command, content } = &snapshot.source("db").expect("there").kind
     else {
         panic!("a stream");
@@ -669,7 +622,7 @@ fn a_command_is_looked_up_after_its_before_commands_have_run() {
         ("sh -c echo $ROW", 4)
     );
 
-    let (failed, _) = world.attempt(vec![started("true")], &[]);
+    let (failed, _) = attempt(&world, vec![started("true")], &[]);
     assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
     assert_eq!(fs::read_to_string(&log).expect("read"), "down\ndown\n");
 }
@@ -677,7 +630,7 @@ fn a_command_is_looked_up_after_its_before_commands_have_run() {
 /// It would stop the service of a running node and store nothing.
 #[test]
 fn a_dry_run_runs_nothing_around_a_source() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = || vec![command(&format!("sh -c 'echo run >>{}'", log.display()))];
@@ -703,9 +656,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
     );
     options.dry_run = true;
 
-    let observer = Recording::default();
-    let report =
-        backup(&world.repo(), options, Task::new(&observer, &Cancel::new())).expect("a dry run");
+    let (report, observer) = world.backup(options);
     assert_eq!((report.snapshot, report.sources.len()), (None, 2));
     assert!(observer.problems().is_empty(), "{:?}", observer.problems());
     assert!(!log.exists());
@@ -715,7 +666,7 @@ fn a_dry_run_runs_nothing_around_a_source() {
 /// restarts it.
 #[test]
 fn a_stop_ends_before_commands_and_waits_for_after_commands() {
-    let world = World::new();
+    let world = TestRepo::new();
     world.write("a/x", b"1");
     let begun = world.path("begun");
     let log = world.path("log");
@@ -733,7 +684,7 @@ fn a_stop_ends_before_commands_and_waits_for_after_commands() {
         around,
         ..TreeSpec::new("a", world.path("a"))
     };
-    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
+    let options = tree_options(tree);
 
     let cancel = Cancel::new();
     let trigger = cancel.clone();
@@ -741,11 +692,7 @@ fn a_stop_ends_before_commands_and_waits_for_after_commands() {
         wait_for(&begun);
         trigger.cancel();
     });
-    let stopped = backup(
-        &world.repo(),
-        options,
-        Task::new(&Recording::default(), &cancel),
-    );
+    let stopped = world.backup_with_task(options, Task::new(&Recording::default(), &cancel));
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     stopper.join().expect("joined");
     assert_eq!(fs::read_to_string(&log).expect("it ran"), "after\n");

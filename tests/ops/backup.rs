@@ -1,7 +1,5 @@
 //! Backups of real directories: stored objects, carried-over entries, and counters.
 
-mod hook;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,124 +7,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use hook::Hook;
 use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Counter, Recording};
-use icecore::ops::backup::{
-    BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
-};
-use icecore::repo::{ChunkReader, MergedRuns, OnDamage, Repository, RunStreams, Secret};
-use icecore::source::StreamCommand;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::repo::{Repository, Secret};
 use icecore::store::{KeyKind, MemoryStore, RecordingStore, SharedStore, StoreOperation};
 use icecore::task::{Cancel, Task};
+use icecore::testing::{CounterHook, TestRepo, command_source, committed, settle, tree_options};
 use icecore::types::{Entry, EntryFlags, Node, hex};
 
-struct World {
-    tree: tempfile::TempDir,
-    cache: tempfile::TempDir,
-    store: Arc<RecordingStore>,
+type World = TestRepo<RecordingStore>;
+
+fn new_world() -> World {
+    TestRepo::on(Arc::new(RecordingStore::new(Arc::new(MemoryStore::new()))))
 }
 
-impl World {
-    fn new() -> Self {
-        let memory: SharedStore = Arc::new(MemoryStore::new());
-        let store = Arc::new(RecordingStore::new(memory));
-        let shared: SharedStore = store.clone();
-        Repository::init(&shared, &Secret::empty(), "test").expect("init");
-        Self {
-            tree: tempfile::tempdir().expect("tree"),
-            cache: tempfile::tempdir().expect("cache"),
-            store,
-        }
-    }
-
-    fn repo(&self) -> Repository {
-        let shared: SharedStore = self.store.clone();
-        Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.tree.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
-        fs::write(path, content).expect("written");
-    }
-
-    /// Waits until files written just now are older than the clock's grain: 2 seconds.
-    fn settle(&self) {
-        std::thread::sleep(Duration::from_millis(2100));
-    }
-
-    fn tree_options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec {
+fn options_for(world: &World, immutable: bool) -> BackupOptions {
+    BackupOptions {
+        grain_seconds: Some(2),
+        ..tree_options(TreeSpec {
             immutable,
-            ..TreeSpec::new("tree", self.tree.path())
-        };
-        let sources = vec![SourceSpec::Tree(Box::new(tree))];
-        BackupOptions {
-            grain_seconds: Some(2),
-            ..BackupOptions::new("host", sources)
-        }
-    }
-
-    fn backup(&self) -> (BackupReport, Recording) {
-        self.run(self.tree_options(false))
-    }
-
-    fn run(&self, options: BackupOptions) -> (BackupReport, Recording) {
-        let observer = Recording::default();
-        let report =
-            backup(&self.repo(), options, Task::new(&observer, &Cancel::new())).expect("backup");
-        (report, observer)
-    }
-
-    /// Returns all entries of the newest snapshot's tree.
-    fn entries(&self, report: &BackupReport) -> Vec<Entry> {
-        let repo = self.repo();
-        repo.sync().expect("sync");
-        let snapshot = repo
-            .read_snapshot(&report.snapshot.expect("committed"))
-            .expect("reads");
-        let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
-            panic!("not a tree");
-        };
-
-        let reader = ChunkReader::new(&repo, 1 << 20);
-        let mut merged =
-            MergedRuns::open(&reader, runs, RunStreams::All, OnDamage::Fail).expect("opens");
-        let mut out = Vec::new();
-        while let Some(entry) = merged.next_entry().expect("reads") {
-            out.push(entry);
-        }
-        out
-    }
-
-    fn names(&self, report: &BackupReport) -> Vec<String> {
-        self.entries(report)
-            .iter()
-            .map(|entry| entry.path.to_string())
-            .collect()
+            ..world.spec()
+        })
     }
 }
 
 #[test]
 fn a_tree_that_did_not_change_adds_a_snapshot_and_nothing_else() {
-    let world = World::new();
+    let world = new_world();
     world.write("a/one", b"1");
     world.write("a/two", &vec![7; 300_000]);
     world.write("b", &[1; 5000]);
     symlink("a/one", world.path("link")).expect("link");
-    world.settle();
-    let (first, seen) = world.backup();
+    settle();
+    let (first, seen) = world.backup(options_for(&world, false));
     assert_eq!(first.state, SnapshotState::Complete);
     assert_eq!(seen.get(Counter::FilesNew), 3);
     world.store.take();
 
-    let (second, seen) = world.backup();
+    let (second, seen) = world.backup(options_for(&world, false));
     assert_eq!(seen.get(Counter::FilesUnchanged), 3);
     assert_eq!(
         (
@@ -141,21 +61,21 @@ fn a_tree_that_did_not_change_adds_a_snapshot_and_nothing_else() {
     assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 1);
     assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Lease), 1);
     assert_eq!(
-        world.names(&second),
+        world.names(committed(&second)),
         ["/", "a", "a/one", "a/two", "b", "link"]
     );
 }
 
 #[test]
 fn a_small_backup_is_four_puts() {
-    let world = World::new();
+    let world = new_world();
     world.write("a", b"first");
-    world.settle();
-    world.backup();
+    settle();
+    world.backup(options_for(&world, false));
     world.write("b", &[3; 9000]);
     world.store.take();
 
-    world.backup();
+    world.backup(options_for(&world, false));
     let store = &world.store;
     let puts: usize = [
         KeyKind::Lease,
@@ -172,39 +92,42 @@ fn a_small_backup_is_four_puts() {
 
 #[test]
 fn changes_removals_and_kinds_follow_the_tree() {
-    let world = World::new();
+    let world = new_world();
     world.write("d/x/deep", b"deep");
     world.write("d/y", b"why");
     world.write("f", b"file");
     world.write("gone/inner", b"gone");
-    world.settle();
-    world.backup();
+    settle();
+    world.backup(options_for(&world, false));
 
     fs::remove_dir_all(world.path("gone")).expect("removed");
     fs::remove_dir_all(world.path("d/x")).expect("removed");
     fs::write(world.path("d/x"), b"now a file").expect("written");
     fs::remove_file(world.path("f")).expect("removed");
     world.write("f/now", b"a directory");
-    let (second, _) = world.backup();
-    assert_eq!(world.names(&second), ["/", "d", "d/x", "d/y", "f", "f/now"]);
+    let (second, _) = world.backup(options_for(&world, false));
+    assert_eq!(
+        world.names(committed(&second)),
+        ["/", "d", "d/x", "d/y", "f", "f/now"]
+    );
 
     fs::remove_file(world.path("d/x")).expect("removed");
     world.write("d/x/other", b"directory again");
-    let (third, _) = world.backup();
+    let (third, _) = world.backup(options_for(&world, false));
     assert_eq!(
-        world.names(&third),
+        world.names(committed(&third)),
         ["/", "d", "d/x", "d/x/other", "d/y", "f", "f/now"]
     );
 }
 
 #[test]
 fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
-    let world = World::new();
+    let world = new_world();
     world.write("now", b"just written");
-    let (first, _) = world.backup();
+    let (first, _) = world.backup(options_for(&world, false));
     let racy = |report: &BackupReport| {
         world
-            .entries(report)
+            .entries(committed(report))
             .iter()
             .filter(|entry| entry.flags.contains(EntryFlags::RACY))
             .count()
@@ -212,29 +135,35 @@ fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
 
     assert_eq!(racy(&first), 1);
 
-    world.settle();
-    let (second, seen) = world.backup();
+    settle();
+    let (second, seen) = world.backup(options_for(&world, false));
     assert_eq!(racy(&second), 0);
     assert_eq!(seen.get(Counter::BytesRead), 12);
 
-    let (_, seen) = world.backup();
+    let (_, seen) = world.backup(options_for(&world, false));
     assert_eq!(seen.get(Counter::BytesRead), 0);
 }
 
 #[test]
 fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_found() {
-    let world = World::new();
-    let name = |n: u8| hex::encode(&sha256(&[n; 400]));
+    let world = new_world();
+    let name = |n: u8| {
+        let digest = sha256(&[n; 400]);
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     for n in 0..40 {
         world.write(&format!("blocks/{:02}/{}", n % 4, name(n)), &[n; 400]);
     }
     world.write("config", b"ordinary");
-    world.settle();
-    let (first, seen) = world.run(world.tree_options(true));
+    settle();
+    let (first, seen) = world.backup(options_for(&world, true));
     assert_eq!(seen.get(Counter::FilesNew), 41);
     // The root contains an ordinary file, which may change in place, so it is listed each time.
     let marked: Vec<Entry> = world
-        .entries(&first)
+        .entries(committed(&first))
         .into_iter()
         .filter(|entry| entry.flags != EntryFlags::empty())
         .collect();
@@ -243,22 +172,25 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
         "all names agree: {marked:?}"
     );
 
-    let (second, seen) = world.run(world.tree_options(true));
+    let (second, seen) = world.backup(options_for(&world, true));
     assert_eq!((seen.get(Counter::BytesRead), second.packs), (0, 0));
-    assert_eq!(world.names(&second), world.names(&first));
+    assert_eq!(
+        world.names(committed(&second)),
+        world.names(committed(&first))
+    );
 
     world.write(&format!("blocks/01/{}", name(200)), &[200; 400]);
     fs::remove_file(world.path(&format!("blocks/02/{}", name(2)))).expect("removed");
-    world.settle();
-    let (third, seen) = world.run(world.tree_options(true));
+    settle();
+    let (third, seen) = world.backup(options_for(&world, true));
     assert_eq!(seen.get(Counter::FilesNew), 1);
     assert_eq!(seen.get(Counter::BytesRead), 400);
 
-    let mut expected = world.names(&first);
+    let mut expected = world.names(committed(&first));
     expected.retain(|path| !path.ends_with(&name(2)));
     expected.push(format!("blocks/01/{}", name(200)));
     expected.sort();
-    let mut found = world.names(&third);
+    let mut found = world.names(committed(&third));
     found.sort();
     assert_eq!(found, expected);
 }
@@ -267,11 +199,11 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
 /// as they are. The change must be captured although the directory looks unchanged.
 #[test]
 fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
-    let world = World::new();
+    let world = new_world();
     world.write("datastore/000001.log", b"one");
     world.write("blocks/README", b"fixed");
-    world.settle();
-    world.run(world.tree_options(true));
+    settle();
+    world.backup(options_for(&world, true));
 
     let mut file = fs::OpenOptions::new()
         .append(true)
@@ -280,12 +212,15 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     std::io::Write::write_all(&mut file, b" and two").expect("written");
     drop(file);
 
-    let (second, seen) = world.run(world.tree_options(true));
+    let (second, seen) = world.backup(options_for(&world, true));
     assert_eq!(seen.get(Counter::FilesChanged), 1);
-    let content = world.entries(&second).into_iter().find_map(|entry| {
-        (entry.path.to_string() == "datastore/000001.log")
-            .then(|| entry.content().map(|content| content.size))
-    });
+    let content = world
+        .entries(committed(&second))
+        .into_iter()
+        .find_map(|entry| {
+            (entry.path.to_string() == "datastore/000001.log")
+                .then(|| entry.content().map(|content| content.size))
+        });
     assert_eq!(content, Some(Some(11)));
 }
 
@@ -293,17 +228,17 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
 /// more, although its directory kept its times, and that reading settles the name.
 #[test]
 fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() {
-    let world = World::new();
+    let world = new_world();
     world.write(
         "files/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
         &[7; 400],
     );
-    world.settle();
+    settle();
 
     let read: Vec<u64> = (0..3)
         .map(|_| {
             world
-                .run(world.tree_options(true))
+                .backup(options_for(&world, true))
                 .1
                 .get(Counter::BytesRead)
         })
@@ -319,7 +254,7 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
 fn directories_above_a_moved_directory_are_listed_again() {
     const DEPTH: usize = 60;
     const MOVED: usize = 10;
-    let world = World::new();
+    let world = new_world();
     let away = tempfile::tempdir().expect("a directory");
     let directory = |depth| vec!["-"; depth].join("/");
     for depth in 1..=DEPTH {
@@ -332,15 +267,14 @@ fn directories_above_a_moved_directory_are_listed_again() {
     let there = away.path().join("moved");
     let moving = || {
         let entries = AtomicU64::new(0);
-        let observer = Hook::new(|counter, _| {
+        let observer = CounterHook::new(|counter, _| {
             let is_deepest = || entries.fetch_add(1, Ordering::Relaxed) == DEPTH as u64;
             if counter == Counter::Entries && is_deepest() {
                 fs::rename(&here, &there).expect("moved");
             }
         });
-        let report = backup(
-            &world.repo(),
-            world.tree_options(true),
+        let report = world.backup_with_task(
+            options_for(&world, true),
             Task::new(&observer, &Cancel::new()),
         );
         fs::rename(&there, &here).expect("moved back");
@@ -349,7 +283,7 @@ fn directories_above_a_moved_directory_are_listed_again() {
 
     let stale = |report: &BackupReport| -> Vec<usize> {
         let entries = world
-            .entries(report)
+            .entries(committed(report))
             .into_iter()
             .filter(|entry| entry.flags.contains(EntryFlags::STALE));
         entries
@@ -358,20 +292,20 @@ fn directories_above_a_moved_directory_are_listed_again() {
     };
     let files = |report: &BackupReport| {
         world
-            .entries(report)
+            .entries(committed(report))
             .iter()
             .filter(|entry| entry.is_file())
             .count()
     };
 
-    world.settle();
+    settle();
     let first = moving();
     assert_eq!(first.state, SnapshotState::Incomplete);
     assert_eq!(stale(&first), (1..MOVED).collect::<Vec<_>>());
     assert_eq!(files(&first), DEPTH + 1 - MOVED);
 
-    world.settle();
-    let (second, _) = world.run(world.tree_options(true));
+    settle();
+    let (second, _) = world.backup(options_for(&world, true));
     assert_eq!(
         (second.state, files(&second)),
         (SnapshotState::Complete, DEPTH)
@@ -385,14 +319,14 @@ fn directories_above_a_moved_directory_are_listed_again() {
 
 #[test]
 fn a_wrong_hash_name_is_provisional_and_read_again() {
-    let world = World::new();
+    let world = new_world();
     let digest = hex::encode(&sha256(b"whole"));
     world.write(&digest, b"half");
-    world.settle();
-    let (first, _) = world.run(world.tree_options(true));
+    settle();
+    let (first, _) = world.backup(options_for(&world, true));
 
     let flags = |report: &BackupReport| {
-        let entries = world.entries(report);
+        let entries = world.entries(committed(report));
         entries
             .iter()
             .find(|entry| entry.is_file())
@@ -403,8 +337,8 @@ fn a_wrong_hash_name_is_provisional_and_read_again() {
 
     // The file is completed later, in place: neither the directory's times nor the inode change.
     world.write(&digest, b"whole");
-    world.settle();
-    let (second, _) = world.run(world.tree_options(true));
+    settle();
+    let (second, _) = world.backup(options_for(&world, true));
     assert_eq!(flags(&second), EntryFlags::empty());
 }
 
@@ -415,44 +349,43 @@ fn an_unreadable_file_is_reported_until_it_can_be_read() {
         // as another user.
         return;
     }
-    let world = World::new();
+    let world = new_world();
     world.write("secret", b"hidden");
     world.write("open", b"seen");
     fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o000)).expect("chmod");
-    world.settle();
+    settle();
     for _ in 0..2 {
-        let (report, seen) = world.backup();
+        let (report, seen) = world.backup(options_for(&world, false));
         assert_eq!(report.state, SnapshotState::Incomplete);
         assert_eq!(seen.get(Counter::Failed), 1);
         assert!(
             world
-                .entries(&report)
+                .entries(committed(&report))
                 .iter()
                 .any(|entry| matches!(entry.node, Node::Failed { .. }))
         );
     }
 
     fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o600)).expect("chmod");
-    assert_eq!(world.backup().0.state, SnapshotState::Complete);
+    assert_eq!(
+        world.backup(options_for(&world, false)).0.state,
+        SnapshotState::Complete
+    );
 }
 
 #[test]
 fn an_emptied_source_is_refused_unless_allowed() {
-    let world = World::new();
+    let world = new_world();
     world.write("a", b"1");
-    world.backup();
+    world.backup(options_for(&world, false));
     fs::remove_file(world.path("a")).expect("removed");
-    let refused = backup(
-        &world.repo(),
-        world.tree_options(false),
-        Task::new(&Recording::default(), &Cancel::new()),
-    );
+    let refused = world.try_backup(options_for(&world, false)).0;
     assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
     let options = BackupOptions {
         allow_empty: true,
-        ..world.tree_options(false)
+        ..options_for(&world, false)
     };
-    assert_eq!(world.names(&world.run(options).0), ["/"]);
+    assert_eq!(world.names(committed(&world.backup(options).0)), ["/"]);
 }
 
 /// A container engine creates an empty directory if the file that it should mount is missing; a
@@ -487,28 +420,24 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
         (empty_directory, empty_file, false),
     ];
     for (number, (before, now, is_refused)) in cases.into_iter().enumerate() {
-        let world = World::new();
+        let world = new_world();
         let options = || {
             let tree = TreeSpec::new("source", &at);
-            BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
+            tree_options(tree)
         };
 
         before(&at);
-        world.run(options());
+        world.backup(options());
         clear();
         now(&at);
-        let second = backup(
-            &world.repo(),
-            options(),
-            Task::new(&Recording::default(), &Cancel::new()),
-        );
+        let second = world.try_backup(options()).0;
         assert_eq!(
             matches!(second, Err(Error::Empty { .. })),
             is_refused,
             "{number}: {second:?}"
         );
 
-        world.run(BackupOptions {
+        world.backup(BackupOptions {
             allow_empty: true,
             ..options()
         });
@@ -518,51 +447,39 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
 
 #[test]
 fn excludes_take_effect_and_their_lifting_too() {
-    let world = World::new();
+    let world = new_world();
     world.write("keep/a", b"1");
     world.write("skip/b", b"2");
-    world.settle();
-    let mut options = world.tree_options(true);
+    settle();
+    let mut options = options_for(&world, true);
     if let SourceSpec::Tree(tree) = &mut options.sources[0] {
         tree.filter.excludes.push("/skip".into());
     }
-    let (first, _) = world.run(options);
-    assert_eq!(world.names(&first), ["/", "keep", "keep/a"]);
-    let (second, _) = world.run(world.tree_options(true));
+    let (first, _) = world.backup(options);
+    assert_eq!(world.names(committed(&first)), ["/", "keep", "keep/a"]);
+    let (second, _) = world.backup(options_for(&world, true));
     assert_eq!(
-        world.names(&second),
+        world.names(committed(&second)),
         ["/", "keep", "keep/a", "skip", "skip/b"]
     );
 }
 
 #[test]
 fn a_command_that_fails_commits_nothing() {
-    let world = World::new();
-    let source = |words: &str| {
-        SourceSpec::Command(Box::new(CommandSpec::new(
-            "dump",
-            StreamCommand::parse(words).expect("words"),
-        )))
-    };
+    let world = new_world();
+    let source = |words: &str| command_source("dump", words);
     let failing = BackupOptions::new(
         "host",
         vec![source("sh -c 'head -c 300000 /dev/zero; exit 3'")],
     );
-    let result = backup(
-        &world.repo(),
-        failing,
-        Task::new(&Recording::default(), &Cancel::new()),
-    );
+    let result = world.try_backup(failing).0;
     assert!(matches!(result, Err(Error::Command(_))), "{result:?}");
     assert_eq!(world.store.count(StoreOperation::Put, KeyKind::Snapshot), 0);
 
     let good = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero'")]);
-    let (report, seen) = world.run(good);
+    let (report, seen) = world.backup(good);
     assert_eq!(seen.get(Counter::BytesRead), 300_000);
-    let snapshot = world
-        .repo()
-        .read_snapshot(&report.snapshot.expect("committed"))
-        .expect("reads");
+    let snapshot = world.snapshot(committed(&report));
     let SourceKind::Stream { content, .. } = &snapshot.sources[0].kind else {
         panic!("not a stream")
     };
@@ -571,23 +488,22 @@ fn a_command_that_fails_commits_nothing() {
 
 #[test]
 fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
-    let world = World::new();
+    let world = new_world();
     world.write("a", &[5; 100_000]);
     world.store.take();
     let options = BackupOptions {
         dry_run: true,
-        ..world.tree_options(false)
+        ..options_for(&world, false)
     };
-    let (report, seen) = world.run(options);
+    let (report, seen) = world.backup(options);
     assert_eq!(report.snapshot, None);
     assert_eq!(seen.get(Counter::BytesRead), 100_000);
     assert_eq!(world.store.count_all(StoreOperation::Put), 0);
 
     let cancel = Cancel::new();
     cancel.cancel();
-    let stopped = backup(
-        &world.repo(),
-        world.tree_options(false),
+    let stopped = world.backup_with_task(
+        options_for(&world, false),
         Task::new(&Recording::default(), &cancel),
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
@@ -599,7 +515,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
 
 #[test]
 fn files_in_a_second_repository_at_the_source_are_left_out() {
-    let world = World::new();
+    let world = new_world();
     world.write("data", b"x");
     let inner = world.path("repo");
     let store: SharedStore = Arc::new(icecore::store::LocalStore::create(&inner).expect("local"));
@@ -608,7 +524,7 @@ fn files_in_a_second_repository_at_the_source_are_left_out() {
     let observer = Recording::default();
     let report = backup(
         &repo,
-        world.tree_options(false),
+        options_for(&world, false),
         Task::new(&observer, &Cancel::new()),
     )
     .expect("backup");
@@ -618,34 +534,27 @@ fn files_in_a_second_repository_at_the_source_are_left_out() {
 
 #[test]
 fn one_file_can_be_a_source() {
-    let world = World::new();
+    let world = new_world();
     world.write("only", b"content");
     let tree = TreeSpec::new("tree", world.path("only"));
-    let (report, _) = world.run(BackupOptions::new(
-        "host",
-        vec![SourceSpec::Tree(Box::new(tree))],
-    ));
-    let entries = world.entries(&report);
+    let (report, _) = world.backup(tree_options(tree));
+    let entries = world.entries(committed(&report));
     assert_eq!(entries.len(), 1);
     assert!(entries[0].path.is_root() && entries[0].is_file());
 }
 
 #[test]
 fn two_sources_of_one_name_are_bad_usage() {
-    let world = World::new();
-    let mut options = world.tree_options(false);
-    options.sources.extend(world.tree_options(false).sources);
-    let result = backup(
-        &world.repo(),
-        options,
-        Task::new(&Recording::default(), &Cancel::new()),
-    );
+    let world = new_world();
+    let mut options = options_for(&world, false);
+    options.sources.extend(options_for(&world, false).sources);
+    let result = world.try_backup(options).0;
     assert!(matches!(result, Err(Error::Usage { .. })));
 }
 
 #[test]
 fn old_times_and_links_are_kept() {
-    let world = World::new();
+    let world = new_world();
     world.write("old", b"old");
     fs::hard_link(world.path("old"), world.path("same")).expect("link");
     let past = SystemTime::UNIX_EPOCH - Duration::new(5, 250);
@@ -654,8 +563,8 @@ fn old_times_and_links_are_kept() {
         .open(world.path("old"))
         .expect("opens");
     file.set_modified(past).expect("set");
-    let (report, _) = world.backup();
-    let entries = world.entries(&report);
+    let (report, _) = world.backup(options_for(&world, false));
+    let entries = world.entries(committed(&report));
     let meta = entries
         .iter()
         .find(|entry| entry.path.to_string() == "old")
