@@ -4,7 +4,7 @@ use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
 use crate::types::{ChunkClass, ChunkId, Entry, RelPath};
 
-/// What a reader of runs does about a page that cannot be read.
+/// Behaviour of a reader of runs at a page that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDamage {
     /// The page is an error.
