@@ -11,7 +11,19 @@ use std::path::PathBuf;
 pub enum Advice {
     /// Advice that every front end shows as it is.
     Text(Cow<'static, str>),
+    Access(AccessAdvice),
+    Snapshot(SnapshotAdvice),
+    Backup(BackupAdvice),
+    Restore(RestoreAdvice),
+    Prune(PruneAdvice),
+    Repair(RepairAdvice),
+    Node(NodeAdvice),
+    Dump(DumpAdvice),
+}
 
+/// Advice on opening a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessAdvice {
     /// Check the repository's address, or create a repository there.
     CheckAddress,
     /// Give the repository a directory of its own.
@@ -20,14 +32,17 @@ pub enum Advice {
     GivePassphrase,
     /// Give the right passphrase, or try it also on the slots that need much memory and time.
     TryCostlySlots,
-    /// Do the first, with the files in one command. If another database has replaced the recorded
-    /// one since, delete the record.
-    InOneCommand { first: Box<Advice>, record: PathBuf },
     /// Install a newer version.
     Upgrade,
     /// Free space for the cache, or choose another directory for it.
     MoveCache,
+    /// Give a name from the list of key slots.
+    ListKeySlots,
+}
 
+/// Advice on snapshots and the paths in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotAdvice {
     /// Choose the host whose newest snapshot is meant.
     ChooseHost,
     /// Choose an id from the list of snapshots, or of those that were forgotten.
@@ -36,9 +51,6 @@ pub enum Advice {
     UsePrevious,
     /// Run the backup again. The snapshot that could not be withdrawn can be deleted or forgotten.
     ForgetNotWithdrawn,
-    /// Allow the source to be empty, if it is meant to be.
-    AllowEmpty,
-
     /// Bring the forgotten snapshot back.
     Undelete { id: String },
     /// Give the id of the newer snapshot, from the list of snapshots.
@@ -55,9 +67,13 @@ pub enum Advice {
     RestoreLink,
     /// Write the directory as a tar archive. `place`: a snapshot, source and directory.
     WriteTar { place: String },
-    /// Give a name from the list of key slots.
-    ListKeySlots,
+}
 
+/// Advice on backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupAdvice {
+    /// Allow the source to be empty, if it is meant to be.
+    AllowEmpty,
     /// Give something to back up.
     GiveSource,
     /// Give the source a name if it is another directory than before, or state that it was moved.
@@ -68,7 +84,11 @@ pub enum Advice {
     MountOrAllowEmpty,
     /// Accept the capture of this source, if its state is intended.
     Accept { source: String },
+}
 
+/// Advice on restores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreAdvice {
     /// Restore into the directory itself, or delete nothing.
     RestoreInPlace,
     /// Delete also the names that the backup excluded.
@@ -77,14 +97,22 @@ pub enum Advice {
     RestoreWithoutOwners,
     /// Exclude this pattern instead, which begins at the source's root.
     ExcludePattern { pattern: String },
+}
 
+/// Advice on prunes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PruneAdvice {
     /// Prune at once, if no other client is active.
     PruneAtOnce,
     /// Prune with the usual grace period.
     PruneWithGrace,
     /// Prune, which deletes the objects in quarantine from which nothing more can be saved.
     PruneQuarantine,
+}
 
+/// Advice on damage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepairAdvice {
     /// Verify, which lists the affected files.
     Verify,
     /// Rebuild the index segment from the packs.
@@ -113,10 +141,16 @@ pub enum Advice {
     RepairSnapshots,
     /// Verify, then repair packs, then snapshots.
     RepairPacksAndSnapshots,
+}
 
+/// Advice on a node and its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeAdvice {
+    /// Do the first, with the files in one command. If another database has replaced the recorded
+    /// one since, delete the record.
+    InOneCommand { first: Box<Advice>, record: PathBuf },
     /// Pipe a dump into a backup.
     PipeDump,
-
     /// Name the compose file, or write the configuration by hand.
     NameComposeFile,
     /// Name the compose project.
@@ -143,7 +177,11 @@ pub enum Advice {
     KeepSecrets,
     /// Allow the restore to replace existing data.
     AllowReplace,
+}
 
+/// Advice on the dump of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DumpAdvice {
     /// Restore into a newer database server, or change the dump by hand.
     UseNewerServer,
     /// Restore this dump by hand.

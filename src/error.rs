@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::advice::Advice;
+use crate::advice::{AccessAdvice, Advice, BackupAdvice, RepairAdvice, SnapshotAdvice};
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
@@ -140,8 +140,8 @@ impl Error {
             Self::Usage { advice, .. } => advice.clone(),
             Self::NoPath { advice, .. } => advice.as_deref().cloned(),
             Self::Unresolved { now: true, .. } => Some(INTACT.into()),
-            Self::Unresolved { .. } => Some(Advice::RepairPacksAndSnapshots),
-            Self::Empty { .. } => Some(Advice::AllowEmpty),
+            Self::Unresolved { .. } => Some(Advice::Repair(RepairAdvice::RepairPacksAndSnapshots)),
+            Self::Empty { .. } => Some(Advice::Backup(BackupAdvice::AllowEmpty)),
             Self::Source { .. } => Some("nothing was stored; existing snapshots are unchanged".into()),
             _ => None,
         }
@@ -151,27 +151,33 @@ impl Error {
 /// Returns advice about an error of the repository, if there is any.
 fn repo_advice(err: &RepoError) -> Option<Advice> {
     match err {
-        RepoError::NotFound { .. } => Some(Advice::CheckAddress),
+        RepoError::NotFound { .. } => Some(Advice::Access(AccessAdvice::CheckAddress)),
         RepoError::AlreadyThere { .. } => {
             Some("choose another directory, or use this repository as it is".into())
         }
-        RepoError::WrongKey { costly: 1.., .. } => Some(Advice::TryCostlySlots),
-        RepoError::WrongKey { .. } => Some(Advice::GivePassphrase),
-        RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => Some(Advice::Upgrade),
+        RepoError::WrongKey { costly: 1.., .. } => {
+            Some(Advice::Access(AccessAdvice::TryCostlySlots))
+        }
+        RepoError::WrongKey { .. } => Some(Advice::Access(AccessAdvice::GivePassphrase)),
+        RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
+            Some(Advice::Access(AccessAdvice::Upgrade))
+        }
         RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
             Some("run it again: data that is already stored is not stored again".into())
         }
-        RepoError::NotWithdrawn { .. } => Some(Advice::ForgetNotWithdrawn),
-        RepoError::Index(IndexError::Full { .. }) => Some(Advice::MoveCache),
+        RepoError::NotWithdrawn { .. } => {
+            Some(Advice::Snapshot(SnapshotAdvice::ForgetNotWithdrawn))
+        }
+        RepoError::Index(IndexError::Full { .. }) => Some(Advice::Access(AccessAdvice::MoveCache)),
         RepoError::Index(_) => Some("the cache directory can be deleted at any time".into()),
         RepoError::NoSuchSnapshot { advice, .. } | RepoError::Refused { advice, .. } => {
             advice.clone()
         }
-        RepoError::LatestDamaged { .. } => Some(Advice::UsePrevious),
+        RepoError::LatestDamaged { .. } => Some(Advice::Snapshot(SnapshotAdvice::UsePrevious)),
         RepoError::Damaged { object, .. } if object.starts_with(ObjectDir::Snapshots.name()) => {
-            Some(Advice::RepairSnapshots)
+            Some(Advice::Repair(RepairAdvice::RepairSnapshots))
         }
-        err if err.is_damage() => Some(Advice::VerifyData),
+        err if err.is_damage() => Some(Advice::Repair(RepairAdvice::VerifyData)),
         RepoError::ChunkUnreadable { .. } => Some(INTACT.into()),
         RepoError::Store(err) => store_advice(err),
         _ => None,
@@ -189,8 +195,8 @@ fn store_advice(err: &StoreError) -> Option<Advice> {
                 "is it mounted, and does its server answer? A stale mount must be unmounted and mounted again".into(),
             )
         }
-        StoreError::Unreachable { .. } => Some(Advice::CheckAddress),
-        StoreError::Occupied { .. } => Some(Advice::SeparateDirectory),
+        StoreError::Unreachable { .. } => Some(Advice::Access(AccessAdvice::CheckAddress)),
+        StoreError::Occupied { .. } => Some(Advice::Access(AccessAdvice::SeparateDirectory)),
         StoreError::Full { .. } => {
             Some("free space and run it again; the repository is intact".into())
         }

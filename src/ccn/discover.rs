@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::compose::{ComposeProject, ComposeService, MountSource, ServiceMount};
 use super::docker::{Container, ContainerMount, Docker, DockerError, DockerVolume};
 use super::profile::SourceLocation;
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::sys::{Dir, FileKind};
 
 mod places;
@@ -218,7 +218,7 @@ impl NodeFinder<'_> {
                     text: format!(
                         "the engine has no container of project '{name}', only of '{list}' from this directory"
                     ),
-                    advice: Some(Advice::NameProject),
+                    advice: Some(Advice::Node(NodeAdvice::NameProject)),
                 });
             }
         }

@@ -1,7 +1,7 @@
 //! Explains why a snapshot has no path of some name.
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::format::{SourceKind, SourceRecord};
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, OnDamage};
@@ -70,5 +70,5 @@ fn list(snapshot: SnapshotId, source: &SourceRecord, directory: &RelPath) -> Adv
         format!("/{directory}")
     };
     let place = format!("{}:{}{below}", snapshot.short(), source.name);
-    Advice::ListPaths { place }
+    Advice::Snapshot(SnapshotAdvice::ListPaths { place })
 }

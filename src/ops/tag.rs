@@ -3,7 +3,7 @@
 use super::forget::forget_replaced;
 use super::verify::resolves;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice, SnapshotAdvice};
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Phase, Subject};
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
@@ -102,7 +102,7 @@ fn retag_one(
         let none = RepoError::NoSuchSnapshot {
             text: id.to_string(),
             why: "it was forgotten in the meantime".into(),
-            advice: Some(Advice::ChooseSnapshot),
+            advice: Some(Advice::Snapshot(SnapshotAdvice::ChooseSnapshot)),
         };
         return Err(damage.unwrap_or(none).into());
     };
@@ -156,7 +156,7 @@ fn check(
             let why = format!(
                 "snapshot {id} landed after its lease had expired, and data that it needs is gone"
             );
-            return refuse(why, Advice::Verify);
+            return refuse(why, Advice::Repair(RepairAdvice::Verify));
         }
     }
 
@@ -166,7 +166,7 @@ fn check(
     {
         Some(by) => refuse(
             format!("{id} was replaced by snapshot {}", by.id.short()),
-            Advice::GiveSuccessor,
+            Advice::Snapshot(SnapshotAdvice::GiveSuccessor),
         ),
         None => Ok(()),
     }

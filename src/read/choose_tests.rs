@@ -1,7 +1,7 @@
 //! The snapshot that a name refers to, and the reports about it.
 
 use super::*;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::format::SourceCounts;
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, commit_as, lease};
@@ -104,7 +104,7 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
         why.contains("host web has no source 'c'; it has a, b; other hosts have it: db"),
         "{why}"
     );
-    assert_eq!(advice, Some(Advice::ChooseHost));
+    assert_eq!(advice, Some(Advice::Snapshot(SnapshotAdvice::ChooseHost)));
 
     let (why, advice) = refused(&lab, "latest", &own("web"), Some("d"));
     assert!(
@@ -188,7 +188,11 @@ fn a_host_without_snapshots_gets_those_of_the_only_other_host() {
         why.contains("host new has none; the repository has snapshots of old, older"),
         "{why}"
     );
-    assert_eq!(advice, Some(Advice::ChooseHost), "which one?");
+    assert_eq!(
+        advice,
+        Some(Advice::Snapshot(SnapshotAdvice::ChooseHost)),
+        "which one?"
+    );
 }
 
 #[test]
@@ -206,7 +210,10 @@ fn the_error_for_an_unmatched_id_gives_the_reason() {
         why.contains("none of the repository's 3 snapshots"),
         "{why}"
     );
-    assert_eq!(advice, Some(Advice::ChooseSnapshot));
+    assert_eq!(
+        advice,
+        Some(Advice::Snapshot(SnapshotAdvice::ChooseSnapshot))
+    );
     assert!(ask("yesterday").0.contains("at least 4 hex digits"));
 
     let repo = lab.open();
@@ -216,7 +223,10 @@ fn the_error_for_an_unmatched_id_gives_the_reason() {
     let (why, advice) = ask(&text.to_string());
     assert!(why.ends_with("it was forgotten"), "{why}");
     let id = text.to_string();
-    assert_eq!(advice, Some(Advice::Undelete { id }));
+    assert_eq!(
+        advice,
+        Some(Advice::Snapshot(SnapshotAdvice::Undelete { id }))
+    );
 }
 
 #[test]

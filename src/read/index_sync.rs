@@ -2,7 +2,7 @@
 
 use super::notices::report_vanished;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository};
 use crate::task::{Cancel, Task};
@@ -30,12 +30,12 @@ pub fn sync_until(repo: &Repository, task: Task<'_>) -> Result<(), Error> {
         let segment = format!("index segment {}", id.short());
         let problem = Problem::new(Severity::Damage, segment, why);
         task.observer
-            .problem(&problem.with_advice(Advice::RebuildIndex));
+            .problem(&problem.with_advice(Advice::Repair(RepairAdvice::RebuildIndex)));
     }
     if let Some(what) = repo.config_damage() {
         let problem = Problem::new(Severity::Damage, "config", what);
         task.observer
-            .problem(&problem.with_advice(Advice::RepairConfig));
+            .problem(&problem.with_advice(Advice::Repair(RepairAdvice::RepairConfig)));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A listing of snapshots and reports about it: snapshots that cannot be read, those that are
 //! missing, and those whose times a copy has lost.
 
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
@@ -31,7 +31,11 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
             last.source, last.host
         );
         let problem = Problem::new(Severity::Warning, format!("snapshot {id}"), what);
-        observer.problem(&problem.with_advice(Advice::ForgetVanished { id: id.to_string() }));
+        observer.problem(
+            &problem.with_advice(Advice::Snapshot(SnapshotAdvice::ForgetVanished {
+                id: id.to_string(),
+            })),
+        );
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> ReadSession<'a> {
         &self.reader
     }
 
-    /// Finds a snapshot to read, as [`choose`] does, and records that this session reads it.
+    /// Finds a snapshot to read, as [`choose`](fn@choose) does, and records that this session reads it.
     pub fn choose(
         &self,
         text: &str,

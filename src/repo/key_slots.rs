@@ -3,7 +3,7 @@
 use super::keyring::{make_slot, mend, read_slot, slot_names, store_slot};
 use super::room::SpareRoom;
 use super::{RepoError, Repository, Secret, SlotInfo};
-use crate::advice::Advice;
+use crate::advice::{AccessAdvice, Advice};
 use crate::format::{KeySlot, encode_key_slot};
 use crate::store::{ObjectBody, ObjectKey, PutMode, Replica, StoreError};
 
@@ -54,7 +54,7 @@ impl Repository {
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepoError::Refused {
                 why: format!("'{prefix}' does not match exactly one key slot"),
-                advice: Some(Advice::ListKeySlots),
+                advice: Some(Advice::Access(AccessAdvice::ListKeySlots)),
             });
         };
         let mut others = slots.iter().filter(|other| other.name != slot.name);

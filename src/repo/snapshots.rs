@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::objects::{open_object, seal_object, stored_limit, stored_limit_in_memory};
 use super::{LeaseTimes, RepoError, Repository};
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::chunk::object_hash;
 use crate::format::{
     ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
@@ -412,7 +412,7 @@ impl Repository {
                 return Err(RepoError::NoSuchSnapshot {
                     text,
                     why,
-                    advice: is_of_use.then_some(Advice::ChooseHost),
+                    advice: is_of_use.then_some(Advice::Snapshot(SnapshotAdvice::ChooseHost)),
                 });
             }
         };
@@ -437,7 +437,7 @@ impl Repository {
             why,
             advice: Some(advice),
         };
-        let none = |why| none_but(why, Advice::ChooseSnapshot);
+        let none = |why| none_but(why, Advice::Snapshot(SnapshotAdvice::ChooseSnapshot));
         if text == "latest" {
             let hosts = match hosts {
                 HostChoice::Own(host) => HostChoice::Host(host.clone()),
@@ -491,7 +491,10 @@ impl Repository {
         });
         if is_forgotten {
             let id = prefix.to_owned();
-            return Ok(("it was forgotten".to_owned(), Advice::Undelete { id }));
+            return Ok((
+                "it was forgotten".to_owned(),
+                Advice::Snapshot(SnapshotAdvice::Undelete { id }),
+            ));
         }
 
         let why = match listed {
@@ -501,7 +504,7 @@ impl Repository {
                 format!("none of the repository's {count} snapshots has an id that begins with it")
             }
         };
-        Ok((why, Advice::ChooseSnapshot))
+        Ok((why, Advice::Snapshot(SnapshotAdvice::ChooseSnapshot)))
     }
 
     /// Puts a snapshot, which is the commit point. Returns its name and stored size.

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::sys::{
     Canceller, ChildPipe, ChildProcess, CommandError, PIPE_BYTES, SpawnOptions, shell_syntax,
     shown, watched,
@@ -152,7 +152,7 @@ pub enum StdinError {
 impl StdinError {
     /// Returns advice for the user, if there is any.
     pub fn advice(&self) -> Option<Advice> {
-        matches!(self, Self::Terminal).then_some(Advice::PipeDump)
+        matches!(self, Self::Terminal).then_some(Advice::Node(NodeAdvice::PipeDump))
     }
 }
 

@@ -338,7 +338,7 @@ fn standard_input_must_be_something_to_read() {
     ));
     let terminal = open("/dev/ptmx", true).expect_err("a terminal");
     assert!(matches!(terminal, StdinError::Terminal), "{terminal}");
-    assert_eq!(terminal.advice(), Some(Advice::PipeDump));
+    assert_eq!(terminal.advice(), Some(Advice::Node(NodeAdvice::PipeDump)));
 
     assert!(
         open("/dev/null", false).is_ok(),

@@ -2,177 +2,169 @@
 
 use std::borrow::Cow;
 
-use icecore::advice::{Advice, DumpReader};
+use icecore::advice::{
+    AccessAdvice, Advice, BackupAdvice, DumpAdvice, DumpReader, NodeAdvice, PruneAdvice,
+    RepairAdvice, RestoreAdvice, SnapshotAdvice,
+};
 
 /// Returns the advice as a hint.
 pub fn hint(advice: &Advice) -> Cow<'_, str> {
-    if let Advice::Text(text) = advice {
-        return Cow::Borrowed(text);
+    match advice {
+        Advice::Text(text) => Cow::Borrowed(text),
+        Advice::Access(advice) => on_access(advice),
+        Advice::Snapshot(advice) => on_snapshots(advice),
+        Advice::Backup(advice) => on_backups(advice),
+        Advice::Restore(advice) => on_restores(advice),
+        Advice::Prune(advice) => on_prunes(advice),
+        Advice::Repair(advice) => on_repairs(advice),
+        Advice::Node(advice) => on_nodes(advice),
+        Advice::Dump(advice) => on_dumps(advice),
     }
-    [
-        on_access,
-        on_snapshots,
-        on_backups,
-        on_restores,
-        on_prunes,
-        on_repairs,
-        on_nodes,
-        on_dumps,
-    ]
-    .iter()
-    .find_map(|group| group(advice))
-    .unwrap_or_else(|| format!("{advice:?}").into())
 }
 
 /// Returns advice on how to open a repository.
-fn on_access(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_access(advice: &AccessAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::CheckAddress => {
+        AccessAdvice::CheckAddress => {
             "check the address given with --repo; 'icecore init' creates a repository"
         }
-        Advice::SeparateDirectory => {
+        AccessAdvice::SeparateDirectory => {
             "give the repository a separate directory, such as --repo DIRECTORY/icecore"
         }
-        Advice::GivePassphrase => {
+        AccessAdvice::GivePassphrase => {
             "give the right passphrase with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE"
         }
-        Advice::TryCostlySlots => {
+        AccessAdvice::TryCostlySlots => {
             "give the right passphrase; --costly-key also tries the skipped slots, with up to 1 GiB of memory and minutes of time each"
         }
-        Advice::Upgrade => "install a newer icecore",
-        Advice::MoveCache => {
+        AccessAdvice::Upgrade => "install a newer icecore",
+        AccessAdvice::MoveCache => {
             "free space there, or set ICECORE_CACHE_DIR to a directory with room; the repository is intact"
         }
-        Advice::ListKeySlots => "'icecore key list' shows the names",
-        _ => return None,
+        AccessAdvice::ListKeySlots => "'icecore key list' shows the names",
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns advice on snapshots and the paths in them.
-fn on_snapshots(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_snapshots(advice: &SnapshotAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::ChooseHost => {
+        SnapshotAdvice::ChooseHost => {
             "'icecore snapshots' lists ids, hosts and sources; choose whose 'latest' with --host HOST or --any-host"
         }
-        Advice::ChooseSnapshot => {
+        SnapshotAdvice::ChooseSnapshot => {
             "'icecore snapshots' lists the ids, 'icecore snapshots --forgotten' those that 'undelete' brings back"
         }
-        Advice::UsePrevious => {
+        SnapshotAdvice::UsePrevious => {
             "to restore the previous snapshot, give its id; 'icecore verify' lists further damage"
         }
-        Advice::ForgetNotWithdrawn => {
+        SnapshotAdvice::ForgetNotWithdrawn => {
             "run it again: 'icecore verify' names that snapshot, no backup uses it as a parent, and it can be deleted or forgotten"
         }
-        Advice::Undelete { id } => {
-            return Some(format!("'icecore undelete {id}' brings it back").into());
+        SnapshotAdvice::Undelete { id } => {
+            return format!("'icecore undelete {id}' brings it back").into();
         }
-        Advice::GiveSuccessor => "give that id; 'icecore snapshots' lists it",
-        Advice::Unprotect => "'icecore tag --unprotect' removes the protection",
-        Advice::ForgetVanished { id } => {
+        SnapshotAdvice::GiveSuccessor => "give that id; 'icecore snapshots' lists it",
+        SnapshotAdvice::Unprotect => "'icecore tag --unprotect' removes the protection",
+        SnapshotAdvice::ForgetVanished { id } => {
             let text = format!("if that is intended, 'icecore forget {id}' ends this warning");
-            return Some(text.into());
+            return text.into();
         }
-        Advice::ListPaths { place } => {
-            return Some(format!("'icecore ls {place}' lists the existing paths").into());
+        SnapshotAdvice::ListPaths { place } => {
+            return format!("'icecore ls {place}' lists the existing paths").into();
         }
-        Advice::RestoreToList => "'icecore restore' lists them",
-        Advice::RestoreLink => "'icecore restore' puts the link back",
-        Advice::WriteTar { place } => {
-            return Some(format!("'icecore cat {place}' writes it as tar").into());
+        SnapshotAdvice::RestoreToList => "'icecore restore' lists them",
+        SnapshotAdvice::RestoreLink => "'icecore restore' puts the link back",
+        SnapshotAdvice::WriteTar { place } => {
+            return format!("'icecore cat {place}' writes it as tar").into();
         }
-        _ => return None,
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns advice on backups.
-fn on_backups(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_backups(advice: &BackupAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::AllowEmpty => {
+        BackupAdvice::AllowEmpty => {
             "nothing was stored; if the source is meant to be empty, run it again with --allow-empty"
         }
-        Advice::GiveSource => "give a path, --stdin or --command",
-        Advice::NameOrMove { path } => {
+        BackupAdvice::GiveSource => "give a path, --stdin or --command",
+        BackupAdvice::NameOrMove { path } => {
             let text = format!(
                 "if that is another directory, give it a name: NAME={path}; if it was moved, use --moved"
             );
-            return Some(text.into());
+            return text.into();
         }
-        Advice::UseNewestParent => "without --parent, the newest intact snapshot is used",
-        Advice::MountOrAllowEmpty => "mount it, or use --allow-empty",
-        Advice::Accept { source } => {
+        BackupAdvice::UseNewestParent => "without --parent, the newest intact snapshot is used",
+        BackupAdvice::MountOrAllowEmpty => "mount it, or use --allow-empty",
+        BackupAdvice::Accept { source } => {
             let text = format!("if that is intended, run it again with --accept {source}");
-            return Some(text.into());
+            return text.into();
         }
-        _ => return None,
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns advice on restores.
-fn on_restores(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_restores(advice: &RestoreAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::RestoreInPlace => "restore into that directory itself, or without --delete",
-        Advice::DeleteExcluded => "--delete-excluded deletes them",
-        Advice::RestoreWithoutOwners => "use --no-owner if that is intended",
-        Advice::ExcludePattern { pattern } => {
-            return Some(format!("write --exclude '{pattern}'").into());
+        RestoreAdvice::RestoreInPlace => "restore into that directory itself, or without --delete",
+        RestoreAdvice::DeleteExcluded => "--delete-excluded deletes them",
+        RestoreAdvice::RestoreWithoutOwners => "use --no-owner if that is intended",
+        RestoreAdvice::ExcludePattern { pattern } => {
+            return format!("write --exclude '{pattern}'").into();
         }
-        _ => return None,
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns advice on prunes.
-fn on_prunes(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_prunes(advice: &PruneAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::PruneAtOnce => "--now deletes at once, if no other client is active",
-        Advice::PruneWithGrace => "prune without --now",
-        Advice::PruneQuarantine => {
+        PruneAdvice::PruneAtOnce => "--now deletes at once, if no other client is active",
+        PruneAdvice::PruneWithGrace => "prune without --now",
+        PruneAdvice::PruneQuarantine => {
             "'icecore prune' deletes those from which nothing more can be saved"
         }
-        _ => return None,
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns advice on damage.
-fn on_repairs(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_repairs(advice: &RepairAdvice) -> Cow<'_, str> {
     let text = match advice {
-        Advice::Verify => "'icecore verify' lists the affected files",
-        Advice::VerifyData => "run 'icecore verify --read-data' to list the affected files",
-        Advice::RebuildIndex => "'icecore repair index' rebuilds its records from the packs",
-        Advice::RepairConfig => "'icecore repair config' restores it from the other copy",
-        Advice::RepairOwnKeySlot => {
+        RepairAdvice::Verify => "'icecore verify' lists the affected files",
+        RepairAdvice::VerifyData => "run 'icecore verify --read-data' to list the affected files",
+        RepairAdvice::RebuildIndex => "'icecore repair index' rebuilds its records from the packs",
+        RepairAdvice::RepairConfig => "'icecore repair config' restores it from the other copy",
+        RepairAdvice::RepairOwnKeySlot => {
             "'icecore repair config' repairs the slot that opened the repository; create other slots again"
         }
-        Advice::RemoveKeySlot { name } => {
-            return Some(format!("'icecore key remove {name}' removes the slot").into());
+        RepairAdvice::RemoveKeySlot { name } => {
+            return format!("'icecore key remove {name}' removes the slot").into();
         }
-        Advice::RepairPacksFirst => {
+        RepairAdvice::RepairPacksFirst => {
             "run 'icecore repair packs' first, which records the lost chunks"
         }
-        Advice::StoreDroppedAgain => {
+        RepairAdvice::StoreDroppedAgain => {
             "'icecore repair packs' stores the chunks again that snapshots need"
         }
-        Advice::RestoreDropped => {
+        RepairAdvice::RestoreDropped => {
             "'icecore repair packs', then 'icecore repair snapshots', restore it"
         }
-        Advice::WriteParity => "'icecore repair packs' writes it",
-        Advice::ListLosses => "'icecore repair packs' lists the losses of older snapshots",
-        Advice::FindMissingPacks => {
+        RepairAdvice::WriteParity => "'icecore repair packs' writes it",
+        RepairAdvice::ListLosses => "'icecore repair packs' lists the losses of older snapshots",
+        RepairAdvice::FindMissingPacks => {
             "a prune may have deleted it for good; if not, 'icecore repair packs' lists the missing packs. Other snapshots of the same source may hold the files"
         }
-        Advice::RepairSnapshots => {
+        RepairAdvice::RepairSnapshots => {
             "'icecore repair snapshots' moves unreadable snapshots to quarantine, and heals those that a cache has"
         }
-        Advice::RepairPacksAndSnapshots => {
+        RepairAdvice::RepairPacksAndSnapshots => {
             "'icecore verify' lists the affected files; run 'icecore repair packs', then 'icecore repair snapshots'"
         }
-        _ => return None,
     };
-    Some(text.into())
+    text.into()
 }
 
 /// Returns a finding with its advice, as one text.
@@ -184,85 +176,81 @@ pub fn advised<'t>(what: &'t str, advice: Option<&Advice>) -> Cow<'t, str> {
 }
 
 /// Returns advice on a node and its parts.
-fn on_nodes(advice: &Advice) -> Option<Cow<'_, str>> {
-    let hint = match advice {
-        Advice::PipeDump => "write DUMP | icecore backup --stdin NAME".into(),
-        Advice::NameComposeFile => {
+fn on_nodes(advice: &NodeAdvice) -> Cow<'_, str> {
+    match advice {
+        NodeAdvice::PipeDump => "write DUMP | icecore backup --stdin NAME".into(),
+        NodeAdvice::NameComposeFile => {
             "name it: icecore node init COMPOSE_FILE; without Docker, write icecore.toml by hand".into()
         }
-        Advice::NameProject => "use --project NAME".into(),
-        Advice::NameCapture { capture } => {
+        NodeAdvice::NameProject => "use --project NAME".into(),
+        NodeAdvice::NameCapture { capture } => {
             format!("name another capture of it after the snapshot: {capture}").into()
         }
-        Advice::OrNameThis { first, capture } => {
+        NodeAdvice::OrNameThis { first, capture } => {
             format!("{}; or name this one, to restore it anyway: {capture}", hint(first)).into()
         }
-        Advice::CopyBack { source } => format!(
+        NodeAdvice::CopyBack { source } => format!(
             "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' restores what there is, to be copied back by hand"
         )
         .into(),
-        Advice::BackUpInOrder { database, files } => format!(
+        NodeAdvice::BackUpInOrder { database, files } => format!(
             "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or restore the files by hand: icecore restore {files} DIRECTORY"
         )
         .into(),
-        Advice::RestoreSeparately => "use 'icecore restore' for it".into(),
-        Advice::RestoreAllParts => "restore it without --files first".into(),
-        Advice::StopKubo => "stop kubo and restore it without --files".into(),
-        Advice::CheckNode => "'icecore node check --live' lists them".into(),
-        Advice::CheckNodeOrRestoreAll { snapshot } => format!(
+        NodeAdvice::RestoreSeparately => "use 'icecore restore' for it".into(),
+        NodeAdvice::RestoreAllParts => "restore it without --files first".into(),
+        NodeAdvice::StopKubo => "stop kubo and restore it without --files".into(),
+        NodeAdvice::CheckNode => "'icecore node check --live' lists them".into(),
+        NodeAdvice::CheckNodeOrRestoreAll { snapshot } => format!(
             "'icecore node check --live' lists them, 'icecore node restore {snapshot}' restores all parts"
         )
         .into(),
-        Advice::InOneCommand { first, record } => format!(
+        NodeAdvice::InOneCommand { first, record } => format!(
             "{}, with its files in one command; if another database has replaced it since: rm {}",
             hint(first),
             record.display()
         )
         .into(),
-        Advice::KeepSecrets => {
+        NodeAdvice::KeepSecrets => {
             "keep a copy of it, it may be the only one; then use --replace if the snapshot's is the right one".into()
         }
-        Advice::AllowReplace => "use --replace if that is what you want".into(),
-        _ => return None,
-    };
-    Some(hint)
+        NodeAdvice::AllowReplace => "use --replace if that is what you want".into(),
+    }
 }
 
 /// Returns advice on the dump of a database.
-fn on_dumps(advice: &Advice) -> Option<Cow<'_, str>> {
+fn on_dumps(advice: &DumpAdvice) -> Cow<'_, str> {
     let again = "restore it again with --replace, which replaces the incomplete data";
     let others = "nothing was written; use another snapshot's ('icecore snapshots' lists them)";
     let check = "or check it before you feed it to psql by hand";
     let hint = match advice {
-        Advice::UseNewerServer => {
-            return Some(
-                "restore into a server of that version or a newer one; to change the dump by hand: icecore cat SNAP:SOURCE".into(),
-            );
+        DumpAdvice::UseNewerServer => {
+            "restore into a server of that version or a newer one; to change the dump by hand: icecore cat SNAP:SOURCE"
+                .to_owned()
         }
-        Advice::RestoreDump { dump, reader } => {
+        DumpAdvice::RestoreDump { dump, reader } => {
             format!(
                 "nothing was written; to restore it by hand: {}",
                 by_hand(dump, *reader)
             )
         }
-        Advice::FeedDump { dump } => format!(
+        DumpAdvice::FeedDump { dump } => format!(
             "feed it to psql by hand, which continues after an error: icecore cat {dump} | psql -d postgres"
         ),
-        Advice::UseOtherDump { dump } => format!("{others}, {check}: icecore cat {dump}"),
-        Advice::DumpCluster { dump } => format!(
+        DumpAdvice::UseOtherDump { dump } => format!("{others}, {check}: icecore cat {dump}"),
+        DumpAdvice::DumpCluster { dump } => format!(
             "{others}, and let a source of kind \"postgresql\" make the dump, {check}: icecore cat {dump}"
         ),
-        Advice::RestoreAgain { after: None } => return Some(again.into()),
-        Advice::RestoreAgain { after: Some(after) } => format!("{after}, then {again}"),
-        Advice::RemoveCause { dump } => format!(
+        DumpAdvice::RestoreAgain { after: None } => again.to_owned(),
+        DumpAdvice::RestoreAgain { after: Some(after) } => format!("{after}, then {again}"),
+        DumpAdvice::RemoveCause { dump } => format!(
             "the same dump would fail there again: remove the cause of the server's error, then {again}; or use another snapshot's; or feed it to psql by hand, which continues after an error: icecore cat {dump} | psql -d postgres"
         ),
-        Advice::UseOtherDatabase { source } => format!(
+        DumpAdvice::UseOtherDatabase { source } => format!(
             "the repository is damaged: 'icecore verify --read-data' shows what else is; use the database of another snapshot (SNAP:{source}) with --replace"
         ),
-        _ => return None,
     };
-    Some(hint.into())
+    hint.into()
 }
 
 /// Returns the command that restores a dump by hand.
@@ -290,45 +278,45 @@ mod tests {
         let text = |value: &str| value.to_owned();
         for (advice, expected) in [
             (
-                Advice::Undelete { id: text("12ab") },
+                Advice::Snapshot(SnapshotAdvice::Undelete { id: text("12ab") }),
                 "'icecore undelete 12ab' brings it back",
             ),
             (
-                Advice::ForgetVanished { id: text("12ab") },
+                Advice::Snapshot(SnapshotAdvice::ForgetVanished { id: text("12ab") }),
                 "if that is intended, 'icecore forget 12ab' ends this warning",
             ),
             (
-                Advice::ListPaths {
+                Advice::Snapshot(SnapshotAdvice::ListPaths {
                     place: text("12ab:tree/a"),
-                },
+                }),
                 "'icecore ls 12ab:tree/a' lists the existing paths",
             ),
             (
-                Advice::WriteTar {
+                Advice::Snapshot(SnapshotAdvice::WriteTar {
                     place: text("latest:data"),
-                },
+                }),
                 "'icecore cat latest:data' writes it as tar",
             ),
             (
-                Advice::NameOrMove {
+                Advice::Backup(BackupAdvice::NameOrMove {
                     path: text("/srv/bob"),
-                },
+                }),
                 "if that is another directory, give it a name: NAME=/srv/bob; if it was moved, use --moved",
             ),
             (
-                Advice::Accept {
+                Advice::Backup(BackupAdvice::Accept {
                     source: text("keys"),
-                },
+                }),
                 "if that is intended, run it again with --accept keys",
             ),
             (
-                Advice::ExcludePattern {
+                Advice::Restore(RestoreAdvice::ExcludePattern {
                     pattern: text("/a"),
-                },
+                }),
                 "write --exclude '/a'",
             ),
             (
-                Advice::RemoveKeySlot { name: text("00ff") },
+                Advice::Repair(RepairAdvice::RemoveKeySlot { name: text("00ff") }),
                 "'icecore key remove 00ff' removes the slot",
             ),
         ] {
@@ -339,12 +327,27 @@ mod tests {
     #[test]
     fn advice_to_repair_names_the_command() {
         for (advice, command) in [
-            (Advice::RepairConfig, "'icecore repair config'"),
-            (Advice::RepairPacksFirst, "'icecore repair packs'"),
-            (Advice::StoreDroppedAgain, "'icecore repair packs'"),
-            (Advice::RepairPacksAndSnapshots, "'icecore repair packs'"),
-            (Advice::UsePrevious, "give its id"),
-            (Advice::ChooseHost, "--host HOST or --any-host"),
+            (
+                Advice::Repair(RepairAdvice::RepairConfig),
+                "'icecore repair config'",
+            ),
+            (
+                Advice::Repair(RepairAdvice::RepairPacksFirst),
+                "'icecore repair packs'",
+            ),
+            (
+                Advice::Repair(RepairAdvice::StoreDroppedAgain),
+                "'icecore repair packs'",
+            ),
+            (
+                Advice::Repair(RepairAdvice::RepairPacksAndSnapshots),
+                "'icecore repair packs'",
+            ),
+            (Advice::Snapshot(SnapshotAdvice::UsePrevious), "give its id"),
+            (
+                Advice::Snapshot(SnapshotAdvice::ChooseHost),
+                "--host HOST or --any-host",
+            ),
         ] {
             assert!(hint(&advice).contains(command), "{advice:?}");
         }
@@ -357,10 +360,10 @@ mod tests {
     #[test]
     fn a_dump_s_own_program_restores_it_by_hand() {
         let by = |reader| {
-            text(&Advice::RestoreDump {
+            text(&Advice::Dump(DumpAdvice::RestoreDump {
                 dump: "4f1c:db".into(),
                 reader,
-            })
+            }))
         };
         for (reader, command) in [
             (DumpReader::Unknown, "icecore cat 4f1c:db writes it out"),
@@ -385,10 +388,10 @@ mod tests {
     #[test]
     fn a_record_of_a_replaced_database_can_be_deleted() {
         let first = Advice::from("use newer files (4f1c:local), or an older database");
-        let both = text(&Advice::InOneCommand {
+        let both = text(&Advice::Node(NodeAdvice::InOneCommand {
             first: Box::new(first),
             record: "/state/restored-1".into(),
-        });
+        }));
         assert!(both.starts_with("use newer files (4f1c:local), "), "{both}");
         assert!(both.ends_with(": rm /state/restored-1"), "{both}");
     }
@@ -396,10 +399,10 @@ mod tests {
     #[test]
     fn a_capture_can_be_named_despite_the_first_advice() {
         let source = "db".into();
-        let anyway = text(&Advice::OrNameThis {
-            first: Box::new(Advice::CopyBack { source }),
+        let anyway = text(&Advice::Node(NodeAdvice::OrNameThis {
+            first: Box::new(Advice::Node(NodeAdvice::CopyBack { source })),
             capture: "4f1c:db".into(),
-        });
+        }));
         assert!(
             anyway.contains("by hand; or name this one, to restore it anyway: 4f1c:db"),
             "{anyway}"
@@ -410,8 +413,8 @@ mod tests {
     fn missing_files_are_listed_by_a_check_of_the_running_node() {
         let snapshot = "4f1c".into();
         for advice in [
-            Advice::CheckNode,
-            Advice::CheckNodeOrRestoreAll { snapshot },
+            Advice::Node(NodeAdvice::CheckNode),
+            Advice::Node(NodeAdvice::CheckNodeOrRestoreAll { snapshot }),
         ] {
             assert!(text(&advice).starts_with("'icecore node check --live' lists them"));
         }
@@ -420,10 +423,13 @@ mod tests {
     #[test]
     fn a_half_restored_database_is_replaced() {
         let again = "restore it again with --replace, which replaces the incomplete data";
-        assert_eq!(text(&Advice::RestoreAgain { after: None }), again);
+        assert_eq!(
+            text(&Advice::Dump(DumpAdvice::RestoreAgain { after: None })),
+            again
+        );
         let after = Some("free space".into());
         assert_eq!(
-            text(&Advice::RestoreAgain { after }),
+            text(&Advice::Dump(DumpAdvice::RestoreAgain { after })),
             format!("free space, then {again}")
         );
     }
@@ -432,25 +438,25 @@ mod tests {
     fn each_advice_on_nodes_has_a_hint() {
         let name = || "4f1c:db".to_owned();
         for advice in [
-            Advice::PipeDump,
-            Advice::NameComposeFile,
-            Advice::NameProject,
-            Advice::NameCapture { capture: name() },
-            Advice::BackUpInOrder {
+            Advice::Node(NodeAdvice::PipeDump),
+            Advice::Node(NodeAdvice::NameComposeFile),
+            Advice::Node(NodeAdvice::NameProject),
+            Advice::Node(NodeAdvice::NameCapture { capture: name() }),
+            Advice::Node(NodeAdvice::BackUpInOrder {
                 database: name(),
                 files: name(),
-            },
-            Advice::RestoreSeparately,
-            Advice::RestoreAllParts,
-            Advice::StopKubo,
-            Advice::KeepSecrets,
-            Advice::AllowReplace,
-            Advice::UseNewerServer,
-            Advice::FeedDump { dump: name() },
-            Advice::UseOtherDump { dump: name() },
-            Advice::DumpCluster { dump: name() },
-            Advice::RemoveCause { dump: name() },
-            Advice::UseOtherDatabase { source: name() },
+            }),
+            Advice::Node(NodeAdvice::RestoreSeparately),
+            Advice::Node(NodeAdvice::RestoreAllParts),
+            Advice::Node(NodeAdvice::StopKubo),
+            Advice::Node(NodeAdvice::KeepSecrets),
+            Advice::Node(NodeAdvice::AllowReplace),
+            Advice::Dump(DumpAdvice::UseNewerServer),
+            Advice::Dump(DumpAdvice::FeedDump { dump: name() }),
+            Advice::Dump(DumpAdvice::UseOtherDump { dump: name() }),
+            Advice::Dump(DumpAdvice::DumpCluster { dump: name() }),
+            Advice::Dump(DumpAdvice::RemoveCause { dump: name() }),
+            Advice::Dump(DumpAdvice::UseOtherDatabase { source: name() }),
         ] {
             assert_ne!(text(&advice), "", "{advice:?}");
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::sys::PathError;
 
 /// The reason why a project cannot be read.
@@ -32,8 +32,8 @@ impl ComposeError {
     pub fn advice(&self) -> Option<Advice> {
         match self {
             Self::Wrong { .. } | Self::Path(_) => None,
-            Self::NoFile { .. } => Some(Advice::NameComposeFile),
-            Self::NoName { .. } => Some(Advice::NameProject),
+            Self::NoFile { .. } => Some(Advice::Node(NodeAdvice::NameComposeFile)),
+            Self::NoName { .. } => Some(Advice::Node(NodeAdvice::NameProject)),
         }
     }
 }

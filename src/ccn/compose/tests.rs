@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 
 /// A common layout: named volumes, with keys and configuration beside the file.
 const USUAL: &str = r#"---
@@ -271,7 +271,7 @@ fn a_project_is_named_as_compose_names_it() {
 
     let err = read_text("services: {}\n", Path::new("/opt/…"), &nothing()).expect_err("no name");
     assert!(matches!(err, ComposeError::NoName { .. }));
-    assert_eq!(err.advice(), Some(Advice::NameProject));
+    assert_eq!(err.advice(), Some(Advice::Node(NodeAdvice::NameProject)));
 }
 
 #[test]
@@ -511,7 +511,10 @@ fn missing_and_invalid_files_are_errors() {
     let (root, project) = directory(&[], &[]);
     let err = project.expect_err("no file");
     assert!(matches!(err, ComposeError::NoFile { .. }));
-    assert_eq!(err.advice(), Some(Advice::NameComposeFile));
+    assert_eq!(
+        err.advice(),
+        Some(Advice::Node(NodeAdvice::NameComposeFile))
+    );
 
     let path = root.path().join("none.yml");
     let err = load(ComposeRequest {

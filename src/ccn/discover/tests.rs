@@ -324,7 +324,10 @@ fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
         "{:?}",
         found.notes
     );
-    assert_eq!(found.notes[0].advice, Some(Advice::NameProject));
+    assert_eq!(
+        found.notes[0].advice,
+        Some(Advice::Node(NodeAdvice::NameProject))
+    );
 
     let none = node.found(Some(&Fake::default()));
     assert!(

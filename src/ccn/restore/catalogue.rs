@@ -4,7 +4,7 @@ use super::super::NodeError;
 use super::super::postgres::{PostgresError, PostgresPrograms};
 use super::lacks::{ServerCatalogue, ServerDirectory, ServerFacts};
 use super::psql::{last_error, literal, query};
-use crate::advice::Advice;
+use crate::advice::{Advice, DumpAdvice};
 use crate::source::{ChildEnding, CommandError};
 
 /// Queries all facts at once. A superuser may query all of them.
@@ -54,9 +54,9 @@ impl CatalogueQuery<'_> {
             .output(query(self.programs, self.base, question))?;
         serde_json::from_str(output.trim()).map_err(|err| NodeError::Refused {
             why: format!("cannot parse the database server's answer: {err}"),
-            advice: Advice::FeedDump {
+            advice: Advice::Dump(DumpAdvice::FeedDump {
                 dump: self.dump.to_owned(),
-            },
+            }),
         })
     }
 

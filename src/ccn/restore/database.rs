@@ -15,7 +15,7 @@ use super::lacks::{self, needs_neutral};
 use super::preview::{ABOUT, ComparedServer, PreviewNote, RestorePreview, TABLES};
 use super::psql::{last_error, query};
 use super::settings;
-use crate::advice::Advice;
+use crate::advice::{Advice, DumpAdvice};
 use crate::observe::{Phase, ProgressUnit};
 use crate::read::ReadSession;
 use crate::source::CommandError;
@@ -69,10 +69,10 @@ impl DatabaseRestore<'_> {
                     "'{}' is not the dump of a whole cluster by pg_dumpall{is}",
                     self.source
                 ),
-                advice: Advice::RestoreDump {
+                advice: Advice::Dump(DumpAdvice::RestoreDump {
                     dump: self.name.clone(),
                     reader: head.kind.reader(),
-                },
+                }),
             });
         }
         Ok(head)
@@ -195,9 +195,9 @@ impl DatabaseRestore<'_> {
                 "the dump '{}' is not the output of pg_dumpall: {why}",
                 self.source
             ),
-            advice: Advice::UseOtherDump {
+            advice: Advice::Dump(DumpAdvice::UseOtherDump {
                 dump: self.name.clone(),
-            },
+            }),
         })?;
 
         let needs = needs.into_needs();
@@ -209,11 +209,11 @@ impl DatabaseRestore<'_> {
                     "the dump '{}' is not complete output of pg_dumpall: {why}",
                     self.source
                 ),
-                advice: Advice::UseOtherDump { dump },
+                advice: Advice::Dump(DumpAdvice::UseOtherDump { dump }),
             }),
             Some(ShapeError::Partial(why)) => Err(NodeError::Refused {
                 why: format!("the dump '{}' cannot restore a cluster: {why}", self.source),
-                advice: Advice::DumpCluster { dump },
+                advice: Advice::Dump(DumpAdvice::DumpCluster { dump }),
             }),
         }
     }

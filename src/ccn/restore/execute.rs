@@ -13,7 +13,7 @@ use super::report::{NodeRestoreReport, PartReport};
 use super::restored::remember;
 use super::select::CaptureChooser;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::dest::OwnerPolicy;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
@@ -355,7 +355,7 @@ fn report_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&directory.join("config")) {
         let what = "there is no 'config' beside the blocks: kubo would start with a new identity";
         let problem = Problem::new(Severity::Missing, source, what);
-        observer.problem(&problem.with_advice(Advice::RestoreAllParts));
+        observer.problem(&problem.with_advice(Advice::Node(NodeAdvice::RestoreAllParts)));
     }
 }
 
@@ -366,7 +366,7 @@ fn report_of_blocks(source: &str, blocks: &BlockStore, observer: &dyn Observer) 
             "this kubo stores blocks in a database ({kind}), which is not restored while kubo may be running"
         );
         let problem = Problem::new(Severity::Missing, source, what);
-        observer.problem(&problem.with_advice(Advice::StopKubo));
+        observer.problem(&problem.with_advice(Advice::Node(NodeAdvice::StopKubo)));
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::postgres::PostgresError;
 use super::database::DatabaseRestore;
 use super::preview::RestorePreview;
 use super::psql::{last_error, query};
-use crate::advice::Advice;
+use crate::advice::{Advice, DumpAdvice};
 use crate::dest::FedCommand;
 use crate::observe::{Phase, ProgressUnit};
 use crate::source::{ChildEnding, CommandError, watched};
@@ -165,11 +165,13 @@ fn created(database: &str, server_major: u32) -> String {
 /// Returns advice on a database that is half restored. It does not suggest another attempt before
 /// the cause is removed. `name`: the dump's name, with its snapshot.
 fn advice(err: &Error, name: &str) -> Advice {
-    let again = |after: &'static str| Advice::RestoreAgain {
-        after: Some(after.into()),
+    let again = |after: &'static str| {
+        Advice::Dump(DumpAdvice::RestoreAgain {
+            after: Some(after.into()),
+        })
     };
     match err {
-        Error::Interrupted => Advice::RestoreAgain { after: None },
+        Error::Interrupted => Advice::Dump(DumpAdvice::RestoreAgain { after: None }),
         Error::Command(CommandError::Failed {
             ending,
             stderr_tail,
@@ -191,15 +193,15 @@ fn advice(err: &Error, name: &str) -> Advice {
             {
                 return again("find in the database server's log why it stopped");
             }
-            Advice::RemoveCause {
+            Advice::Dump(DumpAdvice::RemoveCause {
                 dump: name.to_owned(),
-            }
+            })
         }
         _ if err.kind() == ErrorKind::Damage => {
             let source = name.rsplit_once(':').map_or(name, |(_, source)| source);
-            Advice::UseOtherDatabase {
+            Advice::Dump(DumpAdvice::UseOtherDatabase {
                 source: source.to_owned(),
-            }
+            })
         }
         Error::NotThere(_) => again("check the connection to the server"),
         _ => again("make sure that the repository can be read"),

@@ -10,7 +10,7 @@ use super::places::ResolvedLocation;
 use super::plan::{NodePart, RestoreScope, RestoreStep};
 use super::prepared::PlacedPart;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::format::SourceKind;
 use crate::observe::Counters;
 use crate::read::content::write_content;
@@ -81,7 +81,7 @@ pub(super) fn obstacle(
             "{what} would be overwritten: {named} in {} differs from the snapshot's",
             directory.display()
         ),
-        advice: Advice::KeepSecrets,
+        advice: Advice::Node(NodeAdvice::KeepSecrets),
     }))
 }
 

@@ -9,7 +9,7 @@
 use super::super::NodeError;
 use super::super::profile::{NodeLayout, SourceLocation};
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::repo::{StoredSnapshot, trusted_time};
@@ -278,7 +278,7 @@ fn base_of<'p>(
             None => {
                 return Err(NodeError::Usage {
                     why: format!("source '{source}' is not a part of the node"),
-                    advice: Advice::RestoreSeparately,
+                    advice: Advice::Node(NodeAdvice::RestoreSeparately),
                 });
             }
             Some(part) if scope == RestoreScope::Files && !part.is_file_storage() => {
@@ -287,7 +287,7 @@ fn base_of<'p>(
                         "cannot restore '{source}' as file storage: it is the {}",
                         part.name()
                     ),
-                    advice: Advice::RestoreAllParts,
+                    advice: Advice::Node(NodeAdvice::RestoreAllParts),
                 });
             }
             Some(_) => {}
@@ -358,10 +358,10 @@ fn is_whole(
                 step.name(),
                 step.part.name()
             );
-            let advice = Advice::OrNameThis {
+            let advice = Advice::Node(NodeAdvice::OrNameThis {
                 first: Box::new(instead(source, &step.snapshot, all)),
                 capture: step.name(),
-            };
+            });
             return Err(NodeError::Refused { why, advice });
         }
         let what = format!("it is suspect: {reason}");
@@ -424,12 +424,12 @@ fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> A
     };
     let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
     match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
-        Some(good) => Advice::NameCapture {
+        Some(good) => Advice::Node(NodeAdvice::NameCapture {
             capture: format!("{}:{source}", good.id.short()),
-        },
-        None => Advice::CopyBack {
+        }),
+        None => Advice::Node(NodeAdvice::CopyBack {
             source: source.to_owned(),
-        },
+        }),
     }
 }
 
@@ -462,7 +462,7 @@ fn others(profile: &NodeLayout, snapshot: &StoredSnapshot, plan: &mut RestorePla
         let what = "it is not a part of the node and is not restored";
         let note = Problem::new(Severity::Note, &record.name, what);
         plan.warnings
-            .push(note.with_advice(Advice::RestoreSeparately));
+            .push(note.with_advice(Advice::Node(NodeAdvice::RestoreSeparately)));
     }
 }
 
@@ -551,10 +551,10 @@ fn older_database(files: &RestoreStep, database: &str, all: &[StoredSnapshot]) -
             good.id.short()
         )
         .into(),
-        None => Advice::BackUpInOrder {
+        None => Advice::Node(NodeAdvice::BackUpInOrder {
             database: database.to_owned(),
             files: files.name(),
-        },
+        }),
     }
 }
 

@@ -130,7 +130,7 @@ fn refusal(result: Result<RestorePlan, NodeError>) -> (String, Advice) {
 /// Returns the advice without the alternative to name the capture itself.
 fn first_of(advice: Advice) -> Advice {
     match advice {
-        Advice::OrNameThis { first, .. } => *first,
+        Advice::Node(NodeAdvice::OrNameThis { first, .. }) => *first,
         advice => advice,
     }
 }
@@ -209,7 +209,10 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
     )
     .expect_err("refused");
     assert_eq!(err.kind(), crate::ErrorKind::Usage);
-    assert_eq!(err.advice(), Some(Advice::RestoreAllParts));
+    assert_eq!(
+        err.advice(),
+        Some(Advice::Node(NodeAdvice::RestoreAllParts))
+    );
 }
 
 #[test]
@@ -258,7 +261,10 @@ fn within_a_snapshot_the_order_of_sources_counts() {
     assert!(why.contains("captured before the database"), "{why}");
     let files = format!("{}:local", wrong.id.short());
     let database = "db".into();
-    assert_eq!(advice, Advice::BackUpInOrder { database, files });
+    assert_eq!(
+        advice,
+        Advice::Node(NodeAdvice::BackUpInOrder { database, files })
+    );
 }
 
 #[test]
@@ -303,15 +309,15 @@ fn a_suspect_capture_is_used_if_it_is_named() {
             &[],
         ));
         assert!(why.contains("half its size"), "{why}");
-        let first = Advice::CopyBack {
+        let first = Advice::Node(NodeAdvice::CopyBack {
             source: source.into(),
-        };
+        });
         assert_eq!(
             advice,
-            Advice::OrNameThis {
+            Advice::Node(NodeAdvice::OrNameThis {
                 first: Box::new(first),
                 capture: format!("{}:{source}", doubtful.id.short()),
-            }
+            })
         );
 
         let named = [(&base, None), (&doubtful, Some(source))];
@@ -406,7 +412,10 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 &all,
             ));
             let capture = format!("{}:{reported}", old.id.short());
-            assert_eq!(first_of(advice), Advice::NameCapture { capture });
+            assert_eq!(
+                first_of(advice),
+                Advice::Node(NodeAdvice::NameCapture { capture })
+            );
 
             let (_, advice) = refusal(plan(
                 &profile(),
@@ -414,9 +423,9 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 RestoreScope::All,
                 &all[1..3],
             ));
-            let left = Advice::CopyBack {
+            let left = Advice::Node(NodeAdvice::CopyBack {
                 source: reported.to_owned(),
-            };
+            });
             assert_eq!(first_of(advice), left);
 
             let both = picks(&[(&bad, None), (&old, Some(source))]);
@@ -542,7 +551,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
             .expect("allowed")
             .expect("a warning");
         assert!(
-            warning.severity == Severity::Warning && warning.advice == Some(Advice::CheckNode),
+            warning.severity == Severity::Warning
+                && warning.advice == Some(Advice::Node(NodeAdvice::CheckNode)),
             "{warning:?}"
         );
     }
@@ -561,7 +571,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
                 err.to_string().contains("that database was restored here"),
                 "{err}"
             );
-            let Some(Advice::InOneCommand { first, record }) = err.advice() else {
+            let Some(Advice::Node(NodeAdvice::InOneCommand { first, record })) = err.advice()
+            else {
                 panic!("{err:?}");
             };
             assert!(
@@ -634,7 +645,7 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
         let snapshot = new.id.short();
         assert_eq!(
             warning.advice,
-            Some(Advice::CheckNodeOrRestoreAll { snapshot })
+            Some(Advice::Node(NodeAdvice::CheckNodeOrRestoreAll { snapshot }))
         );
         assert_eq!(compared(&old, Some("db")), None);
         assert_eq!(compared(&new, None), None);
@@ -677,5 +688,8 @@ fn files_that_no_database_fits_get_advice() {
     ));
     let files = format!("{}:local", backwards.id.short());
     let database = "db".into();
-    assert_eq!(advice, Advice::BackUpInOrder { database, files });
+    assert_eq!(
+        advice,
+        Advice::Node(NodeAdvice::BackUpInOrder { database, files })
+    );
 }

@@ -6,7 +6,7 @@ use super::super::NodeError;
 use super::super::dump::FilterRules;
 use super::super::postgres::PostgresVersion;
 use super::lacks::{self, ServerLack};
-use crate::advice::Advice;
+use crate::advice::{Advice, DumpAdvice, NodeAdvice};
 
 /// The first version that has the setting `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
@@ -139,7 +139,7 @@ impl RestorePreview {
     pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
         let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
             why: format!("the server cannot convert between the encodings of its databases, and the part of '{database}' cannot be fed separately"),
-            advice: Advice::FeedDump { dump: name.to_owned() },
+            advice: Advice::Dump(DumpAdvice::FeedDump { dump: name.to_owned() }),
         });
         lacks::refusal(&self.compared.lacks)
             .into_iter()
@@ -192,7 +192,7 @@ impl RestorePreview {
                     "it was dumped from PostgreSQL {from}, and the server is {}: the restore could fail half-way",
                     self.server_major()
                 ),
-                Advice::UseNewerServer,
+                Advice::Dump(DumpAdvice::UseNewerServer),
             );
         }
 
@@ -204,7 +204,7 @@ impl RestorePreview {
                         "the database server holds data that would be replaced: {}",
                         held.join(", ")
                     ),
-                    Advice::AllowReplace,
+                    Advice::Node(NodeAdvice::AllowReplace),
                 );
             }
         }

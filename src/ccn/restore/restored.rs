@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::NodeError;
 use super::super::profile::NodeLayout;
 use super::plan::{NodePart, RestorePlan, RestoreStep, ages, is_older_than_any, older};
-use crate::advice::Advice;
+use crate::advice::{Advice, NodeAdvice};
 use crate::observe::{Problem, Severity};
 use crate::repo::StoredSnapshot;
 use crate::sys::{ExistingFile, PathError, StateDir};
@@ -98,10 +98,10 @@ pub(super) fn compare(
             .map_err(|err| match err {
                 NodeError::Refused { why, advice } => NodeError::Refused {
                     why: format!("{why}; that database was restored here"),
-                    advice: Advice::InOneCommand {
+                    advice: Advice::Node(NodeAdvice::InOneCommand {
                         first: Box::new(advice),
                         record: path.clone(),
-                    },
+                    }),
                 },
                 err => err,
             });
@@ -113,7 +113,9 @@ pub(super) fn compare(
 
     let what = "there are later captures of the database: if the existing one is newer than these files, some that it references are missing";
     let warning = Problem::new(Severity::Warning, files.name(), what);
-    Ok(Some(warning.with_advice(Advice::CheckNode)))
+    Ok(Some(
+        warning.with_advice(Advice::Node(NodeAdvice::CheckNode)),
+    ))
 }
 
 /// Warns of files that were restored before, are not restored together with the database, and are
@@ -138,9 +140,11 @@ fn older_files(
         files.snapshot.id.short()
     );
     let warning = Problem::new(Severity::Warning, database.name(), what);
-    Some(warning.with_advice(Advice::CheckNodeOrRestoreAll {
-        snapshot: database.snapshot.id.short(),
-    }))
+    Some(
+        warning.with_advice(Advice::Node(NodeAdvice::CheckNodeOrRestoreAll {
+            snapshot: database.snapshot.id.short(),
+        })),
+    )
 }
 
 fn read(

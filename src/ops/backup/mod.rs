@@ -52,7 +52,7 @@ use self::suspect::suspect_problem;
 use self::tree::open::open_tree;
 use super::memory;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, BackupAdvice};
 use crate::format::{LeaseKind, Snapshot, SourceCounts, SourceKind, SourceRecord, legal_images};
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
@@ -375,7 +375,7 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
     if options.sources.is_empty() {
         return Err(Error::Usage {
             why: "nothing to back up".into(),
-            advice: Some(Advice::GiveSource),
+            advice: Some(Advice::Backup(BackupAdvice::GiveSource)),
         });
     }
     if !(1..=19).contains(&options.level) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::previous::PreviousChooser;
 use super::{BackupOptions, SourceSpec};
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, BackupAdvice};
 use crate::format::{SnapshotState, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::ops::things::SourceThing;
@@ -45,9 +45,9 @@ pub(super) fn look(
             {
                 return Err(Error::Usage {
                     why: format!("source '{name}': {was}"),
-                    advice: Some(Advice::NameOrMove {
+                    advice: Some(Advice::Backup(BackupAdvice::NameOrMove {
                         path: now.to_string(),
-                    }),
+                    })),
                 });
             }
             _ => format!("{was}; its history continues"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, BackupAdvice};
 use crate::format::SourceKind;
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, write};
@@ -55,7 +55,10 @@ fn a_derived_name_stands_for_one_path() {
     assert!(matches!(refused, Error::Usage { .. }), "{refused:?}");
     let why = refused.to_string();
     let bob = path("bob").display().to_string();
-    assert_eq!(refused.advice(), Some(Advice::NameOrMove { path: bob }));
+    assert_eq!(
+        refused.advice(),
+        Some(Advice::Backup(BackupAdvice::NameOrMove { path: bob }))
+    );
     assert!(
         why.contains(&same.snapshot.expect("committed").short()),
         "{why}"

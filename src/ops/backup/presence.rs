@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::index::{PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::packs::{absent_packs, stat_pack};
@@ -62,7 +62,7 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
     for row in known.iter().take(NAMED_MAX) {
         let what = format!("it is missing or cut short; {consequence}");
         let problem = Problem::new(Severity::Damage, ObjectKey::Pack(row.id), what);
-        observer.problem(&problem.with_advice(Advice::ListLosses));
+        observer.problem(&problem.with_advice(Advice::Repair(RepairAdvice::ListLosses)));
     }
     if known.len() > NAMED_MAX {
         let more = format!(
@@ -70,7 +70,7 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
             known.len() - NAMED_MAX
         );
         let problem = Problem::new(Severity::Damage, "packs", more);
-        observer.problem(&problem.with_advice(Advice::ListLosses));
+        observer.problem(&problem.with_advice(Advice::Repair(RepairAdvice::ListLosses)));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, BackupAdvice};
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Problem, Severity};
 use crate::ops::things::SourceThing;
@@ -139,7 +139,7 @@ impl<'a> PreviousChooser<'a> {
                     "snapshot {} lacks chunks and cannot be a parent",
                     snapshot.short()
                 ),
-                advice: Advice::UseNewestParent,
+                advice: Advice::Backup(BackupAdvice::UseNewestParent),
             }),
             _ => Ok(previous),
         }

@@ -37,7 +37,7 @@ pub use self::report::{ForgetOptions, ForgetReport};
 pub use self::undelete::{UndeletedSnapshot, restorable, undelete};
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, ProgressUnit, Severity, Subject};
 use crate::read::reading_lease;
@@ -253,7 +253,7 @@ pub fn forget_named(
             let why = format!("snapshot {} is protected", one.id.short());
             return Err(Error::Refused {
                 why,
-                advice: Advice::Unprotect,
+                advice: Advice::Snapshot(SnapshotAdvice::Unprotect),
             });
         }
         if found.iter().all(|other| other.id != one.id) {

@@ -24,7 +24,7 @@
 //! then. Verify reports that, and the snapshot can be forgotten again.
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice, SnapshotAdvice};
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::verify::missing;
@@ -137,7 +137,7 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
         Error::Repo(RepoError::NoSuchSnapshot {
             text: name.to_owned(),
             why,
-            advice: Some(Advice::ChooseSnapshot),
+            advice: Some(Advice::Snapshot(SnapshotAdvice::ChooseSnapshot)),
         })
     };
 
@@ -194,7 +194,7 @@ fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
             "cannot undelete snapshot {}: data that it needs is missing: {what}",
             wanted.id.short()
         ),
-        advice: Advice::FindMissingPacks,
+        advice: Advice::Repair(RepairAdvice::FindMissingPacks),
     }
 }
 

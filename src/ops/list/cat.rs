@@ -5,7 +5,7 @@ use std::io::Write;
 use super::path::ListedPath;
 use super::tar::write_tar;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::format::SourceKind;
 use crate::observe::ProgressUnit;
 use crate::ops::absent::no_path;
@@ -67,7 +67,7 @@ pub fn cat(session: &ReadSession<'_>, what: &ListedPath, out: &mut dyn Write) ->
                             "'{}' is a symbolic link to '{target}', which is not followed",
                             entry.path
                         ),
-                        advice: Some(Advice::RestoreLink),
+                        advice: Some(Advice::Snapshot(SnapshotAdvice::RestoreLink)),
                     });
                 }
                 _ => {

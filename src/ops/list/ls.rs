@@ -2,7 +2,7 @@
 
 use super::path::ListedPath;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::absent::no_path;
@@ -57,7 +57,7 @@ pub fn ls(
         let snapshot = format!("snapshot {}", found.id.short());
         let message = format!("{} of its paths lack data since a repair", lost.count);
         let problem = Problem::new(Severity::Note, snapshot, message);
-        observer.problem(&problem.with_advice(Advice::RestoreToList));
+        observer.problem(&problem.with_advice(Advice::Snapshot(SnapshotAdvice::RestoreToList)));
     }
 
     if let Some(name) = &what.source {

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::*;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::observe::Recording;
 use crate::ops::testing::{Lab, commit, lease, noise, reading, tree_kind, write, write_runs};
 use crate::repo::{HostChoice, RepoError, Repository};
@@ -136,7 +136,7 @@ fn the_error_for_a_missing_path_names_the_obstacle() {
         );
         for error in errors {
             let advised = match error.advice() {
-                Some(Advice::ListPaths { place }) => Some(place),
+                Some(Advice::Snapshot(SnapshotAdvice::ListPaths { place })) => Some(place),
                 _ => None,
             };
             assert_eq!(advised.is_some(), place.is_some(), "{error:?}");
@@ -642,7 +642,10 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     );
     assert_eq!(error.kind(), crate::ErrorKind::Damage);
     assert!(error.to_string().ends_with(&made[1].short()), "{error}");
-    assert_eq!(error.advice(), Some(Advice::UsePrevious));
+    assert_eq!(
+        error.advice(),
+        Some(Advice::Snapshot(SnapshotAdvice::UsePrevious))
+    );
 
     let forget = |name: String| {
         crate::ops::forget::forget_named(

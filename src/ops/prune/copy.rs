@@ -15,7 +15,7 @@ use super::report::CopyStop;
 use super::segments::SEGMENT_CHUNKS;
 use super::survey::RepoSurvey;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::index::PackState;
 use crate::observe::{Counter, Phase, Problem, ProgressUnit, Severity};
 use crate::repo::{Lease, PackCopier, RepoError};
@@ -153,7 +153,7 @@ impl Pruner<'_> {
                         Problem::new(Severity::Damage, ObjectKey::Pack(pack.row.id), what);
                     self.task
                         .observer
-                        .problem(&problem.with_advice(Advice::VerifyData));
+                        .problem(&problem.with_advice(Advice::Repair(RepairAdvice::VerifyData)));
                 }
                 Err(err) => return Err(err),
             }

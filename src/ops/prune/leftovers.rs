@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use super::pruner::Pruner;
 use super::survey::RepoSurvey;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::observe::{Problem, Severity};
 use crate::store::{ObjectKey, ObjectMeta};
 
@@ -40,7 +40,7 @@ impl Pruner<'_> {
             let problem = Problem::new(Severity::Note, meta.key, what);
             self.task
                 .observer
-                .problem(&problem.with_advice(Advice::RestoreDropped));
+                .problem(&problem.with_advice(Advice::Repair(RepairAdvice::RestoreDropped)));
         }
         Ok(spent)
     }

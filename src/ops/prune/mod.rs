@@ -41,7 +41,7 @@ mod unknown_needs;
 pub use report::{CopyStop, GRACE_DEFAULT, PackAmount, PruneOptions, PruneReport, WaitReason};
 
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, PruneAdvice};
 use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::read::reading_lease;
@@ -75,7 +75,7 @@ pub fn prune(
             why: format!(
                 "a grace below {minutes} minutes is safe only while no other client is active"
             ),
-            advice: Some(Advice::PruneAtOnce),
+            advice: Some(Advice::Prune(PruneAdvice::PruneAtOnce)),
         });
     }
 
@@ -84,7 +84,7 @@ pub fn prune(
         let why = "listings of this store may lag, so a prune without a grace could miss a writer";
         return Err(Error::Usage {
             why: why.into(),
-            advice: Some(Advice::PruneWithGrace),
+            advice: Some(Advice::Prune(PruneAdvice::PruneWithGrace)),
         });
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
+use crate::advice::RepairAdvice;
 use crate::dest::OwnerPolicy;
 use crate::observe::{Counters, Recording};
 use crate::ops::restore::{RestoreOptions, RestoreTarget, SnapshotPath, restore};
@@ -275,7 +276,10 @@ fn nothing_is_deleted_while_a_snapshot_lacks_data() {
     };
     let err = prune(&repo, &now, Task::new(&observer, &Cancel::new())).expect_err("refused");
     assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
-    assert_eq!(err.advice(), Some(Advice::RepairPacksAndSnapshots));
+    assert_eq!(
+        err.advice(),
+        Some(Advice::Repair(RepairAdvice::RepairPacksAndSnapshots))
+    );
     assert!(!observer.problems().is_empty());
     assert_eq!(
         lab.store.objects(),

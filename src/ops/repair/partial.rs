@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::lost::LostList;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::format::{RunRef, decode_list_node};
 use crate::index::PackState;
 use crate::ops::backup::{ChunkWriters, ContentBuilder, EntrySink};
@@ -124,7 +124,7 @@ impl RunMender<'_, '_> {
             Some(place) => {
                 let pack = ObjectKey::Pack(place.pack);
                 let why = format!("{pack} cannot be read in full");
-                let advice = Some(Advice::RepairPacksFirst);
+                let advice = Some(Advice::Repair(RepairAdvice::RepairPacksFirst));
                 Err(RepoError::Refused { why, advice }.into())
             }
         }

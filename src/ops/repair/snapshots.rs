@@ -14,7 +14,7 @@ use super::lost::LostList;
 use super::partial::{MendedRuns, RunMender};
 use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
 };
@@ -169,7 +169,7 @@ impl SnapshotRepair<'_> {
         if damage.any_missing() {
             return Err(RepoError::Refused {
                 why: "cannot repair snapshots: packs are missing".into(),
-                advice: Some(Advice::RepairPacksFirst),
+                advice: Some(Advice::Repair(RepairAdvice::RepairPacksFirst)),
             }
             .into());
         }
@@ -216,7 +216,7 @@ impl SnapshotRepair<'_> {
             dropped.len(),
             ObjectKey::Pack(*first)
         );
-        let advice = Some(Advice::StoreDroppedAgain);
+        let advice = Some(Advice::Repair(RepairAdvice::StoreDroppedAgain));
         Err(RepoError::Refused { why, advice }.into())
     }
 

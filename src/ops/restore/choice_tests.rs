@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::tests::{World, assert_equal, clean, options, what};
 use super::*;
+use crate::advice::RestoreAdvice;
 
 #[test]
 fn only_entries_that_are_newer_in_the_snapshot_are_written() {
@@ -147,9 +148,9 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
             let error = restore_excluding(source, path, pattern).expect_err("refused");
             assert_eq!(
                 error.advice(),
-                Some(Advice::ExcludePattern {
+                Some(Advice::Restore(RestoreAdvice::ExcludePattern {
                     pattern: "/a".into()
-                }),
+                })),
                 "{pattern:?}: {error}"
             );
             assert!(!world.to("new").exists(), "nothing is written");

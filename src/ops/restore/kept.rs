@@ -1,7 +1,7 @@
 //! Reports names that `--delete` leaves alone, because the snapshot does not account for them.
 
 use super::report::RestoreTally;
-use crate::advice::Advice;
+use crate::advice::{Advice, RestoreAdvice};
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
@@ -171,7 +171,7 @@ impl<'a> KeptDirectories<'a> {
         );
         let mut problem = Problem::new(Severity::Note, subject, message);
         if doubt == KeptReason::Excluded {
-            problem = problem.with_advice(Advice::DeleteExcluded);
+            problem = problem.with_advice(Advice::Restore(RestoreAdvice::DeleteExcluded));
         }
         self.observer.problem(&problem);
     }

@@ -53,7 +53,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::absent::no_path;
 use super::memory;
-use crate::advice::Advice;
+use crate::advice::{Advice, SnapshotAdvice};
 use crate::dest::{OwnerPolicy, ProtectedDirs};
 use crate::error::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
@@ -313,9 +313,9 @@ impl RestoreJob<'_> {
                             why: format!(
                                 "'{named}' is a directory, and cannot be written to standard output"
                             ),
-                            advice: Some(Advice::WriteTar {
+                            advice: Some(Advice::Snapshot(SnapshotAdvice::WriteTar {
                                 place: format!("{}:{named}", what.snapshot),
-                            }),
+                            })),
                         },
                     }
                 };

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::job::RestoreJob;
-use crate::advice::Advice;
+use crate::advice::{Advice, RestoreAdvice};
 use crate::dest::{DestTree, InUse, MetaPolicy, OwnerPolicy};
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
@@ -234,6 +234,6 @@ pub(super) fn refuse_above(
             target.display(),
             shown.display()
         ),
-        advice: Advice::RestoreInPlace,
+        advice: Advice::Restore(RestoreAdvice::RestoreInPlace),
     })
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::advice::Advice;
+use crate::advice::{Advice, RestoreAdvice};
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::repo::UncertainPaths;
 use crate::types::{RelPath, SnapshotId};
@@ -234,8 +234,9 @@ impl<'a> RestoreTally<'a> {
         };
         if let Some(owners) = counted(&self.owners, "owner was", "owners were") {
             let problem = note(format!("{owners} not set: not running as root"));
-            self.observer
-                .problem(&problem.with_advice(Advice::RestoreWithoutOwners));
+            self.observer.problem(
+                &problem.with_advice(Advice::Restore(RestoreAdvice::RestoreWithoutOwners)),
+            );
         }
         if let Some(files) = counted(&self.leftovers, "unfinished file", "unfinished files") {
             let verb = if is_dry {

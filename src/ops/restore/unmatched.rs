@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::UnmatchedInclude;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RestoreAdvice};
 use crate::format::{SourceKind, SourceRecord};
 use crate::read::tree::TreeReader;
 use crate::repo::{ChunkReader, OnDamage};
@@ -48,9 +48,9 @@ pub(super) fn refuse_misread(
                     "the exclude pattern '{}' matches nothing: patterns begin at the source's root",
                     pattern.to_string_lossy()
                 ),
-                advice: Some(Advice::ExcludePattern {
+                advice: Some(Advice::Restore(RestoreAdvice::ExcludePattern {
                     pattern: meant.to_string_lossy().into_owned(),
-                }),
+                })),
             });
         }
     }

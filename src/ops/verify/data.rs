@@ -11,7 +11,7 @@ use super::options::VerifyOptions;
 use super::pack::{PackCheck, check_pack};
 use super::report::FindingKind;
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::index::PackRow;
 use crate::observe::{Counter, Observer, ProgressUnit};
 use crate::repo::{FirstError, Repository};
@@ -63,7 +63,7 @@ pub(super) fn read_packs(
                 FindingKind::ParityDamaged,
                 ObjectKey::Parity(check.id),
                 what,
-                Some(Advice::WriteParity),
+                Some(Advice::Repair(RepairAdvice::WriteParity)),
             );
         }
         damage.add(check.id, check.damage);

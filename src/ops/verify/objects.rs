@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::damage::{FoundDamage, PackDamage};
 use super::report::{FindingKind, VerifyReport};
 use crate::Error;
-use crate::advice::Advice;
+use crate::advice::{Advice, PruneAdvice, RepairAdvice, SnapshotAdvice};
 use crate::chunk::object_hash;
 use crate::format::{
     ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot,
@@ -83,7 +83,7 @@ impl ListedObjects {
                 kind_of(&what, FindingKind::ConfigDamaged),
                 &key,
                 what,
-                Some(Advice::RepairConfig),
+                Some(Advice::Repair(RepairAdvice::RepairConfig)),
             );
         }
         Ok(())
@@ -123,10 +123,14 @@ impl ListedObjects {
                     (
                         FindingKind::KeySlotLost,
                         format!("{what}; neither copy is intact"),
-                        Advice::RemoveKeySlot { name: name.clone() },
+                        Advice::Repair(RepairAdvice::RemoveKeySlot { name: name.clone() }),
                     )
                 } else {
-                    (FindingKind::KeySlotDamaged, what, Advice::RepairConfig)
+                    (
+                        FindingKind::KeySlotDamaged,
+                        what,
+                        Advice::Repair(RepairAdvice::RepairConfig),
+                    )
                 };
 
                 if only_missing {
@@ -144,7 +148,7 @@ impl ListedObjects {
             {
                 let key = ObjectKey::KeySlot(name, Replica::First);
                 let what = "its two copies differ: one of them does not open";
-                let advice = Some(Advice::RepairOwnKeySlot);
+                let advice = Some(Advice::Repair(RepairAdvice::RepairOwnKeySlot));
                 self.report
                     .find_with(FindingKind::KeySlotDamaged, key, what, advice);
             }
@@ -255,7 +259,7 @@ impl ListedObjects {
                 FindingKind::SnapshotVanished,
                 ObjectKey::Snapshot(last.snapshot),
                 what,
-                Some(Advice::ForgetVanished { id }),
+                Some(Advice::Snapshot(SnapshotAdvice::ForgetVanished { id })),
             );
         }
     }
@@ -289,8 +293,12 @@ impl ListedObjects {
                     .iter()
                     .for_each(|pack| self.note_pack(&key, pack)),
                 Err((kind, what)) => {
-                    self.report
-                        .find_with(kind, &key, what, Some(Advice::RebuildIndex));
+                    self.report.find_with(
+                        kind,
+                        &key,
+                        what,
+                        Some(Advice::Repair(RepairAdvice::RebuildIndex)),
+                    );
                 }
             }
         }
@@ -332,7 +340,7 @@ impl ListedObjects {
                 let (what, advice) = match key {
                     ObjectKey::Segment(_) => (
                         "its bytes do not hash to its name",
-                        Some(Advice::RebuildIndex),
+                        Some(Advice::Repair(RepairAdvice::RebuildIndex)),
                     ),
                     _ => (
                         "its bytes do not hash to its name; this snapshot cannot be restored",
@@ -468,7 +476,7 @@ impl ListedObjects {
                 self.dropped_and_there
             );
             let problem = Problem::new(Severity::Note, ObjectDir::Packs.name(), what);
-            observer.problem(&problem.with_advice(Advice::StoreDroppedAgain));
+            observer.problem(&problem.with_advice(Advice::Repair(RepairAdvice::StoreDroppedAgain)));
         }
     }
 
@@ -498,7 +506,7 @@ impl ListedObjects {
             };
             let what = format!("{objects} set aside by repairs ({bytes})");
             let problem = Problem::new(Severity::Note, ObjectDir::Quarantine.name(), what);
-            observer.problem(&problem.with_advice(Advice::PruneQuarantine));
+            observer.problem(&problem.with_advice(Advice::Prune(PruneAdvice::PruneQuarantine)));
         }
         Ok(())
     }
@@ -522,7 +530,7 @@ impl ListedObjects {
         if bare > 0 {
             let what = format!("{bare} packs have no recovery data");
             let problem = Problem::new(Severity::Note, ObjectDir::Parity.name(), what);
-            observer.problem(&problem.with_advice(Advice::WriteParity));
+            observer.problem(&problem.with_advice(Advice::Repair(RepairAdvice::WriteParity)));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::observe::Recording;
 use crate::ops::list::{ListedPath, cat};
 use crate::ops::repair::{repair_config, repair_index};
@@ -649,10 +649,10 @@ fn key_slots_without_a_whole_copy_need_icecore_key_remove() {
     let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FindingKind::KeySlotLost; 2], "{report:#?}");
     assert!(
-        report
-            .findings
-            .iter()
-            .all(|found| matches!(found.advice, Some(Advice::RemoveKeySlot { .. }))),
+        report.findings.iter().all(|found| matches!(
+            found.advice,
+            Some(Advice::Repair(RepairAdvice::RemoveKeySlot { .. }))
+        )),
         "{report:#?}"
     );
 }

@@ -12,7 +12,7 @@ mod unlock;
 
 use std::path::Path;
 
-use icecore::advice::Advice;
+use icecore::advice::{Advice, RepairAdvice};
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::store::{self, SharedStore, StoreAccess, StoreLocation, StoreOptions};
@@ -333,7 +333,7 @@ impl Context<'_> {
         let repository = unlocked.with_cache(cache).with_state(self.state().cloned());
         if let Some(damage) = repository.config_damage() {
             let problem = Problem::new(Severity::Damage, "the configuration", damage);
-            observer.problem(&problem.with_advice(Advice::RepairConfig));
+            observer.problem(&problem.with_advice(Advice::Repair(RepairAdvice::RepairConfig)));
         }
 
         Ok((repository, self.cancel(&interrupts)))

@@ -6,7 +6,7 @@ use super::candidate::TimedStat;
 use super::decide::DirectoryDecision;
 use super::state::{EnteredDirectory, Scan, ScanLevel, ScanMode};
 use super::walk_error::WalkError;
-use crate::advice::Advice;
+use crate::advice::{Advice, BackupAdvice};
 use crate::observe::Counter;
 use crate::ops::backup::reader::attributes::{DescribedEntry, describe};
 use crate::ops::backup::reason::reason;
@@ -214,7 +214,7 @@ impl Scan<'_, '_> {
     ) -> Result<ScanMode, WalkError> {
         let why = "it is empty, and no longer a mount point as at the last backup; its previous content is kept";
         self.shared
-            .problem_with(path, why, Advice::MountOrAllowEmpty);
+            .problem_with(path, why, Advice::Backup(BackupAdvice::MountOrAllowEmpty));
         self.shared.task.observer.add(Counter::Failed, 1);
         node.mark_stale();
         // The next backup makes the same check.

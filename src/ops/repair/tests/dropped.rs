@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::ErrorKind;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::format::LeaseKind;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::SnapshotsReport;
@@ -213,7 +213,7 @@ fn nothing_is_given_up_before_the_dropped_packs_are_read() {
     let refused = mend(&lab).expect_err("refused");
     assert_eq!(
         refused.advice(),
-        Some(Advice::StoreDroppedAgain),
+        Some(Advice::Repair(RepairAdvice::StoreDroppedAgain)),
         "{refused}"
     );
     let refused = try_prune(&lab).expect_err("refused");

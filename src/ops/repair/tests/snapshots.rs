@@ -1,7 +1,7 @@
 //! Tests of snapshots with losses, and of their recovery.
 
 use super::*;
-use crate::advice::Advice;
+use crate::advice::{Advice, RepairAdvice};
 use crate::format::SnapshotState;
 use crate::ops::repair::{RepairSnapshotsOptions, SnapshotsReport, repair_snapshots};
 use crate::ops::testing::{commit, lease, marks, tree_kind, write_runs};
@@ -286,7 +286,11 @@ fn a_repair_of_snapshots_refuses_missing_packs() {
         .expect("deleted");
     let before = lab.store.objects();
     let err = mend(&lab.open()).expect_err("refused");
-    assert_eq!(err.advice(), Some(Advice::RepairPacksFirst), "{err}");
+    assert_eq!(
+        err.advice(),
+        Some(Advice::Repair(RepairAdvice::RepairPacksFirst)),
+        "{err}"
+    );
     assert_eq!(
         lab.store.objects(),
         before,
@@ -307,7 +311,11 @@ fn metadata_that_no_repair_tried_to_save_is_not_given_up() {
     });
     let before = lab.store.objects();
     let err = mend(&lab.open()).expect_err("refused");
-    assert_eq!(err.advice(), Some(Advice::RepairPacksFirst), "{err}");
+    assert_eq!(
+        err.advice(),
+        Some(Advice::Repair(RepairAdvice::RepairPacksFirst)),
+        "{err}"
+    );
     assert_eq!(lab.store.objects(), before);
 }
 

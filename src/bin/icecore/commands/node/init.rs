@@ -336,7 +336,7 @@ fn last_lines(
 
 #[cfg(test)]
 mod tests {
-    use icecore::advice::Advice;
+    use icecore::advice::{Advice, NodeAdvice};
     use icecore::ccn::discover::FoundDatabase;
 
     use super::*;
@@ -457,7 +457,7 @@ mod tests {
     fn a_note_ends_with_its_hint() {
         let mut note = DiscoveryNote::from("two projects".to_owned());
         assert_eq!(note_text(&note), "two projects");
-        note.advice = Some(Advice::NameProject);
+        note.advice = Some(Advice::Node(NodeAdvice::NameProject));
         assert_eq!(note_text(&note), "two projects; use --project NAME");
     }
 
