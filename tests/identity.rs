@@ -40,7 +40,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
 ];
 
 /// Commands that do not open an existing repository.
-const OTHERS: &[&str] = &["init", "completions", "man"];
+const OTHERS: &[&str] = &["init", "config", "completions", "man"];
 
 /// A private home directory with two repositories without a passphrase, `repo` and `spare`, both
 /// used before.

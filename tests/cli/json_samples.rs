@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icecore::ccn::restore::NodePart;
+use icecore::jobs::config::{
+    EffectiveConfig, EffectiveSetting, EffectiveSource, SettingOrigin, SettingValue,
+};
 use icecore::jobs::report::node::{
     CheckedPlaceRecord, FoundDatabaseRecord, FoundFilesRecord, FoundTreeRecord, NodeCheckSummary,
     NodeFileRecord, NodeInitSummary, NodePlanRecord, NodeRestoreSummary, ObstacleRecord,
@@ -177,6 +180,7 @@ fn the_page_has_the_keys_of_every_event_and_record() {
     };
     check_events(&mut compared);
     check_listings(&mut compared);
+    check_config(&mut compared);
     check_results(&mut compared);
     check_maintenance(&mut compared);
     check_node(&mut compared);
@@ -344,6 +348,26 @@ fn check_listings(compared: &mut PageComparison) {
         vanished_snapshots: vec![text()],
     };
     compared.check("status", "summary", &status);
+}
+
+fn check_config(compared: &mut PageComparison) {
+    let setting = EffectiveSetting {
+        key: "backup.level",
+        value: SettingValue::Number(3),
+        origin: SettingOrigin::File,
+    };
+    compared.check("config show", "settings", &setting);
+    let source = EffectiveSource {
+        name: text(),
+        settings: vec![setting.clone()],
+    };
+    compared.check("config show", "sources", &source);
+    let config = EffectiveConfig {
+        file: Some(text()),
+        settings: vec![setting],
+        sources: vec![source],
+    };
+    compared.check("config show", "", &config);
 }
 
 fn check_results(compared: &mut PageComparison) {
