@@ -19,11 +19,13 @@ use crate::types::{
     Timestamp,
 };
 
-/// A few entries per page and a few pages per node, so that small trees have many of both.
+/// A few entries per page and a few pages per node, so that small trees have many of both. With five
+/// references in each node, the format's five levels have room for 3,125 pages: more than the
+/// entries that the random steps can make.
 const SHAPE: RunShape = RunShape {
     page_bytes: 120,
     node_bytes: 260,
-    node_refs_min: 2,
+    node_refs_min: 5,
 };
 
 /// An entry's content. The number stands for everything that can change.
@@ -362,6 +364,20 @@ proptest! {
             world.check_seeks(RunStreams::All, step.steps, &keys);
         }
     }
+}
+
+/// The largest tree of random steps fits into a run of the tests' shape.
+#[test]
+fn the_most_and_longest_names_of_random_steps_make_a_run() {
+    let mut world = World::new();
+    let longest = ["0123456789abcdef"; 4].join("/");
+    for step in 0..9u8 {
+        let edits: Vec<Edit> = (0..5u8)
+            .map(|edit| Edit::Fill(path(&format!("{longest}/{step}{edit}")), 59))
+            .collect();
+        world.backup(&edits, Some(usize::MAX), &no_more);
+    }
+    world.check();
 }
 
 /// [R9](docs/protocol.md#r9): each run is more than twice as large as the next newer one.
