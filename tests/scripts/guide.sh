@@ -136,7 +136,7 @@ while read -r span; do
     case $span in
     # Names of commands, and the old way.
     '' | 'icecore node' | 'icecore node restore' | 'docker save' | 'docker load' | 'docker exec -t … pg_dumpall > dump.sql') ;;
-    'icecore node backup --accept db' | 'icecore node backup' | 'icecore node check --live' | 'icecore snapshots' | 'icecore snapshots --json') step 0 "in the text: $span" inside "$span" ;;
+    'icecore config show' | 'icecore node backup --accept db' | 'icecore node backup' | 'icecore node check --live' | 'icecore snapshots' | 'icecore snapshots --json') step 0 "in the text: $span" inside "$span" ;;
     'docker compose stop pyaleph pyaleph-api ipfs' | 'docker compose up -d') step 0 "in the text: $span" inside "cd /opt/pyaleph; $span" ;;
     'icecore copy --to /mnt/usb/repo')
         step 0 "in the text: $span" inside "mkdir -p /mnt/usb; echo other >/root/other; chmod 600 /root/other; ICECORE_TO_PASSPHRASE_FILE=/root/other icecore init -r /mnt/usb/repo --passphrase-file /root/other; ICECORE_TO_PASSPHRASE_FILE=/root/other $span"
