@@ -99,6 +99,8 @@ const CASTS_MAX: usize = 26;
 /// Functions of the library that take an observer and a flag for cancelling: the constructor of
 /// [`Task`](icecore::task::Task).
 const OBSERVER_AND_CANCEL_MAX: usize = 1;
+/// Calls of `assert_eq!` that compare two tuples: a failure does not show which element differs.
+const TUPLE_ASSERTIONS_MAX: usize = 203;
 
 /// Something counted, with its place.
 struct Hit {
@@ -383,6 +385,41 @@ fn counts_of_names_and_casts() {
     one_word.is_at_most("types", ONE_WORD_TYPES_MAX);
     casts.is_at_most("casts", CASTS_MAX);
     observed.is_at_most("observed", OBSERVER_AND_CANCEL_MAX);
+}
+
+/// Returns whether an `assert_eq!` whose two sides begin with a parenthesis begins at `i`.
+fn compares_tuples(code: &[Token], i: usize) -> bool {
+    is(code, i, &["assert_eq", "!", "(", "("]) && is(code, closed(code, i + 3), &[",", "("])
+}
+
+#[test]
+fn counts_of_tuple_assertions() {
+    let mut tuples = Count::default();
+
+    for directory in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+        for (path, text) in files(directory, "rs") {
+            let code = tokens(&text);
+            for (i, token) in code.iter().enumerate() {
+                if is(&code, i, &["assert_eq", "!"]) {
+                    tuples.total += 1;
+                }
+                if compares_tuples(&code, i) {
+                    tuples.add(&path, token.line, "assert_eq! of two tuples");
+                }
+            }
+        }
+    }
+
+    tuples.is_at_most("tuples", TUPLE_ASSERTIONS_MAX);
+}
+
+#[test]
+fn tuple_assertions_are_found() {
+    let finds = |text: &str| compares_tuples(&tokens(text), 0);
+    assert!(finds("assert_eq!((a, f(b)), (1, \"c\"));"));
+    assert!(!finds("assert_eq!((a, b).len(), (1, 2));"));
+    assert!(!finds("assert_eq!((a, b), c);"));
+    assert!(!finds("assert_eq!(a, (1, 2));"));
 }
 
 #[test]
